@@ -1,0 +1,32 @@
+"""The recipe's section `data`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One place that rows come from, in a mixture."""
+
+    source: str  # FILE.jsonl|.json|.csv|.parquet (each may end in .gz), a folder of save_to_disk, a hub name, asset:NAME
+    weight: float = 1.0  # share of the draws; 1.0 everywhere with equal sizes is the plain union
+    columns: dict[str, str] = field(default_factory=dict)  # as data.columns, for this source alone
+    split: str = "train"  # which split of a hub data set
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection:
+    """Which rows, how they are read, and what is done with those that do not fit."""
+
+    train: str | list[Source] = ""  # a source, or a weighted mixture of them
+    validation: str | float = 0.0  # a source, or the share of the prompts of `train` that is held out, by their hash
+    test: str | float = 0.0  # likewise; never seen by early stopping nor keep-best
+    columns: dict[str, str] = field(default_factory=dict)  # {ours: theirs} or {ours: "template with {theirs}"}
+    max_length: int = 1024  # tokens of prompt and completion together
+    overlong: Literal["drop", "cut_prompt", "cut_completion"] = "drop"  # cut_prompt keeps its end
+    bad_rows: Literal["error", "drop"] = "error"  # rows that cannot be used: no `chosen`, chosen equal to rejected, ...
+    loss_on: Literal["assistant", "completion", "all"] = "completion"  # of a messages row: every assistant turn, the last one, all
+    chat_template: str = ""  # a Jinja file that replaces the tokenizer's own; empty keeps it
+    num_rows: int = 0  # only the first rows of each source; 0 takes all

@@ -1,0 +1,49 @@
+"""The mistakes a user can make, each told with the place, the finding and the cure.
+
+Every error here ends a command with one readable message and no traceback: `UserError` with exit code 2 (found before
+training), `RunError` with 1 (a run that failed), `Stopped` with 75 (asked to stop, saved, can be resumed). Our own
+invariants are guarded by `assert` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AlignError(Exception):
+    """Base of all errors that are meant for the user's eyes."""
+
+    exit_code = 1
+
+
+class UserError(AlignError, ValueError):
+    """Something in the recipe, the data, the model folder or the command line is wrong; nothing has been trained."""
+
+    exit_code = 2
+
+
+class RunError(AlignError, RuntimeError):
+    """A run failed while it was training; what was saved before stays."""
+
+    exit_code = 1
+
+
+class Stopped(AlignError):
+    """The run was asked to stop, finished its step and saved its state."""
+
+    exit_code = 75
+
+
+class Mistakes(UserError):
+    """Several mistakes, reported in one go."""
+
+    def __init__(self, messages: Iterable[str]):
+        self.messages = list(messages)
+        super().__init__("\n".join(self.messages))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean X?` for the nearest of `known`, or an empty string when nothing is near."""
+    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]}?" if near else ""

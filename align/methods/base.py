@@ -1,0 +1,106 @@
+"""What a method is: its needs, its knobs, its loss.
+
+A method is a frozen dataclass over a batch type. The batch type says what it reads (`align.batches`), the fields are
+the recipe's keys with the paper's defaults, `loss` returns terms before any mean. `training/step.py` divides by the
+counts of the whole optimiser step, over all ranks and micro-batches, for every method alike.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from torch import Tensor
+
+from align.batches import Batch, Needs, needs_of
+from align.errors import UserError, did_you_mean
+
+B = TypeVar("B", bound=Batch)
+
+
+@dataclass(frozen=True)
+class Term:
+    """Values before any mean: (B,) is averaged over kept rows, (B, T) over kept tokens. Weight 0 makes it a metric."""
+
+    values: Tensor
+    mask: Tensor | None = None  # same shape as values; must not depend on live columns; None keeps every row
+    weight: float = 1.0
+
+
+def metric(values: Tensor, mask: Tensor | None = None) -> Term:
+    """A number to be logged, averaged like a loss term and never differentiated."""
+    return Term(values.detach().float(), mask, weight=0.0)
+
+
+class Loss:
+    """One or more named terms; the loss is the sum of weight times mean. `Loss(x)` names its only term `loss`."""
+
+    def __init__(self, loss: Tensor | Term | None = None, /, **terms: Tensor | Term):
+        named = terms if loss is None else {"loss": loss, **terms}
+        self.terms = {k: v if isinstance(v, Term) else Term(v) for k, v in named.items()}
+        for name, term in self.terms.items():
+            assert term.values.ndim == 1 or term.mask is not None, f"term {name} is (B, T) and needs its mask"
+
+
+def weight(default: float, *, of: str) -> Any:
+    """A knob that weighs the role `of`: at 0 that role's model is not loaded."""
+    return field(default=default, metadata={"weighs": of})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Generic[B]):
+    """Base of all methods."""
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    smallest_batch: ClassVar[int] = 1  # groups; more for methods that compare rows of a step
+
+    def loss(self, batch: B) -> Loss:
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
+
+    @classmethod
+    def needs(cls) -> Needs:
+        """The batch type in `class X(OfflineMethod[THIS])`, as a list of members, columns and row numbers."""
+        for base in getattr(cls, "__orig_bases__", ()):
+            if isinstance(get_origin(base), type) and issubclass(get_origin(base), Method):
+                return needs_of(get_args(base)[0])
+        raise TypeError(f"{cls.__name__} does not name its batch type: class {cls.__name__}(OfflineMethod[...])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineMethod(Method[B]):
+    """A method that learns from rows that exist before training."""
+
+    def prepare(self, batch: B) -> B:
+        """Sees the whole experience, gathered from all ranks, before the first update; most methods need nothing."""
+        return batch
+
+
+def method_names() -> list[str]:
+    """Every method of this package: one file each."""
+    package = importlib.import_module("align.methods")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base")
+
+
+def find_method(name: str) -> type[Method[Any]]:
+    """The class called `name`, or `package.module:Class` for one that lives elsewhere."""
+    if ":" in name:
+        return _outside(name)
+    if name not in method_names():
+        raise UserError(f"no such method: {name}; there are {', '.join(method_names())}.{did_you_mean(name, method_names())}")
+    module = importlib.import_module(f"align.methods.{name}")
+    return next(c for _, c in inspect.getmembers(module, inspect.isclass) if getattr(c, "name", None) == name)
+
+
+def _outside(name: str) -> type[Method[Any]]:
+    module_name, _, class_name = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"method {name}: {error}; write package.module:Class, importable from here") from None
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise UserError(f"method {name}: {found!r} is not a subclass of align.methods.base.Method")
+    return found

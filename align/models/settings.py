@@ -1,0 +1,34 @@
+"""The recipe's section `model`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSection:
+    """Low-rank adapters by peft; names are peft's."""
+
+    r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+    use_dora: bool = False
+    use_rslora: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """Which weights, in which precision, with which reference."""
+
+    model_name_or_path: str = ""  # a local folder, a hub name, asset:NAME, or the run folder of an earlier run
+    config: dict[str, Any] = field(default_factory=dict)  # instead: fresh weights of this transformers config (model_type, ...)
+    tokenizer_name_or_path: str = ""  # needed with `config`; otherwise the model's own
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 weights (under bf16 autocast on a GPU)
+    attn_implementation: str = ""  # transformers' name; empty lets the layouts choose
+    trust_remote_code: bool = False
+    add_tokens: list[str] = field(default_factory=list)  # new special tokens; embeddings are resized
+    lora: LoraSection | None = None
+    reference: Literal["auto", "copy", "adapter_off", "cached"] = "auto"  # auto: adapter_off with a new adapter, else copy
+    ref_model_name_or_path: str = ""  # another reference than the weights that training starts from

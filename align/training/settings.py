@@ -1,0 +1,61 @@
+"""The recipe's sections `training`, `optim` and `logging`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Layout = Literal["auto", "padded", "packed", "shared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSection:
+    """How long, in which portions, and what is kept."""
+
+    output_dir: str = ""  # the run folder; empty is runs/<recipe name>
+    seed: int = 0
+    batch_size: int = 32  # groups (pairs, demonstrations) in one optimiser step, over all ranks
+    max_tokens: int = 8192  # tokens in one micro-batch of one rank: memory, not mathematics
+    num_train_epochs: float = 1.0
+    max_steps: int = 0  # optimiser steps; 0 goes by epochs
+    layout: Layout = "auto"
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"  # auto: bf16 autocast on a GPU that has it, else none
+    gradient_checkpointing: bool = False
+    head_chunk: int = 0  # completion tokens whose logits stand in memory at once; 0 chooses by vocabulary size
+    eval_steps: int = 0  # optimiser steps between evaluations on the validation split; 0 evaluates at the end only
+    save_steps: int = 0  # optimiser steps between checkpoints; 0 saves at the end only
+    save_total_limit: int = 2  # checkpoints kept beside the best one
+    metric_for_best_model: str = "loss"  # a validation metric; decides keep-best and early stopping
+    greater_is_better: bool = False
+    load_best_model_at_end: bool = False  # final/ holds the weights of the best evaluation instead of the last step
+    early_stopping_patience: int = 0  # evaluations without improvement before training ends; 0 never
+    max_eval_rows: int = 0  # 0 evaluates all
+    per_device_train_batch_size: int = 0  # TRL's pair of names for batch_size: their product times the world size
+    gradient_accumulation_steps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimSection:
+    """The optimiser and its schedule."""
+
+    optim: str = "AdamW"  # a class of torch.optim, or of transformers.optimization
+    learning_rate: float = 1e-6
+    weight_decay: float = 0.0  # not on biases, norms and other vectors
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    optim_args: dict[str, Any] = field(default_factory=dict)  # further arguments of the optimiser's class
+    lr_scheduler_type: str = "cosine"  # transformers' names: linear, cosine, constant, constant_with_warmup, ...
+    warmup_ratio: float = 0.0  # share of all steps
+    warmup_steps: int = 0  # instead of a share
+    max_grad_norm: float = 1.0  # 0 does not clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingSection:
+    """What is written, and to whom."""
+
+    logging_steps: int = 1  # steps between two lines on the terminal; metrics.jsonl has every step
+    report_to: list[str] = field(default_factory=list)  # tensorboard, wandb, trackio; empty: nothing leaves the run folder
+    num_completions: int = 8  # held-out prompts whose completions are shown before and after training
+    max_completion_length: int = 64  # new tokens of each
