@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -105,6 +105,7 @@ class Stored(Member):
 # ---- members --------------------------------------------------------------------------------------------------------
 
 C = TypeVar("C", bound=Member)
+RowKind = Literal["demonstrations", "pairs", "unpaired"]
 
 
 def from_row(name: str, default: float | None = None) -> Any:
@@ -120,6 +121,8 @@ def prepared() -> Any:
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Base of the batch types; a subclass names members, and numbers of the data row."""
+
+    kind: ClassVar[RowKind]  # what the rows of the data set must be
 
     @classmethod
     def arrange(cls, groups: Sequence[Group]) -> list[Group]:
@@ -149,12 +152,16 @@ class Batch:
 class Demonstrations(Batch, Generic[C]):
     """One completion per prompt, to be imitated."""
 
+    kind = "demonstrations"
+
     completion: C
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Batch, Generic[C]):
     """Two completions of one prompt, the first preferred."""
+
+    kind = "pairs"
 
     chosen: C
     rejected: C
@@ -171,6 +178,8 @@ class GradedPairs(Pairs[C], Generic[C]):
 @dataclass(frozen=True, kw_only=True)
 class Judged(Batch, Generic[C]):
     """One completion with a verdict, and the same prompt with an answer that was given to another one."""
+
+    kind = "unpaired"
 
     completion: C
     mismatched: Stored
