@@ -1,0 +1,39 @@
+"""What must be settled before `align` is imported: shape checks on, one thread, no network, a cache of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+os.environ["DS_ACCELERATOR"] = "cpu"
+_home = tempfile.TemporaryDirectory(prefix="align-tests-")  # removed when the interpreter ends
+os.environ["ALIGN_CACHE"] = str(Path(_home.name, "cache"))
+os.environ["HF_HOME"] = str(Path(_home.name, "hub"))
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook(["align", "align_eval"], "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the checkout that is tested."""
+    return REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
