@@ -1,0 +1,151 @@
+"""What the user sees while it trains: one live line on a terminal, plain lines in a log, from the main process only."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+WINDOW = 50  # steps that the rate is measured over
+EVERY = 30.0  # seconds between plain lines of other long work
+SHOWN = {  # metric: what it is called here, its format
+    "loss": ("loss", "{:.4f}"),
+    "accuracy": ("accuracy", "{:.3f}"),
+    "margin": ("margin", "{:.3f}"),
+    "eval/loss": ("held-out loss", "{:.4f}"),
+    "memory": ("memory", "{:.0f} MiB"),
+}
+
+
+class Rate:
+    """Tokens and steps a second over the last steps; the clock is seconds of `time.monotonic`."""
+
+    def __init__(self, now: float):
+        self._seen: deque[tuple[float, int]] = deque([(now, 0)], maxlen=WINDOW + 1)
+
+    def add(self, now: float, tokens: int) -> None:
+        self._seen.append((now, tokens))
+
+    @property
+    def seconds(self) -> float:
+        return max(self._seen[-1][0] - self._seen[0][0], 1e-9)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return sum(n for _, n in list(self._seen)[1:]) / self.seconds
+
+    def time_left(self, steps: int) -> float | None:
+        """Seconds that `steps` more will take; None before the first one."""
+        done = len(self._seen) - 1
+        return steps * self.seconds / done if done else None
+
+
+class TrainProgress:
+    """`with TrainProgress(...) as progress:`, `progress.update(...)` after every step."""
+
+    def __init__(
+        self, num_steps: int, *, done: int = 0, logging_steps: int = 1, main: bool = True, out: TextIO | None = None
+    ):
+        """`done` steps of `num_steps` are behind (resume); only `main` shows anything."""
+        self.num_steps, self.done, self.logging_steps, self.main = num_steps, done, max(logging_steps, 1), main
+        self._out = sys.stdout if out is None else out
+        console = Console(file=self._out, highlight=False, markup=False, soft_wrap=True)
+        live = main and console.is_terminal and not console.is_dumb_terminal
+        self._live = _bar(console) if live else None
+        self._task = TaskID(0)
+        self._rate = Rate(time.monotonic())
+
+    def __enter__(self) -> Self:
+        self._rate = Rate(time.monotonic())
+        if self._live:
+            self._live.start()
+            self._task = self._live.add_task("training", total=self.num_steps, completed=self.done, facts="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, step: int, tokens: int, numbers: Mapping[str, float]) -> None:
+        """After `step` (1 is the first) has learned from `tokens` tokens, over all ranks."""
+        self.done = step
+        self._rate.add(time.monotonic(), tokens)
+        facts = self.facts(numbers)
+        if self._live:
+            self._live.update(self._task, completed=step, facts="  ".join(facts))
+        elif self.main and (step % self.logging_steps == 0 or step == self.num_steps):
+            self._line("  ".join([f"step {step}/{self.num_steps}", *facts]))
+
+    def facts(self, numbers: Mapping[str, float]) -> list[str]:
+        left = self._rate.time_left(self.num_steps - self.done)
+        shown = [f"{_short(self._rate.tokens_per_second)} tokens/s", f"{_clock(left)} left"]
+        return shown + [f"{word} {form.format(numbers[key])}" for key, (word, form) in SHOWN.items() if key in numbers]
+
+    def say(self, text: str) -> None:
+        """A line for the user, above the live one."""
+        if self._live:
+            self._live.console.print(Text(text))
+        elif self.main:
+            self._line(text)
+
+    @contextmanager
+    def during(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Other long work (an evaluation) of `total` rows: yields what to call with the number of rows just done."""
+        start = shown = time.monotonic()
+        task = self._live.add_task(what, total=total, facts="") if self._live else None
+        done = 0
+
+        def advance(rows: int) -> None:
+            nonlocal done, shown
+            done += rows
+            now = time.monotonic()
+            left = (now - start) / max(done, 1) * (total - done)
+            facts = f"{done / max(now - start, 1e-9):.1f} rows/s  {_clock(left)} left"
+            if self._live and task is not None:
+                self._live.update(task, completed=done, facts=facts)
+            elif self.main and now - shown > EVERY:
+                shown = now
+                self._line(f"{what} {done}/{total}  {facts}")
+
+        try:
+            yield advance
+        finally:
+            if self._live and task is not None:
+                self._live.remove_task(task)
+            self._rate = Rate(time.monotonic())  # its time is not the steps'
+
+    def _line(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}", markup=False),
+        console=console,
+        refresh_per_second=4,
+    )
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{letter}"
+    return f"{number:.0f}"
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

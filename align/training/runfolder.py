@@ -1,0 +1,134 @@
+"""The run folder: what stands where, who may write into it, and whether a resume is the same run.
+
+Only the main process takes it; the others know its paths.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from align.errors import Mistakes, RunError, UserError
+from align.training.environment import differences
+from align.training.files import replace_file
+from align.training.lock import Lock
+
+OTHERS = ("logs",)  # what a scheduler may have put here before the run begins
+FREE = (  # recipe keys that change neither what is learned nor in which order
+    "name",
+    "logging",
+    "training.output_dir",
+    "training.save_steps",
+    "training.save_total_limit",
+)
+
+
+class RunFolder:
+    """`with RunFolder(path) as run: run.take(resume=...)`."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.completions = self.path / "completions.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.final = self.path / "final"
+        self.report = self.path / "report.html"
+        self._lock = Lock(self.path / ".lock")
+
+    @property
+    def used(self) -> bool:
+        """Whether a run has written here."""
+        names = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+        return any(not n.startswith(".") and n not in OTHERS for n in names)
+
+    def take(self, *, resume: bool) -> None:
+        """Makes and locks the folder. Raises UserError when a live run has it, or a former one and not `resume`."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.take()
+        except OSError as error:
+            raise UserError(f"training.output_dir: {self.path}: cannot be written: {error}") from error
+        if self.used and not resume:
+            self._lock.release()
+            raise UserError(
+                f"training.output_dir: {self.path} holds a run already, and nothing is overwritten. "
+                "Go on with it by --resume, or choose another training.output_dir"
+            )
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def write_recipe(self, text: str) -> None:
+        """The resolved recipe, as YAML that can be run again."""
+        self._write(self.recipe, text)
+
+    def write_environment(self, now: Mapping[str, Any]) -> list[str]:
+        """Returns how it differs from that of the run's beginning: a resume is then not bitwise for certain."""
+        before = _read_json(self.environment)
+        self._write(self.environment, json.dumps(now, indent=1) + "\n")
+        return differences(before, dict(now)) if before else []
+
+    def _write(self, path: Path, text: str) -> None:
+        try:
+            replace_file(path, text)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error}") from error
+
+
+def check_resume(saved: Mapping[str, Any], now: Mapping[str, Any], allow: Sequence[str] = ()) -> list[str]:
+    """Refuses to go on with another run than the one that was saved.
+
+    Both are `{"recipe": {section: {...}}, "data": fingerprint, "weights": fingerprint, "world_size": n, "sharding": s}`
+    or a part of it; every key that is in either is compared. `allow` names keys (`training.max_steps`), sections
+    (`optim`) or `all`. Returns the differences that were allowed, to be said aloud. Raises Mistakes naming the others.
+    """
+    old, new = _flat(saved), _flat(now)
+    allowed, refused = [], []
+    for key in sorted({*old, *new}):
+        if old.get(key) == new.get(key) or _covered(key, FREE):
+            continue
+        text = f"{key}: the saved run has {_show(old, key)}, this one {_show(new, key)}"
+        (allowed if "all" in allow or _covered(key, allow) else refused).append((key, text))
+    if refused:
+        cure = "put the old value back, or allow the change with --allow-changes"
+        raise Mistakes(f"resume: {text}; {cure} {key}" for key, text in refused)
+    return [text for _, text in allowed]
+
+
+def _flat(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys; those of the recipe without a prefix, as the user writes them."""
+    found: dict[str, Any] = {}
+    for key, value in state.items():
+        name = "" if key == "recipe" and not prefix else f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{name}." if name else "")
+        else:
+            found[name] = value
+    return json.loads(json.dumps(found)) if not prefix else found  # as after a trip through a file
+
+
+def _covered(key: str, names: Sequence[str]) -> bool:
+    return any(key == n or key.startswith(f"{n}.") for n in names)
+
+
+def _show(state: Mapping[str, Any], key: str) -> str:
+    text = repr(state[key]) if key in state else "none"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
