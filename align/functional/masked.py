@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -14,3 +15,9 @@ def masked_sum(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float
 def masked_mean(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
     """Per row, the mean over kept tokens; 0 for a row that keeps none."""
     return masked_sum(values, mask) / mask.sum(-1).clamp(min=1)
+
+
+def last_kept(mask: Bool[Tensor, "B T"]) -> Int[Tensor, " B"]:
+    """Per row, the largest index that is kept, on whichever side the padding stands; -1 for a row that keeps none."""
+    places = torch.arange(mask.shape[-1], device=mask.device)
+    return torch.where(mask, places, -1).amax(-1)

@@ -10,13 +10,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
+import torch
 from torch import Tensor
 
-from align.batches import Batch, Needs, needs_of
+from align.batches import Batch, Needs, Pairs, needs_of
 from align.errors import UserError, did_you_mean
+from align.functional.masked import masked_sum
+from align.functional.preference import pair_metrics
 
 B = TypeVar("B", bound=Batch)
 
@@ -32,7 +36,7 @@ class Term:
 
 def metric(values: Tensor, mask: Tensor | None = None) -> Term:
     """A number to be logged, averaged like a loss term and never differentiated."""
-    return Term(values.detach().float(), mask, weight=0.0)
+    return Term(values.detach().to(torch.promote_types(values.dtype, torch.float32)), mask, weight=0.0)
 
 
 class Loss:
@@ -44,10 +48,28 @@ class Loss:
         for name, term in self.terms.items():
             assert term.values.ndim == 1 or term.mask is not None, f"term {name} is (B, T) and needs its mask"
 
+    def report(self, metrics: Mapping[str, Tensor]) -> Loss:
+        """The same loss, with numbers per row (B,) to be logged beside it."""
+        return Loss(None, **self.terms, **{name: metric(values) for name, values in metrics.items()})
+
 
 def weight(default: float, *, of: str) -> Any:
     """A knob that weighs the role `of`: at 0 that role's model is not loaded."""
     return field(default=default, metadata={"weighs": of})
+
+
+def pair_report(batch: Pairs[Any], chosen_rewards: Tensor, rejected_rewards: Tensor) -> dict[str, Tensor]:
+    """What every method over pairs of `Sequences` reports: `pair_metrics`, and the summed log-probabilities."""
+    return pair_metrics(chosen_rewards, rejected_rewards) | {
+        "chosen_logps": masked_sum(batch.chosen.logps, batch.chosen.mask),
+        "rejected_logps": masked_sum(batch.rejected.logps, batch.rejected.mask),
+    }
+
+
+def require(holds: bool, method: Method[Any], knob: str, range_: str) -> None:
+    """Raises `ValueError` naming the knob, its value and the range in which it makes sense, unless `holds`."""
+    if not holds:
+        raise ValueError(f"{method.name}.{knob} is {getattr(method, knob)!r}; it must be {range_}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +111,20 @@ def find_method(name: str) -> type[Method[Any]]:
     """The class called `name`, or `package.module:Class` for one that lives elsewhere."""
     if ":" in name:
         return _outside(name)
-    if name not in method_names():
-        raise UserError(f"no such method: {name}; there are {', '.join(method_names())}.{did_you_mean(name, method_names())}")
+    known = method_names()
+    if name not in known:
+        raise UserError(f"no such method: {name}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     module = importlib.import_module(f"align.methods.{name}")
-    return next(c for _, c in inspect.getmembers(module, inspect.isclass) if getattr(c, "name", None) == name)
+    classes: list[Any] = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Method)]
+    return next(c for c in classes if getattr(c, "name", None) == name)
 
 
 def _outside(name: str) -> type[Method[Any]]:
     module_name, _, class_name = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        found: Any = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"method {name}: {error}; write package.module:Class, importable from here") from None
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name}: {found!r} is not a subclass of align.methods.base.Method")
-    return found
+    return cast(type[Method[Any]], found)
