@@ -1,0 +1,198 @@
+"""A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
+
+`load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either returns
+a `Recipe` or raises `Mistakes` with all that is wrong. Nothing is derived from another key but the three that design
+says: `training.output_dir` left empty is runs/NAME, TRL's two names for the batch size are multiplied out, and a
+method with a scalar head shows no completions unless asked to, when it is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from align.data.settings import DataSection
+from align.errors import Mistakes, UserError, did_you_mean
+from align.methods.base import Method, find_method, method_names
+from align.models.settings import ModelSection
+from align.recipe_checks import check_combinations, check_files
+from align.recipe_text import Written, find_recipe, override, read
+from align.recipe_types import build, names, show
+from align.recipe_words import LOSS_TYPES, SECTIONS, translate_knob
+from align.training.settings import LoggingSection, OptimSection, TrainingSection
+
+OWNERS: dict[str, type[Any]] = {
+    "model": ModelSection, "data": DataSection, "optim": OptimSection, "training": TrainingSection, "logging": LoggingSection,
+}  # fmt: skip
+
+# What a resumed run may have changed: nothing of it reaches the weights.
+FREE = ("name", "training.output_dir", "training.save_steps", "training.save_total_limit", "logging")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All sections, checked; equal recipes train the same weights into the same folder."""
+
+    name: str
+    file: Path = field(compare=False)
+    method_name: str
+    method: Method[Any]
+    model: ModelSection
+    data: DataSection
+    optim: OptimSection
+    training: TrainingSection
+    logging: LoggingSection
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what was translated, to be said aloud
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.training.output_dir)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Resolved and complete; reading it again gives an equal recipe."""
+        sections = {name: dataclasses.asdict(getattr(self, name)) for name in OWNERS}
+        if self.training.max_steps:
+            del sections["training"]["num_train_epochs"]  # beside max_steps it means nothing, and is refused
+        return {"name": self.name, "method": {"name": self.method_name, **dataclasses.asdict(self.method)}, **sections}
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True, width=120)
+
+    def fixed(self) -> dict[str, Any]:
+        """Dotted key -> value of all that must be the same when a run is resumed; plain JSON values."""
+        flat = _flatten(_plain(self.to_dict()))
+        return {k: v for k, v in flat.items() if not any(k == f or k.startswith(f + ".") for f in FREE)}
+
+    def fingerprint(self) -> str:
+        """A hash of `fixed()`."""
+        return hashlib.sha256(json.dumps(self.fixed(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def differences(self, other: Recipe | dict[str, Any]) -> list[str]:
+        """`key: ours here, theirs there` for every fixed key that differs; `other` may be a stored `fixed()`."""
+        ours, theirs = self.fixed(), other.fixed() if isinstance(other, Recipe) else other
+        absent = "absent"
+        return [
+            f"{k}: {ours.get(k, absent)} here, {theirs.get(k, absent)} there"
+            for k in dict.fromkeys([*ours, *theirs])
+            if ours.get(k, absent) != theirs.get(k, absent)
+        ]
+
+
+def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | None = None) -> Recipe:
+    """Reads, overrides and checks a recipe; raises `Mistakes` with everything that is wrong with it.
+
+    `world_size` multiplies TRL's per-device batch size; by default it is the one the launcher set (WORLD_SIZE).
+    """
+    path = find_recipe(str(recipe))
+    written = read(path)
+    override(written, overrides)
+    _known_sections(written)
+    cls, method = _method(written)
+    sections: dict[str, Any] = {
+        name: build(written, name, owner, values := _section(written, name), _homes(values, name))
+        for name, owner in OWNERS.items()
+    }
+    check_combinations(written, cls, sections)
+    check_files(written, cls, sections)
+    if written.mistakes or method is None:
+        raise Mistakes(dict.fromkeys(written.mistakes))
+    name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)
+    world = world_size or int(os.environ.get("WORLD_SIZE", "1"))
+    training, notes = _resolve(sections["training"], str(name), world)
+    sections["training"] = training
+    if "scores" in _live(method) and not written.has("logging.num_completions"):
+        sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
+    spelt = str(written.get("method.name"))
+    return Recipe(name=str(name), file=path, method_name=spelt, method=method, notes=notes, **sections)
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _section(written: Written, name: str) -> Any:
+    return values if (values := written.get(name)) is not None else {}
+
+
+def _homes(values: Any, section: str = "") -> dict[str, str]:
+    """A hint for every key that is at home in another section."""
+    keys = values if isinstance(values, dict) else {}
+    return {k: f" {k}: here `{s}.{k}`." for k in keys for s, o in OWNERS.items() if s != section and k in names(o)}
+
+
+def _known_sections(written: Written) -> None:
+    known = ("name", "method", *OWNERS)
+    for key, value in written.values.items():
+        if key == "name" and not isinstance(value, str):
+            written.wrong(key, f"found {show(value)}; expected text")
+        if key in known:
+            continue
+        homes = [f"{s}.{key}" for s, owner in OWNERS.items() if key in names(owner)]
+        hint = f" {key}: here `{homes[0]}`." if homes else did_you_mean(SECTIONS.get(key, key), known)
+        written.wrong(key, f"no such section; a recipe has {', '.join(known)}.{hint}")
+
+
+def _method(written: Written) -> tuple[type[Method[Any]] | None, Method[Any] | None]:
+    values = _section(written, "method")
+    if isinstance(values, str):
+        written.wrong("method", f"found {show(values)}; write `method: {{name: {values}}}`")
+        return None, None
+    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+        written.wrong("method.name", f"missing; there are {', '.join(method_names())}")
+        return None, None
+    try:
+        cls = find_method(LOSS_TYPES.get(values["name"], values["name"]))
+    except UserError as error:
+        written.wrong("method.name", str(error))
+        return None, None
+    if values["name"] not in (cls.name, f"{cls.__module__}:{cls.__qualname__}") and ":" not in values["name"]:
+        written.wrong("method.name", f"{values['name']}: here `{cls.name}`")
+    knobs = {k: v for k, v in values.items() if k != "name"}
+    hints = {k: hint for k in knobs if (hint := translate_knob(k, names(cls), method_names()))}
+    if isinstance(loss := knobs.get("loss_type"), str) and LOSS_TYPES.get(loss, loss) in method_names():
+        hints["loss_type"] = f" loss_type {loss}: here `method.name: {LOSS_TYPES.get(loss, loss)}`."
+    return cls, build(written, "method", cls, knobs, {**_homes(knobs), **hints, "": cls.name})
+
+
+def _resolve(training: TrainingSection, name: str, world_size: int) -> tuple[TrainingSection, tuple[str, ...]]:
+    notes: tuple[str, ...] = ()
+    if per_device := training.per_device_train_batch_size:
+        steps = max(1, training.gradient_accumulation_steps)
+        size = per_device * steps * world_size
+        notes = (
+            f"per_device_train_batch_size {per_device} x gradient_accumulation_steps {steps} x world size {world_size}: "
+            f"here `training.batch_size: {size}`",
+        )
+        training = dataclasses.replace(
+            training, batch_size=size, per_device_train_batch_size=0, gradient_accumulation_steps=0
+        )
+    return dataclasses.replace(training, output_dir=training.output_dir or f"runs/{name}"), notes
+
+
+def _live(method: Method[Any]) -> set[str]:
+    needs = method.needs()
+    return {c for m in needs.members for c in needs.live(m)}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that YAML and JSON hold what reading gives back."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            flat |= _flatten(inner, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = inner
+    return flat

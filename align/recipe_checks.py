@@ -1,0 +1,269 @@
+"""What no single key can know: combinations without meaning, and files that are not there.
+
+Everything is read by hand (JSON, directory listings): no model class is imported for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from align.assets import asset, is_asset
+from align.batches import Needs
+from align.data.settings import DataSection, Source
+from align.errors import UserError, did_you_mean
+from align.methods.base import Method
+from align.models.settings import ModelSection
+from align.recipe_text import Written
+from align.training.settings import OptimSection, TrainingSection
+
+SCHEDULES = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+    "cosine_with_min_lr", "warmup_stable_decay",
+)  # fmt: skip
+OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
+TRACKERS = ("tensorboard", "wandb", "trackio")
+ROW_FILES = (".jsonl", ".json", ".csv", ".parquet")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def check_combinations(written: Written, cls: type[Method[Any]] | None, sections: dict[str, Any]) -> None:
+    needs = cls.needs() if cls else None
+    if (training := sections["training"]) is not None:
+        _training(written, training, cls)
+        if sections["data"] is not None:
+            _evaluation(written, training, sections["data"])
+    if sections["optim"] is not None:
+        _optim(written, sections["optim"])
+    if sections["model"] is not None:
+        _model(written, sections["model"])
+        if needs is not None and cls is not None:
+            _reference(written, sections["model"], needs, cls.name)
+    if sections["data"] is not None and not sections["data"].train:
+        written.wrong("data.train", "missing; name a file of rows, a hub data set, asset:NAME, or a list of sources")
+    if needs is not None and any("scores" in needs.live(m) for m in needs.members):
+        if sections["logging"] is not None and written.has("logging.num_completions") and sections["logging"].num_completions:
+            written.wrong("logging.num_completions", f"{_name(cls)} trains a scalar head, which writes nothing; set it to 0")
+    for tracker in sections["logging"].report_to if sections["logging"] else []:
+        if tracker not in TRACKERS:
+            hint = did_you_mean(tracker, TRACKERS)
+            written.wrong("logging.report_to", f"no such tracker: {tracker}; there are {', '.join(TRACKERS)}.{hint}")
+
+
+def _name(cls: type[Method[Any]] | None) -> str:
+    return cls.name if cls else "the method"
+
+
+def _training(written: Written, t: TrainingSection, cls: type[Method[Any]] | None) -> None:
+    if t.per_device_train_batch_size and written.has("training.batch_size"):
+        written.wrong(
+            "training.per_device_train_batch_size",
+            f"conflicts with batch_size: {t.batch_size}; batch_size is per_device_train_batch_size x "
+            "gradient_accumulation_steps x world size already, so keep one of them",
+        )
+    if t.gradient_accumulation_steps and not t.per_device_train_batch_size:
+        written.wrong(
+            "training.gradient_accumulation_steps",
+            "stands alone; batch_size counts a whole optimiser step, and max_tokens divides it into micro-batches",
+        )
+    if cls and not t.per_device_train_batch_size and t.batch_size < cls.smallest_batch:
+        written.wrong("training.batch_size", f"found {t.batch_size}; {cls.name} compares rows of a step and needs {cls.smallest_batch} or more")
+    if t.max_steps and written.has("training.num_train_epochs"):
+        written.wrong("training.max_steps", f"conflicts with num_train_epochs: {t.num_train_epochs}; keep one of them")
+    if not t.max_steps and t.num_train_epochs == 0:
+        written.wrong("training.num_train_epochs", "found 0 with max_steps 0: nothing would be trained")
+
+
+def _evaluation(written: Written, t: TrainingSection, data: DataSection) -> None:
+    held_out = bool(data.validation)
+    if t.eval_steps and not held_out:
+        written.wrong("training.eval_steps", "needs data.validation: a source, or a share of the prompts such as 0.1")
+    for key in ("load_best_model_at_end", "early_stopping_patience"):
+        if not getattr(t, key):
+            continue
+        if not held_out:
+            written.wrong(f"training.{key}", "needs data.validation to compare evaluations on; test is never used for it")
+        if not t.eval_steps:
+            written.wrong(f"training.{key}", "needs training.eval_steps above 0: one evaluation at the end leaves no choice")
+    shares = sum(s for s in (data.validation, data.test) if isinstance(s, int | float))
+    if shares >= 1:
+        written.wrong("data.test", f"validation {data.validation} and test {data.test} leave no row to train on")
+
+
+def _optim(written: Written, o: OptimSection) -> None:
+    if o.warmup_ratio and o.warmup_steps:
+        written.wrong("optim.warmup_steps", f"conflicts with warmup_ratio: {o.warmup_ratio}; keep one of them")
+    if o.lr_scheduler_type not in SCHEDULES:
+        hint = did_you_mean(o.lr_scheduler_type, SCHEDULES)
+        written.wrong("optim.lr_scheduler_type", f"no such schedule: {o.lr_scheduler_type}; there are {', '.join(SCHEDULES)}.{hint}")
+    if o.lr_scheduler_type == "constant" and (o.warmup_ratio or o.warmup_steps):
+        written.wrong("optim.lr_scheduler_type", "constant has no warm-up; say constant_with_warmup, or drop the warm-up")
+    known = [n for n in dir(torch.optim) if isinstance(c := getattr(torch.optim, n), type) and issubclass(c, torch.optim.Optimizer)]
+    known = sorted({*known, *OPTIMISERS_OF_TRANSFORMERS} - {"Optimizer", "LBFGS"})  # LBFGS wants a closure
+    if o.optim not in known:
+        plain = o.optim.removesuffix("_torch").removesuffix("_fused").removesuffix("_torch").lower()
+        near = next((f" Did you mean {n}?" for n in known if n.lower() == plain), did_you_mean(o.optim, known))
+        written.wrong("optim.optim", f"no such optimiser: {o.optim}; there are {', '.join(known)}.{near}")
+    for name in ("lr", "betas", "eps", "weight_decay"):
+        if name in o.optim_args:
+            ours = {"lr": "learning_rate", "betas": "adam_beta1 and adam_beta2", "eps": "adam_epsilon"}.get(name, name)
+            written.wrong(f"optim.optim_args.{name}", f"has a key of its own: optim.{ours}")
+
+
+def _model(written: Written, m: ModelSection) -> None:
+    if m.config and m.model_name_or_path:
+        written.wrong("model.config", "conflicts with model_name_or_path: fresh weights of a config, or pretrained ones; keep one")
+    if not m.config and not m.model_name_or_path:
+        written.wrong("model.model_name_or_path", "missing; name a folder, a hub model or asset:NAME, or give a config")
+    if m.config and "model_type" not in m.config:
+        written.wrong("model.config.model_type", "missing; the transformers name of the architecture, such as llama")
+    if m.config and not m.tokenizer_name_or_path:
+        written.wrong("model.tokenizer_name_or_path", "missing; a model made from a config brings no tokenizer")
+
+
+def _reference(written: Written, m: ModelSection, needs: Needs, method: str) -> None:
+    if "ref" not in needs.roles():
+        for key in ("reference", "ref_model_name_or_path"):
+            if written.has(f"model.{key}") and getattr(m, key) not in ("", "auto"):
+                written.wrong(f"model.{key}", f"{method} has no reference model; remove the key")
+        return
+    if m.reference == "adapter_off" and m.lora is None:
+        written.wrong("model.reference", "adapter_off needs model.lora: without an adapter there is nothing to switch off")
+    if m.reference == "adapter_off" and m.ref_model_name_or_path:
+        written.wrong("model.ref_model_name_or_path", "conflicts with reference: adapter_off, which is the model without its adapter")
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def check_files(written: Written, cls: type[Method[Any]] | None, sections: dict[str, Any]) -> None:
+    if (data := sections["data"]) is not None:
+        entries: list[tuple[str, str]] = []
+        if isinstance(data.train, str):
+            entries.append(("data.train", data.train))
+        else:
+            entries += [(f"data.train.{i}.source", s.source) for i, s in enumerate(data.train)]
+        entries += [(f"data.{k}", v) for k in ("validation", "test") if isinstance(v := getattr(data, k), str)]
+        for key, source in entries:
+            if source or key != "data.train":
+                _source(written, key, source)
+        if data.chat_template and not Path(data.chat_template).is_file():
+            written.wrong("data.chat_template", f"no such file: {data.chat_template}; a Jinja template, or empty for the tokenizer's own")
+    if (model := sections["model"]) is not None:
+        _models(written, model)
+
+
+def sources(data: DataSection) -> list[Source]:
+    """The training mixture, one source or several."""
+    return [Source(source=data.train)] if isinstance(data.train, str) else data.train
+
+
+def _source(written: Written, key: str, source: str) -> None:
+    try:
+        if is_asset(source):
+            if not asset(source).is_file():
+                written.wrong(key, f"{source} is a model, no file of rows")
+            return
+    except UserError as error:
+        written.wrong(key, str(error))
+        return
+    path = Path(source).expanduser()
+    plain = source.removesuffix(".gz")
+    if path.is_dir():
+        if not any((path / f).exists() for f in ("state.json", "dataset_dict.json")):
+            written.wrong(key, f"{source}: a folder that save_to_disk did not make; name a file, or such a folder")
+    elif plain.endswith(ROW_FILES):
+        if not path.is_file():
+            written.wrong(key, f"no such file: {source}{_nearest(path)}")
+        elif path.stat().st_size == 0:
+            written.wrong(key, f"{source} is empty; expected rows")
+    elif path.is_file():
+        written.wrong(key, f"{source}: cannot be read; rows come from {', '.join(ROW_FILES)} (or .gz of them), a folder or the hub")
+    elif not _hub_like(source):
+        written.wrong(key, f"no such file or folder: {source or 'empty text'}{_nearest(path)}")
+    elif _offline() and not _cached(source, "datasets"):
+        written.wrong(key, f"no such file or folder: {source}; as a hub name it is not in the cache, and the hub is switched off")
+
+
+def _nearest(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"; the folder {path.parent} does not exist"
+    return f".{did_you_mean(path.name, [p.name for p in path.parent.iterdir()])}".removesuffix(".")
+
+
+def _hub_like(name: str) -> bool:
+    """`owner/name` or `name`, and not a path below a folder that is here."""
+    first, slash, _ = name.partition("/")
+    return bool(HUB_NAME.fullmatch(name)) and not (slash and Path(first).is_dir()) and first not in ("", ".", "..", "runs")
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+
+
+def _cached(name: str, kind: str) -> bool:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    return (hub / f"{kind}--{name.replace('/', '--')}").is_dir()
+
+
+def model_folder(name: str) -> Path | None:
+    """The folder with config.json (or an adapter's) behind a model's name: asset, folder, run folder; None on the hub."""
+    path = asset(name) if is_asset(name) else Path(name).expanduser()
+    inside = path / "final"
+    if (inside / "config.json").is_file() or (inside / "adapter_config.json").is_file():
+        return inside
+    return path if path.is_dir() else None
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """config.json as it stands; empty where the model is on the hub, or the folder holds an adapter only."""
+    folder = model_folder(name)
+    if folder is None or not (folder / "config.json").is_file():
+        return {}
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def _models(written: Written, m: ModelSection) -> None:
+    for key in ("model_name_or_path", "ref_model_name_or_path", "tokenizer_name_or_path"):
+        if name := getattr(m, key):
+            _model_folder(written, f"model.{key}", name, m)
+    try:
+        ours = m.config or (read_config(m.model_name_or_path) if m.model_name_or_path else {})
+        theirs = read_config(m.ref_model_name_or_path) if m.ref_model_name_or_path else {}
+    except (UserError, OSError, ValueError):
+        return
+    if ours.get("vocab_size") and theirs.get("vocab_size") and ours["vocab_size"] != theirs["vocab_size"]:
+        written.wrong(
+            "model.ref_model_name_or_path",
+            f"its vocabulary has {theirs['vocab_size']} tokens, the model's {ours['vocab_size']}; "
+            "the reference must read the same token ids",
+        )
+
+
+def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> None:
+    try:
+        folder = model_folder(name)
+    except UserError as error:
+        written.wrong(key, str(error))
+        return
+    if folder is None:
+        if not _hub_like(name):
+            written.wrong(key, f"no such folder: {name}{_nearest(Path(name).expanduser())}")
+        elif _offline() and not _cached(name, "models"):
+            written.wrong(key, f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off")
+        return
+    held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    tokenizer = held & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}
+    if key == "model.tokenizer_name_or_path":
+        if not tokenizer:
+            written.wrong(key, f"{name} holds no tokenizer (tokenizer.json, tokenizer.model, ...)")
+    elif not held & {"config.json", "adapter_config.json"}:
+        written.wrong(key, f"{name} holds no config.json; expected a folder saved by transformers, or a finished run")
+    elif key == "model.model_name_or_path" and not tokenizer and not m.tokenizer_name_or_path:
+        written.wrong(key, f"{name} holds no tokenizer; name one with model.tokenizer_name_or_path")

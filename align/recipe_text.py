@@ -1,0 +1,200 @@
+"""From a recipe's name and `key=value` words to plain nested dictionaries: finding, reading, overriding.
+
+YAML as in its version 1.2 where 1.1 surprises: `1e-6` is a number, `no` and `on` are text. A key given twice is a
+mistake, as is `<<`: a recipe inherits nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from align.errors import UserError, did_you_mean
+
+PACKAGE = Path(__file__).parent
+
+
+@dataclass
+class Written:
+    """What the user wrote, and the mistakes found in it so far."""
+
+    label: str  # the file as messages name it
+    values: dict[str, Any]
+    overridden: set[str] = field(default_factory=set)  # dotted keys from the command line
+    mistakes: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)  # keys whose value was refused: whatever else they break is no news
+
+    def wrong(self, key: str, finding: str) -> None:
+        """Notes a mistake at the dotted `key`, with the place where it was written."""
+        if key in self.broken:
+            return
+        place = self.label
+        if any(key == k or key.startswith(k + ".") or k.startswith(key + ".") for k in self.overridden):
+            place = "command line"
+        self.mistakes.append(f"{place}: {key}: {finding}" if key else f"{place}: {finding}")
+
+    def has(self, key: str) -> bool:
+        """Whether the user wrote this dotted key, here or on the command line."""
+        return self.get(key, _ABSENT) is not _ABSENT
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found: Any = self.values
+        for part in key.split("."):
+            if not isinstance(found, dict) or part not in found:
+                return default
+            found = found[part]
+        return found
+
+
+_ABSENT = object()
+
+
+# ---- finding --------------------------------------------------------------------------------------------------------
+
+
+def shipped(kind: str) -> Path:
+    """The folder `recipes` or `launch`, beside the package in a checkout, under share/align of an installed wheel."""
+    checkout = PACKAGE.parent / kind
+    if (PACKAGE.parent / "pyproject.toml").exists() and checkout.is_dir():
+        return checkout
+    places = [PACKAGE.parent, Path(sysconfig.get_path("data")), *(p for p in PACKAGE.parents if (p / "share").is_dir())]
+    return next((p / "share/align" / kind for p in places if (p / "share/align" / kind).is_dir()), checkout)
+
+
+def recipe_names() -> list[str]:
+    return sorted(p.stem for p in shipped("recipes").glob("*.yaml"))
+
+
+def find_recipe(recipe: str) -> Path:
+    """The file itself, or the shipped recipe of that name."""
+    if Path(recipe).is_file():
+        return Path(recipe)
+    if recipe in recipe_names():
+        return shipped("recipes") / f"{recipe}.yaml"
+    if Path(recipe).is_dir():
+        if (inside := Path(recipe) / "recipe.yaml").is_file():
+            return inside
+        raise UserError(f"{recipe}: a folder without recipe.yaml; name a recipe file or a run folder")
+    hint = did_you_mean(Path(recipe).stem, recipe_names())
+    raise UserError(f"{recipe}: no such file, and no shipped recipe; there are {', '.join(recipe_names())}.{hint}")
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's booleans and floats, and no key twice."""
+
+    twice: list[tuple[str, int, int]]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in first:
+                self.twice.append((str(key.value), first[key.value], line))
+            first.setdefault(key.value, line)
+        return super().construct_mapping(node, deep)
+
+
+_DROPPED = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _DROPPED]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_DROPPED[0], re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    _DROPPED[1],
+    re.compile(r"^(?:[-+]?(?:\d[\d_]*\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    list("-+0123456789."),
+)
+
+
+def parse(text: str) -> tuple[Any, list[tuple[str, int, int]]]:
+    """The values, and (key, first line, second line) of every key that stands twice in one mapping."""
+    loader = _Loader(text)
+    loader.twice = []
+    try:
+        return loader.get_single_data(), loader.twice
+    finally:
+        loader.dispose()
+
+
+def read(path: Path) -> Written:
+    """Reads a recipe file; `UserError` where it is no mapping at all."""
+    label = _label(path)
+    try:
+        values, twice = parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{label}: no readable YAML: {_one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{label}: holds no sections; a recipe is a YAML mapping with method, model, data, ...")
+    written = Written(label, _text_keys(values))
+    for key, first, second in twice:
+        written.mistakes.append(f"{label}: {key}: stands twice, in lines {first} and {second}; keep one")
+    return written
+
+
+def override(written: Written, words: Sequence[str]) -> None:
+    """Applies `dotted.key=value` words in order; the value is YAML, `null` removes the key."""
+    for word in words:
+        key, sign, text = word.partition("=")
+        if not sign or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", key):
+            written.mistakes.append(f"command line: {word}: not of the form section.key=value, such as training.seed=1")
+            continue
+        try:
+            value, twice = parse(text)
+        except yaml.YAMLError as error:
+            written.mistakes.append(f"command line: {word}: the value is no readable YAML: {_one_line(error)}")
+            continue
+        written.mistakes += [f"command line: {word}: {k} stands twice" for k, _, _ in twice]
+        written.overridden.add(key)
+        _set(written, key, _text_keys(value))
+
+
+def _set(written: Written, key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    at: Any = written.values
+    for depth, part in enumerate(path):
+        if isinstance(at, list) and part.isdigit() and int(part) < len(at):
+            at = at[int(part)]
+            continue
+        if isinstance(at, dict) and (part not in at or at[part] is None):
+            at[part] = {}
+        if not isinstance(at, dict) or not isinstance(at[part], dict | list):
+            inner = ".".join(path[: depth + 1])
+            written.mistakes.append(f"command line: {key}: {inner} is not a section, so nothing can be set inside it")
+            return
+        at = at[part]
+    if isinstance(at, list):
+        if not (last.isdigit() and int(last) < len(at)):
+            written.mistakes.append(f"command line: {key}: the list has {len(at)} entries, numbered from 0")
+        else:
+            at[int(last)] = value
+    elif value is None:
+        at.pop(last, None)
+    else:
+        at[last] = value
+
+
+def _text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _text_keys(v) for k, v in value.items()}
+    return [_text_keys(v) for v in value] if isinstance(value, list) else value
+
+
+def _label(path: Path) -> str:
+    """The path as seen from here when it lies here; shipped recipes as recipes/NAME.yaml."""
+    if path.is_absolute() and path.parent == shipped("recipes"):
+        return f"recipes/{path.name}"
+    return str(path)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
