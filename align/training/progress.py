@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich import progress as bars
 from rich.text import Text
 
 WINDOW = 50  # steps that the rate is measured over
@@ -20,18 +20,24 @@ SHOWN = {  # metric: what it is called here, its format
     "accuracy": ("accuracy", "{:.3f}"),
     "margin": ("margin", "{:.3f}"),
     "eval/loss": ("held-out loss", "{:.4f}"),
-    "memory": ("memory", "{:.0f} MiB"),
+    "memory_mb": ("memory", "{:.0f} MiB"),
 }
 
 
 class Rate:
     """Tokens and steps a second over the last steps; the clock is seconds of `time.monotonic`."""
 
-    def __init__(self, now: float):
-        self._seen: deque[tuple[float, int]] = deque([(now, 0)], maxlen=WINDOW + 1)
+    def __init__(self, now: float, tokens: float = 0):
+        self._seen: deque[tuple[float, float]] = deque([(now, tokens)], maxlen=WINDOW + 1)
 
-    def add(self, now: float, tokens: int) -> None:
+    def add(self, now: float, tokens: float) -> None:
+        """A step ended; `tokens` is the count since the run began."""
         self._seen.append((now, tokens))
+
+    def restart(self, now: float) -> None:
+        """What was done since the last step (an evaluation, a checkpoint) is not the steps' time."""
+        pause = now - self._seen[-1][0]
+        self._seen = deque(((t + pause, n) for t, n in self._seen), maxlen=WINDOW + 1)
 
     @property
     def seconds(self) -> float:
@@ -39,7 +45,7 @@ class Rate:
 
     @property
     def tokens_per_second(self) -> float:
-        return sum(n for _, n in list(self._seen)[1:]) / self.seconds
+        return (self._seen[-1][1] - self._seen[0][1]) / self.seconds
 
     def time_left(self, steps: int) -> float | None:
         """Seconds that `steps` more will take; None before the first one."""
@@ -47,8 +53,8 @@ class Rate:
         return steps * self.seconds / done if done else None
 
 
-class TrainProgress:
-    """`with TrainProgress(...) as progress:`, `progress.update(...)` after every step."""
+class Progress:
+    """`with Progress(...) as display:`, `display.step(...)` after every step."""
 
     def __init__(
         self, num_steps: int, *, done: int = 0, logging_steps: int = 1, main: bool = True, out: TextIO | None = None
@@ -56,14 +62,13 @@ class TrainProgress:
         """`done` steps of `num_steps` are behind (resume); only `main` shows anything."""
         self.num_steps, self.done, self.logging_steps, self.main = num_steps, done, max(logging_steps, 1), main
         self._out = sys.stdout if out is None else out
-        console = Console(file=self._out, highlight=False, markup=False, soft_wrap=True)
-        live = main and console.is_terminal and not console.is_dumb_terminal
-        self._live = _bar(console) if live else None
-        self._task = TaskID(0)
-        self._rate = Rate(time.monotonic())
+        console = Console(file=self._out, highlight=False, markup=False)
+        self._live = _bar(console) if main and console.is_terminal and not console.is_dumb_terminal else None
+        self._task = bars.TaskID(0)
+        self._rate: Rate | None = None  # from the first step on: the count before it is not known
 
     def __enter__(self) -> Self:
-        self._rate = Rate(time.monotonic())
+        self._entered = time.monotonic()
         if self._live:
             self._live.start()
             self._task = self._live.add_task("training", total=self.num_steps, completed=self.done, facts="")
@@ -73,17 +78,21 @@ class TrainProgress:
         if self._live:
             self._live.stop()
 
-    def update(self, step: int, tokens: int, numbers: Mapping[str, float]) -> None:
-        """After `step` (1 is the first) has learned from `tokens` tokens, over all ranks."""
+    def step(self, step: int, row: Mapping[str, float]) -> None:
+        """After `step` (1 is the first) with its metrics; `num_tokens` of them counts from the run's beginning."""
+        now, tokens = time.monotonic(), row.get("num_tokens", 0)
+        if self._rate is None:
+            self._rate = Rate(self._entered, tokens if self.done else 0)
         self.done = step
-        self._rate.add(time.monotonic(), tokens)
-        facts = self.facts(numbers)
+        self._rate.add(now, tokens)
+        facts = self.facts(row)
         if self._live:
             self._live.update(self._task, completed=step, facts="  ".join(facts))
         elif self.main and (step % self.logging_steps == 0 or step == self.num_steps):
             self._line("  ".join([f"step {step}/{self.num_steps}", *facts]))
 
     def facts(self, numbers: Mapping[str, float]) -> list[str]:
+        assert self._rate is not None, "facts are known after the first step"
         left = self._rate.time_left(self.num_steps - self.done)
         shown = [f"{_short(self._rate.tokens_per_second)} tokens/s", f"{_clock(left)} left"]
         return shown + [f"{word} {form.format(numbers[key])}" for key, (word, form) in SHOWN.items() if key in numbers]
@@ -125,12 +134,12 @@ class TrainProgress:
         print(text, file=self._out, flush=True)
 
 
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[facts]}", markup=False),
+def _bar(console: Console) -> bars.Progress:
+    return bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=20),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[facts]}", markup=False),
         console=console,
         refresh_per_second=4,
     )

@@ -1,0 +1,191 @@
+"""The processes of a run: how many there are, how the model is sharded over them, and what they must agree on.
+
+Launchers promise more than they deliver (two processes that are one, FSDP that is plain DDP), so what came true is
+compared with what was asked for before anything is trained.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupKwargs
+from torch import Tensor, nn
+
+from align.errors import RunError, UserError
+from align.training.settings import OptimSection
+
+KINDS = {
+    DistributedType.NO: "none",
+    DistributedType.MULTI_CPU: "ddp",
+    DistributedType.MULTI_GPU: "ddp",
+    DistributedType.FSDP: "fsdp2",
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """All processes of the run, seen from one of them."""
+
+    accelerator: Accelerator
+    sharding: str  # none | ddp | zero1 | zero2 | zero3 | fsdp2
+
+    @property
+    def rank(self) -> int:
+        return self.accelerator.process_index
+
+    @property
+    def size(self) -> int:
+        return self.accelerator.num_processes
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def deepspeed(self) -> bool:
+        return self.sharding.startswith("zero")
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over ranks, on every rank; the dtype and the device are kept."""
+        if self.size == 1:
+            return values
+        total = values.to(self.device, copy=True)
+        dist.all_reduce(total)
+        return total.to(values.device)
+
+    def any(self, flag: bool) -> bool:
+        """True on every rank where it is true on one."""
+        return bool(self.sum(torch.tensor(int(flag), device=self.device)).item())
+
+    def everyone(self, value: Any) -> list[Any]:
+        """The value of every rank, in order of rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def must_agree(self, what: str, value: Any) -> None:
+        """Stops a run whose ranks see different things."""
+        values = self.everyone(value)
+        if any(v != values[0] for v in values):
+            seen = "; ".join(f"rank {i}: {v}" for i, v in enumerate(values))
+            raise UserError(f"{what} differs between the processes: {seen}. Every process must read the same files")
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process goes through the block before the others; if it fails there, all of them stop."""
+        failure: str | None = None
+        if self.main:
+            try:
+                yield
+            except Exception as error:
+                failure = str(error)
+                self.everyone(failure)
+                raise
+            self.everyone(None)
+            return
+        failure = self.everyone(None)[0]
+        if failure is not None:
+            raise RunError(failure)
+        yield
+
+    def unwrap(self, module: nn.Module) -> Any:
+        """The module that was prepared, out of whatever was put around it."""
+        return self.accelerator.unwrap_model(module, keep_torch_compile=False)
+
+
+def join(optim: OptimSection) -> World:
+    """Makes this process part of the run that its launcher started, and checks what came true."""
+    _refuse_lonely_process()
+    cpu = not torch.cuda.is_available()
+    wanted = _wanted_sharding()
+    if cpu and wanted == "fsdp2":
+        raise UserError("FSDP was asked for, but accelerate runs it on GPUs only; on CPU take ddp, zero2 or zero3")
+    plugin = None
+    if wanted.startswith("zero"):
+        if cpu:
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), optim.max_grad_norm))
+    elif cpu:
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    handlers = [InitProcessGroupKwargs(backend="gloo")] if cpu and _launched() else []
+    accelerator = Accelerator(mixed_precision="no", deepspeed_plugin=plugin, kwargs_handlers=list(handlers))
+    world = World(accelerator, _sharding(accelerator))
+    _assert_came_true(world, wanted)
+    return world
+
+
+def deepspeed_config(stage: int, max_grad_norm: float) -> dict[str, Any]:
+    """The engine's settings. Micro-batches, accumulation and precision are ours, so they are all 1 and float32 here."""
+    zero: dict[str, Any] = {"stage": stage, "contiguous_gradients": True, "overlap_comm": torch.cuda.is_available()}
+    if stage == 3:
+        zero |= {"stage3_gather_16bit_weights_on_model_save": False, "stage3_param_persistence_threshold": 0}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": max_grad_norm,  # by name: left out, accelerate makes it 1.0
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+    }
+
+
+def _launched() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 or "LOCAL_RANK" in os.environ
+
+
+def _wanted_sharding() -> str:
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        return f"zero{os.environ.get('ACCELERATE_DEEPSPEED_ZERO_STAGE', '2')}"
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        return "fsdp2"
+    return "ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "none"
+
+
+def _sharding(accelerator: Accelerator) -> str:
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return f"zero{accelerator.state.deepspeed_plugin.zero_stage}"
+    return KINDS.get(accelerator.distributed_type, str(accelerator.distributed_type))
+
+
+def _refuse_lonely_process() -> None:
+    """`accelerate launch --cpu --num_processes 2` starts one process and leaves only this trace of the two."""
+    env = os.environ
+    if "ACCELERATE_USE_CPU" in env and "MASTER_PORT" in env and "WORLD_SIZE" not in env:
+        raise UserError(
+            "the launcher was asked for several processes and started one (accelerate does so with --cpu); "
+            "use launch/accelerate/cpu_2.yaml, or torchrun --nproc_per_node"
+        )
+
+
+def _assert_came_true(world: World, wanted: str) -> None:
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    real = dist.get_world_size() if dist.is_initialized() else 1
+    if not asked == world.size == real:
+        raise UserError(
+            f"world size: the launcher asked for {asked}, accelerate sees {world.size}, torch sees {real}; "
+            "check the launch file, and that every process has its own GPU (or is started by torchrun on CPU)"
+        )
+    if world.sharding != wanted:
+        raise UserError(f"sharding: {wanted} was asked for, {world.sharding} came true; check the launch file")
+
+
+def split_evenly(items: Sequence[Any], world: World) -> Sequence[Any]:
+    """This rank's share of a list that needs no balancing."""
+    return items[world.rank :: world.size]

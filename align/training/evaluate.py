@@ -1,0 +1,101 @@
+"""Held-out metrics with their standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from align.batches import Group
+from align.methods.base import Term
+from align.training.experience import Reader, Role, gather_experience, live_batch, live_columns
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over rows, or over tokens of rows, with the standard error that follows from the rows' scatter."""
+
+    value: float
+    stderr: float
+    n: int  # rows
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the method's loss and metrics are on rows that were not trained on."""
+
+    estimates: dict[str, Estimate]
+    per_row: dict[str, list[float]]  # each metric's value for each row, in the order of the rows; for paired comparisons
+
+    def flat(self, prefix: str) -> dict[str, float]:
+        """`eval/loss`, `eval/loss_stderr`, ... as metrics.jsonl has them."""
+        pairs = [(f"{prefix}/{n}", e.value) for n, e in self.estimates.items()]
+        return dict(pairs + [(f"{prefix}/{n}_stderr", e.stderr) for n, e in self.estimates.items()])
+
+
+def evaluate(
+    model: Any, method: Any, rows: Sequence[Sequence[Group]], reader: Reader, roles: Mapping[str, Role]
+) -> Evaluation:
+    """Goes through `rows`, portions of the size of a training step (methods that compare rows of a step need that)."""
+    sums: dict[str, list[Tensor]] = {}
+    sizes: dict[str, list[Tensor]] = {}
+    weights: dict[str, float] = {}
+    was_training = model.training
+    model.eval()
+    for groups in rows:
+        experience = gather_experience(reader, groups, roles, method)
+        of_rows: dict[str, Tensor] = {}
+        counts = {n: _sizes(t) for n, t in method.loss(experience.batch).terms.items()}
+        for micro, made in reader.score_all(model, experience.groups, live_columns(reader.needs)):
+            loss = method.loss(live_batch(experience, micro, made, reader.world))
+            weights = {n: t.weight for n, t in loss.terms.items()}
+            for name, term in loss.terms.items():
+                whole = of_rows.setdefault(name, torch.zeros(len(groups), dtype=torch.float64))
+                whole[list(micro.groups)] = _row_sums(term).double().cpu()
+        for name, count in counts.items():
+            part = of_rows.get(name, torch.zeros(len(groups), dtype=torch.float64))
+            sums.setdefault(name, []).append(reader.world.sum(part))
+            sizes.setdefault(name, []).append(count)
+    model.train(was_training)
+    if not weights:  # this rank had nothing to score
+        weights = {n: t.weight for n, t in method.loss(experience.batch).terms.items()}
+    return _summarise({n: torch.cat(v) for n, v in sums.items()}, {n: torch.cat(v) for n, v in sizes.items()}, weights)
+
+
+def _summarise(sums: dict[str, Tensor], sizes: dict[str, Tensor], weights: dict[str, float]) -> Evaluation:
+    estimates = {name: ratio(sums[name], sizes[name]) for name in sums}
+    per_row = {name: (sums[name] / sizes[name].clamp(min=1)).tolist() for name in sums}
+    if "loss" not in estimates:
+        terms = [name for name in sums if weights[name] != 0]
+        variance = sum((weights[n] * estimates[n].stderr) ** 2 for n in terms)  # terms taken as independent
+        value = sum(weights[n] * estimates[n].value for n in terms)
+        estimates["loss"] = Estimate(value, math.sqrt(variance), estimates[terms[0]].n)
+    return Evaluation(estimates, per_row)
+
+
+def ratio(sums: Tensor, sizes: Tensor) -> Estimate:
+    """sum / size over rows; the standard error treats rows as the independent units (linearised ratio estimator)."""
+    kept = sizes > 0
+    n = int(kept.sum())
+    if n == 0:
+        return Estimate(0.0, 0.0, 0)
+    total = sizes.sum()
+    value = sums.sum() / total
+    residuals = (sums - value * sizes)[kept]
+    spread = residuals.square().sum() * n / max(n - 1, 1)
+    return Estimate(value.item(), (spread.sqrt() / total).item(), n)
+
+
+def _row_sums(term: Term) -> Tensor:
+    kept = term.values if term.mask is None else term.values.masked_fill(~term.mask, 0.0)
+    return kept if kept.ndim == 1 else kept.sum(-1)
+
+
+def _sizes(term: Term) -> Tensor:
+    if term.mask is None:
+        return torch.ones(len(term.values), dtype=torch.float64)
+    return (term.mask if term.mask.ndim == 1 else term.mask.sum(-1)).double()

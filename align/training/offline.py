@@ -1,0 +1,135 @@
+"""The offline loop: rows that exist before training, one optimiser step for each portion of them.
+
+    next rows -> stored columns -> method.prepare -> one step -> log -> evaluate -> save
+
+It names no method. What is done in each place stands a floor down: `experience`, `step`, `evaluate`, `snapshot`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from align.batches import Group
+from align.errors import RunError, Stopped
+from align.training import checkpoint, snapshot
+from align.training.evaluate import Evaluation, evaluate
+from align.training.experience import Reader, Role, gather_experience
+from align.training.metrics import MetricsLog, peak_memory_mb
+from align.training.progress import Progress as Display
+from align.training.settings import TrainingSection
+from align.training.signals import StopRequest
+from align.training.snapshot import Progress
+from align.training.step import StepResult, Trainee, train_step
+
+Portions = Callable[[int], Sequence[Group]]  # step -> its rows
+
+
+@dataclass(frozen=True)
+class Offline:
+    """Everything that the loop sequences."""
+
+    trainee: Trainee
+    method: Any
+    reader: Reader
+    roles: Mapping[str, Role]
+    rows_of_step: Portions
+    validation: Sequence[Sequence[Group]]
+    rate_of_step: Callable[[int], float]
+    num_steps: int
+    settings: TrainingSection
+    root: Any  # Path of checkpoints/
+    log: MetricsLog | None  # of the main process
+    display: Display
+
+
+def train(run: Offline, progress: Progress) -> Progress:
+    """Goes on from `progress` to the last step. Raises Stopped when asked to stop, after saving."""
+    saved = progress.step
+    with StopRequest() as stop:
+        while progress.step < run.num_steps and not progress.ended_early:
+            started = time.perf_counter()
+            try:
+                result = _step(run, progress)
+            except RunError:
+                if progress.step > saved:
+                    _save(run, progress)
+                raise
+            row = _row(run, progress, result, time.perf_counter() - started)
+            progress.step += 1
+            progress.num_tokens += result.num_tokens
+            improved = _evaluate(run, progress, row)
+            if run.log is not None:
+                run.log.append(progress.step, row)
+            run.display.step(progress.step, row)
+            asked = run.trainee.world.any(stop.asked)
+            if asked or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
+                _save(run, progress)
+                saved = progress.step
+            if asked and not _finished(run, progress):
+                raise Stopped(f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume")
+    return progress
+
+
+def _step(run: Offline, progress: Progress) -> StepResult:
+    groups = run.rows_of_step(progress.step)
+    experience = gather_experience(run.reader, groups, run.roles, run.method)
+    return train_step(run.trainee, run.method, experience, run.reader, run.rate_of_step(progress.step))
+
+
+def _row(run: Offline, progress: Progress, result: StepResult, seconds: float) -> dict[str, float]:
+    return result.metrics | {
+        "grad_norm": result.grad_norm,
+        "learning_rate": run.rate_of_step(progress.step),
+        "num_tokens": progress.num_tokens + result.num_tokens,
+        "tokens_per_second": result.num_tokens / seconds,
+        "memory_mb": peak_memory_mb(),
+    }
+
+
+def _evaluate(run: Offline, progress: Progress, row: dict[str, float]) -> bool:
+    """Adds held-out metrics to the row where they are due; True when they are the best so far."""
+    due = _due(progress.step, run.settings.eval_steps) or progress.step == run.num_steps
+    if not run.validation or not due:
+        return False
+    found = evaluation(run)
+    row |= found.flat("eval")
+    return _is_best(run.settings, progress, found)
+
+
+def evaluation(run: Offline) -> Evaluation:
+    return evaluate(run.trainee.module, run.method, run.validation, run.reader, run.roles)
+
+
+def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:
+    name = settings.metric_for_best_model
+    if name not in found.estimates:
+        raise RunError(f"training.metric_for_best_model: no metric {name}; there are {', '.join(found.estimates)}")
+    value = found.estimates[name].value
+    better = value > progress.best_value if settings.greater_is_better else value < progress.best_value
+    if progress.best_step < 0 or better:
+        progress.best_step, progress.best_value, progress.bad_evaluations = progress.step, value, 0
+        return settings.load_best_model_at_end
+    progress.bad_evaluations += 1
+    patience = settings.early_stopping_patience
+    progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
+    return False
+
+
+def _save(run: Offline, progress: Progress) -> None:
+    if run.log is not None:
+        run.log.sync()
+    snapshot.save(run.root, run.trainee, progress)
+    if run.trainee.world.main:
+        best = progress.best_step if run.settings.load_best_model_at_end else None
+        checkpoint.prune(run.root, run.settings.save_total_limit, best)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _finished(run: Offline, progress: Progress) -> bool:
+    return progress.step >= run.num_steps or progress.ended_early

@@ -1,0 +1,65 @@
+"""Optimisers by name, and the learning rate as a pure function of the step (so a resume has nothing to restore)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers.optimization
+from torch import nn
+from transformers import get_scheduler
+
+from align.errors import UserError, did_you_mean
+from align.training.settings import OptimSection
+
+
+def make_optimizer(module: nn.Module, section: OptimSection) -> torch.optim.Optimizer:
+    """AdamW or any class of torch.optim or transformers.optimization; weight decay on matrices only."""
+    kind = _find(section.optim)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if _is_matrix(p)], "weight_decay": section.weight_decay},
+        {"params": [p for p in trained if not _is_matrix(p)], "weight_decay": 0.0},
+    ]
+    arguments: dict[str, Any] = {"lr": section.learning_rate}
+    if "Adam" in section.optim:
+        arguments |= {"betas": (section.adam_beta1, section.adam_beta2), "eps": section.adam_epsilon}
+    try:
+        return kind([g for g in groups if g["params"]], **arguments | section.optim_args)
+    except TypeError as error:
+        raise UserError(f"optim.optim_args: {section.optim} does not take these: {error}") from None
+
+
+def learning_rate(section: OptimSection, num_steps: int) -> Callable[[int], float]:
+    """The rate of optimiser step s = 0 .. num_steps - 1. Warm-up ends at its own step, never at a rate of 0."""
+    warmup = section.warmup_steps or math.ceil(section.warmup_ratio * num_steps)
+    shift = 1 if warmup else 0  # transformers' warm-up begins at 0, and a step of rate 0 is a step lost
+    dummy = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler: Any = get_scheduler(
+        section.lr_scheduler_type, dummy, num_warmup_steps=warmup, num_training_steps=num_steps + shift
+    )
+    factor = scheduler.lr_lambdas[0] if hasattr(scheduler, "lr_lambdas") else None
+    if factor is None:
+        raise UserError(f"optim.lr_scheduler_type: {section.lr_scheduler_type} needs more than a step; take cosine or linear")
+    return lambda step: section.learning_rate * factor(step + shift)
+
+
+def set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    # Under ZeRO-3 a parameter is flat and empty between uses; DeepSpeed keeps its real shape beside it.
+    return len(getattr(parameter, "ds_shape", parameter.shape)) >= 2
+
+
+def _find(name: str) -> Any:
+    for module in (torch.optim, transformers.optimization):
+        found = getattr(module, name, None)
+        if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
+            return found
+    known = sorted(n for n in vars(torch.optim) if n[0].isupper()) + ["Adafactor"]
+    raise UserError(f"optim.optim: no such optimiser: {name}; there are {', '.join(known)}.{did_you_mean(name, known)}")

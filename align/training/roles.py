@@ -1,0 +1,83 @@
+"""The frozen models beside the policy, as makers of stored columns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align.batches import Group
+from align.data.forest import Rows
+from align.training.experience import Columns, ModelRole, Reader
+
+
+@dataclass(frozen=True)
+class AdapterOff:
+    """The policy without its adapter: the weights that training started from, where the adapter is new."""
+
+    module: Any  # the prepared Scorer
+    adapted: Any  # the peft model inside
+
+    def __call__(self, rows: Rows, columns: Sequence[str], num_chunks: int) -> dict[str, Tensor]:
+        with self.adapted.disable_adapter():
+            return self.module(rows, columns, num_chunks)
+
+
+@dataclass(frozen=True)
+class CachedRole:
+    """Log-probabilities of a whole data set, computed once, read from a memory-mapped file by row."""
+
+    values: np.ndarray  # float32, all completion tokens of all rows end to end
+    starts: np.ndarray  # (rows, members) int64
+
+    def stored(self, reader: Reader, members: tuple[str, ...], groups: Sequence[Group]) -> dict[str, Tensor]:
+        names = list(reader.needs.members)
+        return {m: self._member(names.index(m), groups) for m in members}
+
+    def _member(self, position: int, groups: Sequence[Group]) -> Tensor:
+        out = torch.zeros(len(groups), max(len(g.members[position].completion) for g in groups))
+        for i, group in enumerate(groups):
+            start, length = self.starts[group.index, position], len(group.members[position].completion)
+            out[i, :length] = torch.from_numpy(self.values[start : start + length].copy())
+        return out
+
+
+def cached(path: Path, model: Columns | None, reader: Reader, store: Any, portion: int) -> CachedRole:
+    """Opens the cache file `path`, made first by scoring every row of `store`, in order, `portion` rows at a time.
+
+    `model` may be None where the file is there already. The file's name must say all that the numbers depend on.
+    """
+    members = tuple(reader.needs.members)
+    lengths = np.array([[c for _, c in store.lengths(i)] for i in range(len(store))], dtype=np.int64)
+    lengths = lengths.reshape(len(store), len(members))
+    starts = np.concatenate([[0], lengths.ravel().cumsum()[:-1]]).reshape(lengths.shape) if len(store) else lengths
+    with reader.world.main_first():
+        pass  # nobody looks before an earlier writer of this run has finished
+    if not path.exists():
+        assert model is not None, "a cache that is not there needs the model that fills it"
+        _fill(path, model, reader, store, portion)
+    reader.world.barrier()
+    return CachedRole(np.memmap(path, dtype=np.float32, mode="r") if len(store) else np.zeros(0, np.float32), starts)
+
+
+def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) -> None:
+    role = ModelRole(model)
+    members = tuple(reader.needs.members)
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(aside if reader.world.main else os.devnull, "wb") as out:
+        for start in range(0, len(store), portion):
+            groups = [store[i] for i in range(start, min(start + portion, len(store)))]
+            made = role.stored(reader, members, groups)
+            for i, group in enumerate(groups):
+                for position, member in enumerate(members):
+                    out.write(made[member][i, : len(group.members[position].completion)].numpy().tobytes())
+    if reader.world.main:
+        aside.replace(path)
+    reader.world.barrier()

@@ -1,0 +1,125 @@
+"""The only place where a model runs over given tokens.
+
+`Scorer` is the module that accelerate, DeepSpeed or FSDP prepares, and columns are its forward: under DDP a call to a
+submodule would leave gradients unsynchronised without a word. Logits do not leave it. The LM head runs on the
+positions that predict a kept completion token, and on no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from align.batches import SEQUENCE_COLUMNS
+from align.data.forest import Rows, visible
+from align.functional.logprobs import logps, statistics
+from align.models.parts import Windows, backbone, head_transform, lm_head, scalar_head, unwrapped, window_layers
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How attention and arithmetic are done; part of what a cached column depends on."""
+
+    attention: str  # the attn_implementation that the model was given
+    autocast: torch.dtype | None = None  # None computes in the weights' own precision
+    own_head: bool = True  # False: the model does more to its logits than is known here, so it is run as a whole
+
+
+class Scorer(nn.Module):
+    """A model that answers with columns instead of logits."""
+
+    def __init__(self, model: nn.Module, kernel: Kernel):
+        super().__init__()
+        self.model = model
+        self.kernel = kernel
+        config = unwrapped(model).config
+        self.windows = window_layers(config)
+        self.transform = head_transform(config)
+
+    def forward(self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0) -> dict[str, Tensor]:
+        """Columns by name: (N,) for each predicted token in the order of `rows.origin`, (S,) for `scores`."""
+        with self._precision(rows.input_ids.device):
+            hidden = self._places(rows)
+            made: dict[str, Tensor] = {}
+            if "scores" in columns:
+                made["scores"] = self._scalar(hidden[rows.last[0], rows.last[1]])
+            tokens = tuple(c for c in columns if c not in SEQUENCE_COLUMNS)
+            if tokens:
+                places = hidden[rows.predictor[0], rows.predictor[1]]  # (N, H)
+                if "values" in tokens:
+                    made["values"] = self._scalar(places)
+                of_logits = tuple(c for c in tokens if c != "values")
+                if of_logits:
+                    made |= self._from_logits(places, rows, of_logits, num_chunks, temperature)
+        return made
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self.kernel.autocast is None:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=self.kernel.autocast)
+
+    def _places(self, rows: Rows) -> Tensor:
+        """(R, L, hidden), or (R, L, V) of a model whose logits are not its head's output."""
+        if self.kernel.own_head:
+            return backbone(self.model)(**self._inputs(rows)).last_hidden_state
+        return self.model(**self._inputs(rows)).logits
+
+    def _inputs(self, rows: Rows) -> dict[str, Any]:
+        if rows.tree is None:
+            return {"input_ids": rows.input_ids, "use_cache": False}
+        mask = attention_mask(rows, self.windows, self.kernel, _dtype(self))
+        return {"input_ids": rows.input_ids, "attention_mask": mask, "position_ids": rows.position_ids, "use_cache": False}
+
+    def _scalar(self, hidden: Tensor) -> Tensor:
+        return scalar_head(self.model)(hidden).squeeze(-1).float()
+
+    def _from_logits(
+        self, places: Tensor, rows: Rows, columns: tuple[str, ...], num_chunks: int, temperature: float
+    ) -> dict[str, Tensor]:
+        head = lm_head(self.model) if self.kernel.own_head else nn.Identity()
+
+        def portion(hidden: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+            logits = self.transform(head(hidden)) if self.kernel.own_head else hidden
+            if columns == ("logps",):
+                return (logps(logits, target, temperature),)
+            found = statistics(logits, target, temperature)._asdict()
+            return tuple(found[c] for c in columns)
+
+        # Recomputed in the backward pass when there are several: one portion's logits stand in memory at a time.
+        again = num_chunks > 1 and torch.is_grad_enabled()
+        made = [
+            checkpoint(portion, h, t, use_reentrant=False, preserve_rng_state=False) if again else portion(h, t)
+            for h, t in zip(places.tensor_split(num_chunks), rows.target.tensor_split(num_chunks), strict=True)
+        ]
+        return {c: torch.cat(parts) for c, parts in zip(columns, zip(*made, strict=True), strict=True)}
+
+
+def attention_mask(rows: Rows, windows: Windows, kernel: Kernel, dtype: torch.dtype) -> Any:
+    """What the model takes as `attention_mask` for packed and shared rows: one mask, or one per kind of layer."""
+    if not windows.mapping:
+        return _mask(visible(rows, windows.window), kernel, dtype)
+    kinds = {"full_attention": None, "sliding_attention": windows.window}
+    return {kind: _mask(visible(rows, window), kernel, dtype) for kind, window in kinds.items()}
+
+
+def _mask(seen: Tensor, kernel: Kernel, dtype: torch.dtype) -> Tensor:
+    if kernel.attention == "sdpa":
+        return seen[:, None]
+    # Eager attention adds the mask to the scores; a boolean one would add 1 and be silently wrong.
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next(p.dtype for p in module.parameters() if p.is_floating_point())
+
+
+def scatter(values: Tensor, rows: Rows, shape: tuple[int, int]) -> Tensor:
+    """(N,) in the order of the rows to (S, T), zeros elsewhere; differentiable."""
+    out = torch.zeros(shape, dtype=values.dtype, device=values.device)
+    return out.index_put((rows.origin[0], rows.origin[1]), values)

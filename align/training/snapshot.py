@@ -1,0 +1,107 @@
+"""The state of a run, into a checkpoint's folder and back, bitwise, however it is sharded.
+
+    weights.safetensors   the trained parameters (whole; of an adapter only its own)
+    optimizer.pt          the optimiser's moments
+    deepspeed/            instead of both: DeepSpeed's own files (pickles)
+    random-00000.pt       the random generators of each rank
+    progress.json         counters, controllers, best evaluation
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict import set_model_state_dict, set_optimizer_state_dict
+
+from align.errors import UserError
+from align.training import checkpoint
+from align.training.state import load_state, load_tensors, random_state, save_state, save_tensors, set_random_state
+from align.training.step import Trainee
+
+TAG = "state"  # DeepSpeed wants a name inside its folder
+
+
+@dataclass
+class Progress:
+    """What the loop remembers between steps, beside weights and moments."""
+
+    step: int = 0  # optimiser steps done
+    num_tokens: int = 0  # tokens trained on so far, prompts included
+    best_step: int = -1  # of the best evaluation, -1 before the first
+    best_value: float = 0.0
+    bad_evaluations: int = 0  # in a row without improvement
+    ended_early: bool = False
+    controllers: dict[str, float] = field(default_factory=dict)
+
+
+def save(root: Path, trainee: Trainee, progress: Progress) -> Path:
+    """Writes a checkpoint of `progress.step`; all ranks take part, the main one commits it."""
+    world = trainee.world
+    tmp = checkpoint.temporary(root, progress.step)
+    with world.main_first():
+        if world.main:
+            checkpoint.begin(root, progress.step)
+    failure: Exception | None = None
+    try:
+        with checkpoint.guarded(tmp):
+            _write(tmp, trainee)
+            if world.main:
+                (tmp / "progress.json").write_text(json.dumps(asdict(progress)))
+    except Exception as error:
+        failure = error
+    if world.any(failure is not None):
+        raise failure or UserError("saving failed on another process")
+    with world.main_first():
+        if world.main:
+            with checkpoint.guarded(tmp):
+                checkpoint.commit(tmp, progress.step)
+    return checkpoint.folder(root, progress.step)
+
+
+def _write(tmp: Path, trainee: Trainee) -> None:
+    world = trainee.world
+    if world.deepspeed:
+        trainee.module.save_checkpoint(str(tmp / "deepspeed"), tag=TAG, exclude_frozen_parameters=True)
+    else:
+        module = world.unwrap(trainee.module)
+        options = StateDictOptions(full_state_dict=world.sharding == "fsdp2", cpu_offload=world.sharding == "fsdp2", ignore_frozen_params=True)
+        weights = get_model_state_dict(module, options=options)
+        moments = get_optimizer_state_dict(module, _plain(trainee.optimizer), options=options)
+        if world.main:
+            save_tensors(weights, tmp / "weights.safetensors")
+            save_state(moments, tmp / "optimizer.pt")
+    save_state(random_state(), tmp / f"random-{world.rank:05d}.pt")
+
+
+def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
+    """Puts the state of `path`, a verified checkpoint, into the trainee of every rank."""
+    world = trainee.world
+    if world.deepspeed:
+        reasons = [] if trusted else checkpoint.untrusted(path)
+        if reasons:
+            raise UserError(
+                f"{path}: DeepSpeed's state files are pickles, and these may not be opened: {'; '.join(reasons)}. "
+                "If you made them yourself, pass --trust-checkpoint"
+            )
+        trainee.module.load_checkpoint(str(path / "deepspeed"), tag=TAG, load_module_strict=False)
+    else:
+        module = world.unwrap(trainee.module)
+        options = StateDictOptions(full_state_dict=world.sharding == "fsdp2", strict=False)
+        set_model_state_dict(module, load_tensors(path / "weights.safetensors"), options=options)
+        set_optimizer_state_dict(module, _plain(trainee.optimizer), load_state(path / "optimizer.pt"), options=options)
+    set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
+    return Progress(**json.loads((path / "progress.json").read_text()))
+
+
+def restore_weights(path: Path, trainee: Trainee) -> None:
+    """Only the weights of a checkpoint: those of the best evaluation, for `final/`."""
+    load(path, trainee, trusted=True)
+
+
+def _plain(optimizer: Any) -> torch.optim.Optimizer:
+    return getattr(optimizer, "optimizer", optimizer)  # out of accelerate's wrapper

@@ -1,0 +1,147 @@
+"""One optimiser step: exact under any division into micro-batches and ranks.
+
+Every term of a loss is divided by its count over the whole step. The masks do not depend on the trained model, so the
+counts are read off a dry run of the loss over the whole experience, before the first backward pass, on every rank alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from align.errors import RunError
+from align.methods.base import Loss, Term
+from align.training.distributed import World
+from align.training.experience import Experience, Reader, live_batch, live_columns
+from align.training.optim import set_rate
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step reports: means over the whole step, all ranks."""
+
+    metrics: dict[str, float]
+    num_tokens: int  # tokens that went through the model, prompts included, all ranks
+    grad_norm: float  # before clipping
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A module with its optimiser, however both are sharded."""
+
+    module: Any  # the prepared Scorer
+    optimizer: Any
+    world: World
+    max_grad_norm: float
+
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        """Gradients of all but the last micro-batch stay on their rank."""
+        if self.world.deepspeed:
+            self.module.set_gradient_accumulation_boundary(last)
+        wait = self.world.sharding == "ddp" and not last
+        if self.world.sharding == "fsdp2":
+            self.module.set_requires_gradient_sync(last)
+        with self.module.no_sync() if wait else nullcontext():
+            yield
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of `loss`; what it is given is already divided by the counts of the whole step."""
+        loss = loss * self.world.size  # every sharding averages gradients over ranks
+        if self.world.deepspeed:
+            self.module.backward(loss, scale_wrt_gas=False)
+        else:
+            loss.backward()
+
+    def update(self, rate: float) -> float:
+        """Clips, steps, forgets the gradients; returns the gradient norm before clipping. Refuses a norm that is not finite."""
+        set_rate(self.optimizer, rate)
+        if self.world.deepspeed:
+            self.module.step()
+            return _number(self.module.get_global_grad_norm())
+        norm = _number(nn.utils.clip_grad_norm_(self._parameters(), self.max_grad_norm or math.inf))
+        if math.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def train_step(trainee: Trainee, method: Any, experience: Experience, reader: Reader, rate: float) -> StepResult:
+    """plan -> score -> method.loss -> backward for every micro-batch of this rank, then one update of the weights."""
+    asked = live_columns(reader.needs)
+    plan = reader.plan(experience.groups, list(asked))
+    counts = term_counts(method.loss(experience.batch))
+    sums = {name: torch.zeros((), dtype=torch.float64) for name in counts}
+    mine = reader.mine(plan)
+    for i, micro in enumerate(mine):
+        with trainee.micro_batch(last=i == len(mine) - 1):
+            made = reader.score(trainee.module, experience.groups, micro, asked)
+            loss = method.loss(live_batch(experience, micro, made, reader.world))
+            totals = term_sums(loss)
+            # The anchor keeps a rank without rows in the backward pass, whose collectives the others wait for.
+            anchor = sum(v.sum() for columns in made.values() for v in columns.values() if v.requires_grad)
+            trainee.backward(weighted(loss, totals, counts) + 0.0 * anchor)
+            for name, value in totals.items():
+                sums[name] += value.detach().double().cpu()
+    metrics = _means(sums, counts, weights_of(loss), reader.world)
+    if not math.isfinite(metrics["loss"]):
+        raise RunError(f"the loss is {metrics['loss']}; {_rows(experience)}. Lower the learning rate, or look at these rows")
+    norm = trainee.update(rate)
+    if not math.isfinite(norm):
+        raise RunError(
+            f"the gradient norm is {norm} while the loss is {metrics['loss']:.4g}; {_rows(experience)}. "
+            "Lower the learning rate or set optim.max_grad_norm"
+        )
+    return StepResult(metrics, sum(len(m) for g in experience.groups for m in g.members), norm)
+
+
+def term_counts(loss: Loss) -> dict[str, float]:
+    """How many rows or tokens each term is averaged over."""
+    return {n: float(len(t.values) if t.mask is None else t.mask.sum()) for n, t in loss.terms.items()}
+
+
+def term_sums(loss: Loss) -> dict[str, Tensor]:
+    """The numerator of each term; what the mask drops does not enter, whatever it is."""
+    return {n: _kept(t).sum() for n, t in loss.terms.items()}
+
+
+def weights_of(loss: Loss) -> dict[str, float]:
+    return {n: t.weight for n, t in loss.terms.items()}
+
+
+def weighted(loss: Loss, totals: Mapping[str, Tensor], counts: Mapping[str, float]) -> Tensor:
+    """This micro-batch's share of the step's loss."""
+    shares = [t.weight * totals[n] / max(counts[n], 1.0) for n, t in loss.terms.items() if t.weight != 0]
+    return torch.stack(shares).sum()
+
+
+def _kept(term: Term) -> Tensor:
+    return term.values if term.mask is None else term.values.masked_fill(~term.mask, 0.0)
+
+
+def _means(
+    sums: Mapping[str, Tensor], counts: Mapping[str, float], weights: Mapping[str, float], world: World
+) -> dict[str, float]:
+    totals = world.sum(torch.stack(list(sums.values())))
+    means = {name: (total / max(counts[name], 1.0)).item() for name, total in zip(sums, totals, strict=True)}
+    means["loss"] = sum(weights[name] * means[name] for name in sums)
+    return means
+
+
+def _rows(experience: Experience) -> str:
+    rows = ", ".join(str(g.index) for g in experience.groups[:8])
+    return f"rows {rows}{', ...' if len(experience.groups) > 8 else ''} of the prepared data"
+
+
+def _number(value: Any) -> float:
+    value = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return float(value)
