@@ -1,0 +1,103 @@
+"""Which charts a run is shown by. The known metrics come first, every other one follows in its own chart."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from align.report.folder import Run
+from align.report.svg import Chart, Series, chart, window_of
+from align.report.text import folded, is_share, label
+
+QUALITY = ("loss", "accuracy", "margin", "rewards", "logps")
+FIRST = (*QUALITY, "learning_rate", "grad_norm", "tokens_per_second", "memory_mb")
+EXACT = ("learning_rate", "memory_mb", "epoch")  # set by the run, not measured with noise
+UNSHOWN = ("epoch",)
+SUFFIXES = ("_stderr", "_n")
+
+
+def plain_keys(run: Run) -> list[str]:
+    """Metrics under their own name, whether they were logged in training, in evaluation or in both."""
+    keys = (k.removeprefix("eval/") for k in run.metrics() if k != "eval/n")
+    return list(dict.fromkeys(k for k in keys if not k.endswith(SUFFIXES) and k not in UNSHOWN))
+
+
+def panels(keys: Sequence[str]) -> dict[str, list[str]]:
+    """Chart name -> its metrics: `chosen_X` stands with `rejected_X`, and `prefix/...` with its like."""
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        for side, other in (("chosen_", "rejected_"), ("rejected_", "chosen_")):
+            if key.startswith(side) and other + key.removeprefix(side) in keys:
+                found.setdefault(key.removeprefix(side), []).append(key)
+                break
+        else:
+            found.setdefault(key.split("/")[0] if "/" in key else key, []).append(key)
+    order = [k for k in FIRST if k in found] + [k for k in found if k not in FIRST]
+    return {k: sorted(found[k]) if k in ("rewards", "logps") else found[k] for k in order}
+
+
+def is_pairwise(run: Run) -> bool:
+    """Whether accuracy is that of choosing between two, so that chance is one half."""
+    return "margin" in plain_keys(run)
+
+
+def curves(run: Run) -> str:
+    """All charts of one run."""
+    drawn = {name: _own(run, name, keys) for name, keys in panels(plain_keys(run)).items()}
+    return _arranged({k: v for k, v in drawn.items() if v}, _note([run]))
+
+
+def overlaid(runs: Sequence[Run]) -> str:
+    """The metrics that several runs share, one colour a run: validation where it was measured, else training."""
+    keys = list(dict.fromkeys(k for run in runs for k in plain_keys(run)))
+    drawn: dict[str, str] = {}
+    for key in sorted(keys, key=lambda k: FIRST.index(k) if k in FIRST else len(FIRST)):
+        series = [s for slot, run in enumerate(runs) for s in _both(run, key, slot, run.name)]
+        if len({s.slot for s in series}) > 1:
+            drawn[key] = chart(_spec(label(key), series, key, None))
+    return _arranged(drawn, _note(runs))
+
+
+def _arranged(drawn: dict[str, str], note: str) -> str:
+    main = "".join(v for k, v in drawn.items() if k in FIRST)
+    rest = "".join(v for k, v in drawn.items() if k not in FIRST)
+    main, rest = (main, rest) if main else (rest, "")
+    more = folded("More curves", f'<div class="grid">{rest}</div>' if rest else "")
+    return f'<div class="grid">{main}</div>{note}{more}' if main else ""
+
+
+def _note(runs: Sequence[Run]) -> str:
+    window = max((window_of(len(run.curve(k))) for run in runs for k in plain_keys(run)), default=1)
+    if window == 1:
+        return ""
+    words = f"Strong lines are moving averages over up to {window} steps; the faint ones are every step."
+    return f'<p class="note">{words}</p>'
+
+
+def _own(run: Run, name: str, keys: Sequence[str]) -> str:
+    series: list[Series] = []
+    for slot, key in enumerate(keys):
+        lone = len(keys) == 1
+        series += _both(run, key, slot, "training" if lone else label(key), "validation" if lone else "")
+    guide = (0.5, "chance") if name == "accuracy" and is_pairwise(run) else None
+    return chart(_spec(label(name), series, name, guide)) if series else ""
+
+
+def _both(run: Run, key: str, slot: int, name: str, evaluated: str = "") -> list[Series]:
+    """The training line and the evaluations of one metric."""
+    line = run.curve(key)
+    dots = [(step, m.value, m.stderr) for step, m in run.evaluations(key)]
+    found = [Series(label=name, slot=slot % 8, line=line, smoothed=key not in EXACT)] if line else []
+    if dots:
+        errors = " ± standard error" if any(e for _, _, e in dots) else ""
+        shown = f"{evaluated or f'{name}, validation'}{errors}"
+        found.append(Series(label=shown, slot=slot % 8, dots=dots))
+    return found
+
+
+def _spec(title: str, series: list[Series], key: str, guide: tuple[float, str] | None) -> Chart:
+    values = [y for s in series for _, y, *_ in (*s.line, *s.dots)]
+    spread = min(values) > 0 and max(values) > 20 * statistics.median(values)
+    log = key == "grad_norm" and spread
+    share = is_share(key) and min(values) >= 0 and max(values) <= 1
+    return Chart(title=f"{title}, logarithmic" if log else title, series=series, share=share, log=log, guide=guide)

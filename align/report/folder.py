@@ -1,0 +1,278 @@
+"""Reads a run folder as it is found: finished, running, killed, or half deleted.
+
+Whatever cannot be read becomes a note on the page. Only a folder that holds no run at all is the user's mistake.
+
+    recipe.yaml, environment.json     as the run wrote them
+    metrics.jsonl                      {"step": 1, "loss": 0.69, ..., "eval/loss": 0.68, "eval/loss_stderr": 0.01}
+    completions.jsonl                  {"prompt", "text", "stage": "before"|"after", "step", "length", "stop_reason"}
+    data.json                          in any nesting: counts {"source", "split", "read", "dropped": {reason: rows}},
+                                       lengths {"edges": [n + 1 numbers], "counts": [n numbers]} or [length, ...]
+    test.json, summary.json            {metric: {"value", "stderr", "n", "rows": [values], "ids": [...]}}, some of them
+                                       under `before` or `baselines`
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from align.errors import UserError
+
+CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
+MAX_COMPLETIONS = 20_000  # lines read; a run that logs samples at every step can have millions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A mean over rows, with its standard error where that is known."""
+
+    value: float
+    stderr: float | None = None
+    n: int | None = None
+    rows: tuple[float, ...] = ()  # the values that were averaged, for paired comparisons
+    ids: tuple[str, ...] = ()  # which row each of them is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One completion that was logged."""
+
+    prompt: str
+    text: str
+    stage: str
+    step: int
+    length: int | None = None  # tokens
+    stop_reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder in memory."""
+
+    path: Path
+    name: str
+    recipe: dict[str, Any]
+    recipe_text: str
+    environment: dict[str, Any]
+    steps: list[dict[str, float]]  # by step, one entry each
+    samples: list[Sample]
+    data: Any
+    test: dict[str, Measure]
+    notes: list[str] = field(default_factory=list)  # what could not be read
+
+    @property
+    def method(self) -> str:
+        section = self.recipe.get("method")
+        found = section.get("name") if isinstance(section, dict) else section
+        return str(found) if found else self.name
+
+    @property
+    def last_step(self) -> int:
+        return int(self.steps[-1]["step"]) if self.steps else 0
+
+    def metrics(self) -> list[str]:
+        """Every metric, in the order of its first appearance."""
+        return list(dict.fromkeys(key for line in self.steps for key in line if key != "step"))
+
+    def curve(self, key: str) -> list[tuple[float, float]]:
+        """(step, value) wherever the metric is finite."""
+        return [(s["step"], s[key]) for s in self.steps if key in s and math.isfinite(s[key])]
+
+    def evaluations(self, key: str) -> list[tuple[float, Measure]]:
+        """(step, value and standard error) of a validation metric named without its `eval/`."""
+        found: list[tuple[float, Measure]] = []
+        for line in self.steps:
+            value = line.get(f"eval/{key}", math.nan)
+            if math.isfinite(value):
+                n = line.get(f"eval/{key}_n", line.get("eval/n"))
+                stderr = line.get(f"eval/{key}_stderr")
+                stderr = stderr if stderr is not None and math.isfinite(stderr) else None
+                found.append((line["step"], Measure(value=value, stderr=stderr, n=None if n is None else int(n))))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A folder of runs that follow each other, and what came out in the end."""
+
+    path: Path
+    stages: list[Run]
+    summary: dict[str, Measure]
+    notes: list[str] = field(default_factory=list)
+
+
+def is_run(path: Path) -> bool:
+    return any((path / clue).is_file() for clue in CLUES)
+
+
+def read(path: Path) -> Run | Pipeline:
+    """A run, or the runs of a pipeline folder in the order in which they began."""
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; give a run folder, which `align train` writes under runs/")
+    if is_run(path):
+        return read_run(path)
+    stages = sorted((p for p in path.iterdir() if p.is_dir() and is_run(p)), key=_began)
+    if not stages:
+        inside = sorted(p.name for p in path.iterdir())
+        listing = f"it holds {', '.join(inside[:8])}{', ...' if len(inside) > 8 else ''}" if inside else "it is empty"
+        raise UserError(
+            f"{path}: not a run folder: neither recipe.yaml nor metrics.jsonl is in it, nor in a folder inside it "
+            f"({listing}); give the folder that `align train` wrote"
+        )
+    notes: list[str] = []
+    summary = measures(_json(path / "summary.json", notes))
+    return Pipeline(path=path, stages=[read_run(p) for p in stages], summary=summary, notes=notes)
+
+
+def _began(path: Path) -> tuple[float, str]:
+    files = [p for name in ("recipe.yaml", "environment.json", "metrics.jsonl") if (p := path / name).is_file()]
+    return min(p.stat().st_mtime for p in files), path.name
+
+
+def read_run(path: Path) -> Run:
+    notes: list[str] = []
+    text = _text(path / "recipe.yaml", notes)
+    recipe, environment = _recipe(text, notes), _json(path / "environment.json", notes)
+    if not text:
+        notes.append("There is no recipe.yaml, so settings are not shown.")
+    return Run(
+        path=path,
+        name=path.resolve().name,
+        recipe=recipe,
+        recipe_text=text,
+        environment=environment if isinstance(environment, dict) else {},
+        steps=_steps(path / "metrics.jsonl", notes),
+        samples=[s for line in _lines(path / "completions.jsonl", notes, MAX_COMPLETIONS) if (s := _sample(line))],
+        data=_json(path / "data.json", notes),
+        test=measures(_json(path / "test.json", notes)),
+        notes=notes,
+    )
+
+
+def _text(path: Path, notes: list[str]) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        notes.append(f"{path.name} cannot be read: {error.strerror}.")
+        return ""
+
+
+def _recipe(text: str, notes: list[str]) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        notes.append("recipe.yaml is not valid YAML; it is shown as it stands.")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _json(path: Path, notes: list[str]) -> Any:
+    text = _text(path, notes)
+    try:
+        return json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError):
+        notes.append(f"{path.name} is not valid JSON and was left out.")
+        return {}
+
+
+def _lines(path: Path, notes: list[str], limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """JSON objects of a file that may be growing: its last line may be torn, others are counted aloud."""
+    bad: list[int] = []
+    number = 0
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if limit is not None and number > limit:
+                    notes.append(f"{path.name}: only its first {limit:,} lines are shown.")
+                    break
+                try:
+                    found = json.loads(line) if line.strip() else None
+                except (ValueError, RecursionError):
+                    found = bad.append(number)
+                if isinstance(found, dict):
+                    yield found
+    if bad == [number]:
+        notes.append(f"{path.name}: its last line is torn (the run was cut, or still writes) and was left out.")
+    elif bad:
+        notes.append(f"{path.name}: {len(bad)} lines are not valid JSON and were left out, the first is line {bad[0]}.")
+
+
+def _steps(path: Path, notes: list[str]) -> list[dict[str, float]]:
+    found: dict[float, dict[str, float]] = {}
+    repeated: set[float] = set()
+    for line in _lines(path, notes):
+        numbers = {k: float(v) for k, v in line.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        step = numbers.get("step", math.nan)
+        if math.isfinite(step):
+            if found.get(step, {}).keys() & numbers.keys() - {"step"}:
+                repeated.add(step)
+            found.setdefault(step, {}).update(numbers)
+    if repeated:
+        notes.append(f"metrics.jsonl has {len(repeated)} steps more than once; the last line of each is shown.")
+    if not found:
+        notes.append("No step has been logged (metrics.jsonl is absent or empty), so there are no curves.")
+    return [found[step] for step in sorted(found)]
+
+
+def _sample(line: dict[str, Any]) -> Sample | None:
+    if "prompt" not in line or "text" not in line:
+        return None
+    lengths = line.get("lengths")
+    length = line.get("length", line.get("completion_length"))
+    if length is None:
+        length = lengths.get("completion") if isinstance(lengths, dict) else lengths
+    step = line.get("step")
+    return Sample(
+        prompt=_words(line["prompt"]),
+        text=_words(line["text"]),
+        stage=str(line.get("stage") or ""),
+        step=int(step) if isinstance(step, int | float) and math.isfinite(step) else 0,
+        length=int(length) if isinstance(length, int | float) and math.isfinite(length) else None,
+        stop_reason=str(line.get("stop_reason") or ""),
+    )
+
+
+def _words(value: Any) -> str:
+    """A string, or a list of messages as `role: content` paragraphs."""
+    if isinstance(value, list):
+        told = (f"{m.get('role', '?')}: {m.get('content', '')}" if isinstance(m, dict) else str(m) for m in value)
+        return "\n\n".join(told)
+    return "" if value is None else str(value)
+
+
+def measures(tree: Any, prefix: str = "") -> dict[str, Measure]:
+    """Every number of a nested dictionary, under its path; `{"value", "stderr", "n"}` is one number with its error."""
+    found: dict[str, Measure] = {}
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and isinstance(value.get("value"), int | float):
+            found[name] = _measure(value)
+        elif isinstance(value, dict):
+            found.update(measures(value, f"{name}/"))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = Measure(value=float(value))
+    return found
+
+
+def _measure(value: dict[str, Any]) -> Measure:
+    def number(key: str) -> float | None:
+        got = value.get(key)
+        return float(got) if isinstance(got, int | float) and math.isfinite(got) else None
+
+    n, rows = number("n"), value.get("rows")
+    numeric = isinstance(rows, list) and all(isinstance(r, int | float) for r in rows)
+    return Measure(
+        value=float(value["value"]),
+        stderr=number("stderr"),
+        n=None if n is None else int(n),
+        rows=tuple(float(r) for r in rows) if isinstance(rows, list) and numeric else (),
+        ids=tuple(str(i) for i in value["ids"]) if isinstance(value.get("ids"), list) else (),
+    )

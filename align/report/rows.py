@@ -1,0 +1,126 @@
+"""data.json: how many rows were read and dropped, and how long they are. Any nesting of splits and sources will do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from align.report.svg import histogram
+from align.report.text import escape, exact, short, table
+
+BINS = 30
+SHOWN = 12  # histograms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Rows of one source and split."""
+
+    name: str
+    read: int
+    reasons: dict[str, int]  # why rows were dropped
+    weight: float | None = None  # share of the draws in a mixture
+
+    @property
+    def dropped(self) -> int:
+        return sum(self.reasons.values())
+
+    def reasons_in_words(self) -> str:
+        told = [f"{reason.replace('_', ' ')} {rows:,}" for reason, rows in self.reasons.items() if rows]
+        return ", ".join(told) or "none"
+
+
+def counts(tree: Any) -> list[Counts]:
+    """Every dictionary with the key `read`, named by the path to it and by its own `source` and `split`."""
+    found: list[Counts] = []
+    for path, node in _walk(tree, ()):
+        if isinstance(node, dict) and _is_count(node.get("read")):
+            named = [str(node[k]) for k in ("source", "split") if isinstance(node.get(k), str)]
+            words = [p for p in path if p not in named and not p.isdigit()] if named else list(path)
+            words = [w for w in words if w not in ("sources", "counts", "rows")] + named
+            weight = node.get("weight")
+            found.append(
+                Counts(
+                    name=", ".join(words) or "the data",
+                    read=int(node["read"]),
+                    reasons=_reasons(node),
+                    weight=float(weight) if isinstance(weight, int | float) else None,
+                )
+            )
+    return found
+
+
+def _reasons(node: dict[str, Any]) -> dict[str, int]:
+    dropped = node.get("dropped", 0)
+    if isinstance(dropped, dict):
+        return {str(k): int(v) for k, v in dropped.items() if _is_count(v)}
+    if isinstance(dropped, list):
+        return {"dropped": len(dropped)}
+    return {"dropped": int(dropped)} if _is_count(dropped) and dropped else {}
+
+
+def histograms(tree: Any) -> list[tuple[str, list[float], list[float]]]:
+    """(name, edges, counts) of every list of lengths, and of every {"edges", "counts"}."""
+    found: list[tuple[str, list[float], list[float]]] = []
+    for path, node in _walk(tree, ()):
+        name = ", ".join(p.replace("_", " ") for p in path if p not in ("lengths", "histograms", "length")) or "lengths"
+        if isinstance(node, dict) and _numbers(node.get("edges")) and _numbers(node.get("counts")):
+            if len(node["edges"]) == len(node["counts"]) + 1:
+                found.append((name, list(node["edges"]), list(node["counts"])))
+        elif _numbers(node) and path[-1] not in ("edges", "counts"):
+            found.append((name, *binned(node)))
+    return found
+
+
+def binned(lengths: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Whole-number bins of equal width, about thirty."""
+    low, high = math.floor(min(lengths)), math.floor(max(lengths)) + 1
+    width = max(1, math.ceil((high - low) / BINS))
+    edges = [float(e) for e in range(low, high + width, width)]
+    bars = [0.0] * (len(edges) - 1)
+    for length in lengths:
+        bars[int((length - low) // width)] += 1
+    return edges, bars
+
+
+def _walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if path:
+        yield path, node
+    if isinstance(node, dict):
+        if not path and "read" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _walk(value, (*path, str(key)))
+    elif isinstance(node, list) and not _numbers(node):
+        for i, value in enumerate(node):
+            yield from _walk(value, (*path, str(i)))
+
+
+def _numbers(node: Any) -> bool:
+    return isinstance(node, list) and bool(node) and all(isinstance(v, int | float) and math.isfinite(v) for v in node)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def data_section(tree: Any) -> str:
+    """A table of what was read and dropped, and the length histograms."""
+    rows = counts(tree)
+    weighted = any(c.weight is not None for c in rows)
+    body = ""
+    if rows:
+        head = ["Source", "Read", "Kept", "Dropped, and why", *(["Weight"] if weighted else [])]
+        body = table(
+            head,
+            [
+                [escape(c.name), exact(c.read, f"{c.read:,}"), f"{c.read - c.dropped:,}", escape(c.reasons_in_words())]
+                + ([short(c.weight) if c.weight is not None else ""] if weighted else [])
+                for c in rows
+            ],
+        )
+    shown = histograms(tree)[:SHOWN]
+    bars = [histogram(f"{n[:1].upper()}{n[1:]}, tokens", e, c, slot % 8) for slot, (n, e, c) in enumerate(shown)]
+    return body + (f'<div class="grid spaced">{"".join(bars)}</div>' if bars else "")

@@ -1,0 +1,245 @@
+"""Line charts and histograms as inline SVG: readable without a script, with a reading of values where one runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from align.report.text import amount, escape, exact, short
+
+WIDTH, HEIGHT = 380, 214
+LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 26
+BUCKETS = 150  # a line keeps the lowest and the highest value of each, so at most twice as many points
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A line of (step, value), or evaluations of (step, value, standard error)."""
+
+    label: str
+    slot: int  # which colour
+    line: Points = ()
+    smoothed: bool = False  # draws the line faintly under its moving average
+    dots: Sequence[tuple[float, float, float | None]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    title: str
+    series: Sequence[Series]
+    share: bool = False  # values between 0 and 1, shown in per cent
+    log: bool = False
+    guide: tuple[float, str] | None = None  # a level to compare with
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From numbers to pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high = self._bend(self.low), self._bend(self.high)
+        return round(self.start + (self._bend(value) - low) / (high - low) * (self.end - self.start), 1)
+
+    def _bend(self, value: float) -> float:
+        return math.log10(value) if self.log else value
+
+    def ticks(self, count: int) -> list[float]:
+        if self.log:
+            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+            decades = [10.0**p for p in range(first, last + 1, max(1, (last - first) // count + 1))]
+            return decades if len(decades) > 1 else [self.low, self.high]
+        rough = (self.high - self.low) / count
+        power = 10.0 ** math.floor(math.log10(rough))
+        unit = next(u for u in (1, 2, 2.5, 5, 10) if u * power >= rough * 0.999) * power
+        first = math.ceil(self.low / unit - 1e-9)
+        return [i * unit for i in range(first, math.floor(self.high / unit + 1e-9) + 1)]
+
+
+# ---- what is drawn of many points -----------------------------------------------------------------------------------
+
+
+def thin(points: Points, buckets: int = BUCKETS) -> list[tuple[float, float]]:
+    """At most two points per bucket and the two ends, so no extreme value is lost."""
+    if len(points) <= 2 * buckets:
+        return list(points)
+    kept = {0, len(points) - 1}
+    for b in range(buckets):
+        inside = range(b * len(points) // buckets, (b + 1) * len(points) // buckets)
+        kept.add(min(inside, key=lambda i: points[i][1]))
+        kept.add(max(inside, key=lambda i: points[i][1]))
+    return [points[i] for i in sorted(kept)]
+
+
+def window_of(count: int) -> int:
+    """Steps of the moving average: about a thirtieth of the run, odd, none for short runs."""
+    return count // 30 * 2 + 1 if count >= 20 else 1
+
+
+def moving_average(points: Points) -> list[tuple[float, float]]:
+    """Centred; at the ends over as many neighbours as there are on the shorter side, so it is not pulled inwards."""
+    sums = [0.0]
+    for _, y in points:
+        sums.append(sums[-1] + y)
+    n, reach = len(points), window_of(len(points)) // 2
+    found: list[tuple[float, float]] = []
+    for i, (x, _) in enumerate(points):
+        side = min(reach, i, n - 1 - i)
+        found.append((x, (sums[i + side + 1] - sums[i - side]) / (2 * side + 1)))
+    return found
+
+
+# ---- the drawing ----------------------------------------------------------------------------------------------------
+
+
+def chart(spec: Chart) -> str:
+    """A figure with caption, legend and SVG."""
+    xs = [x for s in spec.series for x, *_ in (*s.line, *s.dots)]
+    assert xs, f"chart {spec.title} has nothing to draw"
+    x = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, WIDTH - RIGHT)
+    y = _value_axis(spec)
+    body = _grid(x, y, spec) + "".join(_draw(s, x, y, spec) for s in spec.series)
+    read = [_told(thin(s.line or [d[:2] for d in s.dots])) for s in spec.series]
+    data = {"x": [x.low, x.high, LEFT, WIDTH - RIGHT], "share": spec.share, "lines": read}
+    return (
+        f'<figure class="chart"><figcaption><b>{escape(spec.title)}</b>{_latest(spec)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_summary(spec))}" '
+        f'data-chart="{escape(json.dumps(data, separators=(",", ":")))}">{body}</svg>{_legend(spec)}</figure>'
+    )
+
+
+def _told(points: Points) -> list[list[float]]:
+    return [[x, float(f"{y:.4g}")] for x, y in points]
+
+
+def _value_axis(spec: Chart) -> Axis:
+    ys = [y for s in spec.series for _, y in s.line]
+    for s in spec.series:
+        ys += [end for _, y, e in s.dots for end in (y - (e or 0), y + (e or 0))]
+    ys += [spec.guide[0]] if spec.guide else []
+    low, high = min(ys), max(ys)
+    if spec.log:
+        return Axis(low / 1.2, high * 1.2, HEIGHT - BOTTOM, TOP, log=True)
+    pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    floor = 0.0 if low >= 0 and low < 0.35 * high else low - pad  # near zero it is honest to show zero
+    ceiling = min(high + pad, 1.0) if spec.share and high <= 1 else high + pad
+    return Axis(floor, max(ceiling, floor + pad), HEIGHT - BOTTOM, TOP)
+
+
+def _grid(x: Axis, y: Axis, spec: Chart) -> str:
+    parts: list[str] = []
+    for tick in y.ticks(4):
+        words = f"{tick * 100:.4g} %" if spec.share else short(tick) if tick else "0"
+        parts.append(f'<path class="rule" d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y(tick) + 3.5}" text-anchor="end">{words}</text>')
+    for tick in (t for t in x.ticks(5) if t == int(t)):
+        parts.append(f'<text class="tick" x="{x(tick)}" y="{HEIGHT - 9}" text-anchor="middle">{tick:,.0f}</text>')
+    if spec.guide:
+        level, words = spec.guide
+        parts.append(f'<path class="guide" d="M{LEFT} {y(level)}H{WIDTH - RIGHT}"/>')
+        place = f'x="{WIDTH - RIGHT}" y="{y(level) - 4}"'
+        parts.append(f'<text class="tick" {place} text-anchor="end">{escape(words)}</text>')
+    return "".join(parts)
+
+
+def _draw(series: Series, x: Axis, y: Axis, spec: Chart) -> str:
+    out = ""
+    if series.line:
+        smooth = series.smoothed and window_of(len(series.line)) > 1
+        out += f'<path class="line c{series.slot}{" faint" if smooth else ""}" d="{_path(thin(series.line), x, y)}"/>'
+        if smooth:
+            out += f'<path class="line c{series.slot}" d="{_path(thin(moving_average(series.line)), x, y)}"/>'
+    if series.dots:
+        out += _evaluations(series, x, y, spec)
+    return f"<g><title>{escape(series.label)}</title>{out}</g>"
+
+
+def _path(points: Points, x: Axis, y: Axis) -> str:
+    if len(points) == 1:
+        return f"M{x(points[0][0]) - 3} {y(points[0][1])}h6"
+    return "M" + "L".join(f"{x(a)} {y(b)}" for a, b in points)
+
+
+def _evaluations(series: Series, x: Axis, y: Axis, spec: Chart) -> str:
+    """A band of one standard error, the line through the means, and a dot with whiskers for each evaluation."""
+    kept = {a for a, _ in thin([d[:2] for d in series.dots], 60)}
+    dots = [d for d in series.dots if d[0] in kept]
+    low = y.low if y.log else -math.inf  # a whisker below zero has no place on a logarithmic axis
+    upper = [f"{x(a)} {y(b + (e or 0))}" for a, b, e in dots]
+    lower = [f"{x(a)} {y(max(low, b - (e or 0)))}" for a, b, e in dots]
+    out = f'<path class="band c{series.slot}" d="M{"L".join(upper + lower[::-1])}Z"/>' if len(dots) > 1 else ""
+    out += f'<path class="line thin c{series.slot}" d="{_path([d[:2] for d in dots], x, y)}"/>'
+    for (a, b, e), top, bottom in zip(dots, upper, lower, strict=True):
+        words = f"step {a:,.0f}: {series.label} {amount(b, e, share=spec.share)}"
+        whisker = f'<path d="M{top}L{bottom}"/>' if e else ""
+        dot = f'<circle cx="{x(a)}" cy="{y(b)}" r="3"/>'
+        out += f'<g class="dot c{series.slot}"><title>{escape(words)}</title>{whisker}{dot}</g>'
+    return out
+
+
+def _latest(spec: Chart) -> str:
+    """What stands at the right of the caption: the last value of a lone series, and the place of the reading."""
+    first = spec.series[-1] if len({s.slot for s in spec.series}) == 1 else None
+    words = ""
+    if first and first.dots:
+        _, value, error = first.dots[-1]
+        words = exact(value, amount(value, error, share=spec.share))
+    elif first:
+        words = exact(first.line[-1][1], amount(first.line[-1][1], share=spec.share))
+    return f"<output>{words}</output>"
+
+
+def _legend(spec: Chart) -> str:
+    if len(spec.series) == 1 and not spec.series[0].dots:
+        return ""
+    marks = ["ring" if s.dots else "bar" for s in spec.series]
+    keys = [
+        f'<span class="c{s.slot}"><i class="{mark}"></i>{escape(s.label)}</span>'
+        for s, mark in zip(spec.series, marks, strict=True)
+    ]
+    return f'<p class="legend">{"".join(keys)}</p>'
+
+
+def _summary(spec: Chart) -> str:
+    """The chart in a sentence, for those who cannot see it."""
+    told: list[str] = []
+    for s in spec.series:
+        points = list(s.line) or [d[:2] for d in s.dots]
+        low, high = min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
+        told.append(
+            f"{s.label}: {len(points)} points from {short(points[0][1])} to {short(points[-1][1])}, "
+            f"lowest {short(low[1])} at step {low[0]:,.0f}, highest {short(high[1])} at step {high[0]:,.0f}"
+        )
+    return f"{spec.title}. {'; '.join(told)}."
+
+
+# ---- histograms -----------------------------------------------------------------------------------------------------
+
+
+def histogram(title: str, edges: Sequence[float], counts: Sequence[float], slot: int = 0) -> str:
+    """Bars between `edges` (one more than `counts`), each with its count as a title."""
+    assert len(edges) == len(counts) + 1 > 1
+    x = Axis(edges[0], edges[-1] if edges[-1] > edges[0] else edges[0] + 1, LEFT, WIDTH - RIGHT)
+    y = Axis(0, max(*counts, 1) * 1.06, HEIGHT - BOTTOM, TOP)
+    bars = ""
+    for left, right, count in zip(edges, edges[1:], counts, strict=False):
+        width = max(0.6, x(right) - x(left) - 0.8)
+        size = f'x="{x(left)}" y="{y(count)}" width="{width:.1f}" height="{HEIGHT - BOTTOM - y(count):.1f}"'
+        words = f"{left:.0f} to {right:.0f}: {count:,.0f}"
+        bars += f'<rect class="c{slot}" {size}><title>{words}</title></rect>'
+    total = sum(counts)
+    grid = _grid(x, y, Chart(title=title, series=()))
+    return (
+        f'<figure class="chart"><figcaption><b>{escape(title)}</b><output>{total:,.0f} rows</output></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: {total:,.0f} rows">'
+        f"{grid}{bars}</svg></figure>"
+    )

@@ -1,0 +1,111 @@
+"""Words and numbers on the page: what came from models and data is escaped here, and numbers get their error bars."""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+
+MINUS = "\N{MINUS SIGN}"
+JOINERS = "\u200c\u200d"  # format characters that writing systems and emoji need
+LABELS = {
+    "grad_norm": "Gradient norm",
+    "tokens_per_second": "Tokens per second",
+    "memory_mb": "Memory peak, MB",
+    "chosen_logps": "Chosen log-probability",
+    "rejected_logps": "Rejected log-probability",
+}
+
+
+def escape(text: object) -> str:
+    """Text that cannot leave its place: markup is escaped, characters that hide or reorder others become visible."""
+    return "".join(_visible(c) for c in html.escape(str(text), quote=True))
+
+
+def _visible(char: str) -> str:
+    if char in "\n\t" or char in JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return char
+    return f"⟨U+{ord(char):04X}⟩"
+
+
+def clip(text: str, limit: int) -> str:
+    """At most `limit` characters, and how many were left out."""
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit:,} more characters)"
+
+
+def label(key: str) -> str:
+    """`eval/grad_norm` as people say it."""
+    last = key.rsplit("/", 1)[-1]
+    return LABELS.get(last) or last.replace("_", " ").capitalize().replace("Dpo", "DPO").replace("Sft", "SFT")
+
+
+def method_label(name: str) -> str:
+    """`dpo` -> DPO, `simpo` -> SimPO, `reward_model` -> Reward model, `package.module:Class` -> Class."""
+    name = name.rsplit(":", 1)[-1]
+    if name.islower() and len(name) <= 4:
+        return name.upper()
+    if name.islower() and name.endswith("po"):
+        return f"{name[:-2].capitalize()}PO"
+    return name.replace("_", " ").capitalize() if name.islower() else name
+
+
+def is_share(key: str) -> bool:
+    """Whether the numbers under this key lie between 0 and 1 and read better in per cent."""
+    return key.rsplit("/", 1)[-1].endswith(("accuracy", "win_rate", "share"))
+
+
+def short(value: float) -> str:
+    """Four significant digits, thousands apart, small numbers as 5e-5."""
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if 0 < size < 1e-3:
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:.4g}"
+
+
+def amount(value: float, stderr: float | None = None, *, share: bool = False, signed: bool = False) -> str:
+    """`89 ± 3 %`, `2.31 ± 0.04`: the error keeps one digit, two when it begins with 1; the value has as many places."""
+    scale = 100.0 if share else 1.0
+    value, unit = value * scale, " %" if share else ""
+    sign = "+" if signed and value > 0 else ""
+    if stderr is None or not (math.isfinite(stderr) and math.isfinite(value)):
+        return f"{sign}{f'{value:.1f}' if share and math.isfinite(value) else short(value)}{unit}".replace("-", MINUS)
+    error = stderr * scale
+    if error == 0:
+        return f"{sign}{short(value)} ± 0{unit}".replace("-", MINUS)
+    exponent = math.floor(math.log10(error))
+    places = min(8, max(0, -exponent + (1 if error / 10**exponent < 1.95 else 0)))
+    return f"{sign}{value:,.{places}f} ± {error:,.{places}f}{unit}".replace("-", MINUS)
+
+
+def exact(value: float, words: str) -> str:
+    """The words, and behind them the number as it stands in the file."""
+    return f'<data value="{escape(repr(value))}">{escape(words)}</data>'
+
+
+def listed(words: list[str]) -> str:
+    """`a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def table(head: list[str], rows: list[list[str]], *, kind: str = "") -> str:
+    """Cells are HTML already; the first column is the row's name."""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows
+    )
+    header = f"<thead><tr>{top}</tr></thead>" if head else ""
+    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
+
+
+def part(title: str, body: str, level: int) -> str:
+    """A titled section, or nothing when it has no body."""
+    return f"<section><h{level}>{escape(title)}</h{level}>{body}</section>" if body else ""
+
+
+def folded(title: str, body: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""
