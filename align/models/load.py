@@ -1,0 +1,170 @@
+"""Models from folders, from fresh weights, from adapters; for language (`lm`) and for one number per place (`scalar`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+
+from align.errors import UserError
+from align.models.adapters import continue_adapter, new_adapter, refuse_other_lora
+from align.models.embeddings import add_rows, check_vocabulary, gathered, let_pad_learn, num_rows
+from align.models.fresh import NOTE, silence_dropout
+from align.models.parts import scalar_head
+from align.models.settings import ModelSection
+from align.models.sources import adapter_base, has_adapter, read_json, resolve, weight_files
+from align.models.tokenizer import Head, added_ids
+
+SCORE_SCALE = 0.1  # a new scalar head's outputs are about this large for hidden states of unit variance
+_AUTO = {"lm": AutoModelForCausalLM, "scalar": AutoModelForSequenceClassification}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """The folders that a model is read from."""
+
+    weights: str  # config.json and safetensors
+    adapter: str = ""  # a folder with adapter_config.json, on top of `weights`
+
+
+def where(section: ModelSection, init_dir: Path) -> Where:
+    """Where the weights of this section lie; `init_dir` is where `make_fresh` has put those of a `config`."""
+    if section.config and section.model_name_or_path:
+        raise UserError("model.config and model.model_name_or_path: both are given; one names fresh weights, the other old ones")
+    if section.config:
+        assert (init_dir / NOTE).exists(), f"make_fresh has not been called for {init_dir}"
+        return Where(weights=str(init_dir))
+    if not section.model_name_or_path:
+        raise UserError("model.model_name_or_path: missing; name a folder, a hub model or asset:NAME, or give model.config")
+    folder = resolve(section.model_name_or_path, code=section.trust_remote_code)
+    return Where(weights=adapter_base(folder), adapter=folder) if has_adapter(folder) else Where(weights=folder)
+
+
+def load_policy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path) -> Any:
+    """The model to train: a PreTrainedModel, or a PeftModel around one. Train mode is the caller's to set.
+
+    `lm` is a causal language model; `scalar` a one-label sequence classifier, whose head is new (deterministic, near
+    zero) where the folder holds a language model. Dropout is 0. The embeddings have rows for every token of the
+    tokenizer. An adapter in the folder goes on training; `section.lora` starts a new one otherwise. Raises UserError.
+    """
+    places = where(section, init_dir)
+    added = added_ids(section, tokenizer)
+    model = _load_base(section, tokenizer, head, places)
+    adapter_tokens = _adapter_tokens(places, num_rows(model), tokenizer)
+    check_vocabulary(tokenizer, num_rows(model), (*added, *adapter_tokens), places.weights)
+    add_rows(model, (*adapter_tokens, *added))
+    let_pad_learn(model)
+    if places.adapter:
+        if added:
+            raise UserError(
+                f"model.add_tokens: {places.adapter} holds an adapter already, whose tokens are fixed; "
+                "merge it with `align export` and train that folder"
+            )
+        if section.lora:
+            refuse_other_lora(section.lora, places.adapter)
+        return continue_adapter(model, places.adapter)
+    return new_adapter(model, section.lora, added) if section.lora else model
+
+
+def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, places: Where) -> Any:
+    folder = places.weights
+    config = _config(section, folder, head)
+    weight_files(folder)
+    auto: Any = _AUTO[head]
+    try:
+        model, found = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=_dtype(section),
+            attn_implementation=attention(section, config, head),
+            trust_remote_code=section.trust_remote_code,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"{folder}: cannot be loaded: {_first_line(error)}") from None
+    missing = set(found["missing_keys"])
+    if head == "scalar":
+        model.config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        missing = _start_head(model, missing)
+    if missing or found["mismatched_keys"]:
+        wrong = sorted(missing) or [str(key) for key in found["mismatched_keys"]]
+        raise UserError(
+            f"{folder}: lacks weights of a {type(model).__name__}: {', '.join(wrong[:4])}{' ...' if wrong[4:] else ''}; "
+            "its config.json does not belong to its weights, or it holds another kind of model"
+        )
+    return model
+
+
+def _config(section: ModelSection, folder: str, head: Head) -> Any:
+    read_json(Path(folder, "config.json"))
+    extra: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"} if head == "scalar" else {}
+    try:
+        config = AutoConfig.from_pretrained(
+            folder, trust_remote_code=section.trust_remote_code, local_files_only=True, **extra
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}/config.json: transformers refuses it: {_first_line(error)}") from None
+    if not section.trust_remote_code and type(config) not in _AUTO[head]._model_mapping:
+        kind = "causal language model" if head == "lm" else "one-label sequence classifier"
+        raise UserError(f"{folder}: transformers has no {kind} for model_type {config.model_type}; choose another architecture")
+    silence_dropout(config, keep=section.config)
+    return config
+
+
+def attention(section: ModelSection, config: Any, head: Head) -> str:
+    """The attention kernel: the recipe's, else sdpa, else eager where sdpa would be wrong or is not there.
+
+    Gemma-2's soft-capping of attention scores is dropped by sdpa without a word.
+    """
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    if section.attn_implementation:
+        if capped and section.attn_implementation == "sdpa":
+            raise UserError(
+                f"model.attn_implementation: sdpa drops {config.model_type}'s soft-capping of attention; use eager or flex_attention"
+            )
+        return section.attn_implementation
+    mapping = _AUTO[head]._model_mapping
+    supported = getattr(mapping[type(config)], "_supports_sdpa", False) if type(config) in mapping else False
+    return "sdpa" if supported and not capped else "eager"
+
+
+def _dtype(section: ModelSection) -> torch.dtype:
+    return torch.float32 if section.dtype == "auto" else getattr(torch, section.dtype)
+
+
+def _start_head(model: Any, missing: set[str]) -> set[str]:
+    """Draws a scalar head that the folder does not have; returns the other missing keys."""
+    head = scalar_head(model)
+    names = {f"{name}.{key}" for name, m in model.named_modules() if m is head for key, _ in m.named_parameters()}
+    if names & missing:
+        weight = head.weight
+        with gathered(weight), torch.no_grad():
+            draw = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+            weight.copy_(draw * SCORE_SCALE / math.sqrt(weight.shape[-1]))
+            if getattr(head, "bias", None) is not None:
+                head.bias.zero_()
+    return missing - names
+
+
+def _adapter_tokens(places: Where, rows: int, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """Tokens that an adapter folder brings and that the base has no row for, or a spare one."""
+    if not places.adapter:
+        return ()
+    trained = read_json(Path(places.adapter, "adapter_config.json")).get("trainable_token_indices") or {}
+    listed = trained if isinstance(trained, list) else [i for ids in trained.values() for i in ids]
+    return tuple(sorted({i for i in listed if i < len(tokenizer) or i >= rows}))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,154 @@
+"""Folders that transformers can load without us: final/, and the merged export."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+from align.errors import RunError, UserError
+from align.models.frozen import freeze
+from align.models.load import load_policy
+from align.models.parts import has_scalar_head, unwrapped
+from align.models.settings import ModelSection
+from align.models.sources import adapter_base, folder_fingerprint, has_adapter, read_json, resolve
+from align.models.tokenizer import Head, load_tokenizer, stop_ids
+
+# largest difference of logits, relative to the largest logit, that merging and rounding may leave
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+
+
+def save_final(
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    directory: Path,
+    state_dict: Mapping[str, Tensor] | None = None,
+    base_name: str = "",
+) -> None:
+    """Saves a transformers folder; of a PeftModel the adapter, and in `align_base.json` the name of its base.
+
+    Weights, tokenizer, chat template, and a generation config in which every stop id stands. `state_dict` holds the
+    gathered weights where the model's own are shards; `base_name` is the base as the recipe names it. The folder is
+    written aside and renamed. For one process.
+    """
+    aside = directory.with_name(directory.name + ".tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    inner = unwrapped(model)
+    stops = stop_ids(tokenizer, inner)
+    _mend_generation(inner, stops, tokenizer)
+    given = None if state_dict is None else dict(state_dict)
+    if isinstance(model, PeftModel):
+        _save_adapter(model, aside, given, base_name, directory)
+        if not has_scalar_head(model):
+            inner.generation_config.save_pretrained(aside)
+    else:
+        model.save_pretrained(aside, state_dict=given)
+    tokenizer.save_pretrained(aside)
+    shutil.rmtree(directory, ignore_errors=True)
+    aside.rename(directory)
+
+
+def _mend_generation(model: Any, stops: tuple[int, ...], tokenizer: PreTrainedTokenizerFast) -> None:
+    """Writes the stop ids into the generation config; sampling settings without do_sample could not be saved."""
+    config = getattr(model, "generation_config", None)
+    if config is None:
+        return
+    config.eos_token_id = list(stops)
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        config.do_sample = True
+
+
+def _save_adapter(
+    model: PeftModel, aside: Path, state_dict: dict[str, Tensor] | None, base_name: str, directory: Path
+) -> None:
+    config = model.peft_config["default"]
+    folder = str(config.base_model_name_or_path)
+    name = base_name or folder
+    if Path(name).is_dir() and Path(name).resolve().is_relative_to(directory.resolve().parent):
+        name = os.path.relpath(Path(name).resolve(), directory.resolve())  # the run folder may be moved
+    # new rows are saved by trainable_token_indices; the whole tables need not be
+    model.save_pretrained(str(aside), state_dict=state_dict, save_embedding_layers=False)
+    note = {"name": name, "fingerprint": folder_fingerprint(folder)}
+    (aside / "align_base.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    if (aside / "README.md").exists():
+        (aside / "README.md").unlink()  # peft's empty model card
+
+
+def fingerprint(model_or_dir: nn.Module | str | Path) -> str:
+    """sha256 over all weights: of a folder (or name) its safetensors files, of a module its state by sorted name."""
+    if not isinstance(model_or_dir, nn.Module):
+        return folder_fingerprint(resolve(str(model_or_dir)))
+    total = sha256()
+    for name, tensor in sorted(model_or_dir.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def export(final_dir: str | Path, out_dir: str | Path) -> float:
+    """Writes the model of a run or folder, its adapter merged, as a plain transformers folder.
+
+    Loads the result again and compares logits on random tokens; returns the largest difference, relative to the
+    largest logit. UserError for a wrong folder, RunError where the numbers do not come back.
+    """
+    folder, out = resolve(str(final_dir)), Path(out_dir)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is not empty; choose a new folder")
+    head = _head_of(folder)
+    section = ModelSection(model_name_or_path=folder)
+    tokenizer = load_tokenizer(section, head)
+    model = freeze(load_policy(section, tokenizer, head, out))
+    probe = _probe(model)
+    before = model(**probe).logits.float()
+    merged: Any = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    dtype = _stored_dtype(folder)
+    if has_adapter(folder) and (Path(folder) / "generation_config.json").exists():
+        merged.generation_config = GenerationConfig.from_pretrained(folder)
+    save_final(merged.to(dtype), tokenizer, out)
+    again = freeze(load_policy(ModelSection(model_name_or_path=str(out)), tokenizer, head, out))
+    gap = float((again(**probe).logits.float() - before).abs().max() / before.abs().max().clamp(min=1e-6))
+    if not gap <= _TOLERANCE[dtype]:
+        raise RunError(
+            f"{out}: logits differ by {gap:.1e} of the largest from those of {folder} (allowed {_TOLERANCE[dtype]:.0e}); "
+            "the export is not the model that was trained, do not use it"
+        )
+    return gap
+
+
+def _head_of(folder: str) -> Head:
+    if has_adapter(folder):
+        return "scalar" if read_json(Path(folder, "adapter_config.json")).get("task_type") == "SEQ_CLS" else "lm"
+    names = read_json(Path(folder, "config.json")).get("architectures") or [""]
+    return "scalar" if names[0].endswith("ForSequenceClassification") else "lm"
+
+
+def _stored_dtype(folder: str) -> torch.dtype:
+    """The precision in which the base weights lie on disk."""
+    base = adapter_base(folder) if has_adapter(folder) else folder
+    config = read_json(Path(base, "config.json"))
+    found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+    return found if found in _TOLERANCE else torch.float32
+
+
+def _probe(model: Any) -> dict[str, Tensor]:
+    """Random tokens, the same at every call; two rows, never padded."""
+    config = unwrapped(model).config.get_text_config()
+    length = min(48, int(getattr(config, "max_position_embeddings", None) or 48))
+    ids = torch.randint(0, config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
+    if config.pad_token_id is not None:
+        ids[ids == config.pad_token_id] = (config.pad_token_id + 1) % config.vocab_size
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -1,0 +1,131 @@
+"""Names of models and tokenizers turned into local folders, and what such a folder holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from align.errors import UserError, did_you_mean
+
+ASSETS = Path(__file__).parents[1] / "assets"
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_TIMEOUT = 10.0  # seconds; without a network the hub's own client would retry for half a minute a file
+WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a hub repository; never pickles
+
+
+def resolve(name: str, *, code: bool = False) -> str:
+    """The local folder that `name` means: a folder, a run folder (its `final/`), `asset:NAME`, or a hub name.
+
+    A hub name is looked up in the hub's cache first and downloaded otherwise; `code` fetches Python files too.
+    Raises UserError for a name that is none of these.
+    """
+    if name.startswith("asset:"):
+        return _asset(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        final = folder / "final"
+        return str(final if final.is_dir() and not (folder / "config.json").exists() else folder)
+    if folder.is_file():
+        raise UserError(f"{name}: is a file; a model or tokenizer is a folder as transformers saves it")
+    if not HUB_NAME.fullmatch(name) or name.startswith("."):
+        raise UserError(f"{name}: no such folder; give a model folder, a run folder, asset:NAME or a hub name")
+    return _from_hub(name, code)
+
+
+def _asset(name: str) -> str:
+    short = name.removeprefix("asset:")
+    there = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
+    if short not in there:
+        raise UserError(f"{name}: no such model is shipped; there are {', '.join(there)}.{did_you_mean(short, there)}")
+    return str(ASSETS / short)
+
+
+def _from_hub(name: str, code: bool) -> str:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    wanted = [*WANTED, "*.py"] if code else WANTED
+    try:
+        return snapshot_download(name, allow_patterns=wanted, local_files_only=True)
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+        return snapshot_download(name, allow_patterns=wanted)
+    except OfflineModeIsEnabled:
+        found = "the hub is switched off (HF_HUB_OFFLINE) and its cache does not have it"
+    except HfHubHTTPError as error:
+        found = f"the hub answers: {str(error).splitlines()[0]}"
+    except OSError as error:
+        found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
+    except Exception as error:  # the HTTP client's own errors share no base with OSError
+        found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
+    raise UserError(f"{name}: no such folder here, and {found}; give the path of a local folder, or fetch it beforehand")
+
+
+def has_adapter(folder: str | Path) -> bool:
+    return Path(folder, "adapter_config.json").exists()
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """A JSON object; UserError where the file is missing or broken."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; {path.parent} is not a model folder as transformers saves it")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); the folder is damaged, save or copy it again") from None
+
+
+def weight_files(folder: str | Path) -> list[Path]:
+    """The safetensors files of a folder, sorted by name; UserError where there are none, with the cure for pickles."""
+    folder = Path(folder)
+    found = sorted(folder.glob("*.safetensors"))
+    if found:
+        return found
+    if pickles := sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)):
+        raise UserError(
+            f"{folder}: has {', '.join(pickles)} but no *.safetensors; pickled weights are never loaded. If you trust them, "
+            f'convert once: python -c "from transformers import AutoModelForCausalLM as M; '
+            f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\", and copy the tokenizer's files beside"
+        )
+    raise UserError(f"{folder}: no *.safetensors; give a folder with weights, or make a fresh model with model.config")
+
+
+def adapter_base(folder: str | Path) -> str:
+    """The local folder of the weights that an adapter folder was trained on, checked by their fingerprint if it is known.
+
+    `align_base.json` (ours) names it as the recipe did, or relative to the adapter; else peft's `adapter_config.json`.
+    """
+    folder = Path(folder)
+    note = folder / "align_base.json"
+    written = read_json(note) if note.exists() else {}
+    name = str(written.get("name") or read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "")
+    if not name:
+        raise UserError(f"{folder / 'adapter_config.json'}: base_model_name_or_path is empty; write the base model there")
+    beside = folder / name
+    try:
+        base = str(beside.resolve()) if beside.is_dir() else resolve(name)
+    except UserError as error:
+        raise UserError(f"{folder}: the adapter's base model is gone: {error}") from None
+    if (known := written.get("fingerprint")) and known != folder_fingerprint(base):
+        raise UserError(
+            f"{folder}: was trained on other weights than {base} holds now; put the old ones back, or name the new base in {note}"
+        )
+    return base
+
+
+def folder_fingerprint(folder: str | Path) -> str:
+    """sha256 over names and contents of the safetensors files, and over the base where the folder holds an adapter."""
+    from hashlib import file_digest, sha256
+
+    total = sha256()
+    for path in weight_files(folder):
+        with path.open("rb") as stream:
+            total.update(f"{path.name} {file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    if has_adapter(folder):
+        total.update(f"base {folder_fingerprint(adapter_base(folder))}\n".encode())
+    return total.hexdigest()
