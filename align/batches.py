@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -105,6 +105,7 @@ class Stored(Member):
 # ---- members --------------------------------------------------------------------------------------------------------
 
 C = TypeVar("C", bound=Member)
+SomeBatch = TypeVar("SomeBatch", bound="Batch")  # beartype knows no typing.Self in a method
 RowKind = Literal["demonstrations", "pairs", "unpaired"]
 
 
@@ -133,7 +134,7 @@ class Batch:
         first = next(value for value in vars(self).values() if isinstance(value, Member))
         return len(first.mask)
 
-    def map(self, change: Any) -> Self:
+    def map(self: SomeBatch, change: Any) -> SomeBatch:
         """The same batch with every tensor replaced by `change(tensor)`."""
 
         def apply(value: Any) -> Any:
@@ -143,7 +144,7 @@ class Batch:
 
         return dataclasses.replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self: SomeBatch, rows: Tensor) -> SomeBatch:
         """The given rows (int64 indices), in the given order."""
         return self.map(lambda tensor: tensor[rows])
 
