@@ -23,18 +23,17 @@ from align.data.settings import DataSection
 from align.errors import Mistakes, UserError, did_you_mean
 from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
-from align.recipe_checks import check_combinations, check_files
+from align.recipe_checks import check_combinations, check_models
+from align.recipe_data import check_data
 from align.recipe_text import Written, find_recipe, override, read
 from align.recipe_types import build, names, show
 from align.recipe_words import LOSS_TYPES, SECTIONS, translate_knob
+from align.training.runfolder import FREE
 from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
 OWNERS: dict[str, type[Any]] = {
     "model": ModelSection, "data": DataSection, "optim": OptimSection, "training": TrainingSection, "logging": LoggingSection,
 }  # fmt: skip
-
-# What a resumed run may have changed: nothing of it reaches the weights.
-FREE = ("name", "training.output_dir", "training.save_steps", "training.save_total_limit", "logging")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,10 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
         for name, owner in OWNERS.items()
     }
     check_combinations(written, cls, sections)
-    check_files(written, cls, sections)
+    if sections["data"] is not None:
+        check_data(written, sections["data"], cls.needs() if cls else None)
+    if sections["model"] is not None:
+        check_models(written, sections["model"])
     if written.mistakes or method is None:
         raise Mistakes(dict.fromkeys(written.mistakes))
     name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)

@@ -1,6 +1,6 @@
-"""What no single key can know: combinations without meaning, and files that are not there.
+"""What no single key can know: combinations without meaning, and model folders that are not there.
 
-Everything is read by hand (JSON, directory listings): no model class is imported for it.
+Folders are looked into by hand (JSON, directory listings): no model class is imported, nothing is fetched.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from align.assets import asset, is_asset
 from align.batches import Needs
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection
 from align.errors import UserError, did_you_mean
 from align.methods.base import Method
 from align.models.settings import ModelSection
@@ -24,11 +24,9 @@ from align.training.settings import OptimSection, TrainingSection
 
 SCHEDULES = (
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
-    "cosine_with_min_lr", "warmup_stable_decay",
 )  # fmt: skip
 OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
 TRACKERS = ("tensorboard", "wandb", "trackio")
-ROW_FILES = (".jsonl", ".json", ".csv", ".parquet")
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -138,75 +136,27 @@ def _reference(written: Written, m: ModelSection, needs: Needs, method: str) -> 
         written.wrong("model.ref_model_name_or_path", "conflicts with reference: adapter_off, which is the model without its adapter")
 
 
-# ---- files ----------------------------------------------------------------------------------------------------------
-
-
-def check_files(written: Written, cls: type[Method[Any]] | None, sections: dict[str, Any]) -> None:
-    if (data := sections["data"]) is not None:
-        entries: list[tuple[str, str]] = []
-        if isinstance(data.train, str):
-            entries.append(("data.train", data.train))
-        else:
-            entries += [(f"data.train.{i}.source", s.source) for i, s in enumerate(data.train)]
-        entries += [(f"data.{k}", v) for k in ("validation", "test") if isinstance(v := getattr(data, k), str)]
-        for key, source in entries:
-            if source or key != "data.train":
-                _source(written, key, source)
-        if data.chat_template and not Path(data.chat_template).is_file():
-            written.wrong("data.chat_template", f"no such file: {data.chat_template}; a Jinja template, or empty for the tokenizer's own")
-    if (model := sections["model"]) is not None:
-        _models(written, model)
-
-
-def sources(data: DataSection) -> list[Source]:
-    """The training mixture, one source or several."""
-    return [Source(source=data.train)] if isinstance(data.train, str) else data.train
-
-
-def _source(written: Written, key: str, source: str) -> None:
-    try:
-        if is_asset(source):
-            if not asset(source).is_file():
-                written.wrong(key, f"{source} is a model, no file of rows")
-            return
-    except UserError as error:
-        written.wrong(key, str(error))
-        return
-    path = Path(source).expanduser()
-    plain = source.removesuffix(".gz")
-    if path.is_dir():
-        if not any((path / f).exists() for f in ("state.json", "dataset_dict.json")):
-            written.wrong(key, f"{source}: a folder that save_to_disk did not make; name a file, or such a folder")
-    elif plain.endswith(ROW_FILES):
-        if not path.is_file():
-            written.wrong(key, f"no such file: {source}{_nearest(path)}")
-        elif path.stat().st_size == 0:
-            written.wrong(key, f"{source} is empty; expected rows")
-    elif path.is_file():
-        written.wrong(key, f"{source}: cannot be read; rows come from {', '.join(ROW_FILES)} (or .gz of them), a folder or the hub")
-    elif not _hub_like(source):
-        written.wrong(key, f"no such file or folder: {source or 'empty text'}{_nearest(path)}")
-    elif _offline() and not _cached(source, "datasets"):
-        written.wrong(key, f"no such file or folder: {source}; as a hub name it is not in the cache, and the hub is switched off")
+# ---- model folders --------------------------------------------------------------------------------------------------
 
 
 def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
         return f"; the folder {path.parent} does not exist"
-    return f".{did_you_mean(path.name, [p.name for p in path.parent.iterdir()])}".removesuffix(".")
+    near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
+    return f".{near}" if near else ""
 
 
-def _hub_like(name: str) -> bool:
+def hub_like(name: str) -> bool:
     """`owner/name` or `name`, and not a path below a folder that is here."""
     first, slash, _ = name.partition("/")
     return bool(HUB_NAME.fullmatch(name)) and not (slash and Path(first).is_dir()) and first not in ("", ".", "..", "runs")
 
 
-def _offline() -> bool:
+def offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
 
 
-def _cached(name: str, kind: str) -> bool:
+def cached(name: str, kind: str) -> bool:
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
     return (hub / f"{kind}--{name.replace('/', '--')}").is_dir()
@@ -229,7 +179,7 @@ def read_config(name: str) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
-def _models(written: Written, m: ModelSection) -> None:
+def check_models(written: Written, m: ModelSection) -> None:
     for key in ("model_name_or_path", "ref_model_name_or_path", "tokenizer_name_or_path"):
         if name := getattr(m, key):
             _model_folder(written, f"model.{key}", name, m)
@@ -253,9 +203,9 @@ def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> Non
         written.wrong(key, str(error))
         return
     if folder is None:
-        if not _hub_like(name):
+        if not hub_like(name):
             written.wrong(key, f"no such folder: {name}{_nearest(Path(name).expanduser())}")
-        elif _offline() and not _cached(name, "models"):
+        elif offline() and not cached(name, "models"):
             written.wrong(key, f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off")
         return
     held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()

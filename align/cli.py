@@ -1,0 +1,235 @@
+"""The command `align`. Every command checks first and tells its mistakes in one message, without a traceback.
+
+Exit codes: 0 success, 2 a mistake found before training, 1 a run that failed, 75 a run that was asked to stop and saved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from align import __version__
+from align.errors import AlignError, RunError, UserError
+
+app = typer.Typer(
+    name="align",
+    help="Align language models: preference data, demonstrations, prompts and rewards in, an aligned model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, a run folder, or a shipped recipe's name.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")]
+PIPE_WIDTH = 200
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "defaultcpuallocator")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"align {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Full tracebacks, also by ALIGN_DEBUG=1.")] = False,
+) -> None:
+    if debug:
+        os.environ["ALIGN_DEBUG"] = "1"
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    resume: Annotated[str, typer.Option(metavar="[auto|PATH]", help="Go on from the last good checkpoint, or from one.")] = "",
+    trust_checkpoint: Annotated[bool, typer.Option(help="Open DeepSpeed's pickled state though its origin is unproven.")] = False,
+    allow_changes: Annotated[list[str] | None, typer.Option(help="A key that may differ from the saved run's; or `all`.")] = None,
+) -> None:
+    """Run a recipe. Works under accelerate launch, under torchrun, and alone."""
+    from align.recipe import load
+
+    checked = load(recipe, overrides or [])
+    from align import run
+
+    run.train(checked, resume=resume, trust=trust_checkpoint, allow=tuple(allow_changes or ()))
+
+
+@app.command()
+def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Every mistake at once; else the resolved recipe, batch arithmetic, steps, memory. Loads no weights."""
+    from align.commands import check as command
+    from align.recipe import load
+
+    command.say(load(recipe, overrides or []), console())
+
+
+@app.command()
+def doctor(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Look at the real first batch: template, BOS and EOS, loss mask, policy against reference, layouts."""
+    from align.recipe import load
+
+    checked = load(recipe, overrides or [])
+    from align import run
+
+    run.doctor(checked)
+
+
+@app.command()
+def methods(
+    name: Annotated[str, typer.Argument(help="One method's page.")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="The README's table.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
+) -> None:
+    """What each method needs, its paper, its recipe."""
+    from align.commands import methods as command
+
+    if sum((bool(name), markdown, json)) > 1:
+        raise UserError("methods: NAME, --markdown and --json exclude each other")
+    if name:
+        command.say_one(name, console())
+    elif markdown or json:
+        sys.stdout.write(command.as_markdown() if markdown else command.as_json() + "\n")
+    else:
+        command.say_all(console())
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.html", help="Default: report.html in the run.")] = None,
+) -> None:
+    """One self-contained HTML page for one run, or several side by side."""
+    from align.report import page
+
+    if out is None and len(runs) > 1:
+        raise UserError("report: several runs have no folder in common; name the page with -o FILE.html")
+    print(page.write(runs, out or runs[0] / "report.html"))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+) -> None:
+    """A merged, plain transformers folder, reloaded and compared before it counts as done."""
+    from align.recipe_checks import model_folder
+
+    final = model_folder(str(run))
+    if final is None:
+        raise UserError(f"{run}: no such run folder")
+    from align.models import save
+
+    save.export(final, out)
+    print(out)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, asset:NAME, or run folder.")],
+    max_new_tokens: Annotated[int, typer.Option(help="Of one answer.", min=1)] = 256,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.", min=0.0)] = 0.8,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    system: Annotated[str, typer.Option(help="A system message, for models with a chat template.")] = "",
+) -> None:
+    """Talk to a model. Lines from a pipe are answered one after the other."""
+    from align import chat as command
+
+    command.run(model, command.Style(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system))
+
+
+def console() -> Console:
+    """The terminal as wide as it is; a pipe or a file wide enough that nothing is broken into pieces."""
+    out = Console()
+    return out if out.is_terminal else Console(width=PIPE_WIDTH)
+
+
+# ---- exit codes -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(_with_resume(words), standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.Abort:
+        return _tell(RunError("stopped by the keyboard; a run keeps its last checkpoint"))
+    except AlignError as error:
+        return _tell(error)
+    except KeyboardInterrupt:
+        return _tell(RunError("stopped by the keyboard; a run keeps its last checkpoint"))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return 0
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _tell(_out_of_memory(error))
+    except Exception as error:
+        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+            raise
+        error.show()  # typer's own: a wrong option, a missing argument
+        return 2
+
+
+def _with_resume(words: list[str]) -> list[str]:
+    """`--resume` may stand alone, which typer cannot say; then it means auto."""
+    out: list[str] = []
+    for position, word in enumerate(words):
+        out.append(word)
+        following = words[position + 1] if position + 1 < len(words) else ""
+        if word == "--resume" and not (following == "auto" or Path(following).is_dir() or _looks_like_folder(following)):
+            out.append("auto")
+    return out
+
+
+def _looks_like_folder(word: str) -> bool:
+    return "/" in word and "=" not in word and not word.endswith((".yaml", ".yml"))
+
+
+def _tell(error: AlignError) -> int:
+    """One message. Under a launcher a user's mistake is the same on every rank of a machine, so its first rank speaks."""
+    if debugging():
+        traceback.print_exception(error)
+    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    if local == 0 or isinstance(error, RunError):
+        speaker = f"align (rank {rank})" if rank else "align"
+        print(f"{speaker}: {error}" if "\n" not in str(error) else f"{speaker}:\n{error}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def debugging() -> bool:
+    return os.environ.get("ALIGN_DEBUG", "") not in ("", "0")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY)
+
+
+def _out_of_memory(error: BaseException) -> RunError:
+    """`torch.OutOfMemoryError` is a RuntimeError, as is what the CPU's allocator raises."""
+    reason = str(error).splitlines()[0] if str(error) else "out of memory"
+    told = RunError(
+        f"out of memory: {reason}\nIn the order of what it costs: lower training.max_tokens (the same numbers, smaller "
+        "micro-batches); set training.head_chunk to 512 or less (large vocabularies); training.gradient_checkpointing: true "
+        "(a third slower); training.layout: padded where packed or shared masks are large; model.reference: cached; "
+        "model.lora; more ranks with launch/accelerate/zero3.yaml. `align check` shows what each part takes."
+    )
+    told.__cause__ = error
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""`align check`: the resolved recipe, the arithmetic of its batches and steps, and what it will ask of the memory.
+
+Sizes come from config.json and from the headers of the safetensors files, read by hand; no weights are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from align.errors import UserError
+from align.recipe import Recipe
+from align.recipe_checks import model_folder, read_config
+from align.recipe_data import train_rows
+
+FP32 = 4  # bytes
+MOMENTS = {"AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2, "SGD": 0, "Adafactor": 0, "Muon": 1}  # per weight
+EXAMPLE_RANKS = 8
+AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model as far as memory goes."""
+
+    weights: int
+    trained: int
+    vocabulary: int
+    hidden: int
+    layers: int
+
+
+def say(recipe: Recipe, console: Console) -> None:
+    """Prints all of it."""
+    from rich.syntax import Syntax  # a quarter of a second
+
+    text = recipe.to_yaml().rstrip()
+    console.print(Syntax(text, "yaml", background_color="default") if console.is_terminal else text, **AS_IT_IS)
+    for note in recipe.notes:
+        console.print(f"note: {note}", **AS_IT_IS)
+    for line in (*batch_lines(recipe), *memory_lines(recipe)):
+        console.print(line, **AS_IT_IS)
+    if size := model_size(recipe):
+        console.print(memory_table(recipe, size))
+    console.print(f"{recipe.name}: no mistakes found", **AS_IT_IS)
+
+
+# ---- arithmetic -----------------------------------------------------------------------------------------------------
+
+
+def batch_lines(recipe: Recipe) -> Iterator[str]:
+    t, needs = recipe.training, recipe.method.needs()
+    per_group = len(needs.members)
+    yield (
+        f"batch: {t.batch_size} groups of {needs.batch.kind} a step over all ranks, {per_group} "
+        f"sequence{'s' if per_group > 1 else ''} each; micro-batches of {t.max_tokens} tokens a rank"
+    )
+    rows = train_rows(recipe.data)
+    if rows is None:
+        yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
+        return
+    split = 2 if needs.batch.kind == "unpaired" and _holds_pairs(recipe) else 1  # a pair is taken apart into two rows
+    steps = t.max_steps or ceil(rows * split * t.num_train_epochs / t.batch_size)
+    epochs = steps * t.batch_size / (rows * split)
+    yield f"steps: {steps}, {epochs:.2f} epochs of about {rows * split} rows (rows that are dropped are not counted off)"
+    yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
+
+
+def _times(steps: int, every: int) -> str:
+    return f"{ceil(steps / every)}, every {every} steps and at the end" if every else "1, at the end"
+
+
+def _holds_pairs(recipe: Recipe) -> bool:
+    return "chosen" in recipe.data.columns or "label" not in recipe.data.columns and "completion" not in recipe.data.columns
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+def model_size(recipe: Recipe) -> Size | None:
+    """None where the model is on the hub and not here."""
+    config = recipe.model.config or read_config(recipe.model.model_name_or_path)
+    if not config:
+        return None
+    config = config.get("text_config", config)
+    hidden, layers = _first(config, "hidden_size", "n_embd", "d_model"), _first(config, "num_hidden_layers", "n_layer")
+    vocabulary = _first(config, "vocab_size") + len(recipe.model.add_tokens)
+    shapes = _header_shapes(recipe) or list(_config_shapes(config, hidden, layers, vocabulary))
+    total = sum(map(prod, shapes))
+    trained = total
+    if lora := recipe.model.lora:  # a matrix (out, in) gets two of rank r; embeddings and head get none
+        trained = sum(lora.r * sum(s) for s in shapes if len(s) == 2 and vocabulary not in s)
+    return Size(total, trained, vocabulary, hidden, layers)
+
+
+def _first(config: dict[str, Any], *names: str) -> int:
+    return next((int(config[n]) for n in names if config.get(n) is not None), 0)
+
+
+def _header_shapes(recipe: Recipe) -> list[list[int]]:
+    """The shapes in the folder's safetensors files; empty for fresh weights."""
+    folder = model_folder(recipe.model.model_name_or_path) if recipe.model.model_name_or_path else None
+    files = sorted(folder.glob("model*.safetensors")) if folder else []
+    return [shape for file in files for shape in _shapes(file)]
+
+
+def _shapes(file: Path) -> Iterator[list[int]]:
+    """Format: 8 bytes little-endian length, then that much JSON of name -> {dtype, shape, data_offsets}."""
+    try:
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
+        yield from (entry["shape"] for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, struct.error, KeyError) as error:
+        raise UserError(f"{file}: not a whole safetensors file: {error}; copy or download it again") from None
+
+
+def _config_shapes(config: dict[str, Any], hidden: int, layers: int, vocabulary: int) -> Iterator[list[int]]:
+    """A decoder's matrices: attention with grouped keys, a gated or plain MLP of all experts, embeddings, head."""
+    heads = _first(config, "num_attention_heads", "n_head") or 1
+    head = _first(config, "head_dim") or hidden // heads
+    groups = _first(config, "num_key_value_heads") or heads
+    inner = _first(config, "intermediate_size", "n_inner", "ffn_dim") or 4 * hidden
+    experts = _first(config, "num_local_experts", "num_experts") or 1
+    gated = config.get("model_type") not in ("gpt2", "gpt_neox", "opt", "bloom", "falcon", "phi")
+    yield [vocabulary, hidden]
+    if not config.get("tie_word_embeddings", config.get("model_type") in ("gpt2", "gemma", "gemma2", "gemma3_text", "opt")):
+        yield [vocabulary, hidden]
+    for _ in range(layers):
+        yield from ([heads * head, hidden], [groups * head, hidden], [groups * head, hidden], [hidden, heads * head])
+        yield from [[inner, hidden], [hidden, inner]] * experts + [[inner, hidden]] * (experts if gated else 0)
+        yield from ([hidden], [hidden])
+
+
+def memory_lines(recipe: Recipe) -> Iterator[str]:
+    size = model_size(recipe)
+    if size is None:
+        yield "memory: not estimated; the model is not here yet"
+        return
+    share = f", {size.trained:,} of them trained" if size.trained != size.weights else ""
+    yield f"model: {size.weights:,} weights{share}; vocabulary {size.vocabulary:,}, {size.layers} layers of width {size.hidden}"
+
+
+def parts(recipe: Recipe, size: Size) -> dict[str, tuple[float, int]]:
+    """Bytes of each part on one rank, and the ZeRO stage from which it is divided by the ranks (9: never)."""
+    method, model = recipe.method.needs(), recipe.model
+    width = 2 if model.dtype in ("bfloat16", "float16") else FP32
+    own_copy = bool(model.ref_model_name_or_path) or not (
+        model.reference in ("adapter_off", "cached") or (model.reference == "auto" and model.lora is not None)
+    )
+    reference = size.weights * width if "ref" in method.roles() and own_copy else 0
+    adapter = size.trained if model.lora else 0
+    scalar = any("scores" in method.live(m) for m in method.members)
+    chunk = min(recipe.training.head_chunk or recipe.training.max_tokens, recipe.training.max_tokens)
+    stored = 2 if recipe.training.gradient_checkpointing else 34  # activations of width `hidden` that a layer keeps
+    return {
+        "weights": ((size.weights + adapter) * width, 3),
+        "gradients": (size.trained * width, 2),
+        f"{recipe.optim.optim} states": (size.trained * FP32 * MOMENTS.get(recipe.optim.optim, 1), 1),
+        "reference": (reference, 3),
+        "logits, with gradient": (0 if scalar else 2 * chunk * size.vocabulary * FP32, 9),
+        "activations (rough)": (recipe.training.max_tokens * size.hidden * size.layers * stored * 2, 9),
+    }
+
+
+def memory_table(recipe: Recipe, size: Size) -> Table:
+    table = Table(title="memory of one rank, upper bound in float32 and full micro-batches (MB)", title_justify="left")
+    columns = {"1 rank or DDP": 0, f"ZeRO-2, {EXAMPLE_RANKS} ranks": 2, f"ZeRO-3 or FSDP, {EXAMPLE_RANKS} ranks": 3}
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    totals = dict.fromkeys(columns, 0.0)
+    for part, (size_in_bytes, divided_from) in parts(recipe, size).items():
+        shown = {c: size_in_bytes / (EXAMPLE_RANKS if stage >= divided_from else 1) for c, stage in columns.items()}
+        totals = {c: totals[c] + shown[c] for c in columns}
+        if size_in_bytes:
+            table.add_row(part, *(f"{v / 1e6:,.1f}" for v in shown.values()))
+    table.add_section()
+    table.add_row("sum", *(f"{v / 1e6:,.1f}" for v in totals.values()))
+    return table

@@ -1,0 +1,130 @@
+"""A recipe's data, looked at from outside: is it there, does its first row have the columns, how many rows are there.
+
+The reading itself is `align.data`'s. Nothing is fetched: data sets on the hub are looked at when the run begins.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from align.batches import Needs
+from align.data.messages import BadRow
+from align.data.rows import Reader
+from align.data.settings import DataSection, Source
+from align.data.sources import file_format, iterate, resolve
+from align.errors import UserError
+from align.recipe_checks import cached, hub_like, offline
+from align.recipe_text import Written
+
+
+def check_data(written: Written, data: DataSection, needs: Needs | None) -> None:
+    for key, source in named_sources(data):
+        if source.weight <= 0:
+            written.wrong(f"{key}.weight", f"found {source.weight}; expected more than 0")
+        try:
+            _check(data, needs, source)
+        except UserError as error:
+            text = str(error).removeprefix("data.")
+            inner = text.split(": ")[0]
+            if inner in ("loss_on",) or inner.startswith("columns."):
+                written.wrong(f"data.{inner}", text.removeprefix(f"{inner}: "))
+            else:
+                written.wrong(key, text)
+        except OSError as error:
+            written.wrong(key, f"{source.source}: cannot be read: {error.strerror}")
+    if data.chat_template and not Path(data.chat_template).is_file():
+        there = "a Jinja template, or empty text for the tokenizer's own"
+        written.wrong("data.chat_template", f"no such file: {data.chat_template}; expected {there}")
+
+
+def named_sources(data: DataSection) -> Iterator[tuple[str, Source]]:
+    """Every source with the dotted key that names it: the training mixture, then validation and test."""
+    if isinstance(data.train, list):
+        yield from ((f"data.train.{i}", s) for i, s in enumerate(data.train))
+    elif data.train:
+        yield "data.train", Source(source=data.train)
+    for key in ("validation", "test"):
+        if isinstance(source := getattr(data, key), str):
+            yield f"data.{key}", Source(source=source)
+
+
+def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
+    if resolve(source.source) is None:
+        name = source.source.split(":")[0]
+        if not hub_like(name):
+            raise UserError(f"no such file or folder: {source.source}")
+        if offline() and not cached(name, "datasets"):
+            raise UserError(f"no such file or folder: {name}; as a hub name it is not in the cache, and the hub is switched off")
+        return
+    reader = None
+    if needs is not None:
+        numbers = tuple(column for column, _ in needs.rows.values())
+        mapped = {**data.columns, **source.columns}
+        reader = Reader(kind=needs.batch.kind, numbers=numbers, loss_on=data.loss_on, columns=mapped)
+    if Path(source.source).is_dir():
+        return  # save_to_disk's folders take a second to open
+    place, row = next(iterate(source.source, source.split, 1))
+    if reader is None:
+        return
+    reader.check_columns(row, source.source)
+    try:
+        reader.read(row)
+    except BadRow as error:
+        if data.bad_rows == "error":
+            raise UserError(f"{place}: {error}") from None
+
+
+# ---- counting -------------------------------------------------------------------------------------------------------
+
+
+def count_rows(source: Source) -> int | None:
+    """Rows of a source, without parsing more than it takes; None where only the hub could tell."""
+    path = resolve(source.source)
+    if path is None:
+        return None
+    if path.is_dir():
+        return _count_saved(path, source.split)
+    kind = file_format(path)
+    if kind == ".parquet":
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(path).num_rows
+    with _open(path) as stream:
+        if kind == ".csv":
+            return max(0, sum(1 for _ in csv.reader(stream)) - 1)
+        if kind == ".json" and (first := stream.read(1)) == "[":
+            return len(json.loads(first + stream.read()))
+        stream.seek(0)
+        return sum(1 for line in stream if line.strip())
+
+
+def train_rows(data: DataSection) -> int | None:
+    """Rows of an epoch, before any is dropped, less the shares that are held out."""
+    sources = [s for key, s in named_sources(data) if key.startswith("data.train")]
+    counts = [count_rows(s) for s in sources]
+    if any(c is None for c in counts):
+        return None
+    total = sum(min(c, data.num_rows or c) for c in counts if c is not None)
+    held_out = sum(s for s in (data.validation, data.test) if not isinstance(s, str))
+    return round(total * (1 - held_out))
+
+
+def _open(path: Path) -> IO[str]:
+    if path.name.endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
+
+
+def _count_saved(folder: Path, split: str) -> int | None:
+    """From the folder's own note of its splits."""
+    for info in (folder / split / "dataset_info.json", folder / "dataset_info.json"):
+        if info.is_file():
+            splits = json.loads(info.read_text(encoding="utf-8")).get("splits") or {}
+            sizes = [s["num_examples"] for name, s in splits.items() if name == split or len(splits) == 1]
+            return sizes[0] if sizes else None
+    return None
