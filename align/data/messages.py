@@ -1,0 +1,98 @@
+"""Conversations in one shape: lists of `{"role": ..., "content": ...}`, whatever they were called in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from align.errors import did_you_mean
+
+Message = dict[str, Any]
+Text = str | list[Message]
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+OTHER_NAMES = {  # ShareGPT's `from`, and what other tools write
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+}
+
+
+class BadRow(ValueError):
+    """A row that cannot be used: the finding and the cure, without the place."""
+
+
+def to_text(value: Any, column: str) -> Text:
+    """A string as it is; a message or a list of them in our shape. BadRow for anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return [to_message(value, column, 0)]
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [to_message(message, column, i) for i, message in enumerate(value)]
+    raise BadRow(f"`{column}` must be a string or a list of messages, found {kind_of(value)}")
+
+
+def to_message(raw: Any, column: str, position: int) -> Message:
+    """`role`/`content` or `from`/`value`; keys without a value are dropped (Parquet fills them in)."""
+    where = f"`{column}`, message {position + 1}"
+    if not isinstance(raw, dict):
+        raise BadRow(f"{where}: must be an object with `role` and `content`, found {kind_of(raw)}")
+    message = {k: v for k, v in raw.items() if v is not None}
+    if "role" not in message and "from" in message:
+        message["role"] = message.pop("from")
+    if "content" not in message and "value" in message:
+        message["content"] = message.pop("value")
+    role = message.get("role")
+    role = OTHER_NAMES.get(role, role) if isinstance(role, str) else role
+    if role not in ROLES:
+        near = did_you_mean(role, ROLES) if isinstance(role, str) else ""
+        raise BadRow(f"{where}: role is {role!r}; accepted: {', '.join(ROLES)} (or ShareGPT's human, gpt).{near}")
+    return {**message, "role": role, "content": _content(message, where)}
+
+
+def _content(message: Message, where: str) -> str:
+    content = message.get("content", "" if "tool_calls" in message else None)
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
+        return "".join(part["text"] for part in content)
+    raise BadRow(f"{where}: `content` must be a string (or text parts), found {kind_of(content)}")
+
+
+def is_answer(message: Message) -> bool:
+    return message["role"] == "assistant"
+
+
+def is_empty(text: Text) -> bool:
+    """No word, and no tool call, that a model could learn to say."""
+    if isinstance(text, str):
+        return not text.strip()
+    return not any(m["content"].strip() or m.get("tool_calls") for m in text if is_answer(m))
+
+
+def as_messages(text: Text, role: str) -> list[Message]:
+    return [{"role": role, "content": text}] if isinstance(text, str) else text
+
+
+def merge_turns(messages: list[Message]) -> list[Message]:
+    """Neighbours of the same role as one message, a blank line between them: for templates that insist on alternation."""
+    merged: list[Message] = []
+    for message in messages:
+        plain = not message.get("tool_calls") and message["role"] != "tool"
+        if merged and plain and merged[-1]["role"] == message["role"] and not merged[-1].get("tool_calls"):
+            merged[-1] = {**merged[-1], "content": f"{merged[-1]['content']}\n\n{message['content']}"}
+        else:
+            merged.append(message)
+    return merged
+
+
+def kind_of(value: Any) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"

@@ -1,0 +1,198 @@
+"""From the recipe's section `data` to stores of token groups, split, checked, counted and cached.
+
+The cache is keyed by everything that the tokens depend on: the sources' contents, the section (without the weights of a
+mixture), the tokenizer with its template, and this package's code. Two processes that prepare the same thing write
+aside and rename; the second keeps what the first has made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from align.batches import RowKind
+from align.data import sources
+from align.data.chat import PrefixBroken, choose_template
+from align.data.fill import Fill, Job
+from align.data.mixture import Mixture
+from align.data.settings import DataSection, Source
+from align.data.store import Store, StoreWriter
+from align.data.trl_adapter import training_template
+from align.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+CODE = ("sources.py", "messages.py", "rows.py", "chat.py", "tokens.py", "store.py", "fill.py", "prepare.py", "trl_adapter.py")
+Tick = Callable[[int], None]  # told how many rows have been read, now and then
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Prepared data. `validation` and `test` may be empty."""
+
+    train: Store
+    validation: Store
+    test: Store
+    weights: tuple[float, ...]  # of the sources of `train`
+    chat_template: str  # what messages were rendered with; belongs to the trained model
+    notes: tuple[str, ...]  # what the user should be told, one line each
+    fingerprint: str
+
+    def mixture(self, seed: int) -> Mixture:
+        """The order of the rows of `train`; sources of which no row is left have no part."""
+        sizes = tuple(self.train.counts.sources.values())
+        kept = [(s, w) for s, w in zip(sizes, self.weights, strict=True) if s]
+        return Mixture(sizes=tuple(s for s, _ in kept), weights=tuple(w for _, w in kept), seed=seed)
+
+
+def default_cache() -> Path:
+    """`$ALIGN_CACHE`, else ~/.cache/align/data."""
+    return Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align" / "data")
+
+
+def prepare(section: DataSection, kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, cache: Path, tick: Tick | None = None) -> Splits:
+    """The splits of `section`, from the cache where they are there.
+
+    `numbers` are the row columns that the method reads. Raises UserError for what is wrong with sources, columns, rows
+    or lengths; `tick` is told the number of rows read.
+    """
+    jobs = plan(section)
+    own = choose_template(tokenizer, section.chat_template)
+    key = _fingerprint(section, jobs, kind, numbers, tokenizer, own)
+    folder = cache / key[:40]
+    found = _open(folder, key, jobs)
+    if found is None:
+        fill = Fill(section=section, kind=kind, numbers=numbers, tokenizer=tokenizer, tick=tick or (lambda rows: None))
+        _build(folder, fill, jobs, own)
+        found = _open(folder, key, jobs)
+        assert found is not None, f"{folder} cannot be read back"
+    return found
+
+
+def plan(section: DataSection) -> list[Job]:
+    """The sources in the order in which they are read, and the split that each feeds. UserError for what is missing."""
+    train = [Source(source=section.train)] if isinstance(section.train, str) else list(section.train)
+    if not train or any(not s.source for s in train):
+        raise UserError(f"data.train: no source; accepted: {sources.ACCEPTED}")
+    for s in train:
+        if not s.weight > 0:
+            raise UserError(f"data.train: {s.source}: weight must be above 0, found {s.weight}; leave the source out instead")
+    if len({(s.source, s.split) for s in train}) < len(train):
+        raise UserError("data.train: a source is listed twice; give it a larger weight instead")
+    shares = [v for v in (section.validation, section.test) if not isinstance(v, str)]
+    if any(not 0 <= s < 1 for s in shares) or sum(shares) >= 1:
+        raise UserError(f"data.validation and data.test: shares must be at least 0 and together below 1, found {shares}")
+    jobs = [Job("train", s) for s in train]
+    for name in ("validation", "test"):
+        value = getattr(section, name)
+        if isinstance(value, str) and value:
+            jobs.append(Job(name, Source(source=value, split=name if sources.resolve(value) is None else "train")))
+    return jobs
+
+
+def _fingerprint(section: DataSection, jobs: list[Job], kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, template: str) -> str:
+    digest = hashlib.sha256()
+
+    def add(name: str, value: Any) -> None:
+        digest.update(json.dumps([name, value], sort_keys=True, default=str).encode() + b"\n")
+
+    for job in jobs:
+        contents = sources.fingerprint(job.source.source, job.source.split)
+        add("source", [job.split, job.source.source, job.source.split, job.source.columns, contents])
+    add("section", {k: v for k, v in asdict(section).items() if k not in ("train", "chat_template")})
+    add("rows", [kind, numbers])
+    add("template", template)
+    add("tokenizer", [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer("a")["input_ids"]])
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    add("vocabulary", tokenizer.get_vocab() if backend is None else backend.to_str())
+    for name in CODE:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _open(folder: Path, key: str, jobs: list[Job]) -> Splits | None:
+    """None where nothing whole is there."""
+    try:
+        about = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+        stores = {name: Store(folder / name, f"{key}-{name}") for name in SPLITS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    weights = tuple(job.source.weight for job in jobs if job.split == "train")
+    return Splits(**stores, weights=weights, chat_template=about["chat_template"], notes=tuple(about["notes"]), fingerprint=key)
+
+
+def _build(folder: Path, fill: Fill, jobs: list[Job], template: str) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"data cache {folder.parent}: {error}; set ALIGN_CACHE to a folder that can be written") from None
+    try:
+        notes, template = _with_template(scratch / "splits", fill, jobs, template)
+        about = {"chat_template": template, "notes": notes}
+        (scratch / "splits" / "splits.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        _move(scratch, folder)
+    except OSError as error:
+        raise UserError(f"data cache {folder.parent}: {error}; make room, or set ALIGN_CACHE to another folder") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _move(scratch: Path, folder: Path) -> None:
+    """Into place; what another process put there meanwhile stays, what cannot be read goes."""
+    if folder.exists() and _open(folder, "", []) is None:
+        folder.rename(scratch / "damaged")
+    try:
+        (scratch / "splits").rename(folder)
+    except OSError:
+        if _open(folder, "", []) is None:
+            raise
+
+
+def _with_template(folder: Path, fill: Fill, jobs: list[Job], template: str) -> tuple[list[str], str]:
+    """Fills with the template; where it rewrites earlier turns, once more with trl's replacement of it."""
+    try:
+        return _fill(folder, fill, jobs, template), template
+    except PrefixBroken as error:
+        shutil.rmtree(folder)
+        other = None if fill.section.chat_template else training_template(fill.tokenizer)
+        cure = "give a template that does not as data.chat_template, or set data.loss_on: completion"
+        if other is None:
+            raise UserError(f"{error.args[-1]}: the chat template rewrites earlier turns when later ones follow ({error.args[0]}); {cure}") from None
+        try:
+            notes = _fill(folder, fill, jobs, other)
+        except PrefixBroken as again:
+            raise UserError(f"{again.args[-1]}: the chat template rewrites earlier turns, and so does trl's ({again.args[0]}); {cure}") from None
+        return [*notes, "the tokenizer's chat template rewrites earlier turns; trl's training template is used instead"], other
+
+
+def _fill(folder: Path, fill: Fill, jobs: list[Job], template: str) -> list[str]:
+    writers = {name: StoreWriter(folder / name, fill.kind, fill.numbers) for name in SPLITS}
+    try:
+        notes = fill.run(jobs, writers, template)
+        _count_shared(writers, folder)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    if writers["train"].counts.rows == 0:
+        raise UserError("data.train: no row is left for training; " + "; ".join(notes or ["the data set is empty"]))
+    shared = [f"{w.counts.shared_prompts} rows of {n} have a prompt that is in train too" for n, w in writers.items() if w.counts.shared_prompts]
+    return notes + shared
+
+
+def _count_shared(writers: dict[str, StoreWriter], folder: Path) -> None:
+    def keys(name: str) -> np.ndarray:
+        writers[name].files["index.bin"].flush()
+        return np.fromfile(folder / name / "index.bin", dtype=writers[name].dtype)["key"]
+
+    train = keys("train")
+    for name in ("validation", "test"):
+        writers[name].counts.shared_prompts = int(np.isin(keys(name), train).sum())

@@ -1,0 +1,270 @@
+"""Raw rows with the file's columns become typed rows: a prompt and the completions that a loss needs together.
+
+Columns have TRL's names: `text`; `messages` (or ShareGPT's `conversations`); `prompt` + `completion` (+ `label`);
+`prompt` + `chosen` + `rejected`; `tools` beside any of them. Other names are mapped by `data.columns`: a bare column
+name, or a template such as "{instruction}\n{input}" whose trailing white space is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any, Literal
+
+from align.batches import RowKind
+from align.data.messages import BadRow, Text, as_messages, is_answer, is_empty, kind_of, to_text
+from align.errors import UserError, did_you_mean
+
+TEXT_COLUMNS = ("text", "messages", "conversations", "prompt", "completion", "chosen", "rejected")
+NUMBER_COLUMNS = ("label", "margin", "soft_label")
+MEMBERS: dict[RowKind, int] = {"demonstrations": 1, "pairs": 2, "unpaired": 1}
+LABELS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}  # CSV knows only text
+
+
+class _Texts:
+    """The text columns of a row, checked when they are asked for: a column that nobody reads may hold anything."""
+
+    def __init__(self, values: dict[str, Any]):
+        self.values = values
+        if "conversations" in values:
+            values.setdefault("messages", values["conversations"])
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.values
+
+    def __getitem__(self, column: str) -> Text:
+        return to_text(self.values[column], column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What the template and the tokenizer turn into a group."""
+
+    prompt: Text | None  # None: there is none, every token after the first is to be learned
+    completions: tuple[Text, ...]  # in the order of the batch type's members
+    key: str  # the prompt as text; rows of one key fall into one split
+    numbers: dict[str, float]
+    tools: list[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """How the rows of one source are read."""
+
+    kind: RowKind
+    numbers: tuple[str, ...] = ()
+    loss_on: Literal["assistant", "completion", "all"] = "completion"
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        known = (*TEXT_COLUMNS, *NUMBER_COLUMNS, "tools", *self.numbers)
+        for ours, theirs in self.columns.items():
+            if ours not in known:
+                raise UserError(
+                    f"data.columns.{ours}: no such column; accepted: {', '.join(dict.fromkeys(known))}.{did_you_mean(ours, known)}"
+                )
+            _parts(ours, theirs)
+        if self.loss_on == "all" and self.kind != "demonstrations":
+            raise UserError("data.loss_on: `all` is for demonstrations; this method compares completions of one prompt")
+
+    def check_columns(self, there: Iterable[str], source: str) -> None:
+        """UserError where a mapping names a column that the first row does not have."""
+        there = list(there)
+        for ours, theirs in self.columns.items():
+            for name in _names(ours, theirs):
+                if name not in there:
+                    raise UserError(
+                        f"data.columns.{ours}: {source} has no column {name}; it has {', '.join(there)}.{did_you_mean(name, there)}"
+                    )
+
+    def read(self, raw: Mapping[str, Any]) -> list[Row]:
+        """One row, or two where a pair is taken apart. BadRow says what is wrong and what would help."""
+        texts = _Texts({c: v for c in TEXT_COLUMNS if (v := self._value(raw, c)) is not None})
+        numbers = {n: _number(v, n) for n in self.numbers if n != "label" and (v := self._value(raw, n)) is not None}
+        tools = _tools(self._value(raw, "tools"))
+        if self.kind == "demonstrations":
+            rows = [self._demonstration(texts, raw)]
+        elif self.kind == "pairs":
+            prompt, chosen, rejected = _pair(texts, raw)
+            rows = [Row(prompt=prompt, completions=(chosen, rejected), key=_key(prompt), numbers={})]
+        else:
+            rows = self._unpaired(texts, raw)
+        return [Row(**{**vars(r), "numbers": {**numbers, **r.numbers}, "tools": tools}) for r in rows]
+
+    def _value(self, raw: Mapping[str, Any], ours: str) -> Any:
+        theirs = self.columns.get(ours)
+        if theirs is None:
+            return raw.get(ours)
+        if "{" not in theirs and "}" not in theirs:
+            return raw.get(theirs)
+        return _fill(ours, theirs, raw)
+
+    def _demonstration(self, texts: _Texts, raw: Mapping[str, Any]) -> Row:
+        if "completion" in texts:
+            prompt, completion = _answered(_prompt(texts, raw), texts["completion"], "completion")
+            if self.loss_on == "all":
+                return Row(prompt=None, completions=(_join(prompt, completion),), key=_key(prompt), numbers={})
+            return Row(prompt=prompt, completions=(completion,), key=_key(prompt), numbers={})
+        if "messages" in texts:
+            return self._conversation(texts["messages"])
+        if "text" not in texts:
+            hint = " To imitate the chosen answers, map data.columns.completion to chosen." if "chosen" in texts else ""
+            raise BadRow(f"needs `text`, `messages`, or `prompt` and `completion`; {_there(raw)}.{hint}")
+        text = texts["text"]
+        if not isinstance(text, str) or is_empty(text):
+            raise BadRow("`text` must be a string with something in it")
+        return Row(prompt=None, completions=(text,), key=text, numbers={})
+
+    def _conversation(self, messages: Text) -> Row:
+        if isinstance(messages, str):
+            raise BadRow("`messages` must be a list of messages, found a string; plain text belongs into `text`")
+        answers = [i for i, m in enumerate(messages) if is_answer(m)]
+        if not answers or is_empty(messages):
+            raise BadRow("`messages` has no assistant turn to learn from")
+        first = answers[0] if self.loss_on != "completion" else len(messages) - 1
+        if self.loss_on == "all":
+            return Row(prompt=None, completions=(messages,), key=_key(messages[:first]), numbers={})
+        prompt, completion = _answered(messages[:first], messages[first:], "messages")
+        if not prompt:
+            raise BadRow("`messages` starts with the assistant; put a user or system message before it")
+        return Row(prompt=prompt, completions=(completion,), key=_key(prompt), numbers={})
+
+    def _unpaired(self, texts: _Texts, raw: Mapping[str, Any]) -> list[Row]:
+        label = self._value(raw, "label")
+        if label is None and "chosen" in texts and "rejected" in texts:
+            prompt, *answers = _pair(texts, raw)
+            sides = zip(answers, (1.0, 0.0), strict=True)
+            return [Row(prompt=prompt, completions=(a,), key=_key(prompt), numbers={"label": n}) for a, n in sides]
+        if label is None:
+            raise BadRow(f"needs `label` (true or false), or `chosen` and `rejected`; {_there(raw)}")
+        if "completion" in texts:
+            prompt, completion = _answered(_prompt(texts, raw), texts["completion"], "completion")
+        elif "messages" in texts and isinstance(messages := texts["messages"], list):
+            prompt, completion = _answered(messages[:-1], messages[-1:], "messages")
+        else:
+            raise BadRow(f"needs `prompt` and `completion`, or `messages`; {_there(raw)}")
+        return [Row(prompt=prompt, completions=(completion,), key=_key(prompt), numbers={"label": _label(label)})]
+
+
+def _parts(ours: str, theirs: str) -> list[tuple[str, str | None]]:
+    """A template as (literal text, column name or None) in turn."""
+    try:
+        parts = [(literal, name) for literal, name, _, _ in Formatter().parse(theirs)]
+    except ValueError as error:
+        raise UserError(f"data.columns.{ours}: {error} in {theirs!r}; write {{{{ and }}}} for braces in the text") from None
+    if any(name == "" for _, name in parts):
+        raise UserError(f"data.columns.{ours}: empty braces in {theirs!r}; name a column between them")
+    return parts
+
+
+def _names(ours: str, theirs: str) -> list[str]:
+    if "{" not in theirs and "}" not in theirs:
+        return [theirs]
+    return [name for _, name in _parts(ours, theirs) if name is not None]
+
+
+def _fill(ours: str, template: str, raw: Mapping[str, Any]) -> str:
+    filled = ""
+    for literal, name in _parts(ours, template):
+        value = "" if name is None else raw.get(name, BadRow)
+        if value is BadRow:
+            raise BadRow(f"no column {name}, which data.columns.{ours} needs; {_there(raw)}")
+        if isinstance(value, list | dict):
+            raise BadRow(f"column {name} is {kind_of(value)}; the template of data.columns.{ours} takes text and numbers")
+        filled += literal + ("" if value is None else str(value))
+    return filled.rstrip()
+
+
+def _prompt(texts: _Texts, raw: Mapping[str, Any]) -> Text:
+    prompt = texts["prompt"] if "prompt" in texts else texts["messages"] if "messages" in texts else None
+    if prompt is None:
+        raise BadRow(f"no `prompt`; {_there(raw)}. Map one of them with data.columns.prompt")
+    return prompt
+
+
+def _pair(texts: _Texts, raw: Mapping[str, Any]) -> tuple[Text, Text, Text]:
+    for name in ("chosen", "rejected"):
+        if name not in texts:
+            raise BadRow(f"no `{name}`; {_there(raw)}. Map one of them with data.columns.{name}")
+    chosen, rejected = texts["chosen"], texts["rejected"]
+    if chosen == rejected:
+        raise BadRow("`chosen` equals `rejected`: there is no preference in this row")
+    if all(isinstance(t, list) and t and not is_answer(t[0]) for t in (chosen, rejected)):
+        shared = 0  # whole conversations: what both begin with is the prompt
+        while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+            shared += 1
+        if shared == 0:
+            raise BadRow("`chosen` and `rejected` are conversations that do not share their first message")
+        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+    else:
+        prompt = _prompt(texts, raw)
+    prompt_c, chosen = _answered(prompt, chosen, "chosen")
+    prompt_r, rejected = _answered(prompt, rejected, "rejected")
+    if type(chosen) is not type(rejected):
+        prompt, chosen, rejected = as_messages(prompt, "user"), as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
+        return prompt, chosen, rejected
+    assert prompt_c == prompt_r
+    return prompt_c, chosen, rejected
+
+
+def _answered(prompt: Text, completion: Text, column: str) -> tuple[Text, Text]:
+    """Both as strings or both as messages; the completion ends with an assistant turn and says something."""
+    if isinstance(prompt, list) and not prompt and column != "messages":
+        raise BadRow("`prompt` has no message")
+    if isinstance(prompt, list) or isinstance(completion, list):
+        prompt, completion = as_messages(prompt, "user"), as_messages(completion, "assistant")
+        if completion and not is_answer(completion[-1]):
+            role = completion[-1]["role"]
+            raise BadRow(f"`{column}` ends with a turn of the {role}, an assistant turn is needed; drop the last message")
+        if completion and not is_answer(completion[0]):
+            raise BadRow(f"`{column}` must start with an assistant turn, found {completion[0]['role']}")
+    if is_empty(completion):
+        raise BadRow(f"`{column}` is empty: there is nothing to learn from")
+    return prompt, completion
+
+
+def _join(prompt: Text, completion: Text) -> Text:
+    return prompt + completion  # type: ignore[operator]  # `_answered` made them alike
+
+
+def _key(prompt: Text) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1 and prompt[0]["role"] == "user":
+        return prompt[0]["content"]
+    return json.dumps(prompt, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _number(value: Any, column: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise BadRow(f"`{column}` must be a number, found {kind_of(value)}") from None
+    if not math.isfinite(number):
+        raise BadRow(f"`{column}` must be a finite number, found {number}")
+    return number
+
+
+def _label(value: Any) -> float:
+    number = LABELS.get(str(value).lower())
+    if number is None:
+        raise BadRow(f"`label` must be true or false, found {kind_of(value)}")
+    return number
+
+
+def _tools(value: Any) -> list[Any] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else None
+        except json.JSONDecodeError as error:
+            raise BadRow(f"`tools` is a string that is not JSON: {error.msg}") from None
+    if value is not None and not isinstance(value, list):
+        raise BadRow(f"`tools` must be a list of tool descriptions, found {kind_of(value)}")
+    return value or None
+
+
+def _there(raw: Mapping[str, Any]) -> str:
+    return f"the row has {', '.join(map(str, raw))}" if raw else "the row has no columns"

@@ -1,0 +1,236 @@
+"""Where rows come from: files, folders, the hub, the shipped assets; read one after the other, never all at once.
+
+Every row comes with its `Place`, so that a later complaint can name the file and the row. Fingerprints are of the
+contents, not of names or dates.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from align.errors import UserError, did_you_mean
+
+TEXT_FORMATS = (".jsonl", ".json", ".csv")
+ACCEPTED = "FILE.jsonl, .json, .csv (each may end in .gz), .parquet, a folder of save_to_disk, a hub name, asset:NAME"
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+CHUNK = 1 << 20  # characters of a JSON array, bytes of a file being hashed
+ROWS_AT_ONCE = 1000  # of a Parquet file
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row of a source; rows count from 1 (lines, in a .jsonl file)."""
+
+    source: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.source}: row {self.row}"
+
+
+def iterate(source: str, split: str = "train", num_rows: int = 0) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """The rows of `source` in file order; the first `num_rows` of them, or all for 0.
+
+    `split` matters for hub data sets and for folders that hold several splits.
+    Raises UserError for a missing source, an unknown format, text that cannot be parsed, and for no rows at all.
+    """
+    count = 0
+    for number, row in _numbered(source, split):
+        place = Place(source, number)
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: a row must be an object with named columns, found {type(row).__name__}")
+        yield place, row
+        count += 1
+        if count == num_rows:
+            return
+    if count == 0:
+        raise UserError(f"{source}: the data set is empty")
+
+
+def fingerprint(source: str, split: str = "train") -> str:
+    """sha256 of the contents of a file or folder; of the hub's own fingerprint otherwise."""
+    path = resolve(source)
+    digest = hashlib.sha256()
+    if path is None:
+        digest.update(_from_hub(source, split)._fingerprint.encode())
+        return digest.hexdigest()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        digest.update(f"{file.relative_to(path) if path.is_dir() else ''}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(CHUNK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def resolve(source: str) -> Path | None:
+    """The file or folder behind `source`; None for a hub name. UserError where there is nothing of that name."""
+    if source.startswith("asset:"):
+        return _asset(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
+            raise UserError(f"{source}: this folder was not made by datasets.save_to_disk; accepted: {ACCEPTED}")
+        return path
+    if path.exists():
+        if file_format(path) is None:
+            raise UserError(f"{source}: unknown kind of file; accepted: {ACCEPTED}")
+        return path
+    if file_format(path) is None and HUB_NAME.fullmatch(source):
+        return None
+    raise UserError(f"{source}: no such file.{_near_file(path)} Accepted: {ACCEPTED}")
+
+
+def file_format(path: Path) -> str | None:
+    """`.jsonl`, `.json`, `.csv` or `.parquet`; None for anything else."""
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return ".parquet"
+    return next((f for f in TEXT_FORMATS if name.removesuffix(".gz").endswith(f)), None)
+
+
+def _asset(source: str) -> Path:
+    from align import assets
+
+    root = Path(assets.__file__).parent
+    path = root / source.removeprefix("asset:")
+    if path.is_file() and file_format(path):
+        return path
+    known = sorted(f"asset:{p.relative_to(root).as_posix()}" for p in root.rglob("*") if p.is_file() and file_format(p))
+    raise UserError(f"{source}: no such data set is shipped; there are {', '.join(known)}.{did_you_mean(source, known)}")
+
+
+def _near_file(path: Path) -> str:
+    neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, neighbours)
+
+
+def _numbered(source: str, split: str) -> Iterator[tuple[int, Any]]:
+    path = resolve(source)
+    if path is None:
+        yield from enumerate(_from_hub(source, split), start=1)
+    elif path.is_dir():
+        yield from enumerate(_from_disk(path, source, split), start=1)
+    elif file_format(path) == ".parquet":
+        yield from enumerate(_parquet(path, source), start=1)
+    else:
+        read = {".jsonl": _lines, ".json": _array, ".csv": _table}[file_format(path) or ""]
+        try:
+            with _open_text(path) as stream:
+                yield from read(stream, source)
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+            raise UserError(f"{source}: cannot be read: {error}; text must be UTF-8, .gz files whole") from None
+
+
+def _open_text(path: Path) -> IO[str]:
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _lines(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{Place(source, number)}: not JSON: {error.msg} at column {error.colno}") from None
+
+
+def _array(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
+    """A JSON array, element by element; a file of JSON lines under this name is read as such."""
+    text = stream.read(CHUNK).lstrip()
+    if text.startswith("{"):
+        stream.seek(0)
+        yield from _lines(stream, source)
+        return
+    if not text.startswith("["):
+        raise UserError(f"{source}: neither a JSON array nor JSON lines: starts with {text[:20]!r}" if text
+                        else f"{source}: the data set is empty")
+    text, number, decoder = text[1:].lstrip(), 0, json.JSONDecoder()
+    position = 0
+    while True:
+        position = _skip(text, position, number > 0)
+        if text[position : position + 1] == "]":
+            return
+        try:
+            element, after = decoder.raw_decode(text, position)
+            finished = after < len(text)
+        except json.JSONDecodeError as error:
+            element, after, finished = error, position, False
+        if finished:
+            number, position = number + 1, after
+            yield number, element
+            continue
+        more = stream.read(max(CHUNK, len(text) - position))  # doubles, so that a huge element stays linear
+        if not more:
+            fault = element.msg if isinstance(element, json.JSONDecodeError) else "the array is not closed"
+            raise UserError(f"{Place(source, number + 1)}: not JSON: {fault}; is the file cut short?")
+        text, position = text[position:] + more, 0
+
+
+def _skip(text: str, position: int, comma: bool) -> int:
+    """Past white space and, between elements, one comma."""
+    while position < len(text) and (text[position].isspace() or (comma and text[position] == ",")):
+        comma = comma and text[position] != ","
+        position += 1
+    return position
+
+
+def _table(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.DictReader(stream, strict=True)
+    number = 0
+    try:
+        for number, row in enumerate(reader, start=1):
+            if None in row or None in row.values():
+                raise UserError(f"{Place(source, number)}: has not the {len(reader.fieldnames or ())} fields of the header")
+            yield number, row
+    except csv.Error as error:
+        raise UserError(f"{Place(source, number + 1)}: not CSV: {error}") from None
+
+
+def _parquet(path: Path, source: str) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{source}: not a readable Parquet file: {error}") from None
+
+
+def _from_disk(path: Path, source: str, split: str) -> Any:
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(path))
+    except Exception as error:  # the library raises whatever its readers raise
+        raise UserError(f"{source}: cannot be loaded: {error}") from None
+    if not isinstance(found, datasets.DatasetDict):
+        return found
+    if split not in found:
+        raise UserError(f"{source}: no split {split}; there are {', '.join(found)}.{did_you_mean(split, found)}")
+    return found[split]
+
+
+def _from_hub(source: str, split: str) -> Any:
+    import datasets
+
+    name, _, config = source.partition(":")
+    try:
+        return datasets.load_dataset(name, config or None, split=split)
+    except Exception as error:  # the library raises whatever its readers and the network raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{source}: no such file or folder, and as a hub name: {reason}. Accepted: {ACCEPTED}") from None

@@ -1,0 +1,162 @@
+"""Prepared rows on disk: flat memory-mapped files, written once, aside, and renamed.
+
+    index.bin    one record per row: where its tokens start, the lengths, the row's numbers, where it came from
+    tokens.bin   int32: per row the prompt once, then the completion of each member
+    masks.bin    one byte per completion token
+    store.json   kind, counts, file sizes
+
+A store in memory is three maps; a row is read when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from align.batches import Group, RowKind, Tokens
+from align.data.rows import MEMBERS
+
+FILES = ("index.bin", "tokens.bin", "masks.bin")
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What became of the rows of one split. `rows` counts groups: a pair taken apart makes two."""
+
+    read: int = 0  # rows of the file that belong to this split, unusable ones among them
+    bad: int = 0  # dropped: cannot be used
+    overlong: int = 0  # dropped: more than max_length tokens
+    shortened: int = 0  # cut to max_length
+    apart: int = 0  # prompt and completion tokenized apart, because the tokenizer merges across the boundary
+    shared_prompts: int = 0  # rows whose prompt is in `train` too (0 for a split by hash)
+    rows: int = 0  # groups that are kept
+    sources: dict[str, int] = field(default_factory=dict)  # kept groups of each source, in order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A row ready to be written."""
+
+    members: tuple[Tokens, ...]  # all with the same prompt
+    numbers: dict[str, float]
+    key: int  # 64 bits of the hash of the prompt's text
+    source: int  # which source of the mixture
+    row: int  # its number there, from 1
+
+
+def record(members: int, numbers: int) -> np.dtype:
+    return np.dtype([
+        ("token", "<i8"), ("mask", "<i8"), ("prompt", "<i4"), ("completion", "<i4", (members,)),
+        ("numbers", "<f8", (numbers,)), ("key", "<u8"), ("source", "<i4"), ("row", "<i8"),
+    ])  # fmt: skip
+
+
+class StoreWriter:
+    """Appends rows to a new folder; `close` makes it a store. Holds nothing but the place where it writes."""
+
+    def __init__(self, folder: Path, kind: RowKind, numbers: tuple[str, ...]):
+        folder.mkdir(parents=True)
+        self.folder, self.kind, self.numbers = folder, kind, numbers
+        self.counts = Counts()
+        self.files: dict[str, IO[bytes]] = {name: (folder / name).open("wb") for name in FILES}
+        self.dtype = record(MEMBERS[kind], len(numbers))
+        self.token = self.mask = 0
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        index = np.zeros(len(entries), dtype=self.dtype)
+        tokens: list[np.ndarray] = []
+        masks: list[np.ndarray] = []
+        for record, entry in zip(index, entries, strict=True):
+            prompt = entry.members[0].prompt
+            record["token"], record["mask"], record["prompt"] = self.token, self.mask, len(prompt)
+            record["completion"] = [len(m.completion) for m in entry.members]
+            record["numbers"] = [entry.numbers.get(n, np.nan) for n in self.numbers]
+            record["key"], record["source"], record["row"] = entry.key, entry.source, entry.row
+            tokens += [prompt, *(m.completion for m in entry.members)]
+            masks += [m.mask for m in entry.members]
+            learned = sum(len(m.completion) for m in entry.members)
+            self.token += len(prompt) + learned
+            self.mask += learned
+        for name, arrays in zip(FILES, ([index], tokens, masks), strict=True):
+            for array in arrays:
+                self.files[name].write(array.tobytes())
+        self.counts.rows += len(entries)
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
+        sizes = {name: (self.folder / name).stat().st_size for name in FILES}
+        about = {"kind": self.kind, "numbers": self.numbers, "counts": asdict(self.counts), "sizes": sizes}
+        (self.folder / "store.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+
+
+class Store:
+    """The rows of one split, by number. Opening reads no rows. OSError, ValueError or KeyError for a damaged folder."""
+
+    def __init__(self, folder: Path, fingerprint: str):
+        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        for name, size in about["sizes"].items():
+            if (folder / name).stat().st_size != size:
+                raise ValueError(f"{folder / name}: should be {size} bytes")
+        self.folder, self.fingerprint = folder, fingerprint
+        self.kind: RowKind = about["kind"]
+        self.numbers: tuple[str, ...] = tuple(about["numbers"])
+        self.counts = Counts(**about["counts"])
+        self.index = _map(folder / "index.bin", record(MEMBERS[self.kind], len(self.numbers)))
+        self.tokens = _map(folder / "tokens.bin", np.dtype("<i4"))
+        self.masks = _map(folder / "masks.bin", np.dtype(np.bool_))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __iter__(self) -> Iterator[Group]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> Group:
+        if not 0 <= i < len(self):
+            raise IndexError(f"row {i} of {len(self)}")
+        found = self.index[i]
+        token, mask = int(found["token"]), int(found["mask"])
+        prompt = np.array(self.tokens[token : token + found["prompt"]], dtype=np.int32)
+        token += int(found["prompt"])
+        members = []
+        for length in found["completion"].tolist():
+            completion = np.array(self.tokens[token : token + length], dtype=np.int32)
+            members.append(Tokens(prompt, completion, np.array(self.masks[mask : mask + length])))
+            token, mask = token + length, mask + length
+        values = zip(self.numbers, found["numbers"].tolist(), strict=True)
+        return Group(tuple(members), {n: v for n, v in values if v == v}, int(i))  # absent numbers are NaN
+
+    def lengths(self, i: int) -> tuple[tuple[int, int], ...]:
+        """(prompt, completion) length of each member, from the index alone."""
+        found = self.index[i]
+        return tuple((int(found["prompt"]), length) for length in found["completion"].tolist())
+
+    @property
+    def prompt_lengths(self) -> np.ndarray:
+        """(rows,) int32."""
+        return self.index["prompt"]
+
+    @property
+    def completion_lengths(self) -> np.ndarray:
+        """(rows, members) int32."""
+        return self.index["completion"]
+
+    @property
+    def shortened(self) -> int:
+        """Rows that were cut to max_length."""
+        return self.counts.shortened
+
+    def place(self, i: int) -> str:
+        """The file and row that row `i` was made from, for messages."""
+        found = self.index[i]
+        return f"{list(self.counts.sources)[int(found['source'])]}: row {int(found['row'])}"
+
+
+def _map(path: Path, dtype: np.dtype) -> Any:
+    return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype=dtype)

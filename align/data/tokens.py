@@ -1,0 +1,169 @@
+"""Scripts become token ids: where the prompt ends is decided on tokens, and every character of a completion is in it.
+
+The prompt is tokenized alone, and again with what follows. Where the first is a prefix of the second, the boundary is
+known. Where the tokenizer has merged across it, prompt and completion are tokenized apart, which is also what a model
+sees that goes on from a tokenized prompt; how often that happened is counted. The members of a pair share the prompt's
+tokens by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from align.batches import Tokens
+from align.data.chat import Piece, Script, adds_bos
+from align.errors import UserError
+
+ANCHORS = ("\n", ".", "a")  # stand before a text whose own beginning must not get a blank
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A script's sequences."""
+
+    members: tuple[Tokens, ...]
+    apart: bool  # prompt and completion had to be tokenized apart
+
+
+class Encoder:
+    """One tokenizer and its conventions. UserError where it has no end-of-sequence token."""
+
+    def __init__(self, tokenizer: Any):
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"tokenizer {tokenizer.name_or_path}: has no end-of-sequence token, so no completion could ever end; "
+                "set eos_token in its tokenizer_config.json"
+            )
+        self.tokenizer = tokenizer
+        self.eos: int = tokenizer.eos_token_id
+        self.bos: int | None = tokenizer.bos_token_id if adds_bos(tokenizer) else None
+        first = tokenizer.bos_token_id
+        self.start: int = self.eos if first is None else first  # stands for a prompt without tokens
+        silent = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {self.eos}
+        special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} | set(tokenizer.all_special_ids)
+        self.ends = frozenset(special - silent)  # a template's turn may end with any of these
+
+    def encode(self, scripts: list[Script]) -> list[Encoded]:
+        """All scripts in one call of the tokenizer."""
+        texts = [text for script in scripts for text in _growing(script)]
+        ids = iter(self._ids(texts))
+        return [self._encode(script, [next(ids) for _ in _growing(script)]) for script in scripts]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+
+    def _encode(self, script: Script, ids: list[list[int]]) -> Encoded:
+        if script.prompt is None:
+            parts = _slices([[], *ids])
+            return Encoded((self._whole(script, parts or self._apart([], script.completions[0])),), parts is None)
+        prompt, rest = ids[0], iter(ids[1:])
+        members, apart = [], False
+        for pieces in script.completions:
+            parts = _slices([prompt, *(next(rest) for _ in pieces)])
+            if parts is None:
+                parts, apart = self._apart(prompt, pieces), True
+            completion, mask = self._ended(pieces, parts, script.templated)
+            members.append(Tokens(_array(self._begun(prompt, script.templated)), completion, mask))
+        return Encoded(tuple(members), apart)
+
+    def _whole(self, script: Script, parts: list[list[int]]) -> Tokens:
+        """A row without a prompt: the first token is given, the rest is learned."""
+        completion, mask = self._ended(script.completions[0], parts, script.templated)
+        if not script.templated and self.bos is not None and completion[0] != self.bos:
+            return Tokens(_array([self.bos]), completion, mask)
+        if len(completion) == 1:
+            return Tokens(_array([self.start]), completion, mask)
+        return Tokens(completion[:1], completion[1:], mask[1:])
+
+    def _begun(self, prompt: list[int], templated: bool) -> list[int]:
+        if self.bos is not None and not templated and prompt[:1] != [self.bos]:
+            return [self.bos, *prompt]
+        if prompt[:2] == [self.bos, self.bos]:
+            return prompt[1:]  # a template that writes it, in front of a text that has it
+        return prompt or [self.start]
+
+    def _ended(self, pieces: tuple[Piece, ...], parts: list[list[int]], templated: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Completion and mask, cut after the last learned token, with exactly one end."""
+        ids = [i for part in parts for i in part]
+        mask = [piece.learn for piece, part in zip(pieces, parts, strict=True) for _ in part]
+        while mask and not mask[-1]:
+            ids.pop(), mask.pop()
+        while len(ids) > 1 and ids[-2:] == [self.eos, self.eos]:
+            ids.pop(), mask.pop()
+        if not ids or (ids[-1] not in self.ends if templated else ids[-1] != self.eos):
+            ids, mask = [*ids, self.eos], [*mask, True]
+        return _array(ids), np.array(mask, dtype=bool)
+
+    def _apart(self, prompt: list[int], pieces: tuple[Piece, ...]) -> list[list[int]]:
+        before, parts = prompt, []
+        for piece in pieces:
+            parts.append(self._alone(before, piece.text))
+            before = [*before, *parts[-1]]
+        return parts
+
+    def _alone(self, before: list[int], text: str) -> list[int]:
+        """`text` as it reads after `before`: some tokenizers put a blank before whatever comes first."""
+        plain, *anchored = self._ids([text, *(a + text for a in ANCHORS)])
+        candidates = [plain]
+        for ids, anchor in zip(anchored, self._ids(list(ANCHORS)), strict=True):
+            if ids[: len(anchor)] == anchor:
+                candidates.append(ids[len(anchor) :])
+        known = self._text(before)
+        return next((c for c in candidates if self._text([*before, *c]) == known + text), plain)
+
+    def _text(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+def fit(members: tuple[Tokens, ...], limit: int, overlong: Literal["drop", "cut_prompt", "cut_completion"], bos: int | None
+        ) -> tuple[tuple[Tokens, ...] | None, bool]:
+    """The members within `limit` tokens each, and whether they had to be cut; None where they cannot be used.
+
+    `cut_prompt` keeps the prompt's end (and the BOS before it), the same for all members; `cut_completion` drops the
+    completion's end and its EOS with it. A cut that would leave no prompt, nothing to learn, or the members equal, drops.
+    """
+    if max(len(m) for m in members) <= limit:
+        return members, False
+    if overlong == "cut_prompt":
+        room = limit - max(len(m.completion) for m in members)
+        head = 1 if members[0].prompt[0] == bos else 0
+        if room <= head:
+            return None, False
+        keep = [np.concatenate([m.prompt[:head], m.prompt[len(m.prompt) - room + head :]])
+                if len(m.prompt) > room else m.prompt for m in members]
+        return tuple(Tokens(p, m.completion, m.mask) for p, m in zip(keep, members, strict=True)), True
+    if overlong == "cut_completion":
+        rooms = [max(limit - len(m.prompt), 0) for m in members]
+        cut = tuple(Tokens(m.prompt, m.completion[:r], m.mask[:r]) for m, r in zip(members, rooms, strict=True))
+        different = len({m.completion.tobytes() for m in cut}) == len(cut)
+        return (cut, True) if different and all(m.mask.any() for m in cut) else (None, False)
+    return None, False
+
+
+def _growing(script: Script) -> list[str]:
+    """The prompt, then for each completion the text up to the end of each of its pieces."""
+    texts = [] if script.prompt is None else [script.prompt]
+    for pieces in script.completions:
+        so_far = script.prompt or ""
+        for piece in pieces:
+            so_far += piece.text
+            texts.append(so_far)
+    return texts
+
+
+def _slices(growing: list[list[int]]) -> list[list[int]] | None:
+    """What each text adds to the one before it, on tokens; None where tokens change under a longer text."""
+    parts = []
+    for before, after in pairwise(growing):
+        if after[: len(before)] != before:
+            return None
+        parts.append(after[len(before) :])
+    return parts
+
+
+def _array(ids: list[int]) -> np.ndarray:
+    return np.array(ids, dtype=np.int32)
