@@ -118,9 +118,9 @@ def join(optim: OptimSection) -> World:
     if cpu and wanted == "fsdp2":
         raise UserError("FSDP was asked for, but accelerate runs it on GPUs only; on CPU take ddp, zero2 or zero3")
     plugin = None
+    if cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed where it is installed, used or not
     if wanted.startswith("zero"):
-        if cpu:
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), optim.max_grad_norm))
     elif cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"

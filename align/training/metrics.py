@@ -17,12 +17,12 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
+import numpy as np
 
 from align.errors import RunError
 from align.training.files import replace_file
 
-Number = float | int
+Number = float | int | np.integer | np.floating
 
 
 class JsonLines:
@@ -139,7 +139,8 @@ def _finite(path: Path, step: int, key: str, value: Number) -> Number:
 
 def peak_memory_mb() -> float:
     """The most memory this process has held so far, in MiB: of its GPU where it uses one, else resident."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    torch = sys.modules.get("torch")  # who has not imported it uses no GPU, and need not wait for it
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
     if status.exists():  # not getrusage: that also counts the process which started this one

@@ -22,6 +22,7 @@ from align.training.progress import Progress as Display
 from align.training.settings import TrainingSection
 from align.training.signals import StopRequest
 from align.training.snapshot import Progress
+from align.training.trackers import Tracker
 from align.training.step import StepResult, Trainee, train_step
 
 Portions = Callable[[int], Sequence[Group]]  # step -> its rows
@@ -35,6 +36,7 @@ class Offline:
     method: Any
     reader: Reader
     roles: Mapping[str, Role]
+    validation_roles: Mapping[str, Role]
     rows_of_step: Portions
     validation: Sequence[Sequence[Group]]
     rate_of_step: Callable[[int], float]
@@ -42,6 +44,7 @@ class Offline:
     settings: TrainingSection
     root: Any  # Path of checkpoints/
     log: MetricsLog | None  # of the main process
+    trackers: Sequence[Tracker]
     display: Display
 
 
@@ -63,6 +66,8 @@ def train(run: Offline, progress: Progress) -> Progress:
             improved = _evaluate(run, progress, row)
             if run.log is not None:
                 run.log.append(progress.step, row)
+            for tracker in run.trackers:
+                tracker.log(progress.step, row)
             run.display.step(progress.step, row)
             asked = run.trainee.world.any(stop.asked)
             if asked or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
@@ -100,7 +105,7 @@ def _evaluate(run: Offline, progress: Progress, row: dict[str, float]) -> bool:
 
 
 def evaluation(run: Offline) -> Evaluation:
-    return evaluate(run.trainee.module, run.method, run.validation, run.reader, run.roles)
+    return evaluate(run.trainee.module, run.method, run.validation, run.reader, run.validation_roles)
 
 
 def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:

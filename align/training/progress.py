@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Self, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich import progress as bars
@@ -27,17 +27,16 @@ SHOWN = {  # metric: what it is called here, its format
 class Rate:
     """Tokens and steps a second over the last steps; the clock is seconds of `time.monotonic`."""
 
-    def __init__(self, now: float, tokens: float = 0):
-        self._seen: deque[tuple[float, float]] = deque([(now, tokens)], maxlen=WINDOW + 1)
+    def __init__(self, now: float, tokens: float | int = 0):
+        self._seen: deque[tuple[float, float | int]] = deque([(now, tokens)], maxlen=WINDOW + 1)
 
-    def add(self, now: float, tokens: float) -> None:
+    def add(self, now: float, tokens: float | int) -> None:
         """A step ended; `tokens` is the count since the run began."""
         self._seen.append((now, tokens))
 
-    def restart(self, now: float) -> None:
-        """What was done since the last step (an evaluation, a checkpoint) is not the steps' time."""
-        pause = now - self._seen[-1][0]
-        self._seen = deque(((t + pause, n) for t, n in self._seen), maxlen=WINDOW + 1)
+    def pause(self, seconds: float) -> None:
+        """So long the step under way has stood still for an evaluation or a checkpoint."""
+        self._seen = deque(((t + seconds, n) for t, n in self._seen), maxlen=WINDOW + 1)
 
     @property
     def seconds(self) -> float:
@@ -57,18 +56,24 @@ class Progress:
     """`with Progress(...) as display:`, `display.step(...)` after every step."""
 
     def __init__(
-        self, num_steps: int, *, done: int = 0, logging_steps: int = 1, main: bool = True, out: TextIO | None = None
+        self,
+        num_steps: int,
+        *,
+        done: int = 0,
+        num_tokens: float | int = 0,
+        logging_steps: int = 1,
+        main: bool = True,
+        out: TextIO | None = None,
     ):
-        """`done` steps of `num_steps` are behind (resume); only `main` shows anything."""
+        """`done` steps and `num_tokens` tokens are behind (resume); only `main` shows anything, on `out` (stdout)."""
         self.num_steps, self.done, self.logging_steps, self.main = num_steps, done, max(logging_steps, 1), main
         self._out = sys.stdout if out is None else out
         console = Console(file=self._out, highlight=False, markup=False)
         self._live = _bar(console) if main and console.is_terminal and not console.is_dumb_terminal else None
         self._task = bars.TaskID(0)
-        self._rate: Rate | None = None  # from the first step on: the count before it is not known
+        self._rate = Rate(time.monotonic(), num_tokens)
 
-    def __enter__(self) -> Self:
-        self._entered = time.monotonic()
+    def __enter__(self) -> Progress:
         if self._live:
             self._live.start()
             self._task = self._live.add_task("training", total=self.num_steps, completed=self.done, facts="")
@@ -78,21 +83,17 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def step(self, step: int, row: Mapping[str, float]) -> None:
+    def step(self, step: int, row: Mapping[str, float | int]) -> None:
         """After `step` (1 is the first) with its metrics; `num_tokens` of them counts from the run's beginning."""
-        now, tokens = time.monotonic(), row.get("num_tokens", 0)
-        if self._rate is None:
-            self._rate = Rate(self._entered, tokens if self.done else 0)
         self.done = step
-        self._rate.add(now, tokens)
+        self._rate.add(time.monotonic(), row.get("num_tokens", 0))
         facts = self.facts(row)
         if self._live:
             self._live.update(self._task, completed=step, facts="  ".join(facts))
         elif self.main and (step % self.logging_steps == 0 or step == self.num_steps):
             self._line("  ".join([f"step {step}/{self.num_steps}", *facts]))
 
-    def facts(self, numbers: Mapping[str, float]) -> list[str]:
-        assert self._rate is not None, "facts are known after the first step"
+    def facts(self, numbers: Mapping[str, float | int]) -> list[str]:
         left = self._rate.time_left(self.num_steps - self.done)
         shown = [f"{_short(self._rate.tokens_per_second)} tokens/s", f"{_clock(left)} left"]
         return shown + [f"{word} {form.format(numbers[key])}" for key, (word, form) in SHOWN.items() if key in numbers]
@@ -128,7 +129,7 @@ class Progress:
         finally:
             if self._live and task is not None:
                 self._live.remove_task(task)
-            self._rate = Rate(time.monotonic())  # its time is not the steps'
+            self._rate.pause(time.monotonic() - start)
 
     def _line(self, text: str) -> None:
         print(text, file=self._out, flush=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from align.batches import Group
 from align.data.forest import Rows
+from align.models.frozen import adapter_off
 from align.training.experience import Columns, ModelRole, Reader
 
 
@@ -22,10 +23,9 @@ class AdapterOff:
     """The policy without its adapter: the weights that training started from, where the adapter is new."""
 
     module: Any  # the prepared Scorer
-    adapted: Any  # the peft model inside
 
     def __call__(self, rows: Rows, columns: Sequence[str], num_chunks: int) -> dict[str, Tensor]:
-        with self.adapted.disable_adapter():
+        with adapter_off(self.module):
             return self.module(rows, columns, num_chunks)
 
 

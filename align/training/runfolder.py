@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from align.errors import Mistakes, RunError, UserError
 from align.training.environment import differences
@@ -62,7 +62,7 @@ class RunFolder:
     def release(self) -> None:
         self._lock.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 AGAIN = 2.0  # seconds within which a second SIGINT is the launcher passing on what the terminal sent to all
 
@@ -29,7 +29,7 @@ class StopRequest:
         if not self.asked:
             self.asked, self.by, self._since = True, by, time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._handle)

@@ -32,7 +32,7 @@ def no_telemetry() -> None:
 
 
 class Tracker(Protocol):
-    def log(self, step: int, numbers: Mapping[str, float]) -> None: ...
+    def log(self, step: int, numbers: Mapping[str, float | int]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -47,7 +47,7 @@ class TensorBoard:
         self._writer = writer(str(folder / "tensorboard"), purge_step=done + 1 if done else None)
         self._writer.add_text("recipe", "\n".join(f"    {k}: {v}" for k, v in config.items()))
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+    def log(self, step: int, numbers: Mapping[str, float | int]) -> None:
         for key, value in numbers.items():
             self._writer.add_scalar(key, value, step)
 
@@ -71,7 +71,7 @@ class Wandb:
             config=dict(config),
         )
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+    def log(self, step: int, numbers: Mapping[str, float | int]) -> None:
         self._run.log(dict(numbers), step=step)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Trackio:
             resume="allow",
         )
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+    def log(self, step: int, numbers: Mapping[str, float | int]) -> None:
         self._trackio.log(dict(numbers), step=step)
 
     def close(self) -> None:

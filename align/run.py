@@ -1,0 +1,185 @@
+"""A run from its recipe to its report: take the folder, begin or resume, train, finish."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from align.assembly import Setup, assemble, count_steps, offline_loop
+from align.models.save import save_final
+from align.recipe import Recipe
+from align.report.page import write as write_report
+from align.training import checkpoint, snapshot
+from align.training.distributed import World, join
+from align.training.environment import environment
+from align.training.evaluate import Evaluation, evaluate
+from align.training.metrics import CompletionsLog, MetricsLog
+from align.training.offline import train as train_offline
+from align.training.progress import Progress as Display
+from align.training.runfolder import RunFolder, check_resume
+from align.training.samples import complete, distinct_prompts
+from align.training.snapshot import Progress
+from align.training.summary import describe_data
+from align.training.trackers import check_trackers, no_telemetry, open_trackers
+
+
+@dataclass(frozen=True)
+class Resume:
+    """How a run is gone on with."""
+
+    path: str = "auto"  # a checkpoint, or the newest good one
+    allow: tuple[str, ...] = ()  # recipe keys that may differ
+    trusted: bool = False  # DeepSpeed's pickles may be opened whoever owns them
+
+
+def train(recipe: Recipe, resume: Resume | None = None) -> None:
+    """Runs a recipe to its report. Raises Stopped after SIGTERM or SIGINT, RunError for a run that failed."""
+    no_telemetry()
+    transformers.utils.logging.disable_progress_bar()
+    check_trackers(recipe.logging.report_to)
+    world = join(recipe.optim)
+    folder = RunFolder(recipe.output_dir)
+    with world.main_first():
+        if world.main:
+            folder.take(resume=resume is not None)
+    try:
+        _train(recipe, resume, world, folder)
+    finally:
+        if world.main:
+            folder.release()
+
+
+def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolder) -> None:
+    say = _speaker(world)
+    setup = assemble(recipe, world, folder, say)
+    log = MetricsLog(folder.metrics) if world.main else None
+    written = CompletionsLog(folder.completions) if world.main else None
+    progress = _begin(setup, resume, log, written, say)
+    num_steps = count_steps(recipe, len(setup.splits.train))
+    display = Display(num_steps, done=progress.step, logging_steps=recipe.logging.logging_steps, main=world.main)
+    trackers = open_trackers(recipe.logging.report_to, folder.path, recipe.to_dict(), done=progress.step) if world.main else []
+    with display:
+        loop = offline_loop(setup, num_steps, log, trackers, display)
+        if progress.step == 0:
+            _show_completions(setup, written, 0)
+        progress = train_offline(loop, progress)
+    if recipe.training.load_best_model_at_end and progress.best_step >= 0:
+        say(f"final/ holds step {progress.best_step}, the best evaluation")
+        snapshot.restore_weights(checkpoint.folder(folder.checkpoints, progress.best_step), setup.trainee)
+    _finish(setup, written, progress, say)
+    for tracker in trackers:
+        tracker.close()
+
+
+# ---- beginning and resuming -----------------------------------------------------------------------------------------
+
+
+def identity(setup: Setup) -> dict[str, Any]:
+    """What must be the same when the run is resumed."""
+    world, data = setup.world, setup.splits.train.fingerprint
+    return {"recipe": setup.recipe.to_dict(), "data": data, "weights": setup.weights, "world_size": world.size, "sharding": world.sharding}
+
+
+def _begin(
+    setup: Setup, resume: Resume | None, log: MetricsLog | None, written: CompletionsLog | None, say: Callable[[str], Any]
+) -> Progress:
+    """A new run writes what it is; a resumed one checks that it is the same, and goes back to its checkpoint."""
+    world, folder = setup.world, setup.folder
+    path: Path | None = None
+    with world.main_first():
+        if world.main:
+            path = _checkpoint_of(setup, resume, say)
+            if path is None:
+                _introduce(setup)
+    path = world.everyone(path)[0]
+    progress = Progress() if path is None else snapshot.load(path, setup.trainee, trusted=bool(resume and resume.trusted))
+    if path is not None:
+        say(f"going on from {path.name}")
+    if log is not None and written is not None:
+        checkpoint.rewind(folder.checkpoints, progress.step)
+        log.truncate_after(progress.step)
+        written.truncate_after(progress.step if path else -1)
+    return progress
+
+
+def _checkpoint_of(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> Path | None:
+    if resume is None:
+        return None
+    folder = setup.folder
+    named = None if resume.path == "auto" else checkpoint.require_good(Path(resume.path))
+    known = (named.parent.parent if named else folder.path) / "identity.json"
+    if known.exists():
+        for change in check_resume(json.loads(known.read_text()), identity(setup), resume.allow):
+            say(f"allowed: {change}")
+    return named or checkpoint.latest_good(folder.checkpoints, say)
+
+
+def _introduce(setup: Setup) -> None:
+    folder, world = setup.folder, setup.world
+    folder.write_recipe(setup.recipe.to_yaml())
+    folder.write_environment(
+        environment(
+            world_size=world.size, sharding=world.sharding, data=setup.splits.train.fingerprint, weights=setup.weights
+        )
+    )
+    _write_json(folder.path / "identity.json", identity(setup))
+    _write_json(folder.path / "data.json", describe_data(setup.splits))
+
+
+# ---- after the last step --------------------------------------------------------------------------------------------
+
+
+def _finish(setup: Setup, written: CompletionsLog | None, progress: Progress, say: Callable[[str], Any]) -> None:
+    """final/, the test split, completions after training, the report."""
+    world, folder = setup.world, setup.folder
+    _show_completions(setup, written, progress.step)
+    if len(setup.splits.test):
+        portions = setup.portions(setup.splits.test)
+        found = evaluate(setup.trainee.module, setup.recipe.method, portions, setup.reader, setup.roles["test"])
+        if world.main:
+            _write_json(folder.path / "test.json", test_of(found))
+    state = whole_weights(setup)
+    with world.main_first():
+        if world.main:
+            save_final(setup.model, setup.tokenizer, folder.final, state, base_name=setup.recipe.model.model_name_or_path)
+            say(f"final model: {folder.final}")
+            say(f"report: {write_report([folder.path], folder.report)}")
+
+
+def test_of(found: Evaluation) -> dict[str, Any]:
+    return {n: dataclasses.asdict(e) | {"rows": found.per_row.get(n, [])} for n, e in found.estimates.items()}
+
+
+def whole_weights(setup: Setup) -> dict[str, Any] | None:
+    """The weights on the main process where the model's own are shards; None where they are whole."""
+    world = setup.world
+    if world.sharding not in ("zero3", "fsdp2"):
+        return None
+    found: dict[str, Any] = world.accelerator.get_state_dict(setup.trainee.module)
+    return {n.removeprefix("model."): v for n, v in (found or {}).items()}
+
+
+def _show_completions(setup: Setup, written: CompletionsLog | None, step: int) -> None:
+    logging = setup.recipe.logging
+    store = setup.splits.test if len(setup.splits.test) else setup.splits.validation
+    if not len(store) or not logging.num_completions or "scores" in setup.reader.needs.live(setup.reader.needs.learned()[0]):
+        return
+    rows = [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
+    prompts = distinct_prompts(rows, logging.num_completions)
+    made = complete(setup.model, setup.tokenizer, prompts, logging.max_completion_length, step, setup.world)
+    if written is not None and written.last_step < step:
+        written.append(made)
+
+
+def _speaker(world: World) -> Callable[[str], Any]:
+    return (lambda text: print(text, flush=True)) if world.main else (lambda text: None)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,103 @@
+"""From a loaded model to something that is trained, frozen or cached: the pieces that `run` puts together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from align.batches import Group, Needs
+from align.data.forest import RowLayout, shapes
+from align.errors import UserError
+from align.models.parts import head_gap, num_block_params, unwrapped, window_layers
+from align.training.distributed import World
+from align.training.layouts import Cost, Probe, accepted, cheapest, choose
+from align.training.optim import make_optimizer
+from align.training.plan import Limits
+from align.training.score import Kernel, Scorer
+from align.training.settings import OptimSection, TrainingSection
+from align.training.step import Trainee
+
+HEAD_BYTES = 256 * 2**20  # logits (float32) that may stand in memory at once, where the recipe does not say
+HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding
+SAMPLE = 64  # groups that the cost of a layout is estimated on
+
+
+def kernel_of(model: Any, settings: TrainingSection, device: torch.device) -> Kernel:
+    """How this model computes: its attention, the autocast of the recipe, whether its head can be applied alone."""
+    config = unwrapped(model).config
+    attention = str(getattr(config, "_attn_implementation", "eager"))
+    own_head = True
+    if config.num_labels != 1 or unwrapped(model).get_output_embeddings() is not None:
+        ids = torch.arange(min(12, config.get_text_config().vocab_size), device=device)[None]
+        was_training = model.training
+        own_head = head_gap(model.eval(), ids) < HEAD_GAP
+        model.train(was_training)
+    return Kernel(attention, autocast_of(settings, device), own_head)
+
+
+def autocast_of(settings: TrainingSection, device: torch.device) -> torch.dtype | None:
+    if settings.mixed_precision == "bf16":
+        return torch.bfloat16
+    fit = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if settings.mixed_precision == "auto" and fit else None
+
+
+def limits_of(model: Any, settings: TrainingSection, world: World) -> Limits:
+    vocabulary = unwrapped(model).config.get_text_config().vocab_size
+    chunk = settings.head_chunk or max(256, HEAD_BYTES // (4 * vocabulary))
+    return Limits(settings.max_tokens, chunk, world.size)
+
+
+def make_trainee(model: Any, kernel: Kernel, optim: OptimSection, settings: TrainingSection, world: World) -> Trainee:
+    """Wraps, moves, prepares. The optimiser is made before the shards are, over whole parameters."""
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(model, "enable_input_require_grads"):
+            model.enable_input_require_grads()
+    scorer = Scorer(model, kernel)
+    scorer.train()
+    module, optimizer = world.accelerator.prepare(scorer, make_optimizer(scorer, optim))
+    return Trainee(module, optimizer, world, optim.max_grad_norm)
+
+
+def frozen(model: Any, kernel: Kernel, world: World) -> Any:
+    """A model that only answers, whole on every rank."""
+    scorer = Scorer(model, kernel).eval()
+    for parameter in scorer.parameters():
+        parameter.requires_grad_(False)
+    return scorer.to(world.device)
+
+
+@dataclass(frozen=True)
+class LayoutChoice:
+    """What the run will say about its layout."""
+
+    layout: RowLayout
+    tokens: dict[str, int]  # layout -> tokens that a sample of the data costs in it, prompts and completions
+
+
+def choose_layout(
+    module: nn.Module, model: Any, needs: Needs, sample: Sequence[Group], settings: TrainingSection, limits: Limits,
+    say: Callable[[str], Any], world: World,
+) -> LayoutChoice:  # fmt: skip
+    """Measures which layouts the model gets right and takes the cheapest for this data."""
+    config = unwrapped(model).config.get_text_config()
+    scorer = world.unwrap(module)
+    column = "logps" if any("logps" in needs.live(m) for m in needs.learned()) else "scores"
+    right = accepted(module, Probe(config.vocab_size, column, scorer.kernel.autocast, world.device))
+    if right["padded"]:
+        raise UserError(f"the model does not score padded rows as it scores a sequence alone: {right['padded']}")
+    if not window_layers(unwrapped(model).config).known:
+        right |= {name: "its layers do more than a mask can say" for name in ("packed", "shared") if not right[name]}
+    picks = [list(needs.members).index(m) for m in needs.learned()]
+    lengths = {name: [shapes([g.members[i] for i in picks], name) for g in sample] for name in right}
+    cost = Cost(float(num_block_params(model)), 2.0 * config.hidden_size * config.num_hidden_layers)
+    one = dataclasses.replace(limits, world_size=1)
+    layout = choose(settings.layout, right, lambda allowed: cheapest(lengths, one, cost, allowed), say)
+    tokens = {n: sum(t + sum(b) for g in of for t, b in g) for n, of in lengths.items()}
+    return LayoutChoice(layout, tokens)
