@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
@@ -20,9 +21,8 @@ Reference = Literal["copy", "adapter_off", "cached"]
 
 def new_adapter(model: PreTrainedModel, lora: LoraSection, token_ids: Sequence[int]) -> PeftModel:
     """A fresh adapter around `model`; the rows of `token_ids` and a scalar head are trained and saved with it."""
-    scalar = hasattr(model, "score")
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS if scalar else TaskType.CAUSAL_LM,
+        task_type=_task(model),
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
@@ -31,9 +31,13 @@ def new_adapter(model: PreTrainedModel, lora: LoraSection, token_ids: Sequence[i
         use_rslora=lora.use_rslora,
         trainable_token_indices=_token_tables(model, token_ids) or None,
         base_model_name_or_path=model.name_or_path,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # peft adds patterns for experts that all-linear does not reach, then says so
+            warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
+            return get_peft_model(model, config)
     except ValueError as error:
         if "not found" not in str(error) and "No modules" not in str(error):
             raise
@@ -62,8 +66,23 @@ def _token_tables(model: PreTrainedModel, token_ids: Sequence[int]) -> dict[str,
 def continue_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
     """The adapter of `folder` around its base, to be trained on."""
     if not Path(folder, "adapter_model.safetensors").exists():
-        raise UserError(f"{folder}: has adapter_config.json but no adapter_model.safetensors; pickled adapters are never loaded")
-    return PeftModel.from_pretrained(model, folder, is_trainable=True)
+        raise UserError(f"{folder}: has adapter_config.json but no adapter_model.safetensors; pickles are never loaded")
+    wanted = _task(model).value
+    if (found := read_json(Path(folder, "adapter_config.json")).get("task_type")) not in (wanted, None):
+        raise UserError(
+            f"{folder}: its adapter is for {found}, this run needs {wanted}; merge it first (`align export`)"
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        try:
+            return PeftModel.from_pretrained(model, folder, is_trainable=True)
+        except (UserWarning, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{folder}: its adapter does not fit {model.name_or_path}: {reason}") from None
+
+
+def _task(model: PreTrainedModel) -> TaskType:
+    return TaskType.SEQ_CLS if hasattr(model, "score") else TaskType.CAUSAL_LM
 
 
 def refuse_other_lora(lora: LoraSection, folder: str) -> None:
@@ -72,8 +91,8 @@ def refuse_other_lora(lora: LoraSection, folder: str) -> None:
     for key in ("r", "lora_alpha", "use_dora", "use_rslora"):
         if there.get(key) != getattr(lora, key):
             raise UserError(
-                f"model.lora.{key}: {getattr(lora, key)}, but the adapter in {folder} has {there.get(key)} and goes on as it is; "
-                "write the same, leave model.lora out, or merge it first with `align export`"
+                f"model.lora.{key}: {getattr(lora, key)}, but the adapter in {folder} has {there.get(key)} and goes on "
+                "as it is; write the same, leave model.lora out, or merge it first with `align export`"
             )
 
 

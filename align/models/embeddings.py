@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from align.errors import UserError
 
 
 def num_rows(model: PreTrainedModel) -> int:
-    weight = model.get_input_embeddings().weight
+    weight: Any = model.get_input_embeddings().weight
     return int(getattr(weight, "ds_shape", weight.shape)[0])
 
 
@@ -23,21 +24,22 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, rows: int, added: Seque
     if beyond:
         first = min(beyond)
         raise UserError(
-            f"{place}: has {rows} embeddings, but {len(beyond)} tokens of the tokenizer {tokenizer.name_or_path} lie beyond, "
-            f"the first {beyond[first]!r} ({first}); take the model's own tokenizer, or name new tokens in model.add_tokens"
+            f"{place}: has {rows} embeddings, but {len(beyond)} tokens of the tokenizer {tokenizer.name_or_path} "
+            f"lie beyond, the first {beyond[first]!r} ({first}); take the model's own tokenizer, or name new tokens in "
+            "model.add_tokens"
         )
 
 
 def check_same_vocabulary(ours: PreTrainedTokenizerFast, theirs: PreTrainedTokenizerFast, place: str) -> None:
-    """UserError if another role's tokenizer writes any token of the policy's with another id: columns would not line up."""
+    """UserError if another role's tokenizer lacks a token of the policy's or writes it with another id."""
     known = theirs.get_vocab()
     wrong = sorted((i, t) for t, i in ours.get_vocab().items() if known.get(t) != i)
     if wrong:
         i, token = wrong[0]
         found = f"is {known[token]}" if token in known else "is missing"
         raise UserError(
-            f"{place}: its vocabulary is not the policy's: {len(wrong)} tokens differ, the first {token!r} is {i} for the "
-            f"policy and {found} there; policy and reference must share one tokenizer"
+            f"{place}: its vocabulary is not the policy's: {len(wrong)} tokens differ, the first {token!r} is {i} "
+            f"for the policy and {found} there; policy and reference must share one tokenizer"
         )
 
 
@@ -51,8 +53,8 @@ def add_rows(model: PreTrainedModel, ids: Sequence[int]) -> None:
     first = min(ids)
     if max(ids) >= num_rows(model):
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
-    head = model.get_output_embeddings()
-    tables = [model.get_input_embeddings().weight]
+    head: Any = model.get_output_embeddings()
+    tables: list[Any] = [model.get_input_embeddings().weight]
     if head is not None and head.weight is not tables[0]:
         tables.append(head.weight)
     if head is not None and getattr(head, "bias", None) is not None:
@@ -69,7 +71,7 @@ def gathered(parameter: Tensor) -> Iterator[None]:
     if not hasattr(parameter, "ds_id"):
         yield
         return
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.zero import GatheredParameters  # pyright: ignore[reportMissingImports]
 
     with GatheredParameters([parameter], modifier_rank=0):
         yield

@@ -13,6 +13,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, Pretr
 
 from align.errors import UserError, did_you_mean
 from align.models.settings import ModelSection
+from align.models.sources import quiet
 
 NOTE = "fresh.json"  # beside the weights: what they were made from
 _DROPOUT = re.compile(r"dropout|pdrop|layerdrop|drop_rate|drop_path")
@@ -41,8 +42,9 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
         except ValueError as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"model.config: model_type {config.model_type} makes no causal language model: {reason}") from None
-    model.save_pretrained(aside)
+            raise UserError(f"model.config: {config.model_type} makes no causal language model: {reason}") from None
+    with quiet():
+        model.save_pretrained(aside)
     (aside / NOTE).write_text(json.dumps(note), encoding="utf-8")
     shutil.rmtree(directory, ignore_errors=True)
     aside.rename(directory)
@@ -53,10 +55,11 @@ def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> A
     keys = dict(section.config)
     model_type = keys.pop("model_type", None)
     if model_type is None:
-        raise UserError("model.config.model_type: missing; it names transformers' architecture, e.g. llama, qwen3, gpt2")
+        raise UserError("model.config.model_type: missing; it names the architecture, e.g. llama, qwen3, gpt2")
     if model_type not in CONFIG_MAPPING:
         raise UserError(
-            f"model.config.model_type: transformers knows no {model_type}.{did_you_mean(str(model_type), CONFIG_MAPPING)}"
+            f"model.config.model_type: transformers knows no {model_type}."
+            + did_you_mean(str(model_type), CONFIG_MAPPING)
         )
     _refuse_unknown(keys, CONFIG_MAPPING[model_type])
     keys.setdefault("vocab_size", len(tokenizer))
@@ -66,7 +69,8 @@ def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> A
     keys.setdefault("pad_token_id", None)
     if keys["vocab_size"] < len(tokenizer):
         raise UserError(
-            f"model.config.vocab_size: {keys['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens; leave the key out"
+            f"model.config.vocab_size: {keys['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens; "
+            "leave the key out"
         )
     try:
         config = AutoConfig.for_model(model_type, **keys)

@@ -1,4 +1,4 @@
-"""Models from folders, from fresh weights, from adapters; for language (`lm`) and for one number per place (`scalar`)."""
+"""Models from folders, from fresh weights, from adapters; `lm` for language, `scalar` for one number per place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from align.models.embeddings import add_rows, check_vocabulary, gathered, let_pa
 from align.models.fresh import NOTE, silence_dropout
 from align.models.parts import scalar_head
 from align.models.settings import ModelSection
-from align.models.sources import adapter_base, has_adapter, read_json, resolve, weight_files
+from align.models.sources import adapter_base, has_adapter, quiet, read_json, resolve, weight_files
 from align.models.tokenizer import Head, added_ids
 
 SCORE_SCALE = 0.1  # a new scalar head's outputs are about this large for hidden states of unit variance
@@ -39,12 +39,12 @@ class Where:
 def where(section: ModelSection, init_dir: Path) -> Where:
     """Where the weights of this section lie; `init_dir` is where `make_fresh` has put those of a `config`."""
     if section.config and section.model_name_or_path:
-        raise UserError("model.config and model.model_name_or_path: both are given; one names fresh weights, the other old ones")
+        raise UserError("model.config and model.model_name_or_path: both are given; keep the one that is meant")
     if section.config:
         assert (init_dir / NOTE).exists(), f"make_fresh has not been called for {init_dir}"
         return Where(weights=str(init_dir))
     if not section.model_name_or_path:
-        raise UserError("model.model_name_or_path: missing; name a folder, a hub model or asset:NAME, or give model.config")
+        raise UserError("model.model_name_or_path: missing; name a folder, a hub model or asset:NAME")
     folder = resolve(section.model_name_or_path, code=section.trust_remote_code)
     return Where(weights=adapter_base(folder), adapter=folder) if has_adapter(folder) else Where(weights=folder)
 
@@ -59,7 +59,7 @@ def load_policy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head:
     places = where(section, init_dir)
     added = added_ids(section, tokenizer)
     model = _load_base(section, tokenizer, head, places)
-    adapter_tokens = _adapter_tokens(places, num_rows(model), tokenizer)
+    adapter_tokens = _adapter_tokens(places, num_rows(model))
     check_vocabulary(tokenizer, num_rows(model), (*added, *adapter_tokens), places.weights)
     add_rows(model, (*adapter_tokens, *added))
     let_pad_learn(model)
@@ -81,16 +81,17 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
     weight_files(folder)
     auto: Any = _AUTO[head]
     try:
-        model, found = auto.from_pretrained(
-            folder,
-            config=config,
-            dtype=_dtype(section),
-            attn_implementation=attention(section, config, head),
-            trust_remote_code=section.trust_remote_code,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with quiet():
+            model, found = auto.from_pretrained(
+                folder,
+                config=config,
+                dtype=_dtype(section),
+                attn_implementation=attention(section, config, head),
+                trust_remote_code=section.trust_remote_code,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{folder}: cannot be loaded: {_first_line(error)}") from None
     missing = set(found["missing_keys"])
@@ -100,7 +101,7 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
     if missing or found["mismatched_keys"]:
         wrong = sorted(missing) or [str(key) for key in found["mismatched_keys"]]
         raise UserError(
-            f"{folder}: lacks weights of a {type(model).__name__}: {', '.join(wrong[:4])}{' ...' if wrong[4:] else ''}; "
+            f"{folder}: lacks weights of a {type(model).__name__}: {', '.join(wrong[:4])} ({len(wrong)} in all); "
             "its config.json does not belong to its weights, or it holds another kind of model"
         )
     return model
@@ -117,7 +118,7 @@ def _config(section: ModelSection, folder: str, head: Head) -> Any:
         raise UserError(f"{folder}/config.json: transformers refuses it: {_first_line(error)}") from None
     if not section.trust_remote_code and type(config) not in _AUTO[head]._model_mapping:
         kind = "causal language model" if head == "lm" else "one-label sequence classifier"
-        raise UserError(f"{folder}: transformers has no {kind} for model_type {config.model_type}; choose another architecture")
+        raise UserError(f"{folder}: transformers has no {kind} for {config.model_type}; choose another architecture")
     silence_dropout(config, keep=section.config)
     return config
 
@@ -131,7 +132,7 @@ def attention(section: ModelSection, config: Any, head: Head) -> str:
     if section.attn_implementation:
         if capped and section.attn_implementation == "sdpa":
             raise UserError(
-                f"model.attn_implementation: sdpa drops {config.model_type}'s soft-capping of attention; use eager or flex_attention"
+                f"model.attn_implementation: sdpa drops {config.model_type}'s soft-capping of attention; use eager"
             )
         return section.attn_implementation
     mapping = _AUTO[head]._model_mapping
@@ -145,7 +146,7 @@ def _dtype(section: ModelSection) -> torch.dtype:
 
 def _start_head(model: Any, missing: set[str]) -> set[str]:
     """Draws a scalar head that the folder does not have; returns the other missing keys."""
-    head = scalar_head(model)
+    head: Any = scalar_head(model)
     names = {f"{name}.{key}" for name, m in model.named_modules() if m is head for key, _ in m.named_parameters()}
     if names & missing:
         weight = head.weight
@@ -157,13 +158,13 @@ def _start_head(model: Any, missing: set[str]) -> set[str]:
     return missing - names
 
 
-def _adapter_tokens(places: Where, rows: int, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
-    """Tokens that an adapter folder brings and that the base has no row for, or a spare one."""
+def _adapter_tokens(places: Where, rows: int) -> tuple[int, ...]:
+    """Tokens that an adapter folder brings and that the base has no row for; it trained the rows itself."""
     if not places.adapter:
         return ()
     trained = read_json(Path(places.adapter, "adapter_config.json")).get("trainable_token_indices") or {}
     listed = trained if isinstance(trained, list) else [i for ids in trained.values() for i in ids]
-    return tuple(sorted({i for i in listed if i < len(tokenizer) or i >= rows}))
+    return tuple(sorted({i for i in listed if i >= rows}))
 
 
 def _first_line(error: Exception) -> str:

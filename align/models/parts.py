@@ -27,7 +27,8 @@ def backbone(model: nn.Module) -> nn.Module:
     """
     inner = unwrapped(model)
     found = getattr(inner, inner.base_model_prefix, None)
-    assert isinstance(found, nn.Module) and found is not inner, f"{type(inner).__name__} has no backbone of its own"
+    assert isinstance(found, nn.Module), f"{type(inner).__name__} has no backbone of its own"
+    assert found is not inner, f"{type(inner).__name__} is a backbone without a head"
     return found
 
 

@@ -20,7 +20,7 @@ from align.models.frozen import freeze
 from align.models.load import load_policy
 from align.models.parts import has_scalar_head, unwrapped
 from align.models.settings import ModelSection
-from align.models.sources import adapter_base, folder_fingerprint, has_adapter, read_json, resolve
+from align.models.sources import adapter_base, folder_fingerprint, has_adapter, quiet, read_json, resolve
 from align.models.tokenizer import Head, load_tokenizer, stop_ids
 
 # largest difference of logits, relative to the largest logit, that merging and rounding may leave
@@ -52,7 +52,8 @@ def save_final(
         if not has_scalar_head(model):
             inner.generation_config.save_pretrained(aside)
     else:
-        model.save_pretrained(aside, state_dict=given)
+        with quiet():
+            model.save_pretrained(aside, state_dict=given)
     tokenizer.save_pretrained(aside)
     shutil.rmtree(directory, ignore_errors=True)
     aside.rename(directory)
@@ -123,7 +124,7 @@ def export(final_dir: str | Path, out_dir: str | Path) -> float:
     gap = float((again(**probe).logits.float() - before).abs().max() / before.abs().max().clamp(min=1e-6))
     if not gap <= _TOLERANCE[dtype]:
         raise RunError(
-            f"{out}: logits differ by {gap:.1e} of the largest from those of {folder} (allowed {_TOLERANCE[dtype]:.0e}); "
+            f"{out}: logits differ by {gap:.1e} of the largest from {folder} ({_TOLERANCE[dtype]:.0e} allowed); "
             "the export is not the model that was trained, do not use it"
         )
     return gap

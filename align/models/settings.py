@@ -23,12 +23,12 @@ class ModelSection:
     """Which weights, in which precision, with which reference."""
 
     model_name_or_path: str = ""  # a local folder, a hub name, asset:NAME, or the run folder of an earlier run
-    config: dict[str, Any] = field(default_factory=dict)  # instead: fresh weights of this transformers config (model_type, ...)
+    config: dict[str, Any] = field(default_factory=dict)  # instead: fresh weights of this config (model_type, ...)
     tokenizer_name_or_path: str = ""  # needed with `config`; otherwise the model's own
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 weights (under bf16 autocast on a GPU)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 weights
     attn_implementation: str = ""  # transformers' name; empty lets the layouts choose
     trust_remote_code: bool = False
     add_tokens: list[str] = field(default_factory=list)  # new special tokens; embeddings are resized
     lora: LoraSection | None = None
-    reference: Literal["auto", "copy", "adapter_off", "cached"] = "auto"  # auto: adapter_off with a new adapter, else copy
+    reference: Literal["auto", "copy", "adapter_off", "cached"] = "auto"  # auto: copy, but adapter_off if it is new
     ref_model_name_or_path: str = ""  # another reference than the weights that training starts from

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +65,23 @@ def _from_hub(name: str, code: bool) -> str:
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
     except Exception as error:  # the HTTP client's own errors share no base with OSError
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
-    raise UserError(f"{name}: no such folder here, and {found}; give the path of a local folder, or fetch it beforehand")
+    raise UserError(f"{name}: no such folder here, and {found}; give a local folder, or fetch it first")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers' progress bars and load reports switched off: we tell what matters ourselves."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def has_adapter(folder: str | Path) -> bool:
@@ -88,7 +107,7 @@ def weight_files(folder: str | Path) -> list[Path]:
         return found
     if pickles := sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)):
         raise UserError(
-            f"{folder}: has {', '.join(pickles)} but no *.safetensors; pickled weights are never loaded. If you trust them, "
+            f"{folder}: has {', '.join(pickles)} but no *.safetensors; pickles are never loaded. If you trust them, "
             f'convert once: python -c "from transformers import AutoModelForCausalLM as M; '
             f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\", and copy the tokenizer's files beside"
         )
@@ -96,7 +115,7 @@ def weight_files(folder: str | Path) -> list[Path]:
 
 
 def adapter_base(folder: str | Path) -> str:
-    """The local folder of the weights that an adapter folder was trained on, checked by their fingerprint if it is known.
+    """The local folder of the weights that an adapter was trained on, checked by their fingerprint if it is known.
 
     `align_base.json` (ours) names it as the recipe did, or relative to the adapter; else peft's `adapter_config.json`.
     """
@@ -105,7 +124,7 @@ def adapter_base(folder: str | Path) -> str:
     written = read_json(note) if note.exists() else {}
     name = str(written.get("name") or read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "")
     if not name:
-        raise UserError(f"{folder / 'adapter_config.json'}: base_model_name_or_path is empty; write the base model there")
+        raise UserError(f"{folder / 'adapter_config.json'}: names no base_model_name_or_path; write it there")
     beside = folder / name
     try:
         base = str(beside.resolve()) if beside.is_dir() else resolve(name)
@@ -113,15 +132,14 @@ def adapter_base(folder: str | Path) -> str:
         raise UserError(f"{folder}: the adapter's base model is gone: {error}") from None
     if (known := written.get("fingerprint")) and known != folder_fingerprint(base):
         raise UserError(
-            f"{folder}: was trained on other weights than {base} holds now; put the old ones back, or name the new base in {note}"
+            f"{folder}: was trained on other weights than {base} holds now; put the old ones back, "
+            f"or name the right base in {note}"
         )
     return base
 
 
 def folder_fingerprint(folder: str | Path) -> str:
     """sha256 over names and contents of the safetensors files, and over the base where the folder holds an adapter."""
-    from hashlib import file_digest, sha256
-
     total = sha256()
     for path in weight_files(folder):
         with path.open("rb") as stream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
@@ -49,7 +49,7 @@ def source_of(section: ModelSection) -> str:
     """The local folder that the recipe's tokenizer comes from."""
     name = section.tokenizer_name_or_path or section.model_name_or_path
     if not name:
-        raise UserError("model.tokenizer_name_or_path: missing; a model made from model.config needs a tokenizer's folder")
+        raise UserError("model.tokenizer_name_or_path: missing; name the folder of a tokenizer")
     return resolve(name, code=section.trust_remote_code)
 
 
@@ -64,7 +64,7 @@ def read_tokenizer(folder: str, trust_remote_code: bool = False) -> PreTrainedTo
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
     except (ValueError, OSError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder}: its tokenizer cannot be loaded ({reason}); save it again with tokenizer.save_pretrained") from None
+        raise UserError(f"{folder}: its tokenizer cannot be loaded ({reason}); save it again") from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{folder}: {type(tokenizer).__name__} has no tokenizer.json; convert it to a fast tokenizer")
     if tokenizer.eos_token_id is None:
@@ -79,8 +79,7 @@ def _free_pads(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Special tokens that the vocabulary has and that can stand for padding, best first."""
     vocabulary = tokenizer.get_vocab()
     known = [t for t in (*_PADS, str(tokenizer.unk_token)) if t in vocabulary]
-    taken = {tokenizer.eos_token, tokenizer.bos_token}
-    return [t for t in dict.fromkeys(known) if t not in taken]
+    return [t for t in dict.fromkeys(known) if t not in (tokenizer.eos_token, tokenizer.bos_token)]
 
 
 def added_ids(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
@@ -92,13 +91,13 @@ def added_ids(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> tupl
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> int | None:
-    """The token that the chat template puts after an assistant's answer; None without a template or without such a token."""
+    """The token that the chat template puts after an assistant's answer; None where there is none."""
     if not tokenizer.chat_template:
         return None
     text = _rendered(tokenizer)
     _, found, rest = text.rpartition(_ANSWER)
     if not found:
-        raise UserError(f"{tokenizer.name_or_path}: its chat template leaves out what the assistant says; give another one")
+        raise UserError(f"{tokenizer.name_or_path}: its chat template leaves out the assistant; give another one")
     tokens = tokenizer(rest, add_special_tokens=False)["input_ids"]
     return next((i for i in tokens if i in tokenizer.added_tokens_decoder), None)
 
@@ -122,12 +121,12 @@ def _rendered(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerFast, model_or_generation_config: Any) -> tuple[int, ...]:
-    """Every id that ends a generation, sorted: the template's end of turn, the tokenizer's EOS, the generation config's.
+    """Every id that ends a generation, sorted: the template's end of turn, the tokenizer's EOS, the config's list.
 
     The second argument is a model, a GenerationConfig, or None.
     """
     config = getattr(model_or_generation_config, "generation_config", model_or_generation_config)
     listed = getattr(config, "eos_token_id", None) if isinstance(config, GenerationConfig) else None
-    ids = {tokenizer.eos_token_id, end_of_turn(tokenizer)}
+    ids: set[Any] = {cast(Any, tokenizer.eos_token_id), end_of_turn(tokenizer)}
     ids.update(listed if isinstance(listed, list) else [listed])
     return tuple(sorted(int(i) for i in ids if i is not None))

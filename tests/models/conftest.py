@@ -21,7 +21,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3": GQA,
     "gemma": GQA,
     "gemma2": {**GQA, "sliding_window": 6, "query_pre_attn_scalar": 8, "final_logit_softcapping": 0.5},
-    "gemma3_text": {**GQA, "sliding_window": 6, "query_pre_attn_scalar": 8, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3_text": {
+        **GQA,
+        "sliding_window": 6,
+        "query_pre_attn_scalar": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
     "gpt_neox": {**SMALL, "intermediate_size": 48},
     "mistral": {**GQA, "sliding_window": 6},
