@@ -62,7 +62,10 @@ def train(
     checked = load(recipe, overrides or [])
     from align import run
 
-    run.train(checked, resume=resume, trust=trust_checkpoint, allow=tuple(allow_changes or ()))
+    if not resume and (trust_checkpoint or allow_changes):
+        raise UserError("train: --trust-checkpoint and --allow-changes belong to --resume")
+    again = run.Resume(path=resume, allow=tuple(allow_changes or ()), trusted=trust_checkpoint) if resume else None
+    run.train(checked, again)
 
 
 @app.command()
@@ -107,14 +110,12 @@ def methods(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.html", help="Default: report.html in the run.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.html", help="Default: report.html in the run, or beside them.")] = None,
 ) -> None:
     """One self-contained HTML page for one run, or several side by side."""
     from align.report import page
 
-    if out is None and len(runs) > 1:
-        raise UserError("report: several runs have no folder in common; name the page with -o FILE.html")
-    print(page.write(runs, out or runs[0] / "report.html"))
+    print(page.write(runs, out))
 
 
 @app.command()

@@ -1,0 +1,36 @@
+# Every target sets up what it needs and can be repeated: what is finished and unchanged is not done again.
+# Needs: python3 (>= 3.11, with venv), make, gcc and g++. Another interpreter: make PYTHON=python3.12 ...
+
+PYTHON ?= python3
+RUN    := .venv/bin
+STAMP  := .venv/installed
+PIP    := $(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: quickstart test lint bench clean
+
+quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
+	bash launch/pipelines/quickstart.sh
+
+test: lint  ## lint, then all tests
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --quiet
+
+lint: $(STAMP)  ## style and types
+	$(RUN)/ruff check .
+	$(RUN)/pyright --warnings
+
+bench: $(STAMP)  ## step time and memory against TRL: BENCHMARKS.md, benchmarks.json
+	$(RUN)/python -m tests.bench
+
+# torch first and by its exact version: a range would fetch the CUDA build and gigabytes with it.
+# The Makefile of a checkout that moved makes a new environment: scripts in .venv/bin name their interpreter absolutely.
+$(STAMP): pyproject.toml constraints.txt
+	@$(RUN)/python -c "" 2>/dev/null && grep -qsF "$(CURDIR)" $(RUN)/activate || { rm -rf .venv && $(PYTHON) -m venv .venv; }
+	@echo "installing into .venv (several minutes the first time)"
+	@$(PIP) --upgrade pip setuptools wheel
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) --no-build-isolation --editable ".[dev,deepspeed]"
+	@touch $@
+
+clean:  ## the environment and all caches; never runs/
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

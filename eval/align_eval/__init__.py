@@ -1,0 +1,1 @@
+"""Evaluation: did it help, and how sure is that."""
