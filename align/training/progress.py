@@ -7,10 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TextIO
 
-from rich.console import Console
 from rich import progress as bars
+from rich.console import Console
 from rich.text import Text
 
 WINDOW = 50  # steps that the rate is measured over
@@ -56,18 +55,11 @@ class Progress:
     """`with Progress(...) as display:`, `display.step(...)` after every step."""
 
     def __init__(
-        self,
-        num_steps: int,
-        *,
-        done: int = 0,
-        num_tokens: float | int = 0,
-        logging_steps: int = 1,
-        main: bool = True,
-        out: TextIO | None = None,
+        self, num_steps: int, *, done: int = 0, num_tokens: int = 0, logging_steps: int = 1, main: bool = True
     ):
-        """`done` steps and `num_tokens` tokens are behind (resume); only `main` shows anything, on `out` (stdout)."""
+        """`done` steps and `num_tokens` tokens are behind (resume); only `main` shows anything."""
         self.num_steps, self.done, self.logging_steps, self.main = num_steps, done, max(logging_steps, 1), main
-        self._out = sys.stdout if out is None else out
+        self._out = sys.stdout
         console = Console(file=self._out, highlight=False, markup=False)
         self._live = _bar(console) if main and console.is_terminal and not console.is_dumb_terminal else None
         self._task = bars.TaskID(0)

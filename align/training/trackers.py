@@ -6,7 +6,7 @@ import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from align.errors import Mistakes, did_you_mean
 
@@ -31,6 +31,7 @@ def no_telemetry() -> None:
         os.environ.setdefault(name, value)
 
 
+@runtime_checkable
 class Tracker(Protocol):
     def log(self, step: int, numbers: Mapping[str, float | int]) -> None: ...
 
