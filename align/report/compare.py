@@ -28,7 +28,15 @@ def comparison(runs: Sequence[Run]) -> str:
 
 def opening(runs: Sequence[Run]) -> str:
     """The strongest sentence of each run."""
-    lines = "".join(f"<li>{_name(slot, run)}: {headline(run)[0]}</li>" for slot, run in enumerate(runs))
+    reached = [finals(run).get("accuracy") for run in runs]
+    lines = ""
+    for slot, run in enumerate(runs):
+        own, first, ahead = reached[slot], reached[0], ""
+        if slot and own and first and own[1] == first[1]:
+            gap = compare(own[0], first[0])
+            how = "row by row" if paired(own[0], first[0]) else "unpaired"
+            ahead = f" {exact(gap.value, points(gap))} points from {escape(runs[0].name)}, {how}."
+        lines += f"<li>{_name(slot, run)}: {headline(run)[0]}{ahead}</li>"
     return f'<ul class="runs">{lines}</ul>'
 
 
@@ -67,6 +75,8 @@ def _cell(key: str, own: Reached, first: Reached | None, remarks: set[str]) -> s
         remarks.add("None is shown where one run was measured on test rows and the other on validation rows.")
         return told(measure, key) + where
     gap, share = compare(measure, reference), is_percent(key, measure)
+    if gap.value == 0 and gap.stderr == 0:  # a baseline, which is the same for all
+        return told(measure, key) + where
     words = points(gap, 100 if share else 1)
     kind = "paired" if paired(measure, reference) else "unpaired"
     if kind == "paired":

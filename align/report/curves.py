@@ -12,6 +12,7 @@ from align.report.text import folded, is_share, label
 QUALITY = ("loss", "accuracy", "margin", "rewards", "logps")
 FIRST = (*QUALITY, "learning_rate", "grad_norm", "tokens_per_second", "memory_mb")
 EXACT = ("learning_rate", "memory_mb", "epoch")  # set by the run, not measured with noise
+FROM_ZERO = ("grad_norm", "learning_rate", "tokens_per_second", "memory_mb")  # amounts: their size is the message
 UNSHOWN = ("epoch",)
 SUFFIXES = ("_stderr", "_n")
 
@@ -48,11 +49,11 @@ def curves(run: Run) -> str:
 
 
 def overlaid(runs: Sequence[Run]) -> str:
-    """The metrics that several runs share, one colour a run: validation where it was measured, else training."""
+    """The metrics that several runs share, one colour a run, training as a line and validation as rings."""
     keys = list(dict.fromkeys(k for run in runs for k in plain_keys(run)))
     drawn: dict[str, str] = {}
     for key in sorted(keys, key=lambda k: FIRST.index(k) if k in FIRST else len(FIRST)):
-        series = [s for slot, run in enumerate(runs) for s in _both(run, key, slot, run.name)]
+        series = [s for slot, run in enumerate(runs) for s in _both(run, key, slot, run.name, "")]
         if len({s.slot for s in series}) > 1:
             drawn[key] = chart(_spec(label(key), series, key, None))
     return _arranged(drawn, _note(runs))
@@ -71,26 +72,30 @@ def _note(runs: Sequence[Run]) -> str:
     if window == 1:
         return ""
     words = f"Strong lines are moving averages over up to {window} steps; the faint ones are every step."
+    words += " Rings are evaluations on held-out rows, with one standard error." if len(runs) > 1 else ""
     return f'<p class="note">{words}</p>'
 
 
 def _own(run: Run, name: str, keys: Sequence[str]) -> str:
     series: list[Series] = []
     for slot, key in enumerate(keys):
-        lone = len(keys) == 1
-        series += _both(run, key, slot, "training" if lone else label(key), "validation" if lone else "")
+        if len(keys) == 1:
+            series += _both(run, key, slot, "training", "validation")
+        else:
+            short = key.removesuffix(f"_{name}").removeprefix(f"{name}/")
+            series += _both(run, key, slot, short, f"{short}, validation")
     guide = (0.5, "chance") if name == "accuracy" and is_pairwise(run) else None
     return chart(_spec(label(name), series, name, guide)) if series else ""
 
 
-def _both(run: Run, key: str, slot: int, name: str, evaluated: str = "") -> list[Series]:
-    """The training line and the evaluations of one metric."""
+def _both(run: Run, key: str, slot: int, name: str, evaluated: str) -> list[Series]:
+    """The training line and the evaluations of one metric; those without a name are not in the legend."""
     line = run.curve(key)
     dots = [(step, m.value, m.stderr) for step, m in run.evaluations(key)]
     found = [Series(label=name, slot=slot % 8, line=line, smoothed=key not in EXACT)] if line else []
     if dots:
         errors = " ± standard error" if any(e for _, _, e in dots) else ""
-        shown = f"{evaluated or f'{name}, validation'}{errors}"
+        shown = f"{evaluated}{errors}" if evaluated else ""
         found.append(Series(label=shown, slot=slot % 8, dots=dots))
     return found
 
@@ -100,4 +105,5 @@ def _spec(title: str, series: list[Series], key: str, guide: tuple[float, str] |
     spread = min(values) > 0 and max(values) > 20 * statistics.median(values)
     log = key == "grad_norm" and spread
     share = is_share(key) and min(values) >= 0 and max(values) <= 1
-    return Chart(title=f"{title}, logarithmic" if log else title, series=series, share=share, log=log, guide=guide)
+    title, zero = f"{title}, logarithmic" if log else title, key in FROM_ZERO
+    return Chart(title=title, series=series, share=share, log=log, zero=zero, guide=guide)

@@ -91,7 +91,7 @@ def _baselines(run: Run, accuracy: Measure) -> list[str]:
     for name, measure in baselines(run).items():
         difference = compare(accuracy, measure)
         gap = exact(difference.value, points(difference))
-        found.append(f"{label(name)}: {told(measure, 'accuracy')}, a difference of {gap} points.")
+        found.append(f"That is {gap} points against the {escape(label(name).lower())}, {told(measure, 'accuracy')}.")
     return found
 
 
@@ -119,10 +119,10 @@ def _loss_sentence(run: Run, who: str) -> list[str]:
     evaluations, line = run.evaluations("loss"), run.curve("loss")
     steps = f"{run.last_step:,} steps"
     if len(evaluations) > 1:
-        (_, first), (_, last) = evaluations[0], evaluations[-1]
-        what = f"{told(first, 'loss')} to {told(last, 'loss')}"
+        (start, first), (end, last) = evaluations[0], evaluations[-1]
+        what = f"{told(first, 'loss')} at step {start:,.0f} to {told(last, 'loss')} at step {end:,.0f}"
         named = f"{who}: the validation loss" if who else "The validation loss"
-        return [f"{named} went from {what} in {steps}."]
+        return [f"{named} went from {what}."]
     if line:
         first, last = ends(line)
         named = f"{who}: the training loss" if who else "The training loss"
@@ -235,11 +235,19 @@ def _stopped_early(run: Run) -> list[Finding]:
     better = max if settings.get("greater_is_better") else min
     best = better(evaluations, key=lambda e: e[1].value)
     since = len(evaluations) - 1 - evaluations.index(best)
-    if since < patience:
+    if since != patience or _ran_its_course(run, settings):
         return []
     top = f"{amount(best[1].value, best[1].stderr)} at step {best[0]:,.0f}"
     what = f"the validation {label(key).lower()} did not improve on {top} in {since} evaluations"
     return [Finding(f"Early stopping ended the run at step {run.last_step:,}: {what}.", grave=False)]
+
+
+def _ran_its_course(run: Run, settings: dict[str, Any]) -> bool:
+    steps, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
+    if isinstance(steps, int) and steps > 0:
+        return run.last_step >= steps
+    logged = run.curve("epoch")
+    return bool(logged) and isinstance(epochs, int | float) and logged[-1][1] >= epochs - 1e-6
 
 
 def is_cut(reason: str) -> bool:

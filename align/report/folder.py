@@ -81,19 +81,17 @@ class Run:
         return list(dict.fromkeys(key for line in self.steps for key in line if key != "step"))
 
     def curve(self, key: str) -> list[tuple[float, float]]:
-        """(step, value) wherever the metric is finite."""
-        return [(s["step"], s[key]) for s in self.steps if key in s and math.isfinite(s[key])]
+        """(step, value) wherever the metric is a number that can be drawn."""
+        return [(s["step"], s[key]) for s in self.steps if drawable(s.get(key, math.nan))]
 
     def evaluations(self, key: str) -> list[tuple[float, Measure]]:
         """(step, value and standard error) of a validation metric named without its `eval/`."""
         found: list[tuple[float, Measure]] = []
         for line in self.steps:
             value = line.get(f"eval/{key}", math.nan)
-            if math.isfinite(value):
-                n = line.get(f"eval/{key}_n", line.get("eval/n"))
-                stderr = line.get(f"eval/{key}_stderr")
-                stderr = stderr if stderr is not None and math.isfinite(stderr) else None
-                found.append((line["step"], Measure(value=value, stderr=stderr, n=None if n is None else int(n))))
+            if drawable(value):
+                stderr, n = line.get(f"eval/{key}_stderr"), line.get(f"eval/{key}_n", line.get("eval/n"))
+                found.append((line["step"], _measure({"value": value, "stderr": stderr, "n": n})))
         return found
 
 
@@ -209,9 +207,9 @@ def _steps(path: Path, notes: list[str]) -> list[dict[str, float]]:
     found: dict[float, dict[str, float]] = {}
     repeated: set[float] = set()
     for line in _lines(path, notes):
-        numbers = {k: float(v) for k, v in line.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        numbers = {k: n for k, v in line.items() if (n := number(v)) is not None}
         step = numbers.get("step", math.nan)
-        if math.isfinite(step):
+        if drawable(step):
             if found.get(step, {}).keys() & numbers.keys() - {"step"}:
                 repeated.add(step)
             found.setdefault(step, {}).update(numbers)
@@ -229,13 +227,14 @@ def _sample(line: dict[str, Any]) -> Sample | None:
     length = line.get("length", line.get("completion_length"))
     if length is None:
         length = lengths.get("completion") if isinstance(lengths, dict) else lengths
-    step = line.get("step")
+    step = number(line.get("step"))
+    length = number(length)
     return Sample(
         prompt=_words(line["prompt"]),
         text=_words(line["text"]),
         stage=str(line.get("stage") or ""),
-        step=int(step) if isinstance(step, int | float) and math.isfinite(step) else 0,
-        length=int(length) if isinstance(length, int | float) and math.isfinite(length) else None,
+        step=int(step) if step is not None and drawable(step) else 0,
+        length=int(length) if length is not None and drawable(length) else None,
         stop_reason=str(line.get("stop_reason") or ""),
     )
 
@@ -253,26 +252,37 @@ def measures(tree: Any, prefix: str = "") -> dict[str, Measure]:
     found: dict[str, Measure] = {}
     for key, value in tree.items() if isinstance(tree, dict) else ():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and isinstance(value.get("value"), int | float):
+        if isinstance(value, dict) and number(value.get("value")) is not None:
             found[name] = _measure(value)
         elif isinstance(value, dict):
             found.update(measures(value, f"{name}/"))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[name] = Measure(value=float(value))
+        elif number(value) is not None:
+            found[name] = _measure({"value": value})
     return found
 
 
-def _measure(value: dict[str, Any]) -> Measure:
-    def number(key: str) -> float | None:
-        got = value.get(key)
-        return float(got) if isinstance(got, int | float) and math.isfinite(got) else None
-
-    n, rows = number("n"), value.get("rows")
-    numeric = isinstance(rows, list) and all(isinstance(r, int | float) for r in rows)
+def _measure(found: dict[str, Any]) -> Measure:
+    value, stderr, n = (number(found.get(key)) for key in ("value", "stderr", "n"))
+    rows, ids = found.get("rows"), found.get("ids")
+    numbers = [number(r) for r in rows] if isinstance(rows, list) else []
+    assert value is not None, "a measure has a value"
     return Measure(
-        value=float(value["value"]),
-        stderr=number("stderr"),
-        n=None if n is None else int(n),
-        rows=tuple(float(r) for r in rows) if isinstance(rows, list) and numeric else (),
-        ids=tuple(str(i) for i in value["ids"]) if isinstance(value.get("ids"), list) else (),
+        value=value,
+        stderr=stderr if stderr is not None and drawable(stderr) and stderr >= 0 else None,
+        n=int(n) if n is not None and drawable(n) else None,
+        rows=tuple(r for r in numbers if r is not None and drawable(r)) if None not in numbers else (),
+        ids=tuple(str(i) for i in ids) if isinstance(ids, list) else (),
     )
+
+
+def number(value: Any) -> float | None:
+    """A number of a JSON file, NaN and infinities included; None for anything else."""
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:
+        return math.inf
+
+
+def drawable(value: float) -> bool:
+    """Finite, and far enough from the largest float for the arithmetic of a chart."""
+    return abs(value) < 1e100

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from align.errors import UserError
 from align.report.compare import comparison, opening, title
+from align.report.findings import headline
 from align.report.folder import Pipeline, Run, read
 from align.report.sections import lead, run_body, tiles
 from align.report.text import escape
@@ -49,8 +50,12 @@ def page(found: Sequence[Run | Pipeline]) -> str:
 
 def _pipeline(pipeline: Pipeline) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in pipeline.notes)
-    links = "".join(f'<a href="#stage-{i}">{escape(run.name)}</a>' for i, run in enumerate(pipeline.stages))
-    top = f"{tiles(pipeline.summary)}{f'<ul class=notices>{notes}</ul>' if notes else ''}<nav>{links}</nav></header>"
+    lines = "".join(
+        f'<li><a href="#stage-{i}">{escape(run.name)}</a>: {headline(run)[0]}</li>'
+        for i, run in enumerate(pipeline.stages)
+    )
+    notes = f'<ul class="notices">{notes}</ul>' if notes else ""
+    top = f'<ul class="runs">{lines}</ul>{tiles(pipeline.summary)}{notes}</header>'
     stages = "".join(
         f'<section class="stage" id="stage-{i}"><h2>{escape(run.name)}</h2>{lead(run)}{run_body(run, 3)}</section>'
         for i, run in enumerate(pipeline.stages)

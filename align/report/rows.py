@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from align.report.folder import number
 from align.report.svg import histogram
 from align.report.text import escape, exact, short, table
 
@@ -40,13 +41,13 @@ def counts(tree: Any) -> list[Counts]:
             named = [str(node[k]) for k in ("source", "split") if isinstance(node.get(k), str)]
             words = [p for p in path if p not in named and not p.isdigit()] if named else list(path)
             words = [w for w in words if w not in ("sources", "counts", "rows")] + named
-            weight = node.get("weight")
+            weight = number(node.get("weight"))
             found.append(
                 Counts(
                     name=", ".join(words) or "the data",
                     read=int(node["read"]),
                     reasons=_reasons(node),
-                    weight=float(weight) if isinstance(weight, int | float) else None,
+                    weight=weight,
                 )
             )
     return found
@@ -68,9 +69,9 @@ def histograms(tree: Any) -> list[tuple[str, list[float], list[float]]]:
         name = ", ".join(p.replace("_", " ") for p in path if p not in ("lengths", "histograms", "length")) or "lengths"
         if isinstance(node, dict) and _numbers(node.get("edges")) and _numbers(node.get("counts")):
             if len(node["edges"]) == len(node["counts"]) + 1:
-                found.append((name, list(node["edges"]), list(node["counts"])))
-        elif _numbers(node) and path[-1] not in ("edges", "counts"):
-            found.append((name, *binned(node)))
+                found.append((name, [float(e) for e in node["edges"]], [float(c) for c in node["counts"]]))
+        elif isinstance(node, list) and _numbers(node) and path[-1] not in ("edges", "counts"):
+            found.append((name, *binned([float(n) for n in node])))
     return found
 
 
@@ -99,11 +100,12 @@ def _walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], A
 
 
 def _numbers(node: Any) -> bool:
-    return isinstance(node, list) and bool(node) and all(isinstance(v, int | float) and math.isfinite(v) for v in node)
+    return isinstance(node, list) and bool(node) and all(_is_count(v) for v in node)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    found = number(value)
+    return found is not None and abs(found) < 1e12
 
 
 def data_section(tree: Any) -> str:

@@ -76,7 +76,9 @@ def results(run: Run) -> str:
         earlier = before(run, key, split)
         count = f"{measure.n:,}" if measure.n else ""
         rows.append([escape(label(key)), told(measure, key), told(earlier, key) if earlier else "", count, split])
-    return table(["", "After training", "Before", "Rows", "Split"], rows) if rows else ""
+    head = ["", "After training", "Before", "Rows", "Split"]
+    used = [0, *(i for i in range(1, len(head)) if any(row[i] for row in rows))]
+    return table([head[i] for i in used], [[row[i] for i in used] for row in rows]) if rows else ""
 
 
 def tiles(summary: dict[str, Measure]) -> str:
@@ -107,6 +109,7 @@ def _first_and_last(of: Sequence[Sample]) -> list[tuple[str, Sample]]:
     latest = next((s for s in reversed(of) if s.stage == "after"), max(of, key=lambda s: s.step))
     names = [s.stage or f"step {s.step:,}" for s in (earliest, latest)]
     both = [(names[0], earliest), (names[1], latest)]
+    both = [(name[:1].upper() + name[1:], sample) for name, sample in both]
     return both if earliest is not latest else both[:1]
 
 
@@ -114,15 +117,15 @@ def card(prompt: str, said: Sequence[tuple[str, Sample]]) -> str:
     """A prompt and what was answered, each answer with its title."""
     answers = "".join(_answer(title, sample) for title, sample in said)
     asked = f'<div class="asked"><p class="who"><b>Prompt</b></p>{_text(prompt)}</div>'
-    return f'<article class="sample">{asked}<div>{answers}</div></article>'
+    return f'<article class="sample">{asked}<div class="answers">{answers}</div></article>'
 
 
 def _answer(title: str, sample: Sample) -> str:
     facts = [f"{sample.length:,} tokens" if sample.length is not None else ""]
     facts.append("cut at the limit" if is_cut(sample.stop_reason) else sample.stop_reason)
     words = escape(" · ".join(f for f in facts if f))
-    head = f'<p class="who"><b>{escape(title[:1].upper() + title[1:])}</b><span>{words}</span></p>'
-    return f'<div class="said">{head}{_text(sample.text)}</div>'
+    head = f'<p class="who"><b>{escape(title)}</b><span>{words}</span></p>'
+    return f'<div class="said">{head}{_text(sample.text.removeprefix(" "))}</div>'
 
 
 def _text(text: str) -> str:
@@ -150,7 +153,7 @@ def flat(tree: Any, prefix: str = "") -> dict[str, str]:
     """Nested settings as `section.key`, values as they would be written on the command line."""
     found: dict[str, str] = {}
     for key, value in tree.items() if isinstance(tree, dict) else ():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and prefix.count(".") < 8:  # an alias in YAML can contain itself
             found.update(flat(value, f"{prefix}{key}."))
         else:
             found[f"{prefix}{key}"] = "" if value is None else str(value)

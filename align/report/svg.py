@@ -33,7 +33,9 @@ class Chart:
     series: Sequence[Series]
     share: bool = False  # values between 0 and 1, shown in per cent
     log: bool = False
+    zero: bool = False  # the axis begins at 0
     guide: tuple[float, str] | None = None  # a level to compare with
+    across: str = "step"  # what the horizontal axis counts
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Axis:
 
     low: float
     high: float
-    start: float
-    end: float
+    start: float | int
+    end: float | int
     log: bool = False
 
     def __call__(self, value: float) -> float:
@@ -86,15 +88,16 @@ def window_of(count: int) -> int:
 
 
 def moving_average(points: Points) -> list[tuple[float, float]]:
-    """Centred; at the ends over as many neighbours as there are on the shorter side, so it is not pulled inwards."""
+    """Centred; towards the ends narrower, down to half, so that it follows steep beginnings."""
     sums = [0.0]
     for _, y in points:
         sums.append(sums[-1] + y)
     n, reach = len(points), window_of(len(points)) // 2
     found: list[tuple[float, float]] = []
     for i, (x, _) in enumerate(points):
-        side = min(reach, i, n - 1 - i)
-        found.append((x, (sums[i + side + 1] - sums[i - side]) / (2 * side + 1)))
+        side = max(reach // 2, min(reach, i, n - 1 - i))
+        start, end = max(0, i - side), min(n, i + side + 1)
+        found.append((x, (sums[end] - sums[start]) / (end - start)))
     return found
 
 
@@ -111,7 +114,8 @@ def chart(spec: Chart) -> str:
     read = [_told(thin(s.line or [d[:2] for d in s.dots])) for s in spec.series]
     data = {"x": [x.low, x.high, LEFT, WIDTH - RIGHT], "share": spec.share, "lines": read}
     return (
-        f'<figure class="chart"><figcaption><b>{escape(spec.title)}</b>{_latest(spec)}</figcaption>'
+        f'<figure class="chart{" many" if len({s.slot for s in spec.series}) > 2 else ""}">'
+        f"<figcaption><b>{escape(spec.title)}</b>{_latest(spec)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_summary(spec))}" '
         f'data-chart="{escape(json.dumps(data, separators=(",", ":")))}">{body}</svg>{_legend(spec)}</figure>'
     )
@@ -130,7 +134,7 @@ def _value_axis(spec: Chart) -> Axis:
     if spec.log:
         return Axis(low / 1.2, high * 1.2, HEIGHT - BOTTOM, TOP, log=True)
     pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    floor = 0.0 if low >= 0 and low < 0.35 * high else low - pad  # near zero it is honest to show zero
+    floor = 0.0 if low >= 0 and (spec.zero or low < 0.35 * high) else low - pad
     ceiling = min(high + pad, 1.0) if spec.share and high <= 1 else high + pad
     return Axis(floor, max(ceiling, floor + pad), HEIGHT - BOTTOM, TOP)
 
@@ -143,6 +147,7 @@ def _grid(x: Axis, y: Axis, spec: Chart) -> str:
         parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y(tick) + 3.5}" text-anchor="end">{words}</text>')
     for tick in (t for t in x.ticks(5) if t == int(t)):
         parts.append(f'<text class="tick" x="{x(tick)}" y="{HEIGHT - 9}" text-anchor="middle">{tick:,.0f}</text>')
+    parts.append(f'<text class="tick" x="{LEFT - 6}" y="{HEIGHT - 9}" text-anchor="end">{spec.across}</text>')
     if spec.guide:
         level, words = spec.guide
         parts.append(f'<path class="guide" d="M{LEFT} {y(level)}H{WIDTH - RIGHT}"/>')
@@ -157,10 +162,17 @@ def _draw(series: Series, x: Axis, y: Axis, spec: Chart) -> str:
         smooth = series.smoothed and window_of(len(series.line)) > 1
         out += f'<path class="line c{series.slot}{" faint" if smooth else ""}" d="{_path(thin(series.line), x, y)}"/>'
         if smooth:
-            out += f'<path class="line c{series.slot}" d="{_path(thin(moving_average(series.line)), x, y)}"/>'
+            out += f'<path class="line c{series.slot}" d="{_path(thin(_smooth(series.line, spec.log)), x, y)}"/>'
     if series.dots:
         out += _evaluations(series, x, y, spec)
     return f"<g><title>{escape(series.label)}</title>{out}</g>"
+
+
+def _smooth(line: Points, log: bool) -> Points:
+    """The moving average as the eye takes it: on a logarithmic axis of the logarithms, so a spike is no plateau."""
+    if not log:
+        return moving_average(line)
+    return [(x, 10**y) for x, y in moving_average([(x, math.log10(y)) for x, y in line])]
 
 
 def _path(points: Points, x: Axis, y: Axis) -> str:
@@ -205,6 +217,7 @@ def _legend(spec: Chart) -> str:
     keys = [
         f'<span class="c{s.slot}"><i class="{mark}"></i>{escape(s.label)}</span>'
         for s, mark in zip(spec.series, marks, strict=True)
+        if s.label
     ]
     return f'<p class="legend">{"".join(keys)}</p>'
 
@@ -237,7 +250,7 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[float], slot:
         words = f"{left:.0f} to {right:.0f}: {count:,.0f}"
         bars += f'<rect class="c{slot}" {size}><title>{words}</title></rect>'
     total = sum(counts)
-    grid = _grid(x, y, Chart(title=title, series=()))
+    grid = _grid(x, y, Chart(title=title, series=(), across="tokens"))
     return (
         f'<figure class="chart"><figcaption><b>{escape(title)}</b><output>{total:,.0f} rows</output></figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: {total:,.0f} rows">'

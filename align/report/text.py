@@ -12,6 +12,7 @@ LABELS = {
     "grad_norm": "Gradient norm",
     "tokens_per_second": "Tokens per second",
     "memory_mb": "Memory peak, MB",
+    "logps": "Log-probabilities",
     "chosen_logps": "Chosen log-probability",
     "rejected_logps": "Rejected log-probability",
 }
@@ -72,7 +73,7 @@ def amount(value: float, stderr: float | None = None, *, share: bool = False, si
     scale = 100.0 if share else 1.0
     value, unit = value * scale, " %" if share else ""
     sign = "+" if signed and value > 0 else ""
-    if stderr is None or not (math.isfinite(stderr) and math.isfinite(value)):
+    if stderr is None or not (math.isfinite(stderr) and math.isfinite(value) and stderr >= 0):
         return f"{sign}{f'{value:.1f}' if share and math.isfinite(value) else short(value)}{unit}".replace("-", MINUS)
     error = stderr * scale
     if error == 0:
@@ -82,7 +83,7 @@ def amount(value: float, stderr: float | None = None, *, share: bool = False, si
     return f"{sign}{value:,.{places}f} ± {error:,.{places}f}{unit}".replace("-", MINUS)
 
 
-def exact(value: float, words: str) -> str:
+def exact(value: float | int, words: str) -> str:
     """The words, and behind them the number as it stands in the file."""
     return f'<data value="{escape(repr(value))}">{escape(words)}</data>'
 
