@@ -124,15 +124,12 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
 ) -> None:
     """A merged, plain transformers folder, reloaded and compared before it counts as done."""
-    from align.recipe_checks import model_folder
-
-    final = model_folder(str(run))
-    if final is None:
-        raise UserError(f"{run}: no such run folder")
+    if not run.is_dir():
+        raise UserError(f"{run}: no such folder; give a run's, or a model's")
     from align.models import save
 
-    save.export(final, out)
-    print(out)
+    gap = save.export(run, out)
+    print(f"{out}: reloaded; logits differ by {gap:.1e} of the largest")
 
 
 @app.command()
@@ -160,9 +157,13 @@ def console() -> Console:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    return run_app(app, _with_resume(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run_app(commands: typer.Typer, words: list[str]) -> int:
+    """Runs a command; what the user can mend becomes one message and an exit code, a defect keeps its traceback."""
     try:
-        result = app(_with_resume(words), standalone_mode=False)
+        result = commands(words, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.Abort:
         return _tell(RunError("stopped by the keyboard; a run keeps its last checkpoint"))

@@ -1,0 +1,139 @@
+"""`align chat`: talk to a model, word by word as it writes.
+
+A model with a chat template holds a conversation (`/new` forgets it); one without goes on from each line by itself, as a
+completion goes on from its prompt in training. Lines from a pipe are answered one after the other, without marks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, TextStreamer
+
+from align.errors import UserError
+from align.models.frozen import freeze
+from align.models.load import load_policy
+from align.models.settings import ModelSection
+from align.models.sources import has_adapter, read_json, resolve
+from align.models.tokenizer import load_tokenizer, stop_ids
+
+LEAVE, FORGET = ("/quit", "/exit"), "/new"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How answers are drawn."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.8  # 0 takes the likeliest token
+    seed: int = 0
+    system: str = ""
+
+
+@dataclass
+class Partner:
+    """A model that has been loaded, and what has been said."""
+
+    model: Any
+    tokenizer: Any
+    style: Style
+    said: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def converses(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    def forget(self) -> None:
+        self.said = [{"role": "system", "content": self.style.system}] if self.style.system else []
+
+    def prompt(self, line: str) -> list[int]:
+        """Token ids of what the model goes on from; the oldest turns go where the context would overflow."""
+        if not self.converses:
+            return self._last(self.tokenizer(line)["input_ids"])
+        self.said.append({"role": "user", "content": line})
+        while True:
+            ids = self.tokenizer.apply_chat_template(self.said, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+            oldest = next((i for i, m in enumerate(self.said) if m["role"] != "system"), 0)
+            if len(ids) <= self.room or len(self.said) - oldest <= 1:
+                return self._last(ids)
+            del self.said[oldest : oldest + 2]  # a question and its answer
+
+    @property
+    def room(self) -> int:
+        """Tokens of the prompt that leave room for an answer."""
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
+        return max(1, context - min(self.style.max_new_tokens, context // 2))
+
+    def _last(self, ids: list[int]) -> list[int]:
+        return ids[-self.room :]
+
+    def answer(self, line: str) -> str:
+        """Writes the answer to the terminal while it is made, and returns it."""
+        ids = torch.tensor([self.prompt(line)], device=self.model.device)
+        style, stops = self.style, stop_ids(self.tokenizer, self.model)
+        sampled: dict[str, Any] = {"temperature": style.temperature, "top_k": 0} if style.temperature > 0 else {}
+        config = GenerationConfig(
+            max_new_tokens=style.max_new_tokens, do_sample=style.temperature > 0, eos_token_id=list(stops),
+            pad_token_id=self.tokenizer.pad_token_id, **sampled,
+        )  # fmt: skip
+        streamer = TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        with torch.no_grad():
+            out = self.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config, streamer=streamer
+            )
+        text = self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        if self.converses:
+            self.said.append({"role": "assistant", "content": text})
+        return text
+
+
+def load(name: str, style: Style) -> Partner:
+    """A model folder, a hub name, asset:NAME, or a run folder's final/. UserError for one that writes no text."""
+    folder = Path(resolve(name))
+    about = read_json(folder / ("adapter_config.json" if has_adapter(folder) else "config.json"))
+    kind = about.get("task_type") or next(iter(about.get("architectures") or []), "")
+    if kind == "SEQ_CLS" or kind.endswith("ForSequenceClassification"):
+        raise UserError(f"{name}: is a reward model; it scores texts and writes none")
+    section = ModelSection(model_name_or_path=str(folder))
+    tokenizer = load_tokenizer(section)
+    if style.system and not tokenizer.chat_template:
+        raise UserError(f"{name}: has no chat template, so a system message has no place in it; leave --system out")
+    with TemporaryDirectory() as unused:
+        model = freeze(load_policy(section, tokenizer, "lm", Path(unused)))
+    partner = Partner(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, style)
+    partner.forget()
+    return partner
+
+
+def run(name: str, style: Style) -> None:
+    """Answers lines until there are no more."""
+    partner = load(name, style)
+    torch.manual_seed(style.seed)
+    if sys.stdin.isatty():
+        how = f"{FORGET} starts anew" if partner.converses else "no chat template: it goes on from what you write"
+        print(f"{name}: {how}; {LEAVE[0]} or Ctrl-D leaves")
+    for line in _lines():
+        if line in LEAVE:
+            return
+        if line == FORGET:
+            partner.forget()
+        elif line:
+            partner.answer(line)
+
+
+def _lines() -> Iterator[str]:
+    if not sys.stdin.isatty():
+        yield from (line.rstrip("\n") for line in sys.stdin)
+        return
+    while True:
+        try:
+            yield input("\n> ").strip()
+        except EOFError:
+            print()
+            return

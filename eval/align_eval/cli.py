@@ -1,0 +1,55 @@
+"""The command `align-eval`. Exit codes as the command `align` has them: 0 success, 2 the user's mistake, 1 a failure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from align import __version__
+from align.cli import run_app
+from align_eval.compare import compare_runs
+
+app = typer.Typer(
+    name="align-eval",
+    help="Evaluate aligned models: did it help, and how sure is that.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"align-eval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")] = False,
+) -> None:
+    """Options before a command."""
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A run folder.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another, tested on the same rows.")],
+) -> None:
+    """The test metrics of two runs, their differences and standard errors; row by row where both have the same rows."""
+    for line in compare_runs(before, after):
+        print(line)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    return run_app(app, list(sys.argv[1:] if arguments is None else arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
