@@ -87,6 +87,8 @@ def guarded(tmp: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        if isinstance(error, Exception) and not tmp.exists():
+            raise RunError(f"{tmp}: is gone; another process gave up saving, its message says why") from error
         written = _size(tmp)
         shutil.rmtree(tmp, ignore_errors=True)
         if isinstance(error, Exception) and _is_full(error):

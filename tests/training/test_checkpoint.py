@@ -309,6 +309,19 @@ def test_other_errors_are_not_called_a_full_disk(root: Path):
         raise ValueError("mine")
 
 
+def test_who_writes_while_another_gives_up_says_so(root: Path):
+    tmp = checkpoint.begin(root, 40)
+
+    def write_after_the_other_failed() -> None:
+        with checkpoint.guarded(tmp):
+            with contextlib.suppress(ValueError), checkpoint.guarded(checkpoint.temporary(root, 40)):
+                raise ValueError("the other's reason")
+            (tmp / "rank-0.pt").write_bytes(b"x")
+
+    with pytest.raises(RunError, match="another process gave up saving"):
+        write_after_the_other_failed()
+
+
 def test_unwritable_folder_is_named(tmp_path: Path):
     (tmp_path / "checkpoints").write_text("a file")
     with pytest.raises(RunError, match=r"checkpoints: cannot save step 1 here"):
