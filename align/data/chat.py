@@ -13,13 +13,12 @@ with the tokenizer's end-of-sequence token after each assistant turn, and one be
 the tokenizer adds one to plain text too. Beginning and end are the template's business alone: nothing is added to them
 unless the last turn has no end at all.
 
-A template is trusted only as far as it leaves earlier text alone: what was rendered for the first messages must open what
-is rendered for all of them, or the loss mask would stand in the wrong place.
+A template is trusted only as far as it leaves earlier text alone: what was rendered for the first messages must open
+what is rendered for all of them, or the loss mask would stand in the wrong place.
 """
 
 from __future__ import annotations
 
-import os.path
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +64,7 @@ class Script:
 
 
 def choose_template(tokenizer: Any, file: str = "") -> str:
-    """The Jinja text to render messages with: `file`, else the tokenizer's own, else `PLAIN` made for this tokenizer."""
+    """The Jinja text for messages: `file`, else the tokenizer's own, else `PLAIN` made for this tokenizer."""
     if file:
         try:
             return Path(file).expanduser().read_text(encoding="utf-8")
@@ -108,7 +107,8 @@ class Writer:
         if prompt is None:
             whole = self._render(answers[0], tools, open_turn=False)
             return Script(None, (tuple(self._cut_end(Piece(whole, True))),), templated=True)
-        assert isinstance(prompt, list) and len(answers) == len(completions)
+        assert isinstance(prompt, list)
+        assert len(answers) == len(completions)
         full = [self._render([*prompt, *c], tools, open_turn=False) for c in answers]
         start = self._opening(prompt, full, tools)
         pieces = [self._pieces(prompt, c, f, start, tools) for c, f in zip(answers, full, strict=True)]
@@ -120,14 +120,16 @@ class Writer:
         A turn that opens with an empty thought, where the answer brings one of its own, is cut at the first difference.
         """
         opened = self._render(messages, tools, open_turn=True)
-        start = len(os.path.commonprefix([opened, *full]))
+        start = min(_agree(opened, f) for f in full)
         if start < len(opened):
             closed = self._render(messages, tools, open_turn=False)
             if not opened.startswith(closed) or start < len(closed):
-                raise PrefixBroken(f"after {len(messages)} messages: {opened[start : start + 40]!r} became {full[0][start : start + 40]!r}")
+                raise _broken(messages, opened, full[0])
         return start
 
-    def _pieces(self, prompt: list[Message], answer: list[Message], full: str, start: int, tools: list[Any] | None) -> tuple[Piece, ...]:
+    def _pieces(
+        self, prompt: list[Message], answer: list[Message], full: str, start: int, tools: list[Any] | None
+    ) -> tuple[Piece, ...]:
         """The completion in stretches; the assistant's turns are to be learned, all of them."""
         pieces: list[Piece] = []
         done = start
@@ -146,8 +148,9 @@ class Writer:
     def _closing(self, messages: list[Message], full: str, tools: list[Any] | None) -> int:
         closed = self._render(messages, tools, open_turn=False)
         if not full.startswith(closed):
-            start = len(os.path.commonprefix([closed, full]))
-            raise PrefixBroken(f"after {len(messages)} messages: {closed[start : start + 40]!r} became {full[start : start + 40]!r}")
+            closed = closed.removesuffix(self.tokenizer.eos_token)  # some write it after the last turn only
+        if not full.startswith(closed):
+            raise _broken(messages, closed, full)
         return len(closed)
 
     def _cut_end(self, piece: Piece) -> list[Piece]:
@@ -174,3 +177,13 @@ class Writer:
             raise UserError(f"data.chat_template: line {error.lineno}: {error.message}") from None
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise BadRow(f"the chat template refuses these messages: {error}") from None
+
+
+def _agree(one: str, other: str) -> int:
+    """Characters that both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _broken(messages: list[Message], before: str, after: str) -> PrefixBroken:
+    i = _agree(before, after)
+    return PrefixBroken(f"of the first {len(messages)} messages, {before[i : i + 40]!r} became {after[i : i + 40]!r}")

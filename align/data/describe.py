@@ -28,7 +28,8 @@ def describe(store: Store, tokenizer: Any, i: int) -> tuple[tuple[Seen, ...], ..
 def _seen(tokens: Tokens, tokenizer: Any) -> tuple[Seen, ...]:
     ids = [*tokens.prompt.tolist(), *tokens.completion.tolist()]
     parts: list[Part] = ["prompt"] * len(tokens.prompt)
-    parts += ["learned" if kept else "context" for kept in tokens.mask.tolist()]
+    for kept in tokens.mask.tolist():
+        parts.append("learned" if kept else "context")
     seen: list[Seen] = []
     shown = ""
     for end, (token, part) in enumerate(zip(ids, parts, strict=True), start=1):

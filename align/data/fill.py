@@ -22,6 +22,7 @@ from align.data.tokens import Encoder, fit
 from align.errors import UserError
 
 SplitName = Literal["train", "validation", "test"]
+Writers = dict[SplitName, StoreWriter]
 ROWS_AT_ONCE = 512  # tokenized in one call
 SHOWN = 5  # bad rows that are shown in full
 OVERLONG_SHARE = 0.1  # of the usable rows; more than this dropped for length is a mistake
@@ -71,7 +72,7 @@ class Fill:
     tokenizer: Any
     tick: Callable[[int], None]
 
-    def run(self, jobs: list[Job], writers: dict[str, StoreWriter], template: str) -> list[str]:
+    def run(self, jobs: list[Job], writers: Writers, template: str) -> list[str]:
         """Fills the writers; returns what the user should be told. UserError for bad rows (unless they may be dropped),
         and for too many overlong ones; PrefixBroken(finding, place) where the template rewrites earlier turns."""
         encoder = Encoder(self.tokenizer)
@@ -79,7 +80,7 @@ class Fill:
         tally = Tally()
         done = 0
         for job in jobs:
-            for name in writers if job.split == "train" else [job.split]:
+            for name in list(writers) if job.split == "train" else [job.split]:
                 writers[name].counts.sources.setdefault(job.name, 0)
             for items, read in self._items(job, writer, writers, tally):
                 self._write(items, job, encoder, writers, tally)
@@ -88,7 +89,7 @@ class Fill:
         self._judge(tally, done)
         return self._notes(writers, tally)
 
-    def _items(self, job: Job, writer: Writer, writers: dict[str, StoreWriter], tally: Tally) -> Iterator[tuple[list[Item], int]]:
+    def _items(self, job: Job, writer: Writer, writers: Writers, tally: Tally) -> Iterator[tuple[list[Item], int]]:
         """Portions of rows that are usable as text, and how many rows were read for each."""
         columns = {**self.section.columns, **job.source.columns}
         reader = Reader(kind=self.kind, numbers=self.numbers, loss_on=self.section.loss_on, columns=columns)
@@ -128,14 +129,15 @@ class Fill:
         place = key / 2**64
         return "test" if place < test else "validation" if place < test + validation else "train"
 
-    def _write(self, items: list[Item], job: Job, encoder: Encoder, writers: dict[str, StoreWriter], tally: Tally) -> None:
-        entries: dict[str, list[Entry]] = {name: [] for name in writers}
+    def _write(self, items: list[Item], job: Job, encoder: Encoder, writers: Writers, tally: Tally) -> None:
+        bos = self.tokenizer.bos_token_id
+        entries: dict[SplitName, list[Entry]] = {name: [] for name in writers}
         for item, encoded in zip(items, encoder.encode([i.script for i in items]), strict=True):
             counts = writers[item.split].counts
             counts.apart += encoded.apart
             tally.usable += 1
             tally.lengths.append(max(len(m) for m in encoded.members))
-            members, cut = fit(encoded.members, self.section.max_length, self.section.overlong, encoder.bos)
+            members, cut = fit(encoded.members, self.section.max_length, self.section.overlong, bos)
             if members is None:
                 counts.overlong += 1
                 tally.overlong += 1
@@ -152,20 +154,21 @@ class Fill:
     def _judge(self, tally: Tally, read: int) -> None:
         if tally.num_bad and (self.section.bad_rows == "error" or tally.usable == 0):
             more = f"\n... and {tally.num_bad - len(tally.bad)} more" if tally.num_bad > len(tally.bad) else ""
-            cure = "correct them, or set data.bad_rows: drop" if tally.usable else "none can be used: is data.columns right?"
+            cure = "correct them, or set data.bad_rows: drop" if tally.usable else "is data.columns right?"
             raise UserError("\n".join(tally.bad) + f"{more}\n{tally.num_bad} of {read} rows cannot be used; {cure}")
         if tally.overlong > OVERLONG_SHARE * tally.usable:
             lengths = np.frombuffer(tally.lengths, dtype=np.int32)
             half, most, nearly, longest = (int(q) for q in np.quantile(lengths, (0.5, 0.9, 0.99, 1.0), method="higher"))
             limit = self.section.max_length
+            share = f"{tally.overlong} of {tally.usable} rows ({tally.overlong / tally.usable:.0%})"
             raise UserError(
-                f"data.max_length: {tally.overlong} of {tally.usable} rows ({tally.overlong / tally.usable:.0%}) do not fit into {limit} tokens "
-                f"with data.overlong: {self.section.overlong}. Half of the rows have up to {half} tokens, 90 % up to {most}, 99 % up to "
-                f"{nearly}, the longest {longest}. Set data.max_length={most} or more (as far as the model's context goes), or "
+                f"data.max_length: {share} do not fit into {limit} tokens with data.overlong: {self.section.overlong}. "
+                f"Half of the rows have up to {half} tokens, 90 % up to {most}, 99 % up to {nearly}, the longest "
+                f"{longest}. Set data.max_length={most} or more (as far as the model's context goes), or "
                 "data.overlong: cut_prompt or cut_completion"
             )
 
-    def _notes(self, writers: dict[str, StoreWriter], tally: Tally) -> list[str]:
+    def _notes(self, writers: Writers, tally: Tally) -> list[str]:
         notes: list[str] = []
         for name, writer in writers.items():
             counts = writer.counts
@@ -173,7 +176,7 @@ class Fill:
                 "rows dropped that cannot be used": counts.bad,
                 f"rows dropped with more than {self.section.max_length} tokens": counts.overlong,
                 f"rows cut to {self.section.max_length} tokens": counts.shortened,
-                "rows where the tokenizer merges across the end of the prompt; prompt and completion are tokenized apart": counts.apart,
+                "rows tokenized apart, because the tokenizer merges across the end of the prompt": counts.apart,
             }
             notes += [f"{name}: {n} {what}" for what, n in found.items() if n]
         return notes + [f"dropped: {finding}" for finding in tally.bad]

@@ -83,7 +83,7 @@ def as_messages(text: Text, role: str) -> list[Message]:
 
 
 def merge_turns(messages: list[Message]) -> list[Message]:
-    """Neighbours of the same role as one message, a blank line between them: for templates that insist on alternation."""
+    """Neighbours of one role as one message, a blank line between: for templates that insist on alternation."""
     merged: list[Message] = []
     for message in messages:
         plain = not message.get("tool_calls") and message["role"] != "tool"

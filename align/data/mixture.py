@@ -1,4 +1,4 @@
-"""Which row comes when: a pure function of sizes, weights, seed and position, the same on every rank and after a resume.
+"""Which row comes when: a pure function of sizes, weights, seed and position, the same on all ranks and after a resume.
 
 The stream of rows is endless: epoch after epoch, each as long as all sources together. Of every epoch a source gets
 the same share, its weight over the sum of weights. Each source is a stream of its own, shuffled anew each time it has
@@ -8,6 +8,7 @@ come equally often.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +24,10 @@ class Mixture:
     seed: int
 
     def __post_init__(self):
-        assert len(self.sizes) == len(self.weights) > 0 and min(self.sizes) > 0 and min(self.weights) > 0 and self.seed >= 0
+        assert len(self.sizes) == len(self.weights) > 0
+        assert min(self.sizes) > 0
+        assert min(self.weights) > 0
+        assert self.seed >= 0
 
     def __len__(self) -> int:
         """Rows of an epoch."""
@@ -75,9 +79,9 @@ def _epoch(mixture: Mixture, epoch: int) -> np.ndarray:
     return order
 
 
-def _stretch(part: object, size: int, start: int, stop: int) -> np.ndarray:
+def _stretch(part: Callable[[int], np.ndarray], size: int, start: int, stop: int) -> np.ndarray:
     """[start, stop) of the concatenation of `part(0), part(1), ...`, each `size` long."""
-    assert callable(part) and 0 <= start <= stop
+    assert 0 <= start <= stop
     pieces = [np.empty(0, dtype=np.int64)]
     for cycle in range(start // size, -(-stop // size)):
         pieces.append(part(cycle)[max(start - cycle * size, 0) : stop - cycle * size])

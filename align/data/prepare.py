@@ -22,15 +22,15 @@ import numpy as np
 from align.batches import RowKind
 from align.data import sources
 from align.data.chat import PrefixBroken, choose_template
-from align.data.fill import Fill, Job
+from align.data.fill import Fill, Job, SplitName, Writers
 from align.data.mixture import Mixture
 from align.data.settings import DataSection, Source
 from align.data.store import Store, StoreWriter
 from align.data.trl_adapter import training_template
 from align.errors import UserError
 
-SPLITS = ("train", "validation", "test")
-CODE = ("sources.py", "messages.py", "rows.py", "chat.py", "tokens.py", "store.py", "fill.py", "prepare.py", "trl_adapter.py")
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+CODE = ("sources", "messages", "rows", "chat", "tokens", "store", "fill", "prepare", "trl_adapter")  # files
 Tick = Callable[[int], None]  # told how many rows have been read, now and then
 
 
@@ -58,7 +58,9 @@ def default_cache() -> Path:
     return Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align" / "data")
 
 
-def prepare(section: DataSection, kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, cache: Path, tick: Tick | None = None) -> Splits:
+def prepare(
+    section: DataSection, kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, cache: Path, tick: Tick | None = None
+) -> Splits:
     """The splits of `section`, from the cache where they are there.
 
     `numbers` are the row columns that the method reads. Raises UserError for what is wrong with sources, columns, rows
@@ -84,21 +86,22 @@ def plan(section: DataSection) -> list[Job]:
         raise UserError(f"data.train: no source; accepted: {sources.ACCEPTED}")
     for s in train:
         if not s.weight > 0:
-            raise UserError(f"data.train: {s.source}: weight must be above 0, found {s.weight}; leave the source out instead")
+            raise UserError(f"data.train: {s.source}: weight must be above 0, found {s.weight}; or leave it out")
     if len({(s.source, s.split) for s in train}) < len(train):
         raise UserError("data.train: a source is listed twice; give it a larger weight instead")
     shares = [v for v in (section.validation, section.test) if not isinstance(v, str)]
     if any(not 0 <= s < 1 for s in shares) or sum(shares) >= 1:
-        raise UserError(f"data.validation and data.test: shares must be at least 0 and together below 1, found {shares}")
+        raise UserError(f"data.validation, data.test: shares must be at least 0, together below 1; found {shares}")
     jobs = [Job("train", s) for s in train]
-    for name in ("validation", "test"):
-        value = getattr(section, name)
+    for name, value in zip(SPLITS[1:], (section.validation, section.test), strict=True):
         if isinstance(value, str) and value:
             jobs.append(Job(name, Source(source=value, split=name if sources.resolve(value) is None else "train")))
     return jobs
 
 
-def _fingerprint(section: DataSection, jobs: list[Job], kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, template: str) -> str:
+def _fingerprint(
+    section: DataSection, jobs: list[Job], kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, template: str
+) -> str:
     digest = hashlib.sha256()
 
     def add(name: str, value: Any) -> None:
@@ -114,7 +117,7 @@ def _fingerprint(section: DataSection, jobs: list[Job], kind: RowKind, numbers: 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     add("vocabulary", tokenizer.get_vocab() if backend is None else backend.to_str())
     for name in CODE:
-        digest.update((Path(__file__).parent / name).read_bytes())
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 
@@ -126,7 +129,8 @@ def _open(folder: Path, key: str, jobs: list[Job]) -> Splits | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     weights = tuple(job.source.weight for job in jobs if job.split == "train")
-    return Splits(**stores, weights=weights, chat_template=about["chat_template"], notes=tuple(about["notes"]), fingerprint=key)
+    template, notes = about["chat_template"], tuple(about["notes"])
+    return Splits(**stores, weights=weights, chat_template=template, notes=notes, fingerprint=key)
 
 
 def _build(folder: Path, fill: Fill, jobs: list[Job], template: str) -> None:
@@ -134,14 +138,14 @@ def _build(folder: Path, fill: Fill, jobs: list[Job], template: str) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
     except OSError as error:
-        raise UserError(f"data cache {folder.parent}: {error}; set ALIGN_CACHE to a folder that can be written") from None
+        raise UserError(f"data cache {folder.parent}: {error}; set ALIGN_CACHE to another folder") from None
     try:
         notes, template = _with_template(scratch / "splits", fill, jobs, template)
         about = {"chat_template": template, "notes": notes}
         (scratch / "splits" / "splits.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
         _move(scratch, folder)
     except OSError as error:
-        raise UserError(f"data cache {folder.parent}: {error}; make room, or set ALIGN_CACHE to another folder") from None
+        raise UserError(f"data cache {folder.parent}: {error}; make room, or set ALIGN_CACHE") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -164,18 +168,26 @@ def _with_template(folder: Path, fill: Fill, jobs: list[Job], template: str) -> 
     except PrefixBroken as error:
         shutil.rmtree(folder)
         other = None if fill.section.chat_template else training_template(fill.tokenizer)
-        cure = "give a template that does not as data.chat_template, or set data.loss_on: completion"
         if other is None:
-            raise UserError(f"{error.args[-1]}: the chat template rewrites earlier turns when later ones follow ({error.args[0]}); {cure}") from None
+            raise _rewrites(error, "") from None
         try:
             notes = _fill(folder, fill, jobs, other)
         except PrefixBroken as again:
-            raise UserError(f"{again.args[-1]}: the chat template rewrites earlier turns, and so does trl's ({again.args[0]}); {cure}") from None
-        return [*notes, "the tokenizer's chat template rewrites earlier turns; trl's training template is used instead"], other
+            raise _rewrites(again, ", even as trl's training template") from None
+        said = "the tokenizer's chat template rewrites earlier turns; trl's training template is used instead"
+        return [*notes, said], other
+
+
+def _rewrites(error: PrefixBroken, which: str) -> UserError:
+    finding, place = error.args
+    return UserError(
+        f"{place}: the chat template{which} rewrites earlier turns when later ones follow: {finding}; "
+        "name one that does not with data.chat_template, or set data.loss_on: completion"
+    )
 
 
 def _fill(folder: Path, fill: Fill, jobs: list[Job], template: str) -> list[str]:
-    writers = {name: StoreWriter(folder / name, fill.kind, fill.numbers) for name in SPLITS}
+    writers: Writers = {name: StoreWriter(folder / name, fill.kind, fill.numbers) for name in SPLITS}
     try:
         notes = fill.run(jobs, writers, template)
         _count_shared(writers, folder)
@@ -184,12 +196,12 @@ def _fill(folder: Path, fill: Fill, jobs: list[Job], template: str) -> list[str]
             writer.close()
     if writers["train"].counts.rows == 0:
         raise UserError("data.train: no row is left for training; " + "; ".join(notes or ["the data set is empty"]))
-    shared = [f"{w.counts.shared_prompts} rows of {n} have a prompt that is in train too" for n, w in writers.items() if w.counts.shared_prompts]
-    return notes + shared
+    shared = {name: writer.counts.shared_prompts for name, writer in writers.items()}
+    return notes + [f"{name}: {n} rows have a prompt that train has too" for name, n in shared.items() if n]
 
 
-def _count_shared(writers: dict[str, StoreWriter], folder: Path) -> None:
-    def keys(name: str) -> np.ndarray:
+def _count_shared(writers: Writers, folder: Path) -> None:
+    def keys(name: SplitName) -> np.ndarray:
         writers[name].files["index.bin"].flush()
         return np.fromfile(folder / name / "index.bin", dtype=writers[name].dtype)["key"]
 

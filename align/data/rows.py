@@ -64,7 +64,8 @@ class Reader:
         for ours, theirs in self.columns.items():
             if ours not in known:
                 raise UserError(
-                    f"data.columns.{ours}: no such column; accepted: {', '.join(dict.fromkeys(known))}.{did_you_mean(ours, known)}"
+                    f"data.columns.{ours}: no such column; accepted: {', '.join(dict.fromkeys(known))}."
+                    + did_you_mean(ours, known)
                 )
             _parts(ours, theirs)
         if self.loss_on == "all" and self.kind != "demonstrations":
@@ -77,7 +78,8 @@ class Reader:
             for name in _names(ours, theirs):
                 if name not in there:
                     raise UserError(
-                        f"data.columns.{ours}: {source} has no column {name}; it has {', '.join(there)}.{did_you_mean(name, there)}"
+                        f"data.columns.{ours}: {source} has no column {name}; it has {', '.join(there)}."
+                        + did_you_mean(name, there)
                     )
 
     def read(self, raw: Mapping[str, Any]) -> list[Row]:
@@ -154,7 +156,7 @@ def _parts(ours: str, theirs: str) -> list[tuple[str, str | None]]:
     try:
         parts = [(literal, name) for literal, name, _, _ in Formatter().parse(theirs)]
     except ValueError as error:
-        raise UserError(f"data.columns.{ours}: {error} in {theirs!r}; write {{{{ and }}}} for braces in the text") from None
+        raise UserError(f"data.columns.{ours}: {error} in {theirs!r}; write {{{{ and }}}} for braces") from None
     if any(name == "" for _, name in parts):
         raise UserError(f"data.columns.{ours}: empty braces in {theirs!r}; name a column between them")
     return parts
@@ -173,16 +175,16 @@ def _fill(ours: str, template: str, raw: Mapping[str, Any]) -> str:
         if value is BadRow:
             raise BadRow(f"no column {name}, which data.columns.{ours} needs; {_there(raw)}")
         if isinstance(value, list | dict):
-            raise BadRow(f"column {name} is {kind_of(value)}; the template of data.columns.{ours} takes text and numbers")
+            raise BadRow(f"column {name} is {kind_of(value)}; data.columns.{ours} takes text and numbers")
         filled += literal + ("" if value is None else str(value))
     return filled.rstrip()
 
 
 def _prompt(texts: _Texts, raw: Mapping[str, Any]) -> Text:
-    prompt = texts["prompt"] if "prompt" in texts else texts["messages"] if "messages" in texts else None
-    if prompt is None:
-        raise BadRow(f"no `prompt`; {_there(raw)}. Map one of them with data.columns.prompt")
-    return prompt
+    for name in ("prompt", "messages"):
+        if name in texts:
+            return texts[name]
+    raise BadRow(f"no `prompt`; {_there(raw)}. Map one of them with data.columns.prompt")
 
 
 def _pair(texts: _Texts, raw: Mapping[str, Any]) -> tuple[Text, Text, Text]:
@@ -202,11 +204,9 @@ def _pair(texts: _Texts, raw: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     else:
         prompt = _prompt(texts, raw)
     prompt_c, chosen = _answered(prompt, chosen, "chosen")
-    prompt_r, rejected = _answered(prompt, rejected, "rejected")
+    _, rejected = _answered(prompt, rejected, "rejected")
     if type(chosen) is not type(rejected):
-        prompt, chosen, rejected = as_messages(prompt, "user"), as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
-        return prompt, chosen, rejected
-    assert prompt_c == prompt_r
+        return as_messages(prompt, "user"), as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
     return prompt_c, chosen, rejected
 
 
@@ -218,7 +218,7 @@ def _answered(prompt: Text, completion: Text, column: str) -> tuple[Text, Text]:
         prompt, completion = as_messages(prompt, "user"), as_messages(completion, "assistant")
         if completion and not is_answer(completion[-1]):
             role = completion[-1]["role"]
-            raise BadRow(f"`{column}` ends with a turn of the {role}, an assistant turn is needed; drop the last message")
+            raise BadRow(f"`{column}` ends with a {role} turn where an assistant turn is needed; drop the last message")
         if completion and not is_answer(completion[0]):
             raise BadRow(f"`{column}` must start with an assistant turn, found {completion[0]['role']}")
     if is_empty(completion):

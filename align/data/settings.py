@@ -10,7 +10,7 @@ from typing import Literal
 class Source:
     """One place that rows come from, in a mixture."""
 
-    source: str  # FILE.jsonl|.json|.csv|.parquet (each may end in .gz), a folder of save_to_disk, a hub name, asset:NAME
+    source: str  # FILE.jsonl|.json|.csv (or .gz), .parquet, a folder of save_to_disk, a hub name, asset:NAME
     weight: float = 1.0  # share of the draws; 1.0 everywhere with equal sizes is the plain union
     columns: dict[str, str] = field(default_factory=dict)  # as data.columns, for this source alone
     split: str = "train"  # which split of a hub data set
@@ -27,6 +27,6 @@ class DataSection:
     max_length: int = 1024  # tokens of prompt and completion together
     overlong: Literal["drop", "cut_prompt", "cut_completion"] = "drop"  # cut_prompt keeps its end
     bad_rows: Literal["error", "drop"] = "error"  # rows that cannot be used: no `chosen`, chosen equal to rejected, ...
-    loss_on: Literal["assistant", "completion", "all"] = "completion"  # of a messages row: every assistant turn, the last one, all
+    loss_on: Literal["assistant", "completion", "all"] = "completion"  # every assistant turn, the last, all
     chat_template: str = ""  # a Jinja file that replaces the tokenizer's own; empty keeps it
     num_rows: int = 0  # only the first rows of each source; 0 takes all

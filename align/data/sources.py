@@ -105,8 +105,9 @@ def _asset(source: str) -> Path:
     path = root / source.removeprefix("asset:")
     if path.is_file() and file_format(path):
         return path
-    known = sorted(f"asset:{p.relative_to(root).as_posix()}" for p in root.rglob("*") if p.is_file() and file_format(p))
-    raise UserError(f"{source}: no such data set is shipped; there are {', '.join(known)}.{did_you_mean(source, known)}")
+    files = (p for p in root.rglob("*") if p.is_file() and file_format(p))
+    known = sorted(f"asset:{p.relative_to(root).as_posix()}" for p in files)
+    raise UserError(f"{source}: no such data set; there are {', '.join(known)}.{did_you_mean(source, known)}")
 
 
 def _near_file(path: Path) -> str:
@@ -153,9 +154,10 @@ def _array(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
         stream.seek(0)
         yield from _lines(stream, source)
         return
+    if not text:
+        return
     if not text.startswith("["):
-        raise UserError(f"{source}: neither a JSON array nor JSON lines: starts with {text[:20]!r}" if text
-                        else f"{source}: the data set is empty")
+        raise UserError(f"{source}: neither a JSON array nor JSON lines: starts with {text[:20]!r}")
     text, number, decoder = text[1:].lstrip(), 0, json.JSONDecoder()
     position = 0
     while True:
@@ -193,7 +195,8 @@ def _table(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
     try:
         for number, row in enumerate(reader, start=1):
             if None in row or None in row.values():
-                raise UserError(f"{Place(source, number)}: has not the {len(reader.fieldnames or ())} fields of the header")
+                fields = len(reader.fieldnames or ())
+                raise UserError(f"{Place(source, number)}: has not {fields} fields, as the header; quote commas")
             yield number, row
     except csv.Error as error:
         raise UserError(f"{Place(source, number + 1)}: not CSV: {error}") from None
@@ -220,8 +223,9 @@ def _from_disk(path: Path, source: str, split: str) -> Any:
         raise UserError(f"{source}: cannot be loaded: {error}") from None
     if not isinstance(found, datasets.DatasetDict):
         return found
-    if split not in found:
-        raise UserError(f"{source}: no split {split}; there are {', '.join(found)}.{did_you_mean(split, found)}")
+    names = [str(name) for name in found]
+    if split not in names:
+        raise UserError(f"{source}: no split {split}; there are {', '.join(names)}.{did_you_mean(split, names)}")
     return found[split]
 
 
@@ -233,4 +237,4 @@ def _from_hub(source: str, split: str) -> Any:
         return datasets.load_dataset(name, config or None, split=split)
     except Exception as error:  # the library raises whatever its readers and the network raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{source}: no such file or folder, and as a hub name: {reason}. Accepted: {ACCEPTED}") from None
+        raise UserError(f"{source}: no such file, and as a hub name: {reason}. Accepted: {ACCEPTED}") from None

@@ -18,6 +18,7 @@ from align.batches import Tokens
 from align.data.chat import Piece, Script, adds_bos
 from align.errors import UserError
 
+Overlong = Literal["drop", "cut_prompt", "cut_completion"]
 ANCHORS = ("\n", ".", "a")  # stand before a text whose own beginning must not get a blank
 
 
@@ -86,14 +87,16 @@ class Encoder:
             return prompt[1:]  # a template that writes it, in front of a text that has it
         return prompt or [self.start]
 
-    def _ended(self, pieces: tuple[Piece, ...], parts: list[list[int]], templated: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _ended(
+        self, pieces: tuple[Piece, ...], parts: list[list[int]], templated: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Completion and mask, cut after the last learned token, with exactly one end."""
         ids = [i for part in parts for i in part]
         mask = [piece.learn for piece, part in zip(pieces, parts, strict=True) for _ in part]
-        while mask and not mask[-1]:
-            ids.pop(), mask.pop()
-        while len(ids) > 1 and ids[-2:] == [self.eos, self.eos]:
-            ids.pop(), mask.pop()
+        end = max((i for i, kept in enumerate(mask, start=1) if kept), default=0)
+        while end > 1 and ids[end - 2 : end] == [self.eos, self.eos]:
+            end -= 1
+        ids, mask = ids[:end], mask[:end]
         if not ids or (ids[-1] not in self.ends if templated else ids[-1] != self.eos):
             ids, mask = [*ids, self.eos], [*mask, True]
         return _array(ids), np.array(mask, dtype=bool)
@@ -119,23 +122,27 @@ class Encoder:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
-def fit(members: tuple[Tokens, ...], limit: int, overlong: Literal["drop", "cut_prompt", "cut_completion"], bos: int | None
-        ) -> tuple[tuple[Tokens, ...] | None, bool]:
+def fit(
+    members: tuple[Tokens, ...], limit: int, overlong: Overlong, bos: int | None
+) -> tuple[tuple[Tokens, ...] | None, bool]:
     """The members within `limit` tokens each, and whether they had to be cut; None where they cannot be used.
 
     `cut_prompt` keeps the prompt's end (and the BOS before it), the same for all members; `cut_completion` drops the
-    completion's end and its EOS with it. A cut that would leave no prompt, nothing to learn, or the members equal, drops.
+    completion's end and its EOS with it. A cut that would leave no prompt, nothing to
+    learn, or the members equal, drops.
     """
     if max(len(m) for m in members) <= limit:
         return members, False
     if overlong == "cut_prompt":
         room = limit - max(len(m.completion) for m in members)
-        head = 1 if members[0].prompt[0] == bos else 0
+        head = int(
+            members[0].prompt[0] == bos and np.sum(members[0].prompt == bos) == 1
+        )  # ChatML opens every turn with it
         if room <= head:
             return None, False
-        keep = [np.concatenate([m.prompt[:head], m.prompt[len(m.prompt) - room + head :]])
-                if len(m.prompt) > room else m.prompt for m in members]
-        return tuple(Tokens(p, m.completion, m.mask) for p, m in zip(keep, members, strict=True)), True
+        prompt = members[0].prompt  # the members' own are equal
+        prompt = np.concatenate([prompt[:head], prompt[len(prompt) - room + head :]])
+        return tuple(Tokens(prompt, m.completion, m.mask) for m in members), True
     if overlong == "cut_completion":
         rooms = [max(limit - len(m.prompt), 0) for m in members]
         cut = tuple(Tokens(m.prompt, m.completion[:r], m.mask[:r]) for m, r in zip(members, rooms, strict=True))
