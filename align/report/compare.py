@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from align.report.curves import overlaid
-from align.report.findings import compare, headline, paired, points, told
 from align.report.folder import Measure, Run
+from align.report.headline import compare, headline, paired, points, told
 from align.report.sections import SHOWN_SAMPLES, card, finals, flat, is_percent, lead, run_body
 from align.report.text import escape, exact, label, listed, part, table
 
 OUTPUTS = ("training.output_dir",)  # differs always and says nothing
+
+
+def comparable(runs: Sequence[Run]) -> list[Run]:
+    """Per-row values are kept only where the rows are known to be the same: by their ids, or by equal data settings."""
+    return [run if _same_data(run, runs[0]) else replace(run, test=_without_rows(run.test)) for run in runs]
+
+
+def _same_data(run: Run, first: Run) -> bool:
+    return "data" in run.recipe and run.recipe["data"] == first.recipe.get("data")
+
+
+def _without_rows(test: dict[str, Measure]) -> dict[str, Measure]:
+    return {k: m if m.ids else replace(m, rows=()) for k, m in test.items()}
 
 
 def comparison(runs: Sequence[Run]) -> str:

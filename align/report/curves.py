@@ -9,8 +9,14 @@ from align.report.folder import Run
 from align.report.svg import Chart, Series, chart, window_of
 from align.report.text import folded, is_share, label
 
-QUALITY = ("loss", "accuracy", "margin", "rewards", "logps")
+QUALITY = ("loss", "accuracy", "token_accuracy", "margin", "rewards", "logps", "entropy")
 FIRST = (*QUALITY, "learning_rate", "grad_norm", "tokens_per_second", "memory_mb")
+SIDES = (
+    ("chosen_", "rejected_"),
+    ("rejected_", "chosen_"),
+    ("desirable_", "undesirable_"),
+    ("undesirable_", "desirable_"),
+)
 EXACT = ("learning_rate", "memory_mb", "epoch")  # set by the run, not measured with noise
 FROM_ZERO = ("grad_norm", "learning_rate", "tokens_per_second", "memory_mb")  # amounts: their size is the message
 UNSHOWN = ("epoch",)
@@ -27,7 +33,7 @@ def panels(keys: Sequence[str]) -> dict[str, list[str]]:
     """Chart name -> its metrics: `chosen_X` stands with `rejected_X`, and `prefix/...` with its like."""
     found: dict[str, list[str]] = {}
     for key in keys:
-        for side, other in (("chosen_", "rejected_"), ("rejected_", "chosen_")):
+        for side, other in SIDES:
             if key.startswith(side) and other + key.removeprefix(side) in keys:
                 found.setdefault(key.removeprefix(side), []).append(key)
                 break

@@ -1,20 +1,17 @@
-"""What a run says in words: the headline with its error bars, and the warnings.
-
-`±` is one standard error everywhere; "at chance" and "rose" mean by two of them.
-"""
+"""The warnings of a run, in words. "At chance", "rose" and "better" mean by two standard errors."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from align.report.curves import is_pairwise
 from align.report.folder import Measure, Run
+from align.report.headline import baselines, compare, ends, outcome
 from align.report.rows import counts
-from align.report.text import amount, escape, exact, is_share, label, method_label, short
+from align.report.text import amount, label, short
 
 # Stop reasons of a text that was cut off.
 CUT = ("length", "max_length", "max_tokens", "max_new_tokens", "window", "truncated")
@@ -27,121 +24,6 @@ class Finding:
 
     text: str
     grave: bool = True
-
-
-# ---- headline -------------------------------------------------------------------------------------------------------
-
-
-def headline(run: Run) -> list[str]:
-    """One to three sentences of HTML, the strongest statement that the run's numbers allow first."""
-    who = escape(method_label(run.method))
-    if not run.steps and not run.test:
-        return [f"{who} has not logged a step yet."]
-    accuracy, split = outcome(run, "accuracy")
-    said: list[str] = []
-    if accuracy and is_share("accuracy") and 0 <= accuracy.value <= 1:
-        said.append(_accuracy_sentence(run, who, accuracy, split))
-        said += _baselines(run, accuracy)
-    said += _loss_sentence(run, who if not said else "")
-    return said or [f"{who} ran for {run.last_step:,} steps and logged no loss."]
-
-
-def outcome(run: Run, key: str) -> tuple[Measure | None, str]:
-    """The final value on rows held out from training: the test split's, else the last evaluation's."""
-    if key in run.test:
-        return run.test[key], "test"
-    evaluations = run.evaluations(key)
-    return (evaluations[-1][1], "validation") if evaluations else (None, "")
-
-
-def before(run: Run, key: str, split: str) -> Measure | None:
-    """The same metric, on the same split, before the first step. None also where it could say nothing."""
-    if split == "test":
-        return next((run.test[k] for k in (f"before/{key}", f"before_{key}", f"{key}/before") if k in run.test), None)
-    start = [m for step, m in run.evaluations(key) if step == 0]
-    margin = [m for step, m in run.evaluations("margin") if step == 0]
-    if margin and margin[0].value == 0:  # policy equals reference: every pair is a tie
-        return None
-    return start[0] if start else None
-
-
-def told(measure: Measure, key: str) -> str:
-    """The measure as HTML, its exact value behind it."""
-    return exact(measure.value, amount(measure.value, measure.stderr, share=is_share(key) and 0 <= measure.value <= 1))
-
-
-def _accuracy_sentence(run: Run, who: str, accuracy: Measure, split: str) -> str:
-    verb, thing = ("ranks", "pairs") if is_pairwise(run) else ("predicts", "tokens")
-    count = f"{accuracy.n:,} " if accuracy.n and thing == "pairs" else ""
-    earlier = before(run, "accuracy", split)
-    tail = f"; before training {told(earlier, 'accuracy')}" if earlier else ""
-    right = "" if is_pairwise(run) else " right"
-    share = f"<strong>{told(accuracy, 'accuracy')}</strong>"
-    return f"{who} {verb} {share} of {count}held-out {split} {thing}{right}{tail}."
-
-
-def baselines(run: Run, key: str = "accuracy") -> dict[str, Measure]:
-    """Other ways to reach the same metric, on the same rows: `bag_of_words_accuracy`."""
-    names = {k: k.rsplit("/", 1)[-1] for k in run.test if not k.startswith("before")}
-    return {n.removesuffix(f"_{key}"): run.test[k] for k, n in names.items() if n.endswith(f"_{key}")}
-
-
-def _baselines(run: Run, accuracy: Measure) -> list[str]:
-    found: list[str] = []
-    for name, measure in baselines(run).items():
-        difference = compare(accuracy, measure)
-        gap = exact(difference.value, points(difference))
-        found.append(f"That is {gap} points against the {escape(label(name).lower())}, {told(measure, 'accuracy')}.")
-    return found
-
-
-def points(difference: Measure, scale: float = 100) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    stderr = None if difference.stderr is None else difference.stderr * scale
-    return amount(difference.value * scale, stderr, signed=True)
-
-
-def compare(ours: Measure, theirs: Measure) -> Measure:
-    """The difference of two means with its standard error: paired where both have the same rows, `n` then set."""
-    if paired(ours, theirs):
-        gaps = [a - b for a, b in zip(ours.rows, theirs.rows, strict=True)]
-        return Measure(value=statistics.mean(gaps), stderr=statistics.stdev(gaps) / math.sqrt(len(gaps)), n=len(gaps))
-    known = ours.stderr is not None and theirs.stderr is not None
-    stderr = math.hypot(ours.stderr or 0, theirs.stderr or 0) if known else None
-    return Measure(value=ours.value - theirs.value, stderr=stderr)
-
-
-def paired(ours: Measure, theirs: Measure) -> bool:
-    return len(ours.rows) == len(theirs.rows) > 1 and ours.ids == theirs.ids
-
-
-def _loss_sentence(run: Run, who: str) -> list[str]:
-    evaluations, line = run.evaluations("loss"), run.curve("loss")
-    steps = f"{run.last_step:,} steps"
-    if len(evaluations) > 1:
-        (start, first), (end, last) = evaluations[0], evaluations[-1]
-        what = f"{told(first, 'loss')} at step {start:,.0f} to {told(last, 'loss')} at step {end:,.0f}"
-        named = f"{who}: the validation loss" if who else "The validation loss"
-        return [f"{named} went from {what}."]
-    if line:
-        first, last = ends(line)
-        named = f"{who}: the training loss" if who else "The training loss"
-        return [f"{named} went from {told(first, 'loss')} to {told(last, 'loss')} (first and last tenth of {steps})."]
-    return []
-
-
-def ends(line: Sequence[tuple[float, float]]) -> tuple[Measure, Measure]:
-    """Mean and standard error of the first and of the last tenth of a curve."""
-    count = max(1, len(line) // 10)
-    return _mean([y for _, y in line[:count]]), _mean([y for _, y in line[-count:]])
-
-
-def _mean(values: Sequence[float]) -> Measure:
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Measure(value=statistics.fmean(values), stderr=error, n=len(values))
-
-
-# ---- warnings -------------------------------------------------------------------------------------------------------
 
 
 def findings(run: Run) -> list[Finding]:
@@ -256,7 +138,8 @@ def is_cut(reason: str) -> bool:
 
 
 def _cut(run: Run) -> list[Finding]:
-    last = [s for s in run.samples if s.stage != "before" and s.stop_reason]
+    end = max((s.step for s in run.samples), default=0)
+    last = [s for s in run.samples if s.stage != "before" and s.step == end and s.stop_reason]
     cut = sum(is_cut(s.stop_reason) for s in last)
     if not last or 2 * cut < len(last):
         return []

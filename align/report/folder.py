@@ -2,13 +2,13 @@
 
 Whatever cannot be read becomes a note on the page. Only a folder that holds no run at all is the user's mistake.
 
-    recipe.yaml, environment.json     as the run wrote them
-    metrics.jsonl                      {"step": 1, "loss": 0.69, ..., "eval/loss": 0.68, "eval/loss_stderr": 0.01}
-    completions.jsonl                  {"prompt", "text", "stage": "before"|"after", "step", "length", "stop_reason"}
-    data.json                          in any nesting: counts {"source", "split", "read", "dropped": {reason: rows}},
-                                       lengths {"edges": [n + 1 numbers], "counts": [n numbers]} or [length, ...]
-    test.json, summary.json            {metric: {"value", "stderr", "n", "rows": [values], "ids": [...]}}, some of them
-                                       under `before` or `baselines`
+    recipe.yaml, environment.json   as the run wrote them
+    metrics.jsonl       {"step": 1, "loss": 0.69, ..., "eval/loss": 0.68, "eval/loss_stderr": 0.01}
+    completions.jsonl   {"prompt", "text", "step" (0: before training), "completion_length", "stop_reason"}, `stage`
+    data.json           in any nesting: counts {"source", "split", "read", "dropped": {reason: rows}}, lengths
+                        {"edges": [n + 1 numbers], "counts": [n numbers]} or [length, ...]; `notes`: sentences
+    test.json, summary.json   {metric: {"value", "stderr", "n", "rows": [values], "ids": [...]}}, some of them under
+                        `before` or `baselines`
 """
 
 from __future__ import annotations
@@ -229,11 +229,12 @@ def _sample(line: dict[str, Any]) -> Sample | None:
         length = lengths.get("completion") if isinstance(lengths, dict) else lengths
     step = number(line.get("step"))
     length = number(length)
+    steps = int(step) if step is not None and drawable(step) else 0
     return Sample(
         prompt=_words(line["prompt"]),
         text=_words(line["text"]),
-        stage=str(line.get("stage") or ""),
-        step=int(step) if step is not None and drawable(step) else 0,
+        stage=str(line.get("stage") or ("after" if steps else "before")),
+        step=steps,
         length=int(length) if length is not None and drawable(length) else None,
         stop_reason=str(line.get("stop_reason") or ""),
     )

@@ -15,9 +15,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from align.errors import UserError
-from align.report.compare import comparison, opening, title
-from align.report.findings import headline
+from align.report.compare import comparable, comparison, opening, title
 from align.report.folder import Pipeline, Run, read
+from align.report.headline import headline
 from align.report.sections import lead, run_body, tiles
 from align.report.text import escape
 
@@ -44,7 +44,7 @@ def page(found: Sequence[Run | Pipeline]) -> str:
         if isinstance(only, Pipeline):
             return _document(only.path.resolve().name, "A pipeline of runs", _pipeline(only))
         return _document(only.name, "A training run", f"{lead(only)}</header>{run_body(only, 2)}")
-    runs = _distinct([run for one in found for run in _runs_of(one)])
+    runs = comparable(_distinct([run for one in found for run in _runs_of(one)]))
     return _document(title(runs), "Runs side by side", f"{opening(runs)}</header>{comparison(runs)}")
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from align.report.folder import number
 from align.report.svg import histogram
-from align.report.text import escape, exact, short, table
+from align.report.text import escape, exact, folded, short, table
 
 BINS = 30
-SHOWN = 12  # histograms
+NOISE = ("splits", "sources", "histograms", "counts")  # names of levels that say nothing
+SHOWN = 3  # histograms that are not folded away
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Counts:
     read: int
     reasons: dict[str, int]  # why rows were dropped
     weight: float | None = None  # share of the draws in a mixture
+    shortened: int = 0  # rows that were cut to the maximum length, and kept
 
     @property
     def dropped(self) -> int:
@@ -30,6 +32,7 @@ class Counts:
 
     def reasons_in_words(self) -> str:
         told = [f"{reason.replace('_', ' ')} {rows:,}" for reason, rows in self.reasons.items() if rows]
+        told += [f"(and {self.shortened:,} were shortened)"] if self.shortened else []
         return ", ".join(told) or "none"
 
 
@@ -40,14 +43,15 @@ def counts(tree: Any) -> list[Counts]:
         if isinstance(node, dict) and _is_count(node.get("read")):
             named = [str(node[k]) for k in ("source", "split") if isinstance(node.get(k), str)]
             words = [p for p in path if p not in named and not p.isdigit()] if named else list(path)
-            words = [w for w in words if w not in ("sources", "counts", "rows")] + named
-            weight = number(node.get("weight"))
+            words = [w for w in words if w not in NOISE] + named
+            weight, shortened = number(node.get("weight")), number(node.get("shortened"))
             found.append(
                 Counts(
                     name=", ".join(words) or "the data",
                     read=int(node["read"]),
                     reasons=_reasons(node),
                     weight=weight,
+                    shortened=int(shortened) if shortened and _is_count(shortened) else 0,
                 )
             )
     return found
@@ -66,7 +70,7 @@ def histograms(tree: Any) -> list[tuple[str, list[float], list[float]]]:
     """(name, edges, counts) of every list of lengths, and of every {"edges", "counts"}."""
     found: list[tuple[str, list[float], list[float]]] = []
     for path, node in _walk(tree, ()):
-        name = ", ".join(p.replace("_", " ") for p in path if p not in ("lengths", "histograms", "length")) or "lengths"
+        name = ", ".join(p.replace("_", " ") for p in path if p not in NOISE) or "lengths"
         if isinstance(node, dict) and _numbers(node.get("edges")) and _numbers(node.get("counts")):
             if len(node["edges"]) == len(node["counts"]) + 1:
                 found.append((name, [float(e) for e in node["edges"]], [float(c) for c in node["counts"]]))
@@ -123,6 +127,12 @@ def data_section(tree: Any) -> str:
                 for c in rows
             ],
         )
-    shown = histograms(tree)[:SHOWN]
-    bars = [histogram(f"{n[:1].upper()}{n[1:]}, tokens", e, c, slot % 8) for slot, (n, e, c) in enumerate(shown)]
-    return body + (f'<div class="grid spaced">{"".join(bars)}</div>' if bars else "")
+    notes = tree.get("notes") if isinstance(tree, dict) else None
+    told = "".join(f"<p>{escape(note)}</p>" for note in notes) if isinstance(notes, list) else ""
+    bars = [
+        histogram(f"{name[:1].upper()}{name[1:]}", edges, bars, slot % SHOWN)
+        for slot, (name, edges, bars) in enumerate(histograms(tree))
+    ]
+    main, rest = "".join(bars[:SHOWN]), "".join(bars[SHOWN : 8 * SHOWN])
+    more = folded("More lengths", f'<div class="grid">{rest}</div>' if rest else "")
+    return body + told + (f'<div class="grid spaced">{main}</div>' if main else "") + more

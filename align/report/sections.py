@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from align.report.curves import curves
-from align.report.findings import before, findings, headline, is_cut, outcome, told
+from align.report.findings import findings, is_cut
 from align.report.folder import Measure, Run, Sample
+from align.report.headline import before, headline, outcome, told
 from align.report.rows import data_section
 from align.report.text import clip, escape, exact, folded, is_share, label, part, short, table
 
@@ -107,10 +108,14 @@ def samples(found: Sequence[Sample]) -> str:
 def _first_and_last(of: Sequence[Sample]) -> list[tuple[str, Sample]]:
     earliest = next((s for s in of if s.stage == "before"), min(of, key=lambda s: s.step))
     latest = next((s for s in reversed(of) if s.stage == "after"), max(of, key=lambda s: s.step))
-    names = [s.stage or f"step {s.step:,}" for s in (earliest, latest)]
-    both = [(names[0], earliest), (names[1], latest)]
-    both = [(name[:1].upper() + name[1:], sample) for name, sample in both]
+    both = [(_when(sample), sample) for sample in (earliest, latest)]
     return both if earliest is not latest else both[:1]
+
+
+def _when(sample: Sample) -> str:
+    if sample.stage == "before":
+        return "Before training"
+    return f"After {sample.step:,} steps" if sample.step else "After training"
 
 
 def card(prompt: str, said: Sequence[tuple[str, Sample]]) -> str:

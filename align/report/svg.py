@@ -145,7 +145,7 @@ def _grid(x: Axis, y: Axis, spec: Chart) -> str:
         words = f"{tick * 100:.4g} %" if spec.share else short(tick) if tick else "0"
         parts.append(f'<path class="rule" d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y(tick) + 3.5}" text-anchor="end">{words}</text>')
-    for tick in (t for t in x.ticks(5) if t == int(t)):
+    for tick in (t for t in x.ticks(5) if t == int(t) and x(t) > LEFT + 12):
         parts.append(f'<text class="tick" x="{x(tick)}" y="{HEIGHT - 9}" text-anchor="middle">{tick:,.0f}</text>')
     parts.append(f'<text class="tick" x="{LEFT - 6}" y="{HEIGHT - 9}" text-anchor="end">{spec.across}</text>')
     if spec.guide:
@@ -252,7 +252,7 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[float], slot:
     total = sum(counts)
     grid = _grid(x, y, Chart(title=title, series=(), across="tokens"))
     return (
-        f'<figure class="chart"><figcaption><b>{escape(title)}</b><output>{total:,.0f} rows</output></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: {total:,.0f} rows">'
+        f'<figure class="chart"><figcaption><b>{escape(title)}</b><output>{total:,.0f}</output></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: {total:,.0f} in all">'
         f"{grid}{bars}</svg></figure>"
     )

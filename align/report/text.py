@@ -52,7 +52,7 @@ def method_label(name: str) -> str:
 
 def is_share(key: str) -> bool:
     """Whether the numbers under this key lie between 0 and 1 and read better in per cent."""
-    return key.rsplit("/", 1)[-1].endswith(("accuracy", "win_rate", "share"))
+    return key.rsplit("/", 1)[-1].endswith(("accuracy", "win_rate", "share", "ties"))
 
 
 def short(value: float) -> str:

@@ -1,0 +1,129 @@
+"""The strongest statement that a run's numbers allow, with its error bars; `±` is one standard error everywhere."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from align.report.curves import is_pairwise
+from align.report.folder import Measure, Run
+from align.report.text import amount, escape, exact, is_share, label, method_label
+
+
+def headline(run: Run) -> list[str]:
+    """One to three sentences of HTML, the strongest statement that the run's numbers allow first."""
+    who = escape(method_label(run.method))
+    who = f"The {who[0].lower()}{who[1:]}" if " " in who else who
+    if not run.steps and not run.test:
+        return [f"{who} has not logged a step yet."]
+    key = next((k for k in ("accuracy", "token_accuracy") if outcome(run, k)[0]), "accuracy")
+    accuracy, _ = outcome(run, key)
+    said: list[str] = []
+    if accuracy and 0 <= accuracy.value <= 1:
+        said.append(_accuracy_sentence(run, who, key))
+        said += _baselines(run, accuracy)
+    said += _loss_sentence(run, who if not said else "")
+    return said or [f"{who} ran for {run.last_step:,} steps and logged no loss."]
+
+
+def outcome(run: Run, key: str) -> tuple[Measure | None, str]:
+    """The final value on rows held out from training: the test split's, else the last evaluation's."""
+    if key in run.test:
+        return run.test[key], "test"
+    evaluations = run.evaluations(key)
+    return (evaluations[-1][1], "validation") if evaluations else (None, "")
+
+
+def before(run: Run, key: str, split: str) -> Measure | None:
+    """The same metric, on the same split, before the first step. None also where it could say nothing."""
+    if split == "test":
+        return next((run.test[k] for k in (f"before/{key}", f"before_{key}", f"{key}/before") if k in run.test), None)
+    start = [m for step, m in run.evaluations(key) if step == 0]
+    margin = [m for step, m in run.evaluations("margin") if step == 0]
+    if margin and margin[0].value == 0:  # policy equals reference: every pair is a tie
+        return None
+    return start[0] if start else None
+
+
+def told(measure: Measure, key: str) -> str:
+    """The measure as HTML, its exact value behind it."""
+    return exact(measure.value, amount(measure.value, measure.stderr, share=is_share(key) and 0 <= measure.value <= 1))
+
+
+def _accuracy_sentence(run: Run, who: str, key: str) -> str:
+    accuracy, split = outcome(run, key)
+    assert accuracy, "asked for only where there is one"
+    verb, thing, end = "judges", "rows", " rightly"
+    if key == "token_accuracy":
+        verb, thing, end = "predicts", "tokens", ""
+    elif is_pairwise(run):
+        verb, thing, end = "ranks", "pairs", " rightly"
+    count = f"{accuracy.n:,} " if accuracy.n and thing != "tokens" else ""
+    earlier = before(run, key, split)
+    tail = f"; before training {told(earlier, key)}" if earlier else ""
+    return f"{who} {verb} <strong>{told(accuracy, key)}</strong> of {count}held-out {split} {thing}{end}{tail}."
+
+
+def baselines(run: Run, key: str = "accuracy") -> dict[str, Measure]:
+    """Other ways to reach the same metric, on the same rows: `bag_of_words_accuracy`."""
+    names = {k: k.rsplit("/", 1)[-1] for k in run.test if not k.startswith("before")}
+    return {n.removesuffix(f"_{key}"): run.test[k] for k, n in names.items() if n.endswith(f"_{key}")}
+
+
+def _baselines(run: Run, accuracy: Measure) -> list[str]:
+    found: list[str] = []
+    for name, measure in baselines(run).items():
+        difference = compare(accuracy, measure)
+        gap = exact(difference.value, points(difference))
+        found.append(f"That is {gap} points against the {escape(label(name).lower())}, {told(measure, 'accuracy')}.")
+    return found
+
+
+def points(difference: Measure, scale: float = 100) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    stderr = None if difference.stderr is None else difference.stderr * scale
+    return amount(difference.value * scale, stderr, signed=True)
+
+
+def compare(ours: Measure, theirs: Measure) -> Measure:
+    """The difference of two means with its standard error: paired where both have the same rows, `n` then set."""
+    if paired(ours, theirs):
+        gaps = [a - b for a, b in zip(ours.rows, theirs.rows, strict=True)]
+        return Measure(value=statistics.mean(gaps), stderr=statistics.stdev(gaps) / math.sqrt(len(gaps)), n=len(gaps))
+    known = ours.stderr is not None and theirs.stderr is not None
+    stderr = math.hypot(ours.stderr or 0, theirs.stderr or 0) if known else None
+    return Measure(value=ours.value - theirs.value, stderr=stderr)
+
+
+def paired(ours: Measure, theirs: Measure) -> bool:
+    """Whether both hold the values of the same rows, and are their plain means (token-weighted ones are not)."""
+    if not len(ours.rows) == len(theirs.rows) > 1 or ours.ids != theirs.ids:
+        return False
+    return all(math.isclose(statistics.fmean(m.rows), m.value, rel_tol=1e-5, abs_tol=1e-7) for m in (ours, theirs))
+
+
+def _loss_sentence(run: Run, who: str) -> list[str]:
+    evaluations, line = run.evaluations("loss"), run.curve("loss")
+    steps = f"{run.last_step:,} steps"
+    if len(evaluations) > 1:
+        (start, first), (end, last) = evaluations[0], evaluations[-1]
+        what = f"{told(first, 'loss')} at step {start:,.0f} to {told(last, 'loss')} at step {end:,.0f}"
+        named = f"{who}: the validation loss" if who else "The validation loss"
+        return [f"{named} went from {what}."]
+    if line:
+        first, last = ends(line)
+        named = f"{who}: the training loss" if who else "The training loss"
+        return [f"{named} went from {told(first, 'loss')} to {told(last, 'loss')} (first and last tenth of {steps})."]
+    return []
+
+
+def ends(line: Sequence[tuple[float, float]]) -> tuple[Measure, Measure]:
+    """Mean and standard error of the first and of the last tenth of a curve."""
+    count = max(1, len(line) // 10)
+    return _mean([y for _, y in line[:count]]), _mean([y for _, y in line[-count:]])
+
+
+def _mean(values: Sequence[float]) -> Measure:
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Measure(value=statistics.fmean(values), stderr=error, n=len(values))
