@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class Rows:
     origin: Int[Tensor, "2 N"]  # (sequence, place in its completion) of the token
     last: Int[Tensor, "2 S"]  # (row, place) of each sequence's last token
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> Rows:
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if v is not None}
         return dataclasses.replace(self, **moved)
 

@@ -1,0 +1,1 @@
+"""Tiny worlds whose right answer is known. A method that cannot learn one of them is wrong."""

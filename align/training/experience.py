@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,12 +17,14 @@ from align.training.plan import Limits, MicroBatch, Plan, make_plan
 from align.training.score import scatter
 
 
+@runtime_checkable
 class Columns(Protocol):
     """A model over rows: a `Scorer`, or the prepared module around one."""
 
     def __call__(self, rows: Rows, columns: Sequence[str], num_chunks: int) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
 class Role(Protocol):
     """Who makes a stored column: a frozen model, the policy as it is, or a cache."""
 

@@ -1,0 +1,112 @@
+"""A method's step on a tiny model, in one process: what the laws of conformance and invariance are tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from align.batches import Group, Tokens
+from align.data.forest import RowLayout
+from align.training.distributed import World
+from align.training.experience import Experience, ModelRole, Reader, gather_experience
+from align.training.plan import Limits
+from align.training.score import Kernel, Scorer
+from align.training.step import StepResult, Trainee, train_step
+
+VOCABULARY = 61
+
+
+@cache
+def alone() -> World:
+    """One process on the CPU."""
+    return World(Accelerator(cpu=True), "none")
+
+
+def tiny_llama(head: str = "lm", seed: int = 0, vocabulary: int = VOCABULARY) -> Any:
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        "llama", vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, num_labels=1, pad_token_id=0, initializer_range=0.2,
+    )  # fmt: skip
+    auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
+    return auto.from_config(config, attn_implementation="sdpa")
+
+
+def head_of(method: Any) -> str:
+    needs = method.needs()
+    return "lm" if any("logps" in needs.live(m) for m in needs.learned()) else "scalar"
+
+
+def random_groups(method: Any, count: int, seed: int = 0) -> list[Group]:
+    """Rows of unequal lengths; some completion tokens are not the policy's own."""
+    draw = np.random.default_rng(seed)
+    members = {"pairs": 2, "demonstrations": 1, "unpaired": 1}[method.needs().batch.kind]
+
+    def ids(n: int) -> np.ndarray:
+        return draw.integers(0, VOCABULARY, n).astype(np.int32)
+
+    groups: list[Group] = []
+    for i in range(count):
+        prompt = ids(int(draw.integers(1, 12)))
+        said = []
+        for _ in range(members):
+            completion = ids(int(draw.integers(1, 9)))
+            mask = draw.random(len(completion)) < 0.8
+            mask[-1] = True
+            said.append(Tokens(prompt, completion, mask))
+        groups.append(Group(tuple(said), {"label": float(i % 2), "margin": 0.1 * i, "soft_label": 0.9}, i))
+    return groups
+
+
+@dataclass
+class Rig:
+    """A policy, its optimiser, a reference with other weights, and a reader with a layout."""
+
+    method: Any
+    trainee: Trainee
+    reader: Reader
+    roles: dict[str, Any]
+
+    @property
+    def model(self) -> Any:
+        return self.trainee.module.model
+
+    def experience(self, groups: Sequence[Group]) -> Experience:
+        return gather_experience(self.reader, groups, self.roles, self.method)
+
+    def step(self, groups: Sequence[Group], rate: float = 0.0) -> StepResult:
+        return train_step(self.trainee, self.method, self.experience(groups), self.reader, rate)
+
+    def gradients(self, groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+        """Of every weight, after a step at rate 0 that keeps them."""
+        kept: dict[str, torch.Tensor] = {}
+        hooks = [
+            self.trainee.optimizer.register_step_pre_hook(
+                lambda *_: kept.update({n: p.grad.clone() for n, p in self.model.named_parameters()})
+            )
+        ]
+        self.step(groups, rate=0.0)
+        for hook in hooks:
+            hook.remove()
+        return kept
+
+
+def rig(
+    method: Any, layout: RowLayout = "padded", max_tokens: int = 10_000, head_chunk: int = 10_000, *,
+    vocabulary: int = VOCABULARY, rate: float = 1e-3,
+) -> Rig:  # fmt: skip
+    """Fresh each time, with the same weights each time."""
+    head = head_of(method)
+    policy = Scorer(tiny_llama(head, 0, vocabulary), Kernel("sdpa"))
+    reference = Scorer(tiny_llama(head, 1, vocabulary), Kernel("sdpa")).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
+    trainee = Trainee(policy, optimizer, alone(), max_grad_norm=0.0)
+    reader = Reader(method.needs(), layout, Limits(max_tokens, head_chunk), alone())
+    return Rig(method, trainee, reader, {"ref": ModelRole(reference), "old": ModelRole(policy)})
