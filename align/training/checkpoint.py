@@ -275,6 +275,6 @@ def _full(tmp: Path, written: int, error: BaseException) -> RunError:
     before = f"the previous checkpoint {whole[-1].name} is intact" if whole else "there was no checkpoint before it"
     return RunError(
         f"{root}: no room to save {tmp.stem.removeprefix('.')} ({error}): "
-        f"it needs {needed:,} bytes or more, {free:,} are free; "
+        f"it needs more than {needed:,} bytes, {free:,} are free without it; "
         f"{before}. Make room (training.save_total_limit keeps fewer), then go on with --resume"
     )
