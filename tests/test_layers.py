@@ -15,15 +15,21 @@ from align.methods.base import method_names
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {
-    **dict.fromkeys(("errors", "batches", "functional", "assets"), 1),
+    "errors": 0,
+    **dict.fromkeys(("batches", "functional", "assets"), 1),
     **dict.fromkeys(("methods", "data", "models", "rollout"), 2),
     **dict.fromkeys(("rewards", "lab"), 3),
-    **dict.fromkeys(("training", "report", "align_eval"), 4),
+    **dict.fromkeys(("training", "report"), 4),
+    "align_eval": 5,  # the second package reads what the reports of the first are made of
     "recipe": 5,
     "run": 6,
     "cli": 7,
 }
-ANNEXES = {"assembly": "run", "commands": "cli"}  # what a top-level file has moved into a neighbour of its floor
+ANNEXES = {
+    "assembly": "run",
+    "chat": "run",
+    "commands": "cli",
+}  # what a top-level file has moved into a neighbour of its floor
 SOURCES = sorted([*ROOT.glob("align/**/*.py"), *ROOT.glob("eval/**/*.py")])
 TESTS = sorted(ROOT.glob("tests/**/*.py"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -39,7 +45,7 @@ def room_of(module: str) -> str:
     """The part of the house: `align.training.step` is in `training`, `align.recipe_text` in `recipe`."""
     first, _, rest = module.partition(".")
     if first == "align_eval":
-        return first
+        return "cli" if rest == "cli" else first
     room = rest.split(".")[0]
     return "recipe" if room.startswith("recipe_") else ANNEXES.get(room, room)
 
