@@ -94,6 +94,8 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
             )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{folder}: cannot be loaded: {_first_line(error)}") from None
+    if head == "lm" and any(key.startswith("score.") for key in found["unexpected_keys"]):
+        raise UserError(f"{folder}: holds a one-label classifier, not a language model; name the folder it was made from")
     missing = set(found["missing_keys"])
     if head == "scalar":
         model.config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id

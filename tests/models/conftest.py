@@ -1,56 +1,47 @@
-"""Tiny models of many architectures, made from configs; the shipped tokenizer."""
+"""Fresh models, each made once a session."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+from tiny_models import STORIES, config_of
 
 from align.models.fresh import make_fresh
+from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
-GQA = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 8}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "llama": GQA,
-    "qwen2": {k: v for k, v in GQA.items() if k != "head_dim"},
-    "qwen3": GQA,
-    "gemma": GQA,
-    "gemma2": {**GQA, "sliding_window": 6, "query_pre_attn_scalar": 8, "final_logit_softcapping": 0.5},
-    "gemma3_text": {
-        **GQA,
-        "sliding_window": 6,
-        "query_pre_attn_scalar": 8,
-        "layer_types": ["sliding_attention", "full_attention"],
-    },
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
-    "gpt_neox": {**SMALL, "intermediate_size": 48},
-    "mistral": {**GQA, "sliding_window": 6},
-    "mixtral": {**GQA, "num_local_experts": 4, "sliding_window": 6},
-    "granite": {**{k: v for k, v in GQA.items() if k != "head_dim"}, "logits_scaling": 3.0},
-    "cohere": {**{k: v for k, v in GQA.items() if k != "head_dim"}, "logit_scale": 0.25},
-    "opt": {**SMALL, "ffn_dim": 48, "word_embed_proj_dim": 32},
-    "falcon": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": False},
-}
-STORIES = "asset:stories260k"
-
-Maker = Callable[..., tuple[ModelSection, PreTrainedTokenizerFast, Path]]
+Load = Callable[..., Any]
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Maker:
-    """`fresh(model_type, **section keys)`: the section, its tokenizer and the folder of weights made from it."""
+@pytest.fixture(scope="session")
+def init_dirs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModelSection], Path]:
+    """The folder of the fresh weights of a section's config."""
+    root = tmp_path_factory.mktemp("init")
 
-    def make(model_type: str, head: Any = "lm", **keys: Any) -> tuple[ModelSection, PreTrainedTokenizerFast, Path]:
-        config = {"model_type": model_type, **CONFIGS[model_type]}
+    def folder(section: ModelSection) -> Path:
+        bare = ModelSection(config=section.config, tokenizer_name_or_path=section.tokenizer_name_or_path)
+        place = root / "-".join(str(v) for v in section.config.values() if isinstance(v, str | int | float))
+        make_fresh(bare, load_tokenizer(bare), 3, place)
+        return place
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load_tiny(init_dirs: Callable[[ModelSection], Path]) -> Load:
+    """`load_tiny("llama", head, lora=..., changes={...})` -> (model in eval mode, its tokenizer, its section, folder)."""
+
+    def load(
+        model_type: str, head: Literal["lm", "scalar"] = "lm", *, changes: dict[str, Any] | None = None, **keys: Any
+    ) -> tuple[Any, Any, ModelSection, Path]:
+        config = config_of(model_type, **(changes or {}))
         section = ModelSection(config=config, tokenizer_name_or_path=STORIES, **keys)
         tokenizer = load_tokenizer(section, head)
-        folder = tmp_path / f"init-{model_type}"
-        make_fresh(section, load_tokenizer(ModelSection(model_name_or_path=STORIES)), 3, folder)
-        return section, tokenizer, folder
+        folder = init_dirs(section)
+        return load_policy(section, tokenizer, head, folder).eval(), tokenizer, section, folder
 
-    return make
+    return load
