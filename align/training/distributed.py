@@ -28,6 +28,9 @@ KINDS = {
     DistributedType.FSDP: "fsdp2",
 }
 
+OFFLOADS = ("offload_optimizer_device", "offload_param_device")
+NOT_THE_LAUNCHERS = ("deepspeed_config_file", "gradient_accumulation_steps", "gradient_clipping", "zero3_save_16bit_model")
+
 
 @dataclass(frozen=True)
 class World:
@@ -121,6 +124,8 @@ def join(optim: OptimSection) -> World:
     if cpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed where it is installed, used or not
     if wanted.startswith("zero"):
+        _refuse_engine_settings()
+        os.environ["ACCELERATE_CONFIG_DS_FIELDS"] = ""  # accelerate refuses a zero_stage beside a whole configuration
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), optim.max_grad_norm))
     elif cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"
@@ -144,6 +149,18 @@ def deepspeed_config(stage: int, max_grad_norm: float) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
     }
+
+
+def _refuse_engine_settings() -> None:
+    """The launch file says how the model is sharded; a setting of the engine that would be ignored is refused."""
+    env = os.environ
+    found = [f for f in env.get("ACCELERATE_CONFIG_DS_FIELDS", "").split(",") if f in NOT_THE_LAUNCHERS]
+    found += [f for f in OFFLOADS if env.get(f"ACCELERATE_DEEPSPEED_{f.upper()}", "none") not in ("none", "None", "")]
+    if found:
+        raise UserError(
+            f"launch file: deepspeed_config: {', '.join(dict.fromkeys(found))}: not the launch file's to say; it may have "
+            "zero_stage. Clipping is optim.max_grad_norm, micro-batches are training.max_tokens; nothing is offloaded"
+        )
 
 
 def _launched() -> bool:
