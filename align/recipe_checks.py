@@ -88,7 +88,7 @@ def _evaluation(written: Written, t: TrainingSection, data: DataSection) -> None
             written.wrong(f"training.{key}", "needs data.validation to compare evaluations on; test is never used for it")
         if not t.eval_steps:
             written.wrong(f"training.{key}", "needs training.eval_steps above 0: one evaluation at the end leaves no choice")
-    shares = sum(s for s in (data.validation, data.test) if isinstance(s, int | float))
+    shares = sum(s for s in (data.validation, data.test) if not isinstance(s, str) and s < 1)
     if shares >= 1:
         written.wrong("data.test", f"validation {data.validation} and test {data.test} leave no row to train on")
 

@@ -31,8 +31,9 @@ def check_data(written: Written, data: DataSection, needs: Needs | None) -> None
         except UserError as error:
             text = str(error).removeprefix("data.")
             inner = text.split(": ")[0]
-            if inner in ("loss_on",) or inner.startswith("columns."):
+            if inner == "loss_on" or inner.startswith("columns."):
                 written.wrong(f"data.{inner}", text.removeprefix(f"{inner}: "))
+                written.broken.add(f"data.{inner}")  # the same mapping fails for every source
             else:
                 written.wrong(key, text)
         except OSError as error:

@@ -213,13 +213,17 @@ def _ranges(written: Written, key: str, values: Any) -> None:
             _ranges(written, f"{key}.{name}", value)
     if isinstance(values, bool) or not isinstance(values, int | float):
         return
+    text = ""
     if math.isnan(values):
-        written.wrong(key, "found NaN; expected a number")
+        text = "found NaN; expected a number"
     elif key in AT_LEAST_ONE and values < 1:
-        written.wrong(key, f"found {values}; expected 1 or more")
+        text = f"found {values}; expected 1 or more"
     elif key in ABOVE_ZERO and values <= 0:
-        written.wrong(key, f"found {values}; expected more than 0")
+        text = f"found {values}; expected more than 0"
     elif key in SHARES and not 0 <= values < 1:
-        written.wrong(key, f"found {values}; expected a share, 0 or more and less than 1")
+        text = f"found {values}; expected a share, 0 or more and less than 1"
     elif key.split(".")[0] in SECTIONS and values < 0 and "args" not in key and "config" not in key:
-        written.wrong(key, f"found {values}; expected 0 or more")
+        text = f"found {values}; expected 0 or more"
+    if text:
+        written.wrong(key, text)
+        written.broken.add(key)

@@ -23,25 +23,25 @@ KNOBS = {
 # TRL's `loss_type` values whose method bears another name here.
 LOSS_TYPES = {"sigmoid": "dpo", "nll": "sft", "kto_pair": "kto", "robust": "robust", "reward": "reward_model"}
 
-# Sections' keys: foreign word -> ours, or a sentence in parentheses where there is no such key.
+# Sections' keys: foreign word -> ours, or a sentence in parentheses where there is none.
 KEYS = {
     "lr": "optim.learning_rate", "betas": "optim.adam_beta1", "adam_eps": "optim.adam_epsilon",
     "optimizer": "optim.optim", "scheduler": "optim.lr_scheduler_type", "lr_scheduler": "optim.lr_scheduler_type",
-    "lr_scheduler_kwargs": "(no key: the schedules are used as they are)", "warmup": "optim.warmup_ratio",
+    "lr_scheduler_kwargs": "(the schedules are used as they are)", "warmup": "optim.warmup_ratio",
     "gradient_clipping": "optim.max_grad_norm", "grad_clip": "optim.max_grad_norm", "clip_grad_norm": "optim.max_grad_norm",
     "train_batch_size": "training.batch_size", "global_batch_size": "training.batch_size",
     "micro_batch_size": "training.max_tokens", "per_device_eval_batch_size": "training.max_tokens",
     "per_gpu_train_batch_size": "training.per_device_train_batch_size",
     "num_epochs": "training.num_train_epochs", "epochs": "training.num_train_epochs",
     "total_steps": "training.max_steps", "num_steps": "training.max_steps", "num_train_steps": "training.max_steps",
-    "bf16": "training.mixed_precision", "fp16": "training.mixed_precision", "tf32": "(no key: torch's own default)",
+    "bf16": "training.mixed_precision", "fp16": "training.mixed_precision", "tf32": "(torch's own default)",
     "eval_strategy": "training.eval_steps", "evaluation_strategy": "training.eval_steps",
     "save_strategy": "training.save_steps", "max_checkpoints": "training.save_total_limit",
     "packing": "training.layout", "padding_free": "training.layout", "eval_packing": "training.layout",
     "use_liger_kernel": "training.head_chunk", "data_seed": "training.seed",
     "max_eval_samples": "training.max_eval_rows", "early_stopping": "training.early_stopping_patience",
-    "resume_from_checkpoint": "(no key: `align train RECIPE --resume`)", "deepspeed": "(no key: launch/accelerate says where)",
-    "fsdp": "(no key: launch/accelerate says where)", "use_cpu": "(no key: launch/accelerate says where)",
+    "resume_from_checkpoint": "(`align train RECIPE --resume`)", "deepspeed": "(launch/accelerate says where)",
+    "fsdp": "(launch/accelerate says where)", "use_cpu": "(launch/accelerate says where)",
     "run_name": "name", "logging_strategy": "logging.logging_steps",
     "max_seq_length": "data.max_length", "max_seq_len": "data.max_length", "max_prompt_length": "data.max_length",
     "cutoff_len": "data.max_length", "truncation_mode": "data.overlong",
@@ -50,7 +50,7 @@ KEYS = {
     "train_dataset": "data.train", "eval_dataset": "data.validation", "validation_file": "data.validation",
     "eval": "data.validation", "valid": "data.validation", "validation_split": "data.validation", "val": "data.validation",
     "dataset_text_field": "data.columns", "column_mapping": "data.columns", "max_samples": "data.num_rows",
-    "dataset_num_proc": "(no key: the data is prepared once and cached)", "template": "data.chat_template",
+    "dataset_num_proc": "(the data is prepared once and cached)", "template": "data.chat_template",
     "chat_template_path": "data.chat_template",
     "model_name": "model.model_name_or_path", "model_path": "model.model_name_or_path", "path": "model.model_name_or_path",
     "base_model": "model.model_name_or_path", "tokenizer": "model.tokenizer_name_or_path",
@@ -59,8 +59,8 @@ KEYS = {
     "lora_r": "model.lora.r", "lora_rank": "model.lora.r", "rank": "model.lora.r", "alpha": "model.lora.lora_alpha",
     "dropout": "model.lora.lora_dropout", "lora_target_modules": "model.lora.target_modules", "use_lora": "model.lora",
     "ref_model": "model.ref_model_name_or_path", "reference_model": "model.ref_model_name_or_path",
-    "precompute_ref_log_probs": "model.reference", "load_in_4bit": "(no key: quantised weights are not trained here)",
-    "load_in_8bit": "(no key: quantised weights are not trained here)", "tracking": "logging.report_to",
+    "precompute_ref_log_probs": "model.reference", "load_in_4bit": "(quantised weights are not trained here)",
+    "load_in_8bit": "(quantised weights are not trained here)", "tracking": "logging.report_to",
     "max_new_tokens": "logging.max_completion_length",
 }  # fmt: skip
 
