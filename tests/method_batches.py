@@ -73,9 +73,13 @@ def objective(loss: Loss) -> Tensor:
     return torch.stack([weight * total / count for total, count, weight in sums(loss).values() if weight]).sum()
 
 
+def value(loss: Loss) -> float:
+    return float(objective(loss).detach())
+
+
 def mean_of(loss: Loss, term: str) -> float:
     total, count, _ = sums(loss)[term]
-    return float(total) / count
+    return float(total.detach()) / count
 
 
 def pairs(chosen: list[list[float]], rejected: list[list[float]]) -> Tensors:

@@ -86,10 +86,15 @@ def load(stem: str, name: str, dtype: torch.dtype) -> tuple[dict[str, Any], dict
     return case, inputs, Checker(content, case["expected"], dtype)
 
 
+def knobs_of(case: dict[str, Any]) -> dict[str, float]:
+    """The case's numbers by our names; a text is the name of an input that is used."""
+    return {RENAMED.get(k, k): float(v) for k, v in case["hyperparameters"].items() if not isinstance(v, str)}
+
+
 def check_pairs(stem: str, name: str, dtype: torch.dtype) -> None:
     case, inputs, check = load(stem, name, dtype)
     method_name, fixed = PAIR_METHODS[stem_of(name)]
-    method = find_method(method_name)(**fixed, **{RENAMED.get(k, k): v for k, v in case["hyperparameters"].items()})
+    method = find_method(method_name)(**fixed, **knobs_of(case))
     tensors: batches.Tensors = {}
     for member in ("chosen", "rejected"):
         reference = inputs[f"ref_{member}_logps"]
@@ -112,10 +117,9 @@ def check_pairs(stem: str, name: str, dtype: torch.dtype) -> None:
 def check_bradley_terry(stem: str, name: str, dtype: torch.dtype) -> None:
     case, inputs, check = load(stem, name, dtype)
     given = case["hyperparameters"]
-    knobs = {RENAMED.get(k, k): v for k, v in given.items() if not isinstance(v, str)}
     chosen, rejected = inputs["reward_chosen"].requires_grad_(), inputs["reward_rejected"].requires_grad_()
     kept = torch.ones(len(chosen), 1, dtype=torch.bool)
-    method = find_method("reward_model")(**knobs)
+    method = find_method("reward_model")(**knobs_of(case))
     tensors = {
         "chosen.mask": kept,
         "rejected.mask": kept,

@@ -45,7 +45,7 @@ def room_of(module: str) -> str:
     """The part of the house: `align.training.step` is in `training`, `align.recipe_text` in `recipe`."""
     first, _, rest = module.partition(".")
     if first == "align_eval":
-        return "cli" if rest == "cli" else first
+        return "cli" if rest in ("cli", "__main__") else first
     room = rest.split(".")[0]
     return "recipe" if room.startswith("recipe_") else ANNEXES.get(room, room)
 
