@@ -33,7 +33,7 @@ PIPE_WIDTH = 200
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "defaultcpuallocator")
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         print(f"align {__version__}")
         raise typer.Exit
@@ -41,7 +41,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")] = False,
+    version: Annotated[bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Full tracebacks, also by ALIGN_DEBUG=1.")] = False,
 ) -> None:
     if debug:
@@ -191,7 +191,8 @@ def _with_resume(words: list[str]) -> list[str]:
     for position, word in enumerate(words):
         out.append(word)
         following = words[position + 1] if position + 1 < len(words) else ""
-        if word == "--resume" and not (following == "auto" or Path(following).is_dir() or _looks_like_folder(following)):
+        named = following and (following == "auto" or Path(following).is_dir() or _looks_like_folder(following))
+        if word == "--resume" and not named:
             out.append("auto")
     return out
 

@@ -62,7 +62,9 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
     written = CompletionsLog(folder.completions) if world.main else None
     progress = _begin(setup, resume, log, written, say)
     num_steps = count_steps(recipe, len(setup.splits.train))
-    display = Display(num_steps, done=progress.step, logging_steps=recipe.logging.logging_steps, main=world.main)
+    display = Display(
+        num_steps, done=progress.step, num_tokens=progress.num_tokens, logging_steps=recipe.logging.logging_steps, main=world.main
+    )
     trackers = open_trackers(recipe.logging.report_to, folder.path, recipe.to_dict(), done=progress.step) if world.main else []
     with display:
         loop = offline_loop(setup, num_steps, log, trackers, display)

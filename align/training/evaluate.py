@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,13 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any, method: Any, rows: Sequence[Sequence[Group]], reader: Reader, roles: Mapping[str, Role]
-) -> Evaluation:
-    """Goes through `rows`, portions of the size of a training step (methods that compare rows of a step need that)."""
+    model: Any, method: Any, rows: Sequence[Sequence[Group]], reader: Reader, roles: Mapping[str, Role],
+    tick: Callable[[int], Any] = lambda done: None,
+) -> Evaluation:  # fmt: skip
+    """Goes through `rows`, portions of the size of a training step (methods that compare rows of a step need that).
+
+    `tick` is told the number of rows just done.
+    """
     sums: dict[str, list[Tensor]] = {}
     sizes: dict[str, list[Tensor]] = {}
     weights: dict[str, float] = {}
@@ -60,6 +64,7 @@ def evaluate(
             part = of_rows.get(name, torch.zeros(len(groups), dtype=torch.float64))
             sums.setdefault(name, []).append(reader.world.sum(part))
             sizes.setdefault(name, []).append(count)
+        tick(len(groups))
     model.train(was_training)
     if not weights:  # this rank had nothing to score
         weights = {n: t.weight for n, t in method.loss(experience.batch).terms.items()}

@@ -84,7 +84,7 @@ def _step(run: Offline, progress: Progress) -> StepResult:
     return train_step(run.trainee, run.method, experience, run.reader, run.rate_of_step(progress.step))
 
 
-def _row(run: Offline, progress: Progress, result: StepResult, seconds: float) -> dict[str, float]:
+def _row(run: Offline, progress: Progress, result: StepResult, seconds: float) -> dict[str, float | int]:
     return result.metrics | {
         "grad_norm": result.grad_norm,
         "learning_rate": run.rate_of_step(progress.step),
@@ -94,18 +94,15 @@ def _row(run: Offline, progress: Progress, result: StepResult, seconds: float) -
     }
 
 
-def _evaluate(run: Offline, progress: Progress, row: dict[str, float]) -> bool:
+def _evaluate(run: Offline, progress: Progress, row: dict[str, float | int]) -> bool:
     """Adds held-out metrics to the row where they are due; True when they are the best so far."""
     due = _due(progress.step, run.settings.eval_steps) or progress.step == run.num_steps
     if not run.validation or not due:
         return False
-    found = evaluation(run)
+    with run.display.during("evaluating", sum(len(rows) for rows in run.validation)) as tick:
+        found = evaluate(run.trainee.module, run.method, run.validation, run.reader, run.validation_roles, tick)
     row |= found.flat("eval")
     return _is_best(run.settings, progress, found)
-
-
-def evaluation(run: Offline) -> Evaluation:
-    return evaluate(run.trainee.module, run.method, run.validation, run.reader, run.validation_roles)
 
 
 def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:

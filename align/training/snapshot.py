@@ -18,7 +18,7 @@ import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
 from torch.distributed.checkpoint.state_dict import set_model_state_dict, set_optimizer_state_dict
 
-from align.errors import UserError
+from align.errors import RunError, UserError
 from align.training import checkpoint
 from align.training.state import load_state, load_tensors, random_state, save_state, save_tensors, set_random_state
 from align.training.step import Trainee
@@ -55,7 +55,7 @@ def save(root: Path, trainee: Trainee, progress: Progress) -> Path:
     except Exception as error:
         failure = error
     if world.any(failure is not None):
-        raise failure or UserError("saving failed on another process")
+        raise failure or RunError("another process could not save its part; the checkpoint before is intact")
     with world.main_first():
         if world.main:
             with checkpoint.guarded(tmp):

@@ -37,7 +37,7 @@ def _describe(name: str, store: Store) -> dict[str, Any]:
     }
 
 
-def histogram(lengths: np.ndarray) -> dict[str, list[float]]:
+def histogram(lengths: np.ndarray) -> dict[str, list[int]]:
     """Bin edges and counts; whole tokens."""
     top = int(lengths.max(initial=1))
     edges = np.unique(np.linspace(0, top + 1, BINS + 1).astype(int))
