@@ -59,11 +59,12 @@ def weight(default: float, *, of: str) -> Any:
 
 
 def pair_report(batch: Pairs[Any], chosen_rewards: Tensor, rejected_rewards: Tensor) -> dict[str, Tensor]:
-    """What every method over pairs of `Sequences` reports: `pair_metrics`, and the summed log-probabilities."""
-    return pair_metrics(chosen_rewards, rejected_rewards) | {
-        "chosen_logps": masked_sum(batch.chosen.logps, batch.chosen.mask),
-        "rejected_logps": masked_sum(batch.rejected.logps, batch.rejected.mask),
-    }
+    """What every method over pairs of `Sequences` reports: `pair_metrics`, the summed log-probabilities, their order."""
+    chosen = masked_sum(batch.chosen.logps, batch.chosen.mask)
+    rejected = masked_sum(batch.rejected.logps, batch.rejected.mask)
+    likelier = (chosen > rejected).float()  # needs no reference, so it is comparable before and after training
+    rewards = pair_metrics(chosen_rewards, rejected_rewards)
+    return rewards | {"chosen_logps": chosen, "rejected_logps": rejected, "likelihood_accuracy": likelier}
 
 
 def require(holds: bool, method: Method[Any], knob: str, range_: str) -> None:

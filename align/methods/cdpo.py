@@ -9,7 +9,8 @@ summed over completion tokens, averaged over pairs; eps is the probability that 
 vanishes where sigmoid(beta h) = 1 - eps: margins stay finite. eps = 0 is DPO.
 
 Metrics: `accuracy` share of pairs with u_w > u_l (a tie is a miss), `margin` beta (u_w - u_l), `chosen_rewards` and
-`rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed log-probabilities.
+`rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed log-probabilities, `likelihood_accuracy` share of
+pairs whose chosen answer the policy finds likelier.
 
 Departures: none known; the defaults are this project's.
 """

@@ -9,7 +9,8 @@ over completion tokens, averaged over pairs.
 
 Metrics: the two terms, `likelihood` -m_w and `odds_ratio` -log sigmoid(o_w - o_l); `accuracy` share of pairs with
 o_w > o_l (a tie is a miss), `margin` o_w - o_l, `chosen_rewards` and `rejected_rewards` o, `chosen_logps` and
-`rejected_logps` summed log-probabilities.
+`rejected_logps` summed log-probabilities, `likelihood_accuracy` share of
+pairs whose chosen answer the policy finds likelier.
 
 Departures: the likelihood is the mean over completion tokens of each pair, then over pairs, so that both terms count
 alike; other implementations average over all tokens, the prompt's too. An m that rounds to 0 is taken for the largest

@@ -9,7 +9,8 @@ summed over completion tokens, averaged over pairs; eps is the probability that 
 flips it is the DPO loss of the clean label. It is unbounded below, and its gradient never vanishes. eps = 0 is DPO.
 
 Metrics: `accuracy` share of pairs with u_w > u_l (a tie is a miss), `margin` beta (u_w - u_l), `chosen_rewards` and
-`rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed log-probabilities.
+`rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed log-probabilities, `likelihood_accuracy` share of
+pairs whose chosen answer the policy finds likelier.
 
 Departures: none known; it is written as the logistic loss of the label (1 - eps) / (1 - 2 eps), which is above 1.
 """
