@@ -80,7 +80,8 @@ class Fill:
         tally = Tally()
         done = 0
         for job in jobs:
-            for name in list(writers) if job.split == "train" else [job.split]:
+            fed: list[SplitName] = list(writers) if job.split == "train" else [job.split]
+            for name in fed:
                 writers[name].counts.sources.setdefault(job.name, 0)
             for items, read in self._items(job, writer, writers, tally):
                 self._write(items, job, encoder, writers, tally)

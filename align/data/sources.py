@@ -14,8 +14,9 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from align.errors import UserError, did_you_mean
 
@@ -132,13 +133,13 @@ def _numbered(source: str, split: str) -> Iterator[tuple[int, Any]]:
             raise UserError(f"{source}: cannot be read: {error}; text must be UTF-8, .gz files whole") from None
 
 
-def _open_text(path: Path) -> IO[str]:
+def _open_text(path: Path) -> TextIOWrapper:
     if path.name.lower().endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+        return TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _lines(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
+def _lines(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(stream, start=1):
         if line.strip():
             try:
@@ -147,9 +148,11 @@ def _lines(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
                 raise UserError(f"{Place(source, number)}: not JSON: {error.msg} at column {error.colno}") from None
 
 
-def _array(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
+def _array(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
     """A JSON array, element by element; a file of JSON lines under this name is read as such."""
-    text = stream.read(CHUNK).lstrip()
+    text = ""
+    while not text and (more := stream.read(CHUNK)):
+        text = more.lstrip()
     if text.startswith("{"):
         stream.seek(0)
         yield from _lines(stream, source)
@@ -188,7 +191,7 @@ def _skip(text: str, position: int, comma: bool) -> int:
     return position
 
 
-def _table(stream: IO[str], source: str) -> Iterator[tuple[int, Any]]:
+def _table(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.DictReader(stream, strict=True)
     number = 0
