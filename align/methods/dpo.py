@@ -10,8 +10,7 @@ log-probability usually falls too; that is the method, not a bug.
 
 Metrics: `accuracy` share of pairs with u_w > u_l (0 when policy and reference are equal: a tie is a miss), `margin`
 beta (u_w - u_l), `chosen_rewards` and `rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed
-log-probabilities, `likelihood_accuracy` share of
-pairs whose chosen answer the policy finds likelier.
+log-probabilities, `likelihood_accuracy` share of pairs whose chosen answer the policy finds likelier.
 
 Departures: AdamW instead of the paper's RMSprop is the recipe's choice. For summarisation the paper is said to use
 beta 0.5 (unconfirmed). Label smoothing is another method: `cdpo`, `robust`.

@@ -32,6 +32,8 @@ def test_by_hand() -> None:
     assert batches.mean_of(loss, "margin") == 2.0
     assert batches.mean_of(loss, "accuracy") == 1.0
     assert batches.mean_of(loss, "chosen_logps") == 1.0  # the reference's two tokens are -1 each
+    assert batches.mean_of(loss, "rejected_logps") == -3.0
+    assert batches.mean_of(loss, "likelihood_accuracy") == 1.0
 
 
 def test_every_kept_token_of_a_row_has_the_same_gradient() -> None:
