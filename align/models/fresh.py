@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
 from align.errors import UserError, did_you_mean
@@ -38,11 +39,7 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
     shutil.rmtree(aside, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
-        except ValueError as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"model.config: {config.model_type} makes no causal language model: {reason}") from None
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     with quiet():
         model.save_pretrained(aside)
     (aside / NOTE).write_text(json.dumps(note), encoding="utf-8")
@@ -61,6 +58,8 @@ def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> A
             f"model.config.model_type: transformers knows no {model_type}."
             + did_you_mean(str(model_type), CONFIG_MAPPING)
         )
+    if CONFIG_MAPPING[model_type] not in AutoModelForCausalLM._model_mapping:
+        raise UserError(f"model.config.model_type: transformers has no causal language model for {model_type}")
     _refuse_unknown(keys, CONFIG_MAPPING[model_type])
     keys.setdefault("vocab_size", len(tokenizer))
     keys.setdefault("bos_token_id", tokenizer.bos_token_id)
@@ -74,7 +73,7 @@ def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> A
         )
     try:
         config = AutoConfig.for_model(model_type, **keys)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (StrictDataclassError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"model.config: transformers refuses it: {reason}") from None
     silence_dropout(config, keep=keys)

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -92,10 +95,10 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{folder}: cannot be loaded: {_first_line(error)}") from None
     if head == "lm" and any(key.startswith("score.") for key in found["unexpected_keys"]):
-        raise UserError(f"{folder}: holds a one-label classifier, not a language model; name the folder it was made from")
+        raise UserError(f"{folder}: holds a one-label classifier, not a language model; name another folder")
     missing = set(found["missing_keys"])
     if head == "scalar":
         model.config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
@@ -110,13 +113,19 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
 
 
 def _config(section: ModelSection, folder: str, head: Head) -> Any:
-    read_json(Path(folder, "config.json"))
+    written = read_json(Path(folder, "config.json"))
+    if "auto_map" in written and written.get("model_type") not in CONFIG_MAPPING and not section.trust_remote_code:
+        raise UserError(
+            f"{folder}: its architecture is Python code in the folder; read it, and if you trust it write "
+            "model.trust_remote_code: true"
+        )
     extra: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"} if head == "scalar" else {}
     try:
-        config = AutoConfig.from_pretrained(
-            folder, trust_remote_code=section.trust_remote_code, local_files_only=True, **extra
-        )
-    except (OSError, ValueError, KeyError) as error:
+        with quiet():
+            config = AutoConfig.from_pretrained(
+                folder, trust_remote_code=section.trust_remote_code, local_files_only=True, **extra
+            )
+    except (StrictDataclassError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}/config.json: transformers refuses it: {_first_line(error)}") from None
     if not section.trust_remote_code and type(config) not in _AUTO[head]._model_mapping:
         kind = "causal language model" if head == "lm" else "one-label sequence classifier"

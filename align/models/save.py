@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from align.errors import RunError, UserError
+from align.models.embeddings import gathered
 from align.models.frozen import freeze
 from align.models.load import load_policy
 from align.models.parts import has_scalar_head, unwrapped
@@ -46,7 +47,8 @@ def save_final(
     inner = unwrapped(model)
     stops = stop_ids(tokenizer, inner)
     _mend_generation(inner, stops, tokenizer)
-    given = None if state_dict is None else dict(state_dict)
+    twins = getattr(inner, "all_tied_weights_keys", {})  # saved under one name, also where gathering made two tensors
+    given = None if state_dict is None else {name: t for name, t in state_dict.items() if name not in twins}
     if isinstance(model, PeftModel):
         _save_adapter(model, aside, given, base_name, directory)
         if not has_scalar_head(model):
@@ -94,9 +96,12 @@ def fingerprint(model_or_dir: nn.Module | str | Path) -> str:
     if not isinstance(model_or_dir, nn.Module):
         return folder_fingerprint(resolve(str(model_or_dir)))
     total = sha256()
-    for name, tensor in sorted(model_or_dir.state_dict().items()):
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for name, tensor in sorted(
+        model_or_dir.state_dict(keep_vars=True).items()
+    ):  # shards know that they are only as parameters
+        with gathered(tensor):
+            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
 
 

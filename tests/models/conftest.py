@@ -33,7 +33,7 @@ def init_dirs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModelSectio
 
 @pytest.fixture(scope="session")
 def load_tiny(init_dirs: Callable[[ModelSection], Path]) -> Load:
-    """`load_tiny("llama", head, lora=..., changes={...})` -> (model in eval mode, its tokenizer, its section, folder)."""
+    """`load_tiny("llama", head, lora=..., changes={...})` -> (model in eval mode, tokenizer, section, folder)."""
 
     def load(
         model_type: str, head: Literal["lm", "scalar"] = "lm", *, changes: dict[str, Any] | None = None, **keys: Any

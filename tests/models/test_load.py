@@ -59,7 +59,7 @@ def test_fresh_weights_are_made_once(tmp_path):
     before = (tmp_path / "a/model.safetensors").stat().st_mtime_ns
     _make(tmp_path / "a")
     assert (tmp_path / "a/model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="another model.config, tokenizer or seed"):
+    with pytest.raises(UserError, match=r"another model\.config, tokenizer or seed"):
         _make(tmp_path / "a", seed=1)
 
 
@@ -73,8 +73,8 @@ def test_fresh_weights_are_made_once(tmp_path):
             r"model.config.hiden_size: llama has no such key. Did you mean hidden_size\?",
         ),
         (config_of("llama", vocab_size=100), "vocab_size: 100, but the tokenizer has 512"),
-        (config_of("llama", hidden_size="wide"), "hidden_size"),
-        ({"model_type": "clip"}, "clip makes no causal language model"),
+        (config_of("llama", hidden_size="wide"), "refuses it: .*'hidden_size' expected int, got str"),
+        ({"model_type": "t5"}, "no causal language model for t5"),
     ],
 )
 def test_configs_that_cannot_be_built(tmp_path, config, message):
@@ -204,7 +204,7 @@ def test_weights_that_do_not_belong_to_the_config(tmp_path):
 
 
 def test_weights_of_another_width(tmp_path):
-    with pytest.raises(UserError, match="cannot be loaded|lacks weights"):
+    with pytest.raises(UserError, match=r"cannot be loaded|lacks weights"):
         _policy(_copy(tmp_path, hidden_size=32))
 
 
@@ -235,7 +235,7 @@ def test_foreign_code_needs_the_recipes_word(tmp_path):
 def test_a_config_that_means_nothing(tmp_path, text):
     folder = _copy(tmp_path)
     (folder / "config.json").write_text(text)
-    with pytest.raises(UserError, match="config.json"):
+    with pytest.raises(UserError, match=r"config\.json"):
         _policy(folder)
 
 

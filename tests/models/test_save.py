@@ -65,7 +65,7 @@ def test_gathered_weights_are_saved_in_place_of_the_models_own(load_tiny, tmp_pa
 
 
 def test_a_gathered_adapter_is_saved_in_place_of_the_models_own(load_tiny, tmp_path):
-    model, tokenizer, section, folder = load_tiny("llama", lora=LORA, add_tokens=["<a>"])
+    model, tokenizer, _, folder = load_tiny("llama", lora=LORA, add_tokens=["<a>"])
     other, *_ = load_tiny("llama", lora=LORA, add_tokens=["<a>"])
     shake(other)
     shake(other, "trainable_tokens")

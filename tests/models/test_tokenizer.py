@@ -45,7 +45,7 @@ def test_a_template_with_text_after_the_answer_has_no_token_of_its_own(tmp_path)
 def test_a_template_that_raises_is_the_users_mistake(tmp_path):
     tokenizer = word_tokenizer(tmp_path, eos_token="</s>", unk_token="<unk>")
     tokenizer.chat_template = "{{ raise_exception('system first') }}"
-    with pytest.raises(UserError, match="cannot render.*system first"):
+    with pytest.raises(UserError, match=r"cannot render.*system first"):
         end_of_turn(tokenizer)
 
 
