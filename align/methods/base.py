@@ -59,7 +59,7 @@ def weight(default: float, *, of: str) -> Any:
 
 
 def pair_report(batch: Pairs[Any], chosen_rewards: Tensor, rejected_rewards: Tensor) -> dict[str, Tensor]:
-    """What every method over pairs of `Sequences` reports: `pair_metrics`, the summed log-probabilities, their order."""
+    """What every method over pairs of `Sequences` reports: `pair_metrics`, summed log-probabilities and their order."""
     chosen = masked_sum(batch.chosen.logps, batch.chosen.mask)
     rejected = masked_sum(batch.rejected.logps, batch.rejected.mask)
     likelier = (chosen > rejected).float()  # needs no reference, so it is comparable before and after training
