@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from align.report.curves import is_pairwise
 from align.report.folder import Measure, Run
-from align.report.text import amount, escape, exact, is_share, label, method_label
+from align.report.text import Number, amount, escape, exact, is_share, label, method_label
 
 
 def headline(run: Run) -> list[str]:
@@ -80,7 +80,7 @@ def _baselines(run: Run, accuracy: Measure) -> list[str]:
     return found
 
 
-def points(difference: Measure, scale: float = 100) -> str:
+def points(difference: Measure, scale: Number = 100) -> str:
     """A difference of shares in percentage points, with its sign."""
     stderr = None if difference.stderr is None else difference.stderr * scale
     return amount(difference.value * scale, stderr, signed=True)

@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from align.report.text import amount, escape, exact, short
+from align.report.text import Number, amount, escape, exact, short
 
 WIDTH, HEIGHT = 380, 214
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 26
 BUCKETS = 150  # a line keeps the lowest and the highest value of each, so at most twice as many points
 
-Points = Sequence[tuple[float, float]]
+Points = Sequence[tuple[Number, Number]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Series:
     slot: int  # which colour
     line: Points = ()
     smoothed: bool = False  # draws the line faintly under its moving average
-    dots: Sequence[tuple[float, float, float | None]] = ()
+    dots: Sequence[tuple[Number, Number, Number | None]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Chart:
     share: bool = False  # values between 0 and 1, shown in per cent
     log: bool = False
     zero: bool = False  # the axis begins at 0
-    guide: tuple[float, str] | None = None  # a level to compare with
+    guide: tuple[Number, str] | None = None  # a level to compare with
     across: str = "step"  # what the horizontal axis counts
 
 
@@ -42,20 +42,26 @@ class Chart:
 class Axis:
     """From numbers to pixels."""
 
-    low: float
-    high: float
-    start: float | int
-    end: float | int
+    low: Number
+    high: Number
+    start: Number
+    end: Number
     log: bool = False
 
-    def __call__(self, value: float) -> float:
-        low, high = self._bend(self.low), self._bend(self.high)
-        return round(self.start + (self._bend(value) - low) / (high - low) * (self.end - self.start), 1)
+    def __call__(self, value: Number) -> float:
+        return self.places([value])[0]
 
-    def _bend(self, value: float) -> float:
+    def places(self, values: Sequence[Number]) -> list[float]:
+        """Many at once."""
+        low, high = self._bend(self.low), self._bend(self.high)
+        scale = (self.end - self.start) / (high - low)
+        bent = map(math.log10, values) if self.log else values
+        return [round(self.start + (value - low) * scale, 1) for value in bent]
+
+    def _bend(self, value: Number) -> Number:
         return math.log10(value) if self.log else value
 
-    def ticks(self, count: int) -> list[float]:
+    def ticks(self, count: int) -> list[Number]:
         if self.log:
             first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
             decades = [10.0**p for p in range(first, last + 1, max(1, (last - first) // count + 1))]
@@ -70,7 +76,7 @@ class Axis:
 # ---- what is drawn of many points -----------------------------------------------------------------------------------
 
 
-def thin(points: Points, buckets: int = BUCKETS) -> list[tuple[float, float]]:
+def thin(points: Points, buckets: int = BUCKETS) -> list[tuple[Number, Number]]:
     """At most two points per bucket and the two ends, so no extreme value is lost."""
     if len(points) <= 2 * buckets:
         return list(points)
@@ -87,13 +93,13 @@ def window_of(count: int) -> int:
     return count // 30 * 2 + 1 if count >= 20 else 1
 
 
-def moving_average(points: Points) -> list[tuple[float, float]]:
+def moving_average(points: Points) -> list[tuple[Number, Number]]:
     """Centred; towards the ends narrower, down to half, so that it follows steep beginnings."""
     sums = [0.0]
     for _, y in points:
         sums.append(sums[-1] + y)
     n, reach = len(points), window_of(len(points)) // 2
-    found: list[tuple[float, float]] = []
+    found: list[tuple[Number, Number]] = []
     for i, (x, _) in enumerate(points):
         side = max(reach // 2, min(reach, i, n - 1 - i))
         start, end = max(0, i - side), min(n, i + side + 1)
@@ -121,7 +127,7 @@ def chart(spec: Chart) -> str:
     )
 
 
-def _told(points: Points) -> list[list[float]]:
+def _told(points: Points) -> list[list[Number]]:
     return [[x, float(f"{y:.4g}")] for x, y in points]
 
 
@@ -178,7 +184,8 @@ def _smooth(line: Points, log: bool) -> Points:
 def _path(points: Points, x: Axis, y: Axis) -> str:
     if len(points) == 1:
         return f"M{x(points[0][0]) - 3} {y(points[0][1])}h6"
-    return "M" + "L".join(f"{x(a)} {y(b)}" for a, b in points)
+    across, up = x.places([a for a, _ in points]), y.places([b for _, b in points])
+    return "M" + "L".join(f"{a} {b}" for a, b in zip(across, up, strict=True))
 
 
 def _evaluations(series: Series, x: Axis, y: Axis, spec: Chart) -> str:
@@ -238,7 +245,7 @@ def _summary(spec: Chart) -> str:
 # ---- histograms -----------------------------------------------------------------------------------------------------
 
 
-def histogram(title: str, edges: Sequence[float], counts: Sequence[float], slot: int = 0) -> str:
+def histogram(title: str, edges: Sequence[Number], counts: Sequence[Number], slot: int = 0) -> str:
     """Bars between `edges` (one more than `counts`), each with its count as a title."""
     assert len(edges) == len(counts) + 1 > 1
     x = Axis(edges[0], edges[-1] if edges[-1] > edges[0] else edges[0] + 1, LEFT, WIDTH - RIGHT)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import unicodedata
 
+Number = float | int  # JSON has both
+
 MINUS = "\N{MINUS SIGN}"
+UNUSUAL = re.compile(r"[^ -~\n\t]")
 JOINERS = "\u200c\u200d"  # format characters that writing systems and emoji need
 LABELS = {
     "grad_norm": "Gradient norm",
@@ -20,11 +24,12 @@ LABELS = {
 
 def escape(text: object) -> str:
     """Text that cannot leave its place: markup is escaped, characters that hide or reorder others become visible."""
-    return "".join(_visible(c) for c in html.escape(str(text), quote=True))
+    return UNUSUAL.sub(_visible, html.escape(str(text), quote=True))
 
 
-def _visible(char: str) -> str:
-    if char in "\n\t" or char in JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+def _visible(found: re.Match[str]) -> str:
+    char = found[0]
+    if char in JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return char
     return f"⟨U+{ord(char):04X}⟩"
 
@@ -55,7 +60,7 @@ def is_share(key: str) -> bool:
     return key.rsplit("/", 1)[-1].endswith(("accuracy", "win_rate", "share", "ties"))
 
 
-def short(value: float) -> str:
+def short(value: Number) -> str:
     """Four significant digits, thousands apart, small numbers as 5e-5."""
     if not math.isfinite(value):
         return str(value)
@@ -68,7 +73,7 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def amount(value: float, stderr: float | None = None, *, share: bool = False, signed: bool = False) -> str:
+def amount(value: Number, stderr: Number | None = None, *, share: bool = False, signed: bool = False) -> str:
     """`89 ± 3 %`, `2.31 ± 0.04`: the error keeps one digit, two when it begins with 1; the value has as many places."""
     scale = 100.0 if share else 1.0
     value, unit = value * scale, " %" if share else ""
@@ -83,7 +88,7 @@ def amount(value: float, stderr: float | None = None, *, share: bool = False, si
     return f"{sign}{value:,.{places}f} ± {error:,.{places}f}{unit}".replace("-", MINUS)
 
 
-def exact(value: float | int, words: str) -> str:
+def exact(value: Number, words: str) -> str:
     """The words, and behind them the number as it stands in the file."""
     return f'<data value="{escape(repr(value))}">{escape(words)}</data>'
 

@@ -36,7 +36,9 @@ def preference_steps(steps: int, seed: int, *, every: int = 20, skill: float = 2
         line = {
             "step": step,
             "loss": math.log1p(math.exp(-margin)) + dice.gauss(0, 0.03),
-            "accuracy": min(1.0, max(0.0, round((0.5 + 0.4 * (1 - math.exp(-5 * done)) + dice.gauss(0, 0.08)) * 32) / 32)),
+            "accuracy": min(
+                1.0, max(0.0, round((0.5 + 0.4 * (1 - math.exp(-5 * done)) + dice.gauss(0, 0.08)) * 32) / 32)
+            ),
             "margin": margin,
             "chosen_rewards": margin * 0.3 - 0.8 * done + dice.gauss(0, 0.1),
             "rejected_rewards": -margin * 0.7 - 0.8 * done + dice.gauss(0, 0.1),
@@ -69,12 +71,16 @@ def sft_steps(steps: int, seed: int) -> list[dict[str, float]]:
     for step in range(1, steps + 1):
         done = step / steps
         loss = 1.6 + 1.5 * math.exp(-5 * done)
-        line = {"step": step, "loss": loss + dice.gauss(0, 0.08), "accuracy": 0.6 - 0.1 * loss + dice.gauss(0, 0.01)}
+        line = {
+            "step": step,
+            "loss": loss + dice.gauss(0, 0.08),
+            "token_accuracy": 0.6 - 0.1 * loss + dice.gauss(0, 0.01),
+        }
         line |= {"entropy": loss * 0.9, "learning_rate": 1e-3 * (1 - done), "grad_norm": 1 + dice.random()}
         line |= {"tokens_per_second": 15_000 + dice.gauss(0, 300), "memory_mb": 480.0}
         if step % 30 == 0 or step == steps:
-            line |= {"eval/loss": loss + 0.05, "eval/loss_stderr": 0.03, "eval/accuracy": 0.59 - 0.1 * loss}
-            line |= {"eval/accuracy_stderr": 0.006}
+            line |= {"eval/loss": loss + 0.05, "eval/loss_stderr": 0.03, "eval/token_accuracy": 0.59 - 0.1 * loss}
+            line |= {"eval/token_accuracy_stderr": 0.006}
         lines.append(line)
     return lines
 
@@ -140,7 +146,9 @@ def write_run(folder: Path, method: str = "dpo", steps: int = 120, seed: int = 0
     write_lines(folder / "completions.jsonl", completions(seed))
     write_json(folder / "data.json", data_report(seed))
     versions = {"torch": "2.13.0", "transformers": "5.19.0"}
-    write_json(folder / "environment.json", {"versions": versions, "world_size": 1, "git_commit": "1d61fc8", "gpus": []})
+    write_json(
+        folder / "environment.json", {"versions": versions, "world_size": 1, "git_commit": "1d61fc8", "gpus": []}
+    )
     if method != "sft":
         before = {"accuracy": accuracy(0.52, 110, 7)}
         bag = {"bag_of_words_accuracy": accuracy(0.63, 110, 8)}
@@ -152,6 +160,8 @@ def write_run(folder: Path, method: str = "dpo", steps: int = 120, seed: int = 0
 def write_pipeline(folder: Path) -> Path:
     for seed, method in enumerate(("sft", "reward_model", "dpo")):
         write_run(folder / method, method, seed=seed)
-    reached = {f"{m}_accuracy": {"value": v, "stderr": 0.031, "n": 110} for m, v in (("reward_model", 0.88), ("dpo", 0.89))}
+    reached = {
+        f"{m}_accuracy": {"value": v, "stderr": 0.031, "n": 110} for m, v in (("reward_model", 0.88), ("dpo", 0.89))
+    }
     write_json(folder / "summary.json", reached)
     return folder

@@ -1,0 +1,216 @@
+"""Charts, numbers in words, and the comparison of runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from report.simulated import write_json, write_pipeline, write_run
+from report.test_page import read
+
+from align.report.curves import panels
+from align.report.page import write
+from align.report.rows import binned, counts, histograms
+from align.report.svg import Axis, Chart, Series, chart, moving_average, thin
+from align.report.text import MINUS, amount, escape, method_label, short
+
+
+def noisy(count: int, seed: int = 0) -> list[tuple[float, float]]:
+    dice = random.Random(seed)
+    return [(float(i), dice.gauss(0, 1)) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 299, 300, 301, 5000, 123_457])
+def test_thinning_keeps_ends_and_extremes(count: int) -> None:
+    points = noisy(count)
+    kept = thin(points)
+    assert len(kept) <= 302
+    assert kept[0] == points[0]
+    assert kept[-1] == points[-1]
+    assert max(y for _, y in kept) == max(y for _, y in points)
+    assert min(y for _, y in kept) == min(y for _, y in points)
+    assert kept == sorted(set(kept))
+    assert set(kept) <= set(points)
+
+
+def test_moving_average_keeps_lines_and_calms_noise() -> None:
+    constant = [(float(i), 3.0) for i in range(300)]
+    assert [y for _, y in moving_average(constant)] == pytest.approx([3.0] * 300)
+    slope = [(float(i), 2.0 * i) for i in range(300)]
+    assert moving_average(slope)[10:-10] == [pytest.approx(p) for p in slope[10:-10]]
+    smooth = [y for _, y in moving_average(noisy(3000))]
+    # A mean of about 200 independent values of variance 1.
+    assert math.sqrt(sum(y * y for y in smooth[200:-200]) / 2600) == pytest.approx(1 / math.sqrt(201), rel=0.35)
+    assert [y for _, y in moving_average(noisy(10))] == pytest.approx([y for _, y in noisy(10)])
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (-3.7, 12.2), (1e-7, 9e-7), (99.999, 100.001), (-1e9, 1e9), (0, 3e-300)]
+)
+def test_ticks_are_few_and_inside(low: float, high: float) -> None:
+    ticks = Axis(float(low), float(high), 0, 100).ticks(4)
+    assert 2 <= len(ticks) <= 6
+    slack = (high - low) * 1e-6
+    assert all(low - slack <= t <= high + slack for t in ticks)
+    gaps = [b - a for a, b in pairwise(ticks)]
+    assert gaps == pytest.approx([gaps[0]] * len(gaps), rel=1e-3)
+
+
+def test_chart_stays_within_its_frame() -> None:
+    line = [(float(i), y * 50) for i, y in enumerate(dict(noisy(400)).values())]
+    dots = [(100.0, 3.0, 500.0), (300.0, -3.0, None)]
+    drawn = chart(
+        Chart(
+            title="t",
+            series=[Series(label="a", slot=0, line=line, smoothed=True), Series(label="b", slot=1, dots=dots)],
+        )
+    )
+    for path in re.findall(r' d="M([^"HVh]*)"', drawn):
+        for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path):
+            assert 48 <= float(x) <= 370
+            assert 10 <= float(y) <= 188
+
+
+def test_logarithmic_axis_is_for_spikes_alone(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "dpo")
+    assert "Gradient norm, logarithmic" not in read(write([run])).words
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[50]["grad_norm"] = 4000.0
+    (run / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    assert "Gradient norm, logarithmic" in read(write([run])).words
+
+
+def test_panels_stand_together() -> None:
+    keys = [
+        "kl",
+        "rejected_rewards",
+        "loss",
+        "chosen_rewards",
+        "weight/a",
+        "weight/b",
+        "desirable_logps",
+        "undesirable_logps",
+    ]
+    found = panels(keys)
+    assert list(found) == ["loss", "rewards", "logps", "kl", "weight"]
+    assert found["rewards"] == ["chosen_rewards", "rejected_rewards"]
+    assert found["weight"] == ["weight/a", "weight/b"]
+    assert sorted(k for of in found.values() for k in of) == sorted(keys)
+    assert panels(["chosen_rewards"]) == {"chosen_rewards": ["chosen_rewards"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "share", "words"),
+    [
+        (0.8909, 0.0297, True, "89 ± 3 %"),
+        (0.8909, 0.014, True, "89.1 ± 1.4 %"),
+        (0.9, 0.0095, True, "90.0 ± 0.9 %"),
+        (2.3119, 0.0421, False, "2.31 ± 0.04"),
+        (-204.69, 15.02, False, f"{MINUS}205 ± 15"),
+        (12345.6, 700.0, False, "12,346 ± 700"),
+        (0.5, 0.0, True, "50 ± 0 %"),
+        (0.5, None, True, "50.0 %"),
+        (0.12345, None, False, "0.1235"),
+        (3.0, float("nan"), False, "3"),
+    ],
+)
+def test_amounts(value: float, stderr: float | None, share: bool, words: str) -> None:
+    assert amount(value, stderr, share=share) == words
+
+
+def test_small_and_large_numbers() -> None:
+    assert [short(v) for v in (5e-5, 0.0, 1.0, 999.94, 123456.0)] == ["5e-5", "0", "1", "999.9", "123,456"]
+    assert [method_label(n) for n in ("dpo", "simpo", "reward_model", "my.pack:Mine")] == [
+        "DPO",
+        "SimPO",
+        "Reward model",
+        "Mine",
+    ]
+
+
+def test_escape_keeps_scripts_and_emoji_readable() -> None:
+    persian, family = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "👩\u200d👧"
+    assert escape(persian + family) == persian + family
+    assert escape("a\u200bb\r\n") == "a⟨U+200B⟩b⟨U+000D⟩\n"
+
+
+def test_lengths_are_counted_once_each() -> None:
+    lengths = [float(v) for v in (1, 1, 2, 5, 100, 7, 7, 7)]
+    edges, bars = binned(lengths)
+    assert sum(bars) == len(lengths)
+    assert edges[0] <= 1
+    assert edges[-1] > 100
+    assert bars == [sum(a <= v < b for v in lengths) for a, b in pairwise(edges)]
+
+
+def test_data_report_of_a_run_is_read() -> None:
+    """The shape that training writes: splits, each with counts and three histograms."""
+    bars = {"edges": [0, 4, 8], "counts": [3, 4]}
+    split = {
+        "split": "train",
+        "source": "asset:p",
+        "read": 9,
+        "kept": 7,
+        "dropped": {"cannot be used": 2},
+        "shortened": 1,
+    }
+    tree = {"splits": {"train": split | {"prompt_lengths": bars, "lengths": bars}}, "notes": []}
+    (found,) = counts(tree)
+    assert (found.name, found.read, found.dropped, found.shortened) == ("asset:p, train", 9, 2, 1)
+    assert [name for name, *_ in histograms(tree)] == ["train, prompt lengths", "train, lengths"]
+
+
+# ---- several runs ---------------------------------------------------------------------------------------------------
+
+
+def test_comparison_tells_what_differs_and_pairs_rows(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "narrow", seed=1)
+    second = write_run(tmp_path / "wide", seed=2, method__beta=0.5)
+    page = read(write([first, second]))
+    settings = page.words.split("Settings that differ")[1].split("Curves")[0]
+    assert "method.beta 0.1 0.5" in settings
+    assert "learning_rate" not in settings
+    assert "paired" in page.words.split("Settings that differ")[0].replace("unpaired", "")
+    rows = [json.loads((run / "test.json").read_text())["accuracy"]["rows"] for run in (first, second)]
+    gaps = [b - a for a, b in zip(*rows, strict=True)]
+    mean = sum(gaps) / len(gaps)
+    error = math.sqrt(sum((g - mean) ** 2 for g in gaps) / (len(gaps) - 1) / len(gaps))
+    assert amount(mean * 100, error * 100, signed=True) + " points, paired" in page.words
+
+
+def test_rows_of_other_data_are_not_paired(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", seed=1)
+    second = write_run(tmp_path / "b", seed=2, data__train="other.jsonl")
+    results = read(write([first, second])).words.split("Settings that differ")[0]
+    assert "points, unpaired" in results
+    assert "points, paired" not in results
+
+
+def test_same_recipe_says_so_and_names_stay_apart(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / parent / "dpo", seed=i) for i, parent in enumerate(("a", "b"))]
+    words = read(write(runs, tmp_path / "x.html")).words
+    assert "None: the recipes are the same." in words
+    assert "a/dpo and b/dpo" in words
+
+
+def test_overlaid_curves_have_each_runs_values(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, seed=i, steps=60) for i, name in enumerate(("a", "b"))]
+    charts = [json.loads(a["data-chart"] or "") for a in read(write(runs)).having("svg") if "data-chart" in a]
+    ends = {line[-1][1] for line in charts[0]["lines"]}
+    for run in runs:
+        last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+        assert float(f"{last['loss']:.4g}") in ends
+        assert float(f"{last['eval/loss']:.4g}") in ends
+
+
+def test_pipeline_shows_its_summary_and_every_stage_in_order(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "quickstart")
+    write_json(folder / "summary.json", {"dpo_accuracy": {"value": 0.9012, "stderr": 0.0284, "n": 110}})
+    page = read(write([folder]))
+    assert "DPO accuracy 90 ± 3 % on 110 rows" in page.words
+    assert page.words.index("SFT predicts") < page.words.index("The reward model ranks") < page.words.index("DPO ranks")
