@@ -16,6 +16,7 @@ from align.models.save import save_final
 from align.recipe import Recipe
 from align.report.page import write as write_report
 from align.training import checkpoint, snapshot
+from align.training.baselines import bag_of_words
 from align.training.distributed import World, join
 from align.training.environment import environment
 from align.training.evaluate import Evaluation, evaluate
@@ -27,6 +28,8 @@ from align.training.samples import complete, distinct_prompts
 from align.training.snapshot import Progress
 from align.training.summary import describe_data
 from align.training.trackers import check_trackers, no_telemetry, open_trackers
+
+BEFORE = "test_before.json"  # the test split's metrics before the first step
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
         loop = offline_loop(setup, num_steps, log, trackers, display)
         if progress.step == 0:
             _show_completions(setup, written, 0)
+            _test(setup, folder.path / BEFORE)
         progress = train_offline(loop, progress)
     if recipe.training.load_best_model_at_end and progress.best_step >= 0:
         say(f"final/ holds step {progress.best_step}, the best evaluation")
@@ -141,12 +145,8 @@ def _finish(setup: Setup, written: CompletionsLog | None, progress: Progress, sa
     """final/, the test split, completions after training, the report."""
     world, folder = setup.world, setup.folder
     _show_completions(setup, written, progress.step)
-    if len(setup.splits.test):
-        portions = setup.portions(setup.splits.test)
-        found = evaluate(setup.trainee.module, setup.recipe.method, portions, setup.reader, setup.roles["test"])
-        if world.main:
-            _write_json(folder.path / "test.json", test_of(found))
-    state = whole_weights(setup)
+    _test(setup, folder.path / "test.json")
+    state = snapshot.whole_weights(setup.trainee)
     with world.main_first():
         if world.main:
             save_final(setup.model, setup.tokenizer, folder.final, state, base_name=setup.recipe.model.model_name_or_path)
@@ -154,17 +154,30 @@ def _finish(setup: Setup, written: CompletionsLog | None, progress: Progress, sa
             say(f"report: {write_report([folder.path], folder.report)}")
 
 
+def _test(setup: Setup, path: Path) -> None:
+    """The test split's metrics; in the last file also what they were before training, and the baselines."""
+    splits, world = setup.splits, setup.world
+    if not len(splits.test):
+        return
+    found = test_of(evaluate(setup.trainee.module, setup.recipe.method, setup.portions(splits.test), setup.reader, setup.roles["test"]))
+    if not world.main:
+        return
+    before = path.with_name(BEFORE)
+    if path != before:
+        found |= {"before": json.loads(before.read_text())} if before.exists() else {}
+        found |= {"baselines": _baselines(setup)} if setup.recipe.logging.baselines else {}
+    _write_json(path, found)
+
+
+def _baselines(setup: Setup) -> dict[str, Any]:
+    splits = setup.splits
+    assert setup.recipe.logging.baselines == ["bag_of_words"]
+    estimate, hits = bag_of_words(splits.train, splits.validation, splits.test)
+    return {"bag_of_words_accuracy": dataclasses.asdict(estimate) | {"rows": hits}}
+
+
 def test_of(found: Evaluation) -> dict[str, Any]:
     return {n: dataclasses.asdict(e) | {"rows": found.per_row.get(n, [])} for n, e in found.estimates.items()}
-
-
-def whole_weights(setup: Setup) -> dict[str, Any] | None:
-    """The weights on the main process where the model's own are shards; None where they are whole."""
-    world = setup.world
-    if world.sharding not in ("zero3", "fsdp2"):
-        return None
-    found: dict[str, Any] = world.accelerator.get_state_dict(setup.trainee.module)
-    return {n.removeprefix("model."): v for n, v in (found or {}).items()}
 
 
 def _show_completions(setup: Setup, written: CompletionsLog | None, step: int) -> None:
