@@ -15,6 +15,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, Pretr
 from align.errors import UserError, did_you_mean
 from align.models.settings import ModelSection
 from align.models.sources import quiet
+from align.models.tokenizer import added_ids
 
 NOTE = "fresh.json"  # beside the weights: what they were made from
 _DROPOUT = re.compile(r"dropout|pdrop|layerdrop|drop_rate|drop_path")
@@ -27,7 +28,7 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
     from anything else is a UserError. The caller's random state does not move.
     """
     config = fresh_config(section, tokenizer)
-    note = {"config": section.config, "vocabulary": len(tokenizer), "seed": seed}
+    note = {"config": section.config, "vocabulary": config.vocab_size, "seed": seed}
     if (directory / NOTE).exists():
         if json.loads((directory / NOTE).read_text(encoding="utf-8")) == note:
             return
@@ -48,7 +49,10 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
 
 
 def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Any:
-    """`model.config` as transformers' config; vocabulary, BOS and EOS are the tokenizer's where they are absent."""
+    """`model.config` as transformers' config; vocabulary, BOS and EOS are the tokenizer's where they are absent.
+
+    Added tokens get their rows when the model is loaded, as they do on top of weights from elsewhere.
+    """
     keys = dict(section.config)
     model_type = keys.pop("model_type", None)
     if model_type is None:
@@ -61,15 +65,15 @@ def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> A
     if CONFIG_MAPPING[model_type] not in AutoModelForCausalLM._model_mapping:
         raise UserError(f"model.config.model_type: transformers has no causal language model for {model_type}")
     _refuse_unknown(keys, CONFIG_MAPPING[model_type])
-    keys.setdefault("vocab_size", len(tokenizer))
+    size = len(tokenizer) - len(added_ids(section, tokenizer))
+    keys.setdefault("vocab_size", size)
     keys.setdefault("bos_token_id", tokenizer.bos_token_id)
     keys.setdefault("eos_token_id", tokenizer.eos_token_id)
     # an id to pad with would keep that token's embedding row from learning
     keys.setdefault("pad_token_id", None)
-    if keys["vocab_size"] < len(tokenizer):
+    if isinstance(keys["vocab_size"], int) and keys["vocab_size"] < size:
         raise UserError(
-            f"model.config.vocab_size: {keys['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens; "
-            "leave the key out"
+            f"model.config.vocab_size: {keys['vocab_size']}, but the tokenizer has {size} tokens; leave the key out"
         )
     try:
         config = AutoConfig.for_model(model_type, **keys)

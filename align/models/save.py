@@ -96,9 +96,8 @@ def fingerprint(model_or_dir: nn.Module | str | Path) -> str:
     if not isinstance(model_or_dir, nn.Module):
         return folder_fingerprint(resolve(str(model_or_dir)))
     total = sha256()
-    for name, tensor in sorted(
-        model_or_dir.state_dict(keep_vars=True).items()
-    ):  # shards know that they are only as parameters
+    # as parameters, since only those know that they are shards
+    for name, tensor in sorted(model_or_dir.state_dict(keep_vars=True).items()):
         with gathered(tensor):
             total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -11,6 +11,7 @@ from tiny_models import STORIES, config_of, random_ids, shake
 
 from align.errors import UserError
 from align.models.adapters import reference_kind
+from align.models.fresh import make_fresh
 from align.models.frozen import adapter_off, frozen_copy
 from align.models.load import load_policy
 from align.models.save import save_final
@@ -165,6 +166,22 @@ def test_a_run_folder_with_its_fresh_base_can_be_moved(load_tiny, tmp_path):
     again, *_ = _reload(tmp_path / "moved")
     ids = random_ids()
     torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=0, atol=0)
+
+
+def test_tokens_added_to_a_fresh_base_come_back_with_the_adapter_on_and_off(tmp_path):
+    section = ModelSection(
+        config=config_of("llama"), tokenizer_name_or_path=STORIES, lora=LORA, add_tokens=["<a>", "<b>"]
+    )
+    tokenizer = load_tokenizer(section)
+    make_fresh(section, tokenizer, 0, tmp_path / "run/init")
+    model = load_policy(section, tokenizer, "lm", tmp_path / "run/init").eval()
+    shake(model, "")
+    save_final(model, tokenizer, tmp_path / "run/final")
+    again, *_ = _reload(tmp_path / "run")
+    ids = torch.tensor([[1, 512, 40, 513, 60]])
+    torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=0, atol=0)
+    with adapter_off(model), adapter_off(again):
+        torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=0, atol=0)
 
 
 def test_a_base_that_has_changed_or_gone_is_noticed(load_tiny, tmp_path):
