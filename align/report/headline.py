@@ -36,14 +36,20 @@ def outcome(run: Run, key: str) -> tuple[Measure | None, str]:
 
 
 def before(run: Run, key: str, split: str) -> Measure | None:
-    """The same metric, on the same split, before the first step. None also where it could say nothing."""
+    """The same metric, on the same split, before the first step. None also where all pairs tied, which says nothing."""
+    return None if key == "accuracy" and tied_before(run, split) else _before(run, key, split)
+
+
+def tied_before(run: Run, split: str) -> bool:
+    """Whether no pair had a margin yet, as where the policy begins as its own reference."""
+    margin, accuracy = _before(run, "margin", split), _before(run, "accuracy", split)
+    return margin is not None and accuracy is not None and margin.value == accuracy.value == 0
+
+
+def _before(run: Run, key: str, split: str) -> Measure | None:
     if split == "test":
         return next((run.test[k] for k in (f"before/{key}", f"before_{key}", f"{key}/before") if k in run.test), None)
-    start = [m for step, m in run.evaluations(key) if step == 0]
-    margin = [m for step, m in run.evaluations("margin") if step == 0]
-    if margin and margin[0].value == 0:  # policy equals reference: every pair is a tie
-        return None
-    return start[0] if start else None
+    return next((m for step, m in run.evaluations(key) if step == 0), None)
 
 
 def told(measure: Measure, key: str) -> str:
@@ -62,6 +68,7 @@ def _accuracy_sentence(run: Run, who: str, key: str) -> str:
     count = f"{accuracy.n:,} " if accuracy.n and thing != "tokens" else ""
     earlier = before(run, key, split)
     tail = f"; before training {told(earlier, key)}" if earlier else ""
+    tail = "; before training every pair is a tie" if key == "accuracy" and tied_before(run, split) else tail
     return f"{who} {verb} <strong>{told(accuracy, key)}</strong> of {count}held-out {split} {thing}{end}{tail}."
 
 

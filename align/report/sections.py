@@ -11,7 +11,7 @@ import yaml
 from align.report.curves import curves
 from align.report.findings import findings, is_cut
 from align.report.folder import Measure, Run, Sample
-from align.report.headline import before, headline, outcome, told
+from align.report.headline import before, compare, headline, outcome, points, told
 from align.report.rows import data_section
 from align.report.text import clip, escape, exact, folded, is_share, label, part, short, table
 
@@ -72,14 +72,23 @@ def finals(run: Run) -> dict[str, tuple[Measure, str]]:
 
 
 def results(run: Run) -> str:
+    head = ["", "After training", "Before", "Change", "Rows", "Split"]
     rows: list[list[str]] = []
     for key, (measure, split) in finals(run).items():
         earlier = before(run, key, split)
         count = f"{measure.n:,}" if measure.n else ""
-        rows.append([escape(label(key)), told(measure, key), told(earlier, key) if earlier else "", count, split])
-    head = ["", "After training", "Before", "Rows", "Split"]
+        told_before = told(earlier, key) if earlier else ""
+        rows.append([escape(label(key)), told(measure, key), told_before, _change(key, measure, earlier), count, split])
     used = [0, *(i for i in range(1, len(head)) if any(row[i] for row in rows))]
     return table([head[i] for i in used], [[row[i] for i in used] for row in rows]) if rows else ""
+
+
+def _change(key: str, after: Measure, earlier: Measure | None) -> str:
+    """With the error of the row-by-row differences where both were measured on the same rows."""
+    if earlier is None:
+        return ""
+    gap, share = compare(after, earlier), is_percent(key, after)
+    return exact(gap.value, points(gap, 100 if share else 1)) + (" points" if share else "")
 
 
 def tiles(summary: dict[str, Measure]) -> str:

@@ -214,3 +214,12 @@ def test_pipeline_shows_its_summary_and_every_stage_in_order(tmp_path: Path) -> 
     page = read(write([folder]))
     assert "DPO accuracy 90 ± 3 % on 110 rows" in page.words
     assert page.words.index("SFT predicts") < page.words.index("The reward model ranks") < page.words.index("DPO ranks")
+
+
+def test_change_since_before_training_is_row_by_row(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "dpo")
+    test = json.loads((run / "test.json").read_text())
+    gaps = [a - b for a, b in zip(test["accuracy"]["rows"], test["before"]["accuracy"]["rows"], strict=True)]
+    mean = sum(gaps) / len(gaps)
+    error = math.sqrt(sum((g - mean) ** 2 for g in gaps) / (len(gaps) - 1) / len(gaps))
+    assert f"52 ± 5 % {amount(mean * 100, error * 100, signed=True)} points 110 test" in read(write([run])).words

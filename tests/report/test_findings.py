@@ -140,8 +140,16 @@ def test_before_training_is_not_told_where_every_pair_is_a_tie(tmp_path: Path) -
     start = {"step": 0, "eval/loss": 0.6931, "eval/loss_stderr": 0.0, "eval/accuracy": 0.0, "eval/accuracy_stderr": 0.0}
     tied = changed(tmp_path / "tie", lambda s: [start | {"eval/margin": 0.0}, *s])
     apart = changed(tmp_path / "apart", lambda s: [start | {"eval/accuracy": 0.55, "eval/margin": 0.2}, *s])
-    assert "before training" not in headline(tied)[0]
-    assert "before training" in headline(apart)[0]
+    assert "before training every pair is a tie" in headline(tied)[0]
+    assert "before training <data" in headline(apart)[0]
+    run = write_run(tmp_path / "test")
+    test = json.loads((run / "test.json").read_text())
+    test["before"] = {
+        "accuracy": {"value": 0.0, "stderr": 0.0, "n": 110},
+        "margin": {"value": 0.0, "stderr": 0.0, "n": 110},
+    }
+    write_json(run / "test.json", test)
+    assert "of 110 held-out test pairs rightly; before training every pair is a tie." in headline(read_run(run))[0]
 
 
 def test_differences_are_paired_only_over_the_same_plain_means() -> None:
