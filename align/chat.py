@@ -1,7 +1,7 @@
 """`align chat`: talk to a model, word by word as it writes.
 
-A model with a chat template holds a conversation (`/new` forgets it); one without goes on from each line by itself, as a
-completion goes on from its prompt in training. Lines from a pipe are answered one after the other, without marks.
+A model with a chat template holds a conversation (`/new` forgets it); one without goes on from each line by itself,
+as a completion goes on from its prompt in training. Lines from a pipe are answered one after the other, without marks.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Partner:
             return self._last(self.tokenizer(line)["input_ids"])
         self.said.append({"role": "user", "content": line})
         while True:
-            ids = self.tokenizer.apply_chat_template(self.said, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+            ids = self.tokenizer.apply_chat_template(
+                self.said, add_generation_prompt=True, tokenize=True, return_dict=True
+            )["input_ids"]
             oldest = next((i for i, m in enumerate(self.said) if m["role"] != "system"), 0)
             if len(ids) <= self.room or len(self.said) - oldest <= 1:
                 return self._last(ids)

@@ -1,6 +1,6 @@
 """The command `align`. Every command checks first and tells its mistakes in one message, without a traceback.
 
-Exit codes: 0 success, 2 a mistake found before training, 1 a run that failed, 75 a run that was asked to stop and saved.
+Exit codes: 0 success; 2 a mistake found before training; 1 a run that failed; 75 a run asked to stop, which saved.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, a run folder, or a shipped recipe's name.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, a run folder, or a shipped recipe's name.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
+]
 PIPE_WIDTH = 200
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "defaultcpuallocator")
 
@@ -41,7 +45,9 @@ def _version(wanted: bool | None) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")] = None,
+    version: Annotated[
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Full tracebacks, also by ALIGN_DEBUG=1.")] = False,
 ) -> None:
     if debug:
@@ -52,9 +58,15 @@ def options(
 def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    resume: Annotated[str, typer.Option(metavar="[auto|PATH]", help="Go on from the last good checkpoint, or from one.")] = "",
-    trust_checkpoint: Annotated[bool, typer.Option(help="Open DeepSpeed's pickled state though its origin is unproven.")] = False,
-    allow_changes: Annotated[list[str] | None, typer.Option(help="A key that may differ from the saved run's; or `all`.")] = None,
+    resume: Annotated[
+        str, typer.Option(metavar="[auto|PATH]", help="Go on from the last good checkpoint, or from one.")
+    ] = "",
+    trust_checkpoint: Annotated[
+        bool, typer.Option(help="Open DeepSpeed's pickled state though its origin is unproven.")
+    ] = False,
+    allow_changes: Annotated[
+        list[str] | None, typer.Option(help="A key that may differ from the saved run's; or `all`.")
+    ] = None,
 ) -> None:
     """Run a recipe. Works under accelerate launch, under torchrun, and alone."""
     from align.recipe import load
@@ -83,9 +95,9 @@ def doctor(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     from align.recipe import load
 
     checked = load(recipe, overrides or [])
-    from align import run
+    from align.commands import doctor as command
 
-    run.doctor(checked)
+    command.examine(checked, console())
 
 
 @app.command()
@@ -110,12 +122,26 @@ def methods(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.html", help="Default: report.html in the run, or beside them.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE.html", help="Default: report.html in the run, or beside them."),
+    ] = None,
 ) -> None:
     """One self-contained HTML page for one run, or several side by side."""
     from align.report import page
 
     print(page.write(runs, out))
+
+
+@app.command()
+def summary(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder whose subfolders are runs.")],
+    numbers: Annotated[list[str], typer.Argument(metavar="NAME=RUN:METRIC...", help="Such as dpo_accuracy=dpo:accuracy.")],
+) -> None:
+    """The numbers that a pipeline was made for, out of its runs' test splits: FOLDER/summary.json."""
+    from align.report import pipeline
+
+    print(pipeline.summarise(folder, numbers))
 
 
 @app.command()
@@ -134,7 +160,9 @@ def export(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, asset:NAME, or run folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, asset:NAME, or run folder.")
+    ],
     max_new_tokens: Annotated[int, typer.Option(help="Of one answer.", min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.", min=0.0)] = 0.8,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
@@ -179,9 +207,10 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
             raise
         return _tell(_out_of_memory(error))
     except Exception as error:
-        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+        show = getattr(error, "show", None)  # typer's own: a wrong option, a missing argument
+        if show is None:
             raise
-        error.show()  # typer's own: a wrong option, a missing argument
+        show()
         return 2
 
 
@@ -202,7 +231,7 @@ def _looks_like_folder(word: str) -> bool:
 
 
 def _tell(error: AlignError) -> int:
-    """One message. Under a launcher a user's mistake is the same on every rank of a machine, so its first rank speaks."""
+    """One message. Under a launcher a user's mistake is the same on every rank of a machine: the first speaks."""
     if debugging():
         traceback.print_exception(error)
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -226,7 +255,7 @@ def _out_of_memory(error: BaseException) -> RunError:
     reason = str(error).splitlines()[0] if str(error) else "out of memory"
     told = RunError(
         f"out of memory: {reason}\nIn the order of what it costs: lower training.max_tokens (the same numbers, smaller "
-        "micro-batches); set training.head_chunk to 512 or less (large vocabularies); training.gradient_checkpointing: true "
+        "micro-batches); training.head_chunk: 512 or less (large vocabularies); training.gradient_checkpointing: true "
         "(a third slower); training.layout: padded where packed or shared masks are large; model.reference: cached; "
         "model.lora; more ranks with launch/accelerate/zero3.yaml. `align check` shows what each part takes."
     )

@@ -1,9 +1,9 @@
 """A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
 
-`load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either returns
-a `Recipe` or raises `Mistakes` with all that is wrong. Nothing is derived from another key but the three that design
-says: `training.output_dir` left empty is runs/NAME, TRL's two names for the batch size are multiplied out, and a
-method with a scalar head shows no completions unless asked to, when it is refused.
+`load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either
+returns a `Recipe` or raises `Mistakes` with all that is wrong. Three things alone are resolved: an empty
+`training.output_dir` is runs/NAME; TRL's two names for the batch size are multiplied out; a method with a scalar head
+shows no completions (and is refused when asked to).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from align.data.settings import DataSection
 from align.errors import Mistakes, UserError, did_you_mean
 from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
-from align.recipe_checks import check_combinations, check_models
+from align.recipe_checks import check_combinations, check_models, writes_nothing
 from align.recipe_data import check_data
 from align.recipe_text import Written, find_recipe, override, read
 from align.recipe_types import build, names, show
@@ -32,8 +32,12 @@ from align.training.runfolder import FREE
 from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
 OWNERS: dict[str, type[Any]] = {
-    "model": ModelSection, "data": DataSection, "optim": OptimSection, "training": TrainingSection, "logging": LoggingSection,
-}  # fmt: skip
+    "model": ModelSection,
+    "data": DataSection,
+    "optim": OptimSection,
+    "training": TrainingSection,
+    "logging": LoggingSection,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     world = world_size or int(os.environ.get("WORLD_SIZE", "1"))
     training, notes = _resolve(sections["training"], str(name), world)
     sections["training"] = training
-    if "scores" in _live(method) and not written.has("logging.num_completions"):
+    if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
     spelt = str(written.get("method.name"))
     return Recipe(name=str(name), file=path, method_name=spelt, method=method, notes=notes, **sections)
@@ -146,16 +150,17 @@ def _method(written: Written) -> tuple[type[Method[Any]] | None, Method[Any] | N
     if isinstance(values, str):
         written.wrong("method", f"found {show(values)}; write `method: {{name: {values}}}`")
         return None, None
-    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+    spelt = values.get("name") if isinstance(values, dict) else None
+    if not isinstance(spelt, str):
         written.wrong("method.name", f"missing; there are {', '.join(method_names())}")
         return None, None
     try:
-        cls = find_method(LOSS_TYPES.get(values["name"], values["name"]))
+        cls = find_method(LOSS_TYPES.get(spelt, spelt))
     except UserError as error:
         written.wrong("method.name", str(error))
         return None, None
-    if values["name"] not in (cls.name, f"{cls.__module__}:{cls.__qualname__}") and ":" not in values["name"]:
-        written.wrong("method.name", f"{values['name']}: here `{cls.name}`")
+    if spelt != cls.name and ":" not in spelt:
+        written.wrong("method.name", f"{spelt}: here `{cls.name}`")
     knobs = {k: v for k, v in values.items() if k != "name"}
     hints = {k: hint for k in knobs if (hint := translate_knob(k, names(cls), method_names()))}
     if isinstance(loss := knobs.get("loss_type"), str) and LOSS_TYPES.get(loss, loss) in method_names():
@@ -169,18 +174,13 @@ def _resolve(training: TrainingSection, name: str, world_size: int) -> tuple[Tra
         steps = max(1, training.gradient_accumulation_steps)
         size = per_device * steps * world_size
         notes = (
-            f"per_device_train_batch_size {per_device} x gradient_accumulation_steps {steps} x world size {world_size}: "
-            f"here `training.batch_size: {size}`",
+            f"per_device_train_batch_size {per_device} x gradient_accumulation_steps {steps} x world size "
+            f"{world_size}: here `training.batch_size: {size}`",
         )
         training = dataclasses.replace(
             training, batch_size=size, per_device_train_batch_size=0, gradient_accumulation_steps=0
         )
     return dataclasses.replace(training, output_dir=training.output_dir or f"runs/{name}"), notes
-
-
-def _live(method: Method[Any]) -> set[str]:
-    needs = method.needs()
-    return {c for m in needs.members for c in needs.live(m)}
 
 
 def _plain(value: Any) -> Any:

@@ -44,17 +44,19 @@ def check_combinations(written: Written, cls: type[Method[Any]] | None, sections
             _reference(written, sections["model"], needs, cls.name)
     if sections["data"] is not None and not sections["data"].train:
         written.wrong("data.train", "missing; name a file of rows, a hub data set, asset:NAME, or a list of sources")
-    if needs is not None and any("scores" in needs.live(m) for m in needs.members):
-        if sections["logging"] is not None and written.has("logging.num_completions") and sections["logging"].num_completions:
-            written.wrong("logging.num_completions", f"{_name(cls)} trains a scalar head, which writes nothing; set it to 0")
-    for tracker in sections["logging"].report_to if sections["logging"] else []:
+    if (logging := sections["logging"]) is None:
+        return
+    if cls and writes_nothing(cls.needs()) and written.has("logging.num_completions") and logging.num_completions:
+        written.wrong("logging.num_completions", f"{cls.name} trains a scalar head, which writes nothing; set it to 0")
+    for tracker in logging.report_to:
         if tracker not in TRACKERS:
             hint = did_you_mean(tracker, TRACKERS)
             written.wrong("logging.report_to", f"no such tracker: {tracker}; there are {', '.join(TRACKERS)}.{hint}")
 
 
-def _name(cls: type[Method[Any]] | None) -> str:
-    return cls.name if cls else "the method"
+def writes_nothing(needs: Needs) -> bool:
+    """A scalar head is trained in the place of the language-model head."""
+    return any("scores" in needs.live(m) for m in needs.members)
 
 
 def _training(written: Written, t: TrainingSection, cls: type[Method[Any]] | None) -> None:
@@ -70,7 +72,10 @@ def _training(written: Written, t: TrainingSection, cls: type[Method[Any]] | Non
             "stands alone; batch_size counts a whole optimiser step, and max_tokens divides it into micro-batches",
         )
     if cls and not t.per_device_train_batch_size and t.batch_size < cls.smallest_batch:
-        written.wrong("training.batch_size", f"found {t.batch_size}; {cls.name} compares rows of a step and needs {cls.smallest_batch} or more")
+        written.wrong(
+            "training.batch_size",
+            f"found {t.batch_size}; {cls.name} compares rows of a step and needs {cls.smallest_batch} or more",
+        )
     if t.max_steps and written.has("training.num_train_epochs"):
         written.wrong("training.max_steps", f"conflicts with num_train_epochs: {t.num_train_epochs}; keep one of them")
     if not t.max_steps and t.num_train_epochs == 0:
@@ -85,9 +90,13 @@ def _evaluation(written: Written, t: TrainingSection, data: DataSection) -> None
         if not getattr(t, key):
             continue
         if not held_out:
-            written.wrong(f"training.{key}", "needs data.validation to compare evaluations on; test is never used for it")
+            written.wrong(
+                f"training.{key}", "needs data.validation to compare evaluations on; test is never used for it"
+            )
         if not t.eval_steps:
-            written.wrong(f"training.{key}", "needs training.eval_steps above 0: one evaluation at the end leaves no choice")
+            written.wrong(
+                f"training.{key}", "needs training.eval_steps above 0: one evaluation at the end leaves no choice"
+            )
     shares = sum(s for s in (data.validation, data.test) if not isinstance(s, str) and s < 1)
     if shares >= 1:
         written.wrong("data.test", f"validation {data.validation} and test {data.test} leave no row to train on")
@@ -98,10 +107,19 @@ def _optim(written: Written, o: OptimSection) -> None:
         written.wrong("optim.warmup_steps", f"conflicts with warmup_ratio: {o.warmup_ratio}; keep one of them")
     if o.lr_scheduler_type not in SCHEDULES:
         hint = did_you_mean(o.lr_scheduler_type, SCHEDULES)
-        written.wrong("optim.lr_scheduler_type", f"no such schedule: {o.lr_scheduler_type}; there are {', '.join(SCHEDULES)}.{hint}")
+        written.wrong(
+            "optim.lr_scheduler_type",
+            f"no such schedule: {o.lr_scheduler_type}; there are {', '.join(SCHEDULES)}.{hint}",
+        )
     if o.lr_scheduler_type == "constant" and (o.warmup_ratio or o.warmup_steps):
-        written.wrong("optim.lr_scheduler_type", "constant has no warm-up; say constant_with_warmup, or drop the warm-up")
-    known = [n for n in dir(torch.optim) if isinstance(c := getattr(torch.optim, n), type) and issubclass(c, torch.optim.Optimizer)]
+        written.wrong(
+            "optim.lr_scheduler_type", "constant has no warm-up; say constant_with_warmup, or drop the warm-up"
+        )
+    known = [
+        n
+        for n in dir(torch.optim)
+        if isinstance(c := getattr(torch.optim, n), type) and issubclass(c, torch.optim.Optimizer)
+    ]
     known = sorted({*known, *OPTIMISERS_OF_TRANSFORMERS} - {"Optimizer", "LBFGS"})  # LBFGS wants a closure
     if o.optim not in known:
         plain = o.optim.removesuffix("_torch").removesuffix("_fused").removesuffix("_torch").lower()
@@ -115,7 +133,9 @@ def _optim(written: Written, o: OptimSection) -> None:
 
 def _model(written: Written, m: ModelSection) -> None:
     if m.config and m.model_name_or_path:
-        written.wrong("model.config", "conflicts with model_name_or_path: fresh weights of a config, or pretrained ones; keep one")
+        written.wrong(
+            "model.config", "conflicts with model_name_or_path: fresh weights of a config, or pretrained ones; keep one"
+        )
     if not m.config and not m.model_name_or_path:
         written.wrong("model.model_name_or_path", "missing; name a folder, a hub model or asset:NAME, or give a config")
     if m.config and "model_type" not in m.config:
@@ -131,9 +151,14 @@ def _reference(written: Written, m: ModelSection, needs: Needs, method: str) -> 
                 written.wrong(f"model.{key}", f"{method} has no reference model; remove the key")
         return
     if m.reference == "adapter_off" and m.lora is None:
-        written.wrong("model.reference", "adapter_off needs model.lora: without an adapter there is nothing to switch off")
+        written.wrong(
+            "model.reference", "adapter_off needs model.lora: without an adapter there is nothing to switch off"
+        )
     if m.reference == "adapter_off" and m.ref_model_name_or_path:
-        written.wrong("model.ref_model_name_or_path", "conflicts with reference: adapter_off, which is the model without its adapter")
+        written.wrong(
+            "model.ref_model_name_or_path",
+            "conflicts with reference: adapter_off, which is the model without its adapter",
+        )
 
 
 # ---- model folders --------------------------------------------------------------------------------------------------
@@ -149,7 +174,9 @@ def _nearest(path: Path) -> str:
 def hub_like(name: str) -> bool:
     """`owner/name` or `name`, and not a path below a folder that is here."""
     first, slash, _ = name.partition("/")
-    return bool(HUB_NAME.fullmatch(name)) and not (slash and Path(first).is_dir()) and first not in ("", ".", "..", "runs")
+    return (
+        bool(HUB_NAME.fullmatch(name)) and not (slash and Path(first).is_dir()) and first not in ("", ".", "..", "runs")
+    )
 
 
 def offline() -> bool:
@@ -163,7 +190,7 @@ def cached(name: str, kind: str) -> bool:
 
 
 def model_folder(name: str) -> Path | None:
-    """The folder with config.json (or an adapter's) behind a model's name: asset, folder, run folder; None on the hub."""
+    """The folder with config.json (or an adapter's) behind a model's name: asset, folder, run; None on the hub."""
     path = asset(name) if is_asset(name) else Path(name).expanduser()
     inside = path / "final"
     if (inside / "config.json").is_file() or (inside / "adapter_config.json").is_file():
@@ -206,7 +233,9 @@ def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> Non
         if not hub_like(name):
             written.wrong(key, f"no such folder: {name}{_nearest(Path(name).expanduser())}")
         elif offline() and not cached(name, "models"):
-            written.wrong(key, f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off")
+            written.wrong(
+                key, f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
+            )
         return
     held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     tokenizer = held & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}

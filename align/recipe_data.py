@@ -60,7 +60,9 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
         if not hub_like(name):
             raise UserError(f"no such file or folder: {source.source}")
         if offline() and not cached(name, "datasets"):
-            raise UserError(f"no such file or folder: {name}; as a hub name it is not in the cache, and the hub is switched off")
+            raise UserError(
+                f"no such file or folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
+            )
         return
     reader = None
     if needs is not None:

@@ -21,9 +21,22 @@ from align.recipe_words import translate_key
 
 T = TypeVar("T")
 
-AT_LEAST_ONE = {"training.batch_size", "training.max_tokens", "data.max_length", "logging.logging_steps", "model.lora.r"}
+AT_LEAST_ONE = {
+    "training.batch_size",
+    "training.max_tokens",
+    "data.max_length",
+    "logging.logging_steps",
+    "model.lora.r",
+}
 ABOVE_ZERO = {"optim.learning_rate", "optim.adam_epsilon"}
-SHARES = {"data.validation", "data.test", "optim.warmup_ratio", "optim.adam_beta1", "optim.adam_beta2", "model.lora.lora_dropout"}
+SHARES = {
+    "data.validation",
+    "data.test",
+    "optim.warmup_ratio",
+    "optim.adam_beta1",
+    "optim.adam_beta2",
+    "model.lora.lora_dropout",
+}
 SECTIONS = ("data", "model", "optim", "training", "logging")  # whose numbers are never negative; methods know their own
 
 
@@ -61,7 +74,9 @@ def names(cls: type[Any]) -> list[str]:
 # ---- unknown keys ---------------------------------------------------------------------------------------------------
 
 
-def _without_unknown(written: Written, key: str, cls: type[Any], values: dict[str, Any], hints: dict[str, str]) -> dict[str, Any]:
+def _without_unknown(
+    written: Written, key: str, cls: type[Any], values: dict[str, Any], hints: dict[str, str]
+) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     annotations = get_type_hints(cls)
     for name, value in values.items():
@@ -85,7 +100,8 @@ def _inner(written: Written, key: str, hint: Any, value: Any) -> Any:
         return _without_unknown(written, key, inner, value, {})
     if isinstance(value, list):
         return [
-            _without_unknown(written, f"{key}.{i}", inner, v, {}) if isinstance(v, dict) else v for i, v in enumerate(value)
+            _without_unknown(written, f"{key}.{i}", inner, v, {}) if isinstance(v, dict) else v
+            for i, v in enumerate(value)
         ]
     return value
 
@@ -101,7 +117,7 @@ def _dataclasses(hint: Any) -> Iterable[type[Any]]:
 
 
 def _note(written: Written, key: str, cls: type[Any], values: dict[str, Any], error: ValidationError) -> set[str]:
-    """One message per key; of a union's several complaints the one that got furthest into the value. Returns the keys."""
+    """One message per key; of a union's complaints the one that got furthest into the value. Returns the keys."""
     places: dict[str, tuple[int, str]] = {}
     for detail in error.errors(include_url=False):
         path, found = _place(values, detail["loc"])
@@ -116,17 +132,14 @@ def _note(written: Written, key: str, cls: type[Any], values: dict[str, Any], er
 
 
 def _place(values: Any, loc: Sequence[str | int]) -> tuple[list[str], Any]:
-    """The part of a location that exists in the values (pydantic adds the names of union members), and what is there."""
+    """The part of a location that is in the values (pydantic adds the names of union members), and what is there."""
     path: list[str] = []
     found: Any = values
     for part in loc:
-        if isinstance(found, dict) and part in found:
-            found = found[part]
-        elif isinstance(found, list) and isinstance(part, int) and part < len(found):
-            found = found[part]
-        else:
-            continue
-        path.append(str(part))
+        there: Any = found if isinstance(found, dict) else dict(enumerate(found)) if isinstance(found, list) else {}
+        if part in there:
+            found = there[part]
+            path.append(str(part))
     return path, found
 
 

@@ -1,4 +1,4 @@
-"""What must be settled before `align` is imported: shape checks on, one thread, no network, a cache of the tests' own."""
+"""What must be settled before `align` is imported: shape checks, one thread, no network, a cache of our own."""
 
 from __future__ import annotations
 

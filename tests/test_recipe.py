@@ -81,8 +81,8 @@ def test_overridden_recipes_survive_a_round_trip(overrides: list[str], tmp_path:
 def test_numbers_and_words_are_read_as_yaml_1_2_reads_them():
     values, _ = parse("{a: 1e-5, b: no, c: true, d: 1.5E+3, e: .5, f: 12, g: -.inf, h: on, i: 2020-01-01, j: 1e5x}")
     assert values == {
-        "a": 1e-5, "b": "no", "c": True, "d": 1500.0, "e": 0.5, "f": 12, "g": float("-inf"), "h": "on", "i": "2020-01-01",
-        "j": "1e5x",
+        "a": 1e-5, "b": "no", "c": True, "d": 1500.0, "e": 0.5, "f": 12, "g": float("-inf"), "h": "on",
+        "i": "2020-01-01", "j": "1e5x",
     }  # fmt: skip
     assert load("dpo", ["training.mixed_precision=no"]).training.mixed_precision == "no"
 
@@ -118,11 +118,17 @@ UNKNOWN = [
     ("training.bf16=true", "bf16: here `training.mixed_precision`."),
     ("training.deepspeed=x.json", "Here: launch/accelerate says where."),
     ("data.max_prompt_length=5", "max_prompt_length: here `data.max_length`."),
-    ("model.torch_dtype=float32", "torch_dtype: here `dtype`".replace("`dtype`", "`model.dtype`")),
+    ("model.torch_dtype=float32", "torch_dtype: here `model.dtype`"),
     ("model.lora={rank: 8}", "model.lora.rank: no such key; lora has r, lora_alpha"),
-    ("optimizer={}", "optimizer: no such section; a recipe has name, method, model, data, optim, training, logging. Did you mean optim?"),
+    (
+        "optimizer={}",
+        "method, model, data, optim, training, logging. Did you mean optim?",
+    ),
     ("learning_rate=1", "learning_rate: here `optim.learning_rate`."),
-    ("data.train=[{source: asset:polite_pairs/train.jsonl, wieght: 1}]", "data.train.0.wieght: no such key; train has source, weight"),
+    (
+        "data.train=[{source: asset:polite_pairs/train.jsonl, wieght: 1}]",
+        "data.train.0.wieght: no such key; train has source, weight",
+    ),
 ]
 
 
@@ -144,7 +150,10 @@ WRONG = [
     ("data.validation=110", "data.validation: found 110.0; expected a share"),
     ("data.columns=chosen", "data.columns: found the text 'chosen'; expected a mapping to text."),
     ("model.lora={r: many}", "model.lora.r: found the text 'many'; expected a whole number."),
-    ("data.train=[{source: x.jsonl, weight: heavy}]", "data.train.0.weight: found the text 'heavy'; expected a number."),
+    (
+        "data.train=[{source: x.jsonl, weight: heavy}]",
+        "data.train.0.weight: found the text 'heavy'; expected a number.",
+    ),
     ("data.train=3", "data.train: found 3; expected text or a list of section with source, weight, columns, split."),
     ("method.name=dpoo", "no such method: dpoo"),
     ("method.name=sigmoid", "method.name: sigmoid: here `dpo`"),
@@ -154,7 +163,10 @@ WRONG = [
     ("optim.optim=adamw_torch", "no such optimiser: adamw_torch"),
     ("optim.lr_scheduler_type=cosin", "Did you mean cosine?"),
     ("optim.optim_args={lr: 1}", "optim.optim_args.lr: has a key of its own: optim.learning_rate"),
-    ("logging.report_to=[wandbb]", "no such tracker: wandbb; there are tensorboard, wandb, trackio. Did you mean wandb?"),
+    (
+        "logging.report_to=[wandbb]",
+        "no such tracker: wandbb; there are tensorboard, wandb, trackio. Did you mean wandb?",
+    ),
     ("data.columns={promt: instruction}", "data.columns.promt: no such column"),
     ("data.columns={prompt: '{instrction}'}", "has no column instrction"),
     ("optim.weight_decay=.nan", "optim.weight_decay: found NaN"),
@@ -173,7 +185,10 @@ COMBINATIONS = [
     (["training.per_device_train_batch_size=2"], "training.per_device_train_batch_size: conflicts with batch_size: 32"),
     (["training.gradient_accumulation_steps=2"], "training.gradient_accumulation_steps: stands alone"),
     (["data.validation=null"], "training.eval_steps: needs data.validation"),
-    (["training.eval_steps=null", "training.early_stopping_patience=2"], "early_stopping_patience: needs training.eval_steps"),
+    (
+        ["training.eval_steps=null", "training.early_stopping_patience=2"],
+        "early_stopping_patience: needs training.eval_steps",
+    ),
     (["optim.warmup_steps=3"], "optim.warmup_steps: conflicts with warmup_ratio: 0.1"),
     (["optim.lr_scheduler_type=constant"], "constant has no warm-up"),
     (["model.reference=adapter_off"], "model.reference: adapter_off needs model.lora"),
@@ -181,7 +196,10 @@ COMBINATIONS = [
     (["model.model_name_or_path=null"], "model.model_name_or_path: missing"),
     (["method.name=simpo", "model.reference=copy"], "model.reference: simpo has no reference model; remove the key"),
     (["method.name=kto", "training.batch_size=1"], "kto compares rows of a step and needs 2 or more"),
-    (["method.name=reward_model", "method.beta=null", "model.reference=null"], "logging.num_completions: reward_model trains a scalar head"),
+    (
+        ["method.name=reward_model", "method.beta=null", "model.reference=null"],
+        "logging.num_completions: reward_model trains a scalar head",
+    ),
     (["data.test=0.95", "data.validation=0.1"], "leave no row to train on"),
     (["data.train=null"], "data.train: missing"),
 ]
@@ -227,11 +245,17 @@ def test_the_first_row_is_looked_at(write: Any, tmp_path: Path):
 
 
 def test_all_mistakes_come_in_one_report_each_once():
-    found = mistakes(
-        "dpo", "method.bta=1", "training.batch_size=x", "optim.warmup_steps=3", "data.train=x.jsonl", "model.reference=adapter_off", "nonsense"
-    )  # fmt: skip
+    wrong = ["method.bta=1", "training.batch_size=x", "optim.warmup_steps=3", "data.train=x.jsonl", "nonsense"]
+    found = mistakes("dpo", *wrong, "model.reference=adapter_off")
     keys = [m.removeprefix("command line: ").split(":")[0] for m in found]
-    assert sorted(keys) == ["data.train", "method.bta", "model.reference", "nonsense", "optim.warmup_steps", "training.batch_size"]
+    assert sorted(keys) == [
+        "data.train",
+        "method.bta",
+        "model.reference",
+        "nonsense",
+        "optim.warmup_steps",
+        "training.batch_size",
+    ]
 
 
 def test_keys_that_stand_twice_and_inheritance_are_refused(tmp_path: Path):

@@ -22,7 +22,16 @@ from align.recipe_checks import model_folder, read_config
 from align.recipe_data import train_rows
 
 FP32 = 4  # bytes
-MOMENTS = {"AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2, "SGD": 0, "Adafactor": 0, "Muon": 1}  # per weight
+MOMENTS = {
+    "AdamW": 2,
+    "Adam": 2,
+    "NAdam": 2,
+    "RAdam": 2,
+    "Adamax": 2,
+    "SGD": 0,
+    "Adafactor": 0,
+    "Muon": 1,
+}  # per weight
 EXAMPLE_RANKS = 8
 AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
@@ -70,7 +79,7 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
     split = 2 if needs.batch.kind == "unpaired" and _holds_pairs(recipe) else 1  # a pair is taken apart into two rows
     steps = t.max_steps or ceil(rows * split * t.num_train_epochs / t.batch_size)
     epochs = steps * t.batch_size / (rows * split)
-    yield f"steps: {steps}, {epochs:.2f} epochs of about {rows * split} rows (rows that are dropped are not counted off)"
+    yield f"steps: {steps}, {epochs:.2f} epochs of about {rows * split} rows (fewer where some are dropped)"
     yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
 
 
@@ -79,7 +88,8 @@ def _times(steps: int, every: int) -> str:
 
 
 def _holds_pairs(recipe: Recipe) -> bool:
-    return "chosen" in recipe.data.columns or "label" not in recipe.data.columns and "completion" not in recipe.data.columns
+    mapped = recipe.data.columns
+    return "chosen" in mapped or not ({"label", "completion"} & set(mapped))
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
@@ -131,7 +141,9 @@ def _config_shapes(config: dict[str, Any], hidden: int, layers: int, vocabulary:
     experts = _first(config, "num_local_experts", "num_experts") or 1
     gated = config.get("model_type") not in ("gpt2", "gpt_neox", "opt", "bloom", "falcon", "phi")
     yield [vocabulary, hidden]
-    if not config.get("tie_word_embeddings", config.get("model_type") in ("gpt2", "gemma", "gemma2", "gemma3_text", "opt")):
+    if not config.get(
+        "tie_word_embeddings", config.get("model_type") in ("gpt2", "gemma", "gemma2", "gemma3_text", "opt")
+    ):
         yield [vocabulary, hidden]
     for _ in range(layers):
         yield from ([heads * head, hidden], [groups * head, hidden], [groups * head, hidden], [hidden, heads * head])
@@ -145,7 +157,8 @@ def memory_lines(recipe: Recipe) -> Iterator[str]:
         yield "memory: not estimated; the model is not here yet"
         return
     share = f", {size.trained:,} of them trained" if size.trained != size.weights else ""
-    yield f"model: {size.weights:,} weights{share}; vocabulary {size.vocabulary:,}, {size.layers} layers of width {size.hidden}"
+    yield f"model: {size.weights:,} weights{share}; {size.layers} layers of width {size.hidden}"
+    yield f"vocabulary: {size.vocabulary:,} tokens"
 
 
 def parts(recipe: Recipe, size: Size) -> dict[str, tuple[float, int]]:

@@ -65,7 +65,9 @@ def as_markdown() -> str:
     lines = ["| method | what | rows | beside the policy | knobs | paper |", "| --- | --- | --- | --- | --- | --- |"]
     for e in entries():
         name = f"[`{e.name}`]({e.recipe})" if e.recipe else f"`{e.name}`"
-        lines.append(f"| {name} | {e.title} | {e.rows} | {', '.join(e.models) or '-'} | {_knobs(e)} | {_linked(e.paper)} |")
+        lines.append(
+            f"| {name} | {e.title} | {e.rows} | {', '.join(e.models) or '-'} | {_knobs(e)} | {_linked(e.paper)} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -95,7 +97,9 @@ def say_all(console: Console) -> None:
     for e in entries():
         table.add_row(e.name, e.title, e.rows, ", ".join(e.models) or "-", e.paper or "-")
     console.print(table)
-    console.print("`align methods NAME` shows one method's page; `align train NAME` runs its shipped recipe", **AS_IT_IS)
+    console.print(
+        "`align methods NAME` shows one method's page; `align train NAME` runs its shipped recipe", **AS_IT_IS
+    )
 
 
 def say_one(name: str, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""The command `align-eval`. Exit codes as the command `align` has them: 0 success, 2 the user's mistake, 1 a failure."""
+"""The command `align-eval`. Exit codes are those of `align`: 0 success, 2 the user's mistake, 1 a failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+    ] = False,
 ) -> None:
     """Options before a command."""
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from align.errors import UserError
-from align.report.findings import compare, paired
 from align.report.folder import Measure, read
+from align.report.headline import compare, paired
 
 
 def compare_runs(before: Path, after: Path) -> Iterator[str]:
@@ -15,7 +15,9 @@ def compare_runs(before: Path, after: Path) -> Iterator[str]:
     ours, theirs = _tested(after), _tested(before)
     shared = [name for name in theirs if name in ours]
     if not shared:
-        raise UserError(f"{before} and {after} have no test metric in common; they have {', '.join(theirs)} and {', '.join(ours)}")
+        raise UserError(
+            f"{before} and {after} have no test metric in common; they have {', '.join(theirs)} and {', '.join(ours)}"
+        )
     yield f"{'metric':24} {'before':>20} {'after':>20} {'after - before':>20}"
     for name in shared:
         how = f"paired, {len(ours[name].rows)} rows" if paired(ours[name], theirs[name]) else "unpaired"

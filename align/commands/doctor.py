@@ -1,0 +1,123 @@
+"""`align doctor`: looks at the real first batch of a recipe, before a week is spent on it.
+
+Loads data, tokenizer and model as `align train` does, trains nothing, writes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from align.assembly import Setup, assemble
+from align.batches import Group
+from align.data.describe import describe
+from align.data.forest import lay_out
+from align.errors import RunError
+from align.models.tokenizer import stop_ids
+from align.recipe import Recipe
+from align.training.distributed import join
+from align.training.evaluate import evaluate
+from align.training.layouts import TOLERANCE
+from align.training.runfolder import RunFolder
+from align.training.score import scatter
+from align.training.trackers import no_telemetry
+
+SHOWN = 2  # rows that are printed token by token
+STYLES = {"prompt": "dim", "learned": "bold green", "context": "yellow"}
+MARKS = {"prompt": "", "learned": "^", "context": "."}  # under the tokens where there is no colour
+
+
+def examine(recipe: Recipe, console: Console) -> None:
+    """Prints the findings; raises RunError naming those that must be mended."""
+    no_telemetry()
+    world = join(recipe.optim)
+    with tempfile.TemporaryDirectory() as scratch:
+        setup = assemble(recipe, world, RunFolder(Path(scratch)), console.print)
+        batch = min(len(setup.splits.train), recipe.training.batch_size)
+        groups = [setup.splits.train[i] for i in range(batch)]
+        problems = _tokens(setup, groups, console)
+        problems += _layouts(setup, groups[:8], console)
+        problems += _first_step(setup, groups, console)
+    for problem in problems:
+        console.print(f"PROBLEM  {problem}", style="bold red", markup=False)
+    if problems:
+        raise RunError(f"{recipe.file}: {len(problems)} findings to mend before training")
+    console.print("nothing to mend")
+
+
+def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
+    """Prints some rows with their loss mask; checks beginning and end of every sequence."""
+    store, tokenizer = setup.splits.train, setup.tokenizer
+    console.print("\nrows: prompt dim, learned tokens bold (or ^ below), others' tokens in the completion yellow (or .)")
+    for i in range(min(SHOWN, len(groups))):
+        for member, seen in zip(setup.reader.needs.members, describe(store, tokenizer, i), strict=False):
+            console.print(f"\n{store.place(i)}  {member}", markup=False)
+            console.print(_painted(seen, coloured=console.is_terminal))
+    bos, stops = tokenizer.bos_token_id, set(stop_ids(tokenizer, setup.model))
+    doubled = ends = 0
+    members = [m for g in groups for m in g.members]
+    for m in members:
+        ids = [*m.prompt.tolist(), *m.completion.tolist()]
+        doubled += bos is not None and bos not in stops and ids.count(bos) > 1
+        ends += any(int(t) in stops and kept for t, kept in zip(m.completion, m.mask, strict=True))
+    console.print(f"\n{len(members)} sequences: {ends} learn to stop, {doubled} begin twice")
+    problems = [f"{doubled} sequences have more than one BOS"] if doubled else []
+    if not ends:
+        problems.append("no sequence learns a token that stops a generation: the model will not learn to end")
+    return problems
+
+
+def _painted(seen: Sequence[Any], *, coloured: bool) -> Text:
+    if coloured:
+        return Text.assemble(*((token.text, STYLES[token.part]) for token in seen))
+    line = "".join(token.text for token in seen)
+    marks = "".join(MARKS[token.part] * len(token.text) or " " * len(token.text) for token in seen)
+    pairs = zip(line.split("\n"), _split_like(line, marks), strict=True)
+    return Text("\n".join(f"{text}\n{mark.rstrip()}" for text, mark in pairs))
+
+
+def _split_like(line: str, marks: str) -> list[str]:
+    """`marks` cut where `line` has its line ends."""
+    parts: list[str] = []
+    start = 0
+    for text in line.split("\n"):
+        parts.append(marks[start : start + len(text)])
+        start += len(text) + 1
+    return parts
+
+
+def _layouts(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
+    """The same rows in each layout, real tokens this time."""
+    column = "scores" if "scores" in setup.reader.needs.live(setup.reader.needs.learned()[0]) else "logps"
+    made: dict[str, torch.Tensor] = {}
+    for layout in dict.fromkeys(("padded", setup.reader.layout)):
+        rows = lay_out([g.members for g in groups], layout).to(setup.world.device)
+        with torch.no_grad():
+            values = setup.trainee.module(rows, (column,), 1)[column].float()
+        wide = max(len(m.completion) for g in groups for m in g.members)
+        made[layout] = values if column == "scores" else scatter(values, rows, (len(rows), wide))
+    gap = (made["padded"] - made[setup.reader.layout]).abs().max().item()
+    limit = TOLERANCE.get(setup.world.unwrap(setup.trainee.module).kernel.autocast, 0.15)
+    console.print(f"layout {setup.reader.layout}: {column} differ by {gap:.1e} from padded (limit {limit:g})")
+    return [f"layout {setup.reader.layout}: {column} differ by {gap:.2g}; set training.layout: padded"] if gap > limit else []
+
+
+def _first_step(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
+    """The loss and metrics before any update; where there is a reference, its distance from the policy."""
+    found = evaluate(setup.trainee.module, setup.recipe.method, [groups], setup.reader, setup.roles["train"])
+    for name, estimate in found.estimates.items():
+        console.print(f"{name:22} {estimate.value:12.6f} ± {estimate.stderr:.6f}", highlight=False)
+    rewards = [found.estimates[n].value for n in ("chosen_rewards", "rejected_rewards") if n in found.estimates]
+    same = not setup.recipe.model.ref_model_name_or_path
+    if "ref" in setup.reader.needs.roles() and rewards and same:
+        gap = max(abs(r) for r in rewards)
+        console.print(f"policy and reference: mean log-ratio times beta {gap:.1e} (0: ratio 1, KL 0)")
+        if gap > 1e-2:
+            return [f"policy and reference differ before training (mean reward {gap:.3g}); they should be the same weights"]
+    return []
