@@ -1,0 +1,49 @@
+"""`summary.json` of a pipeline: the few numbers that its runs were made for, taken from their test splits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from align.errors import Mistakes, UserError, did_you_mean
+
+
+def summarise(folder: Path, wanted: Sequence[str]) -> Path:
+    """Writes `folder`/summary.json from `NAME=RUN:METRIC` words and returns its path.
+
+    METRIC is a name in RUN's test.json; `before/METRIC` and `baselines/METRIC` reach into those parts of it. Each number
+    keeps its `value`, `stderr` and `n`; numbers that were there under other names stay. Raises Mistakes.
+    """
+    mistakes: list[str] = []
+    found: dict[str, Any] = {}
+    for word in wanted:
+        try:
+            name, _, place = word.partition("=")
+            found[name] = _number(folder, word, *place.split(":", 1)) if ":" in place else _malformed(word)
+        except UserError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise Mistakes(mistakes)
+    path = folder / "summary.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(before | found, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _malformed(word: str) -> dict[str, Any]:
+    raise UserError(f"{word}: expected NAME=RUN:METRIC, such as dpo_accuracy=dpo:accuracy")
+
+
+def _number(folder: Path, word: str, run: str, metric: str) -> dict[str, Any]:
+    path = folder / run / "test.json"
+    if not path.exists():
+        raise UserError(f"{word}: {path} is not there; the run must have ended, and had a test split")
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    *parts, last = metric.split("/")
+    for part in parts:
+        values = values.get(part, {})
+    if last not in values:
+        raise UserError(f"{word}: {path} has no {metric}; there are {', '.join(values)}.{did_you_mean(last, values)}")
+    return {key: values[last][key] for key in ("value", "stderr", "n")}

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# From nothing to a report, on one CPU in a few minutes: SFT, reward model, DPO on shipped data and a shipped model.
+#
+#   bash launch/pipelines/quickstart.sh [FOLDER]        default: runs/quickstart
+#
+# It can be repeated: a stage that has ended is not run again, one that was cut goes on where it was.
+set -euo pipefail
+
+OUT=${1:-runs/quickstart}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+
+stage() { # NAME RECIPE [key=value ...]
+    local name=$1 recipe=$2
+    shift 2
+    echo
+    echo "==> $name: align train $recipe training.output_dir=$OUT/$name $* --resume"
+    align train "$recipe" "training.output_dir=$OUT/$name" "$@" --resume
+}
+
+# 1. Imitate the polite answers.
+stage sft sft
+
+# 2. Learn to tell a polite answer from a rude one: a number for each.
+stage reward_model reward_model
+
+# 3. Prefer polite to rude, from where the first stage ended, and no further from it than beta allows.
+stage dpo dpo "model.model_name_or_path=$OUT/sft"
+
+# Held-out pairs, the same 109 for both.
+align summary "$OUT" \
+    reward_model_accuracy=reward_model:accuracy \
+    dpo_accuracy=dpo:accuracy \
+    sft_likelihood_accuracy=dpo:before/likelihood_accuracy \
+    dpo_likelihood_accuracy=dpo:likelihood_accuracy
+align report "$OUT"
+echo
+echo "Open $OUT/report.html in a browser. Talk to the model: align chat $OUT/dpo"
