@@ -106,7 +106,7 @@ class Writer:
         answers = [c for c in completions if isinstance(c, list)]
         if prompt is None:
             whole = self._render(answers[0], tools, open_turn=False)
-            return Script(None, (tuple(self._cut_end(Piece(whole, True))),), templated=True)
+            return Script(None, (self._cut_end(Piece(whole, True))[:1],), templated=True)
         assert isinstance(prompt, list)
         assert len(answers) == len(completions)
         full = [self._render([*prompt, *c], tools, open_turn=False) for c in answers]
@@ -143,7 +143,7 @@ class Writer:
                 pieces.append(Piece(full[done:begin], False))
             pieces += self._cut_end(Piece(full[begin:end], True))
             done = end
-        return tuple(pieces)
+        return tuple(pieces if pieces[-1].learn else pieces[:-1])
 
     def _closing(self, messages: list[Message], full: str, tools: list[Any] | None) -> int:
         closed = self._render(messages, tools, open_turn=False)
@@ -153,12 +153,12 @@ class Writer:
             raise _broken(messages, closed, full)
         return len(closed)
 
-    def _cut_end(self, piece: Piece) -> list[Piece]:
+    def _cut_end(self, piece: Piece) -> tuple[Piece, ...]:
         """White space after the end-of-turn token is the template's, never said by the model."""
         text = piece.text.rstrip()
         if text == piece.text or not text.endswith(self.marks):
-            return [piece]
-        return [Piece(text, True), Piece(piece.text[len(text) :], False)]
+            return (piece,)
+        return Piece(text, True), Piece(piece.text[len(text) :], False)
 
     @cached_property
     def marks(self) -> tuple[str, ...]:
@@ -181,6 +181,8 @@ class Writer:
 
 def _agree(one: str, other: str) -> int:
     """Characters that both begin with."""
+    if other.startswith(one):
+        return len(one)
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 

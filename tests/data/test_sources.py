@@ -132,7 +132,7 @@ def test_what_is_missing_is_named_with_the_nearest_name(tmp_path: Path) -> None:
         list(iterate(str(tmp_path / "trian.jsonl")))
     with pytest.raises(UserError, match=r"Did you mean asset:polite_pairs/train\.jsonl\?"):
         list(iterate("asset:polite_pair/train.jsonl"))
-    with pytest.raises(UserError, match="was not made by datasets.save_to_disk"):
+    with pytest.raises(UserError, match=r"was not made by datasets\.save_to_disk"):
         list(iterate(str(tmp_path)))
     with pytest.raises(UserError, match="no such file, and as a hub name: "):
         list(iterate("nobody/nothing"))
