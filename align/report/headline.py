@@ -22,7 +22,7 @@ def headline(run: Run) -> list[str]:
     said: list[str] = []
     if accuracy and 0 <= accuracy.value <= 1:
         said.append(_accuracy_sentence(run, who, key))
-        said += _baselines(run, accuracy)
+        said += _baselines(run, accuracy) if key == "accuracy" else []
     said += _loss_sentence(run, who if not said else "")
     return said or [f"{who} ran for {run.last_step:,} steps and logged no loss."]
 
@@ -73,8 +73,8 @@ def _accuracy_sentence(run: Run, who: str, key: str) -> str:
 
 
 def baselines(run: Run, key: str = "accuracy") -> dict[str, Measure]:
-    """Other ways to reach the same metric, on the same rows: `bag_of_words_accuracy`."""
-    names = {k: k.rsplit("/", 1)[-1] for k in run.test if not k.startswith("before")}
+    """Other ways to reach the same metric, on the same rows: `baselines/bag_of_words_accuracy`."""
+    names = {k: k.removeprefix("baselines/") for k in run.test if k.startswith("baselines/")}
     return {n.removesuffix(f"_{key}"): run.test[k] for k, n in names.items() if n.endswith(f"_{key}")}
 
 

@@ -70,6 +70,7 @@ def histograms(tree: Any) -> list[tuple[str, list[float], list[float]]]:
     """(name, edges, counts) of every list of lengths, and of every {"edges", "counts"}."""
     found: list[tuple[str, list[float], list[float]]] = []
     for path, node in _walk(tree, ()):
+        path = (*path[:-1], "whole lengths") if path and path[-1] == "lengths" else path
         name = ", ".join(p.replace("_", " ") for p in path if p not in NOISE) or "lengths"
         if isinstance(node, dict) and _numbers(node.get("edges")) and _numbers(node.get("counts")):
             if len(node["edges"]) == len(node["counts"]) + 1:

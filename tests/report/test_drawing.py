@@ -162,7 +162,7 @@ def test_data_report_of_a_run_is_read() -> None:
     tree = {"splits": {"train": split | {"prompt_lengths": bars, "lengths": bars}}, "notes": []}
     (found,) = counts(tree)
     assert (found.name, found.read, found.dropped, found.shortened) == ("asset:p, train", 9, 2, 1)
-    assert [name for name, *_ in histograms(tree)] == ["train, prompt lengths", "train, lengths"]
+    assert [name for name, *_ in histograms(tree)] == ["train, prompt lengths", "train, whole lengths"]
 
 
 # ---- several runs ---------------------------------------------------------------------------------------------------

@@ -62,6 +62,14 @@ def test_token_accuracy_has_no_chance_level(tmp_path: Path) -> None:
     assert not run.evaluations("accuracy")
     assert "chance" not in told(run)
     assert headline(run)[0].startswith("SFT predicts <strong>")
+    tokens = {"value": 0.43, "stderr": 0.01, "n": 110}
+    write_json(
+        run.path / "test.json", {"token_accuracy": tokens, "before": {"token_accuracy": tokens | {"value": 0.2}}}
+    )
+    tested = headline(read_run(run.path))
+    assert "of held-out test tokens; before training" in tested[0]
+    assert tested[0].endswith("20.0 ± 1.0 %</data>.")
+    assert not [sentence for sentence in tested if "against" in sentence], "a metric is no baseline of another"
 
 
 def test_gradient_spikes(tmp_path: Path) -> None:
