@@ -34,6 +34,7 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
 ]
 PIPE_WIDTH = 200
+INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "defaultcpuallocator")
 
 
@@ -192,6 +193,8 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
     """Runs a command; what the user can mend becomes one message and an exit code, a defect keeps its traceback."""
     try:
         result = commands(words, standalone_mode=False)
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except typer.Abort:
         return _tell(RunError("stopped by the keyboard; a run keeps its last checkpoint"))

@@ -161,7 +161,7 @@ def memory_lines(recipe: Recipe) -> Iterator[str]:
     yield f"vocabulary: {size.vocabulary:,} tokens"
 
 
-def parts(recipe: Recipe, size: Size) -> dict[str, tuple[float, int]]:
+def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
     """Bytes of each part on one rank, and the ZeRO stage from which it is divided by the ranks (9: never)."""
     method, model = recipe.method.needs(), recipe.model
     width = 2 if model.dtype in ("bfloat16", "float16") else FP32

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         print(f"align-eval {__version__}")
         raise typer.Exit
@@ -32,8 +32,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+    ] = None,
 ) -> None:
     """Options before a command."""
 
