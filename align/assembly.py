@@ -74,7 +74,8 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
             if world.main:
                 make_fresh(recipe.model, tokenizer, recipe.training.seed, init)
     policy = load_policy(recipe.model, tokenizer, head, init)
-    world.must_agree("the model's weights", weights := fingerprint(where(recipe.model, init).weights))
+    places = where(recipe.model, init)
+    world.must_agree("the model's weights", weights := fingerprint(places.adapter or places.weights))
     kernel = kernel_of(policy.to(world.device), recipe.training, world.device)
     limits = limits_of(policy, recipe.training, world)
     trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world)
@@ -118,7 +119,7 @@ def make_roles(
         return dict.fromkeys(splits_of, shared | {"ref": ModelRole(scorer)})
     made: dict[str, dict[str, Role]] = {}
     for name, store in splits_of.items():
-        key = [store.fingerprint, fingerprint(model), reader.layout, str(autocast_of(recipe.training, reader.world.device)), kernel_name(scorer)]
+        key = [store.fingerprint, fingerprint(model), reader.layout, str(autocast_of(recipe.training, reader.world.device)), kernel_name(reader.world.unwrap(scorer))]
         path = default_cache() / "logps" / f"ref-{_digest(key)}.f32"
         made[name] = shared | {"ref": cached(path, scorer, reader, store, recipe.training.batch_size)}
     return made
