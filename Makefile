@@ -4,7 +4,7 @@
 PYTHON ?= python3
 RUN    := .venv/bin
 STAMP  := .venv/installed
-PIP    := $(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: quickstart test lint bench clean
@@ -27,7 +27,7 @@ bench: $(STAMP)  ## step time and memory against TRL: BENCHMARKS.md, benchmarks.
 $(STAMP): pyproject.toml constraints.txt
 	@$(RUN)/python -c "" 2>/dev/null && grep -qsF "$(CURDIR)" $(RUN)/activate || { rm -rf .venv && $(PYTHON) -m venv .venv; }
 	@echo "installing into .venv (several minutes the first time)"
-	@$(PIP) --upgrade pip setuptools wheel
+	@$(PIP) --upgrade setuptools wheel
 	@$(PIP) "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) --no-build-isolation --editable ".[dev,deepspeed]"
 	@touch $@
