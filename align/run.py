@@ -187,7 +187,7 @@ def _show_completions(setup: Setup, written: CompletionsLog | None, step: int) -
         return
     rows = [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
     prompts = distinct_prompts(rows, logging.num_completions)
-    made = complete(setup.model, setup.tokenizer, prompts, logging.max_completion_length, step, setup.world)
+    made = complete(setup.trainee.module, setup.tokenizer, prompts, logging.max_completion_length, step, setup.world)
     if written is not None and written.last_step < step:
         written.append(made)
 

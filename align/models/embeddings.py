@@ -71,9 +71,9 @@ def gathered(parameter: Tensor) -> Iterator[None]:
     if not hasattr(parameter, "ds_id"):
         yield
         return
-    from deepspeed.zero import GatheredParameters  # pyright: ignore[reportMissingImports]
+    import deepspeed  # pyright: ignore[reportMissingImports]
 
-    with GatheredParameters([parameter], modifier_rank=0):
+    with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
         yield
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from align.batches import Group, Needs
-from align.data.forest import RowLayout, shapes
+from align.data.forest import RowLayout, lay_out, shapes
 from align.errors import UserError
-from align.models.parts import head_gap, num_block_params, unwrapped, window_layers
+from align.models.parts import num_block_params, unwrapped, window_layers
 from align.training.distributed import World
-from align.training.layouts import Cost, Probe, accepted, cheapest, choose
+from align.training.layouts import Cost, Probe, accepted, cheapest, choose, probe
 from align.training.optim import make_optimizer
 from align.training.plan import Limits
 from align.training.score import Kernel, Scorer
@@ -28,16 +28,8 @@ SAMPLE = 64  # groups that the cost of a layout is estimated on
 
 
 def kernel_of(model: Any, settings: TrainingSection, device: torch.device) -> Kernel:
-    """How this model computes: its attention, the autocast of the recipe, whether its head can be applied alone."""
-    config = unwrapped(model).config
-    attention = str(getattr(config, "_attn_implementation", "eager"))
-    own_head = True
-    if config.num_labels != 1 or unwrapped(model).get_output_embeddings() is not None:
-        ids = torch.arange(min(12, config.get_text_config().vocab_size), device=device)[None]
-        was_training = model.training
-        own_head = head_gap(model.eval(), ids) < HEAD_GAP
-        model.train(was_training)
-    return Kernel(attention, autocast_of(settings, device), own_head)
+    """How this model computes: its attention, and the autocast of the recipe."""
+    return Kernel(str(getattr(unwrapped(model).config, "_attn_implementation", "eager")), autocast_of(settings, device))
 
 
 def autocast_of(settings: TrainingSection, device: torch.device) -> torch.dtype | None:
@@ -62,15 +54,32 @@ def make_trainee(model: Any, kernel: Kernel, optim: OptimSection, settings: Trai
     scorer = Scorer(model, kernel)
     scorer.train()
     module, optimizer = world.accelerator.prepare(scorer, make_optimizer(scorer, optim))
+    settle_head(module, scorer, world)
     return Trainee(module, optimizer, world, optim.max_grad_norm)
 
 
 def frozen(model: Any, kernel: Kernel, world: World) -> Any:
-    """A model that only answers, whole on every rank."""
+    """A model that only answers: sharded under ZeRO-3, whole on every rank otherwise."""
     scorer = Scorer(model, kernel).eval()
     for parameter in scorer.parameters():
         parameter.requires_grad_(False)
-    return scorer.to(world.device)
+    module = world.shard_frozen(scorer)
+    settle_head(module, scorer, world)
+    return module
+
+
+def settle_head(module: Any, scorer: Scorer, world: World) -> None:
+    """Measures whether the head alone gives the model's logits. Through `module`, since what is sharded has no other way in."""
+    inner = unwrapped(scorer.model)
+    if inner.config.num_labels == 1 and inner.get_output_embeddings() is None:
+        return
+    was_training = module.training
+    with torch.no_grad():
+        rows = lay_out(probe(inner.config.get_text_config().vocab_size), "padded").to(world.device)
+        module.eval()  # DeepSpeed's returns nothing
+        gap = module(rows, ("head_gap",), 1)["head_gap"].item()
+    module.train(was_training)
+    scorer.kernel = dataclasses.replace(scorer.kernel, own_head=gap < HEAD_GAP)
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ def choose_layout(
     lengths = {name: [shapes([g.members[i] for i in picks], name) for g in sample] for name in right}
     cost = Cost(float(num_block_params(model)), 2.0 * config.hidden_size * config.num_hidden_layers)
     one = dataclasses.replace(limits, world_size=1)
-    layout = choose(settings.layout, right, lambda allowed: cheapest(lengths, one, cost, allowed), say)
+    mine = choose(settings.layout, right, lambda allowed: cheapest(lengths, one, cost, allowed), say)
+    layout = world.everyone(mine)[0]  # what is measured may differ between ranks; the plan may not
     tokens = {n: sum(t + sum(b) for g in of for t, b in g) for n, of in lengths.items()}
     return LayoutChoice(layout, tokens)

@@ -108,6 +108,14 @@ class World:
             raise RunError(failure)
         yield
 
+    def shard_frozen(self, module: nn.Module) -> Any:
+        """A module without gradients on this rank's device: under ZeRO-3 its shards, otherwise all of it."""
+        if self.sharding != "zero3":
+            return module.to(self.device)
+        import deepspeed
+
+        return deepspeed.initialize(model=module, config=deepspeed_config(3, 0.0))[0]
+
     def unwrap(self, module: nn.Module) -> Any:
         """The module that was prepared, out of whatever was put around it."""
         return self.accelerator.unwrap_model(module, keep_torch_compile=False)

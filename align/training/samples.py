@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,24 +24,29 @@ def distinct_prompts(groups: Sequence[Group], count: int) -> list[list[int]]:
 
 
 def complete(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, step: int, world: World
+    module: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, step: int, world: World
 ) -> list[Completion]:
-    """Greedy completions on the main process; under ZeRO-3 the others lend it their shards meanwhile."""
-    was_training = model.training
+    """Greedy completions by the prepared `module`, on the main process; elsewhere an empty list.
+
+    ZeRO-3's shards are put together on every rank meanwhile (`logging.num_completions: 0` where they do not fit). Under FSDP
+    every rank writes the same along with the main one, for each layer's weights come by a collective.
+    """
+    scorer = world.unwrap(module)
+    model, was_training = scorer.model, scorer.model.training
     model.eval()
     made: list[Completion] = []
-    with torch.no_grad(), _whole(model, world):
-        if world.main:
+    with torch.no_grad(), _unsharded(module, world):
+        if world.main or world.sharding == "fsdp2":
             made = [_one(model, tokenizer, prompt, max_new_tokens, step) for prompt in prompts]
     model.train(was_training)
     world.barrier()
-    return made
+    return made if world.main else []
 
 
 def _one(model: Any, tokenizer: Any, prompt: list[int], max_new_tokens: int, step: int) -> Completion:
     ids = torch.tensor([prompt], device=model.device)
     out = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False,
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False, synced_gpus=False,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     written = out[0, len(prompt) :].tolist()
@@ -58,9 +63,16 @@ def _one(model: Any, tokenizer: Any, prompt: list[int], max_new_tokens: int, ste
     )
 
 
-def _whole(model: Any, world: World) -> AbstractContextManager[Any]:
-    if world.sharding != "zero3":
-        return nullcontext()
-    import deepspeed
+@contextmanager
+def _unsharded(module: Any, world: World) -> Iterator[None]:
+    if world.sharding == "zero3":
+        import deepspeed
 
-    return deepspeed.zero.GatheredParameters(list(model.parameters()))
+        with deepspeed.zero.unwrap_model_for_generation(module):
+            yield
+    elif world.sharding == "fsdp2":  # what belongs to no layer (embeddings, head) is gathered when the whole is called
+        module.unshard()
+        yield
+        module.reshard()
+    else:
+        yield

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from align.batches import SEQUENCE_COLUMNS
 from align.data.forest import Rows, visible
 from align.functional.logprobs import logps, statistics
-from align.models.parts import Windows, backbone, head_transform, lm_head, scalar_head, unwrapped, window_layers
+from align.models.parts import Windows, backbone, head_gap, head_transform, lm_head, scalar_head, unwrapped, window_layers
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Scorer(nn.Module):
 
     def forward(self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0) -> dict[str, Tensor]:
         """Columns by name: (N,) for each predicted token in the order of `rows.origin`, (S,) for `scores`."""
+        if "head_gap" in columns:  # asked for once, at the start
+            return {"head_gap": torch.tensor(head_gap(self.model, rows.input_ids))}
         with self._precision(rows.input_ids.device):
             hidden = self._places(rows)
             made: dict[str, Tensor] = {}

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
 from torch.distributed.checkpoint.state_dict import set_model_state_dict, set_optimizer_state_dict
 
 from align.errors import RunError, UserError
+from align.models.embeddings import gathered
 from align.training import checkpoint
 from align.training.state import load_state, load_tensors, random_state, save_state, save_tensors, set_random_state
 from align.training.step import Trainee
@@ -101,6 +103,29 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
 def restore_weights(path: Path, trainee: Trainee) -> None:
     """Only the weights of a checkpoint: those of the best evaluation, for `final/`."""
     load(path, trainee, trusted=True)
+
+
+def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
+    """What `final/` is written from where the model's own weights are shards, on the main process's CPU; None where they are whole.
+
+    By the names of the model inside the Scorer; of an adapter only what is trained. All ranks take part; the others get {}.
+    """
+    world, model = trainee.world, trainee.world.unwrap(trainee.module).model
+    adapter = hasattr(model, "peft_config")
+    if world.sharding == "fsdp2":
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=adapter)
+        return dict(get_model_state_dict(model, options=options))
+    if world.sharding != "zero3":
+        return None
+    found: dict[str, Tensor] = {}
+    copies: dict[int, Tensor] = {}  # tied weights stay one tensor
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if adapter and not tensor.requires_grad:
+            continue
+        with gathered(tensor):
+            if world.main:
+                found[name] = copies.setdefault(id(tensor), tensor.detach().cpu().clone())
+    return found
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:
