@@ -80,11 +80,12 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     limits = limits_of(policy, recipe.training, world)
     trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world)
     sample = needs.batch.arrange([splits.train[i] for i in range(min(SAMPLE, len(splits.train)))])
-    choice = choose_layout(trainee.module, policy, needs, sample, recipe.training, limits, say, world)
+    choice = choose_layout(trainee, needs, sample, recipe.training, limits, say)
     saved = choice.tokens["padded"] - choice.tokens[choice.layout]
-    say(f"layout {choice.layout}: {choice.tokens[choice.layout]} tokens for the first {len(sample)} rows, {saved} saved")
+    cost = choice.tokens[choice.layout]
+    say(f"layout {choice.layout}: {cost} tokens for the first {len(sample)} rows, {saved} saved")
     reader = Reader(needs, choice.layout, limits, world)
-    roles = make_roles(recipe, reader, trainee, (tokenizer, init, weights), splits)
+    roles = make_roles(recipe, reader, trainee, (tokenizer, init), splits)
     return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, roles, weights)
 
 
@@ -99,10 +100,10 @@ def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
 
 
 def make_roles(
-    recipe: Recipe, reader: Reader, trainee: Trainee, source: tuple[Any, Path, str], splits: Splits
+    recipe: Recipe, reader: Reader, trainee: Trainee, source: tuple[Any, Path], splits: Splits
 ) -> dict[str, dict[str, Role]]:
     """Who makes each stored column, for each split. A role that the method does not need is not loaded."""
-    tokenizer, init, weights = source
+    tokenizer, init = source
     wanted = reader.needs.roles()
     shared: dict[str, Role] = {"old": ModelRole(trainee.module)} if "old" in wanted else {}
     splits_of = {"train": splits.train, "validation": splits.validation, "test": splits.test}
@@ -112,15 +113,19 @@ def make_roles(
     if kind == "adapter_off":
         return dict.fromkeys(splits_of, shared | {"ref": ModelRole(AdapterOff(trainee.module))})
     model = frozen_copy(recipe.model, tokenizer, "lm", init)
-    scorer = frozen(model, kernel_of(model.to(reader.world.device), recipe.training, reader.world.device), reader.world)
-    if kind == "cached" and any(len(store[0].members) < len(reader.needs.members) for store in splits_of.values() if len(store)):
-        raise UserError(f"model.reference: cached, but {recipe.method_name} scores answers to other rows' prompts, which no cache can hold; use copy")
+    device = reader.world.device
+    scorer = frozen(model, kernel_of(model.to(device), recipe.training, device), reader.world)
     if kind == "copy":
         return dict.fromkeys(splits_of, shared | {"ref": ModelRole(scorer)})
+    if any(len(store[0].members) < len(reader.needs.members) for store in splits_of.values() if len(store)):
+        raise UserError(
+            f"model.reference: cached, but {recipe.method_name} scores answers to other rows' prompts, "
+            "which no cache can hold; use copy"
+        )
+    computed = [reader.layout, str(autocast_of(recipe.training, device)), kernel_name(reader.world.unwrap(scorer))]
     made: dict[str, dict[str, Role]] = {}
     for name, store in splits_of.items():
-        key = [store.fingerprint, fingerprint(model), reader.layout, str(autocast_of(recipe.training, reader.world.device)), kernel_name(reader.world.unwrap(scorer))]
-        path = default_cache() / "logps" / f"ref-{_digest(key)}.f32"
+        path = default_cache() / "logps" / f"ref-{_digest([store.fingerprint, fingerprint(model), *computed])}.f32"
         made[name] = shared | {"ref": cached(path, scorer, reader, store, recipe.training.batch_size)}
     return made
 
@@ -140,7 +145,9 @@ def count_steps(recipe: Recipe, num_rows: int) -> int:
 
 def total_rows(recipe: Recipe, num_rows: int) -> int:
     training = recipe.training
-    return training.max_steps * training.batch_size if training.max_steps else round(num_rows * training.num_train_epochs)
+    if training.max_steps:
+        return training.max_steps * training.batch_size
+    return round(num_rows * training.num_train_epochs)
 
 
 def offline_loop(

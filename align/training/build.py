@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from align.batches import Group, Needs
 from align.data.forest import RowLayout, lay_out, shapes
@@ -69,7 +68,7 @@ def frozen(model: Any, kernel: Kernel, world: World) -> Any:
 
 
 def settle_head(module: Any, scorer: Scorer, world: World) -> None:
-    """Measures whether the head alone gives the model's logits. Through `module`, since what is sharded has no other way in."""
+    """Measures whether the head alone gives the model's logits. Through `module`: shards know no other way."""
     inner = unwrapped(scorer.model)
     if inner.config.num_labels == 1 and inner.get_output_embeddings() is None:
         return
@@ -91,12 +90,14 @@ class LayoutChoice:
 
 
 def choose_layout(
-    module: nn.Module, model: Any, needs: Needs, sample: Sequence[Group], settings: TrainingSection, limits: Limits,
-    say: Callable[[str], Any], world: World,
+    trainee: Trainee, needs: Needs, sample: Sequence[Group], settings: TrainingSection, limits: Limits,
+    say: Callable[[str], Any],
 ) -> LayoutChoice:  # fmt: skip
     """Measures which layouts the model gets right and takes the cheapest for this data."""
-    config = unwrapped(model).config.get_text_config()
+    module, world = trainee.module, trainee.world
     scorer = world.unwrap(module)
+    model = scorer.model
+    config = unwrapped(model).config.get_text_config()
     column = "logps" if any("logps" in needs.live(m) for m in needs.learned()) else "scores"
     right = accepted(module, Probe(config.vocab_size, column, scorer.kernel.autocast, world.device))
     if right["padded"]:
