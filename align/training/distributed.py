@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupKwargs
 from torch import Tensor, nn
 
@@ -138,6 +139,7 @@ def join(optim: OptimSection) -> World:
     elif cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     handlers = [InitProcessGroupKwargs(backend="gloo")] if cpu and _launched() else []
+    AcceleratorState._reset_state()  # a second run in this process brings its own settings of the engine
     accelerator = Accelerator(mixed_precision="no", deepspeed_plugin=plugin, kwargs_handlers=list(handlers))
     world = World(accelerator, _sharding(accelerator))
     _assert_came_true(world, wanted)

@@ -1,0 +1,101 @@
+"""What every process of a launch does: the jobs of a JSON file, one after the other, and a note of how each ended.
+
+    accelerate launch ... tests/distributed/driver.py JOBS.json
+
+A job is {"name", "recipe", "overrides"}; with "resume_from" [NAME, STEP] it goes on from a copy of that job's checkpoint.
+A launch costs as much as ten of these jobs, so there is one for each sharding.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+warnings.filterwarnings("ignore", category=FutureWarning)
+
+import torch  # noqa: E402
+
+from align import run  # noqa: E402
+from align.errors import AlignError, UserError  # noqa: E402
+from align.recipe import load  # noqa: E402
+from align.training import distributed  # noqa: E402
+from align.training.settings import OptimSection  # noqa: E402
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    root = Path(sys.argv[1]).parent
+    notes: dict[str, Any] = {"world": look_around()}
+    for job in jobs:
+        notes[job["name"]] = train(root, job)
+    (root / f"notes-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(notes))
+
+
+def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
+    """How the job ended on this rank: the kind and the words of its error, or nothing."""
+    folder = root / job["name"]
+    resume = None
+    if "resume_from" in job:
+        resume = run.Resume(path=str(_copied(root, folder, *job["resume_from"])))
+    try:
+        run.train(load(job["recipe"], [*job["overrides"], f"training.output_dir={folder}"]), resume)
+    except AlignError as error:
+        return {"error": type(error).__name__, "text": str(error)}
+    return {}
+
+
+def _copied(root: Path, folder: Path, other: str, step: int) -> Path:
+    """The run folder `other` as a kill after `step` would have left it; made by the main process."""
+    name = f"step-{step:06d}"
+    world = distributed.join(OptimSection())
+    if world.main:
+        shutil.copytree(root / other, folder)
+        for found in (folder / "checkpoints").iterdir():
+            if found.name != name:
+                shutil.rmtree(found)
+        shutil.rmtree(folder / "final")
+    world.barrier()
+    return folder / "checkpoints" / name
+
+
+def look_around() -> dict[str, Any]:
+    """What this process sees of the others, and what it refuses."""
+    world = distributed.join(OptimSection())
+    seen: dict[str, Any] = {"size": world.size, "rank": world.rank, "sharding": world.sharding}
+    seen["sum"] = world.sum(torch.tensor([1.0, float(world.rank)])).tolist()
+    seen["any"] = [world.any(world.rank == 1), world.any(False)]
+    seen["everyone"] = world.everyone(f"rank {world.rank}")
+    world.must_agree("what is the same", "x")
+    seen["differing"] = _refusal(lambda: world.must_agree("the data", f"of rank {world.rank}"))
+    seen["first"] = _refusal(lambda: _fail_first(world))
+    real, os.environ["WORLD_SIZE"] = os.environ.get("WORLD_SIZE"), "3"
+    seen["world_size"] = _refusal(lambda: distributed._assert_came_true(world, world.sharding))
+    os.environ.update({"WORLD_SIZE": real} if real else {})
+    if real is None:
+        del os.environ["WORLD_SIZE"]
+    seen["sharding_refused"] = _refusal(lambda: distributed._assert_came_true(world, "fsdp2"))
+    return seen
+
+
+def _fail_first(world: distributed.World) -> None:
+    with world.main_first():
+        if world.main:
+            raise UserError("the file is not there")
+
+
+def _refusal(call: Any) -> str:
+    try:
+        call()
+    except AlignError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+if __name__ == "__main__":
+    main()
