@@ -66,19 +66,22 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
     progress = _begin(setup, resume, log, written, say)
     num_steps = count_steps(recipe, len(setup.splits.train))
     display = Display(
-        num_steps, done=progress.step, num_tokens=progress.num_tokens, logging_steps=recipe.logging.logging_steps, main=world.main
+        num_steps,
+        done=progress.step,
+        num_tokens=progress.num_tokens,
+        logging_steps=recipe.logging.logging_steps,
+        main=world.main,
     )
-    trackers = open_trackers(recipe.logging.report_to, folder.path, recipe.to_dict(), done=progress.step) if world.main else []
+    trackers = (
+        open_trackers(recipe.logging.report_to, folder.path, recipe.to_dict(), done=progress.step) if world.main else []
+    )
     with display:
         loop = offline_loop(setup, num_steps, log, trackers, display)
         if progress.step == 0:
-            _show_completions(setup, written, 0)
+            _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE)
         progress = train_offline(loop, progress)
-    if recipe.training.load_best_model_at_end and progress.best_step >= 0:
-        say(f"final/ holds step {progress.best_step}, the best evaluation")
-        snapshot.restore_weights(checkpoint.folder(folder.checkpoints, progress.best_step), setup.trainee)
-    _finish(setup, written, progress, say)
+    _finish(setup, written, _outcome(setup, progress, num_steps, say), say)
     for tracker in trackers:
         tracker.close()
 
@@ -89,11 +92,21 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
 def identity(setup: Setup) -> dict[str, Any]:
     """What must be the same when the run is resumed."""
     world, data = setup.world, setup.splits.train.fingerprint
-    return {"recipe": setup.recipe.to_dict(), "data": data, "weights": setup.weights, "world_size": world.size, "sharding": world.sharding}
+    return {
+        "recipe": setup.recipe.to_dict(),
+        "data": data,
+        "weights": setup.weights,
+        "world_size": world.size,
+        "sharding": world.sharding,
+    }
 
 
 def _begin(
-    setup: Setup, resume: Resume | None, log: MetricsLog | None, written: CompletionsLog | None, say: Callable[[str], Any]
+    setup: Setup,
+    resume: Resume | None,
+    log: MetricsLog | None,
+    written: CompletionsLog | None,
+    say: Callable[[str], Any],
 ) -> Progress:
     """A new run writes what it is; a resumed one checks that it is the same, and goes back to its checkpoint."""
     world, folder = setup.world, setup.folder
@@ -104,7 +117,9 @@ def _begin(
             if path is None:
                 _introduce(setup)
     path = world.everyone(path)[0]
-    progress = Progress() if path is None else snapshot.load(path, setup.trainee, trusted=bool(resume and resume.trusted))
+    progress = (
+        Progress() if path is None else snapshot.load(path, setup.trainee, trusted=bool(resume and resume.trusted))
+    )
     if path is not None:
         say(f"going on from {path.name}")
     if log is not None and written is not None:
@@ -141,15 +156,37 @@ def _introduce(setup: Setup) -> None:
 # ---- after the last step --------------------------------------------------------------------------------------------
 
 
-def _finish(setup: Setup, written: CompletionsLog | None, progress: Progress, say: Callable[[str], Any]) -> None:
-    """final/, the test split, completions after training, the report."""
+def _outcome(setup: Setup, progress: Progress, num_steps: int, say: Callable[[str], Any]) -> dict[str, Any]:
+    """Puts the weights of the best evaluation back where the recipe asks for them; says how the run ended."""
+    training, folder = setup.recipe.training, setup.folder
+    kept = progress.step
+    if progress.ended_early:
+        say(f"ended early: {progress.bad_evaluations} evaluations without improvement on step {progress.best_step}")
+    if training.load_best_model_at_end and progress.best_step >= 0:
+        kept = progress.best_step
+        say(f"final/ holds step {kept}, the best evaluation")
+        snapshot.restore_weights(checkpoint.folder(folder.checkpoints, kept), setup.trainee)
+    best = {"best_step": progress.best_step, "best_value": progress.best_value} if progress.best_step >= 0 else {}
+    return {
+        "step": progress.step,
+        "num_steps": num_steps,
+        "ended_early": progress.ended_early,
+        "final_step": kept,
+    } | best
+
+
+def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any], say: Callable[[str], Any]) -> None:
+    """outcome.json, final/, the test split, completions after training, the report."""
     world, folder = setup.world, setup.folder
-    _show_completions(setup, written, progress.step)
+    _show_completions(setup, written, outcome["step"], outcome["final_step"])
     _test(setup, folder.path / "test.json")
     state = snapshot.whole_weights(setup.trainee)
     with world.main_first():
         if world.main:
-            save_final(setup.model, setup.tokenizer, folder.final, state, base_name=setup.recipe.model.model_name_or_path)
+            _write_json(folder.path / "outcome.json", outcome)
+            save_final(
+                setup.model, setup.tokenizer, folder.final, state, base_name=setup.recipe.model.model_name_or_path
+            )
             say(f"final model: {folder.final}")
             say(f"report: {write_report([folder.path], folder.report)}")
 
@@ -159,7 +196,11 @@ def _test(setup: Setup, path: Path) -> None:
     splits, world = setup.splits, setup.world
     if not len(splits.test):
         return
-    found = test_of(evaluate(setup.trainee.module, setup.recipe.method, setup.portions(splits.test), setup.reader, setup.roles["test"]))
+    found = test_of(
+        evaluate(
+            setup.trainee.module, setup.recipe.method, setup.portions(splits.test), setup.reader, setup.roles["test"]
+        )
+    )
     if not world.main:
         return
     before = path.with_name(BEFORE)
@@ -180,16 +221,21 @@ def test_of(found: Evaluation) -> dict[str, Any]:
     return {n: dataclasses.asdict(e) | {"rows": found.per_row.get(n, [])} for n, e in found.estimates.items()}
 
 
-def _show_completions(setup: Setup, written: CompletionsLog | None, step: int) -> None:
+def _show_completions(setup: Setup, written: CompletionsLog | None, step: int, version: int) -> None:
+    """`version` is the step whose weights write; another than the last one where the best evaluation is kept."""
     logging = setup.recipe.logging
     store = setup.splits.test if len(setup.splits.test) else setup.splits.validation
-    if not len(store) or not logging.num_completions or "scores" in setup.reader.needs.live(setup.reader.needs.learned()[0]):
+    if (
+        not len(store)
+        or not logging.num_completions
+        or "scores" in setup.reader.needs.live(setup.reader.needs.learned()[0])
+    ):
         return
     rows = [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
     prompts = distinct_prompts(rows, logging.num_completions)
     made = complete(setup.trainee.module, setup.tokenizer, prompts, logging.max_completion_length, step, setup.world)
     if written is not None and written.last_step < step:
-        written.append(made)
+        written.append([dataclasses.replace(c, policy_version=version) for c in made])
 
 
 def _speaker(world: World) -> Callable[[str], Any]:

@@ -136,6 +136,7 @@ class Fill:
         for item, encoded in zip(items, encoder.encode([i.script for i in items]), strict=True):
             counts = writers[item.split].counts
             counts.apart += encoded.apart
+            counts.templated += item.script.templated
             tally.usable += 1
             tally.lengths.append(max(len(m) for m in encoded.members))
             members, cut = fit(encoded.members, self.section.max_length, self.section.overlong, bos)

@@ -42,7 +42,7 @@ class Splits:
     validation: Store
     test: Store
     weights: tuple[float, ...]  # of the sources of `train`
-    chat_template: str  # what messages were rendered with; belongs to the trained model
+    chat_template: str  # what messages were rendered with, or were to be by the recipe; empty where rows are plain text
     notes: tuple[str, ...]  # what the user should be told, one line each
     fingerprint: str
 
@@ -70,11 +70,12 @@ def prepare(
     own = choose_template(tokenizer, section.chat_template)
     key = _fingerprint(section, jobs, kind, numbers, tokenizer, own)
     folder = cache / key[:40]
-    found = _open(folder, key, jobs)
+    asked = bool(section.chat_template)
+    found = _open(folder, key, jobs, asked)
     if found is None:
         fill = Fill(section=section, kind=kind, numbers=numbers, tokenizer=tokenizer, tick=tick or (lambda rows: None))
         _build(folder, fill, jobs, own)
-        found = _open(folder, key, jobs)
+        found = _open(folder, key, jobs, asked)
         assert found is not None, f"{folder} cannot be read back"
     return found
 
@@ -121,8 +122,8 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _open(folder: Path, key: str, jobs: list[Job]) -> Splits | None:
-    """None where nothing whole is there."""
+def _open(folder: Path, key: str, jobs: list[Job], asked: bool = False) -> Splits | None:
+    """None where nothing whole is there. `asked`: the recipe names the template."""
     try:
         about = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
         stores = {name: Store(folder / name, f"{key}-{name}") for name in SPLITS}
@@ -130,6 +131,8 @@ def _open(folder: Path, key: str, jobs: list[Job]) -> Splits | None:
         return None
     weights = tuple(job.source.weight for job in jobs if job.split == "train")
     template, notes = about["chat_template"], tuple(about["notes"])
+    if not asked and not any(store.counts.templated for store in stores.values()):
+        template = ""  # the trained model has never seen it
     return Splits(**stores, weights=weights, chat_template=template, notes=notes, fingerprint=key)
 
 

@@ -32,6 +32,7 @@ class Counts:
     bad: int = 0  # dropped: cannot be used
     overlong: int = 0  # dropped: more than max_length tokens
     shortened: int = 0  # cut to max_length
+    templated: int = 0  # rendered by the chat template
     apart: int = 0  # prompt and completion tokenized apart, because the tokenizer merges across the boundary
     shared_prompts: int = 0  # rows whose prompt is in `train` too (0 for a split by hash)
     rows: int = 0  # groups that are kept

@@ -107,29 +107,20 @@ def _spikes(run: Run) -> list[Finding]:
 
 
 def _stopped_early(run: Run) -> list[Finding]:
+    if run.outcome.get("ended_early") is not True:
+        return []
     training = run.recipe.get("training")
     settings: dict[str, Any] = training if isinstance(training, dict) else {}
-    patience = settings.get("early_stopping_patience")
     key = str(settings.get("metric_for_best_model") or "loss").removeprefix("eval/").removeprefix("eval_")
     evaluations = run.evaluations(key)
-    if not isinstance(patience, int) or patience < 1 or len(evaluations) <= patience:
-        return []
+    if not evaluations:
+        return [Finding(f"Early stopping ended the run at step {run.last_step:,}.", grave=False)]
     better = max if settings.get("greater_is_better") else min
     best = better(evaluations, key=lambda e: e[1].value)
     since = len(evaluations) - 1 - evaluations.index(best)
-    if since != patience or _ran_its_course(run, settings):
-        return []
     top = f"{amount(best[1].value, best[1].stderr)} at step {best[0]:,.0f}"
     what = f"the validation {label(key).lower()} did not improve on {top} in {since} evaluations"
     return [Finding(f"Early stopping ended the run at step {run.last_step:,}: {what}.", grave=False)]
-
-
-def _ran_its_course(run: Run, settings: dict[str, Any]) -> bool:
-    steps, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
-    if isinstance(steps, int) and steps > 0:
-        return run.last_step >= steps
-    logged = run.curve("epoch")
-    return bool(logged) and isinstance(epochs, int | float) and logged[-1][1] >= epochs - 1e-6
 
 
 def is_cut(reason: str) -> bool:

@@ -7,6 +7,7 @@ Whatever cannot be read becomes a note on the page. Only a folder that holds no 
     completions.jsonl   {"prompt", "text", "step" (0: before training), "completion_length", "stop_reason"}, `stage`
     data.json           in any nesting: counts {"source", "split", "read", "dropped": {reason: rows}}, lengths
                         {"edges": [n + 1 numbers], "counts": [n numbers]} or [length, ...]; `notes`: sentences
+    outcome.json        {"step", "num_steps", "ended_early", "final_step": whose weights final/ holds, "best_step", ...}
     test.json, summary.json   {metric: {"value", "stderr", "n", "rows": [values], "ids": [...]}}, some of them under
                         `before` or `baselines`
 """
@@ -64,6 +65,7 @@ class Run:
     samples: list[Sample]
     data: Any
     test: dict[str, Measure]
+    outcome: dict[str, Any] = field(default_factory=dict)  # how the run ended; empty while it has not
     notes: list[str] = field(default_factory=list)  # what could not be read
 
     @property
@@ -137,6 +139,7 @@ def read_run(path: Path) -> Run:
     notes: list[str] = []
     text = _text(path / "recipe.yaml", notes)
     recipe, environment = _recipe(text, notes), _json(path / "environment.json", notes)
+    outcome = _json(path / "outcome.json", notes)
     if not text:
         notes.append("There is no recipe.yaml, so settings are not shown.")
     return Run(
@@ -149,6 +152,7 @@ def read_run(path: Path) -> Run:
         samples=[s for line in _lines(path / "completions.jsonl", notes, MAX_COMPLETIONS) if (s := _sample(line))],
         data=_json(path / "data.json", notes),
         test=measures(_json(path / "test.json", notes)),
+        outcome=outcome if isinstance(outcome, dict) else {},
         notes=notes,
     )
 

@@ -87,20 +87,21 @@ def test_not_finite(tmp_path: Path) -> None:
     assert "Loss was not a finite number at one step: 31." in found
 
 
-def test_early_stopping_is_told_only_where_it_decided(tmp_path: Path) -> None:
+def test_early_stopping_is_told_where_the_run_says_so(tmp_path: Path) -> None:
     def stall(steps: Steps) -> Steps:
         kept = [s for s in steps if s["step"] <= 120]
         return [s | ({"eval/loss": 0.3 if s["step"] == 60 else 0.31} if "eval/loss" in s else {}) for s in kept]
 
-    decided = told(changed(tmp_path / "a", stall, training__early_stopping_patience=3))
+    changed(tmp_path / "a", stall, training__early_stopping_patience=3)
+    write_json(tmp_path / "a/outcome.json", {"step": 120, "num_steps": 200, "ended_early": True, "final_step": 60})
     assert (
         "Early stopping ended the run at step 120: the validation loss did not improve on 0.30 ± 0.02 at step 60"
-        in decided
+        in told(read_run(tmp_path / "a"))
     )
-    assert "Early" not in told(changed(tmp_path / "b", stall, training__early_stopping_patience=4))
-    assert "Early" not in told(changed(tmp_path / "c", stall))
-    finished = changed(tmp_path / "d", stall, training__early_stopping_patience=3, training__max_steps=120)
-    assert "Early" not in told(finished)
+    changed(tmp_path / "b", stall, training__early_stopping_patience=3)
+    assert "Early" not in told(read_run(tmp_path / "b"))  # it may have been killed
+    write_json(tmp_path / "b/outcome.json", {"step": 120, "num_steps": 120, "ended_early": False, "final_step": 120})
+    assert "Early" not in told(read_run(tmp_path / "b"))
 
 
 def test_cut_completions_count_only_those_of_the_last_step(tmp_path: Path) -> None:
