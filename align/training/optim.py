@@ -14,6 +14,8 @@ from transformers import get_scheduler
 from align.errors import UserError, did_you_mean
 from align.training.settings import OptimSection
 
+FUSED = ("Adam", "AdamW")  # one kernel for the whole update, on CPU and GPU alike
+
 
 def make_optimizer(module: nn.Module, section: OptimSection) -> torch.optim.Optimizer:
     """AdamW or any class of torch.optim or transformers.optimization; weight decay on matrices only."""
@@ -26,6 +28,8 @@ def make_optimizer(module: nn.Module, section: OptimSection) -> torch.optim.Opti
     arguments: dict[str, Any] = {"lr": section.learning_rate}
     if "Adam" in section.optim:
         arguments |= {"betas": (section.adam_beta1, section.adam_beta2), "eps": section.adam_epsilon}
+    if section.optim in FUSED and "foreach" not in section.optim_args:
+        arguments["fused"] = True
     try:
         return kind([g for g in groups if g["params"]], **arguments | section.optim_args)
     except TypeError as error:
