@@ -2,7 +2,7 @@
 
     padded   one row per sequence, padded at the right; plain causal attention
     packed   a few sequences end to end in a row; each attends to itself alone, positions restart
-    shared   a prompt stands once per group; each completion attends to the prompt and to itself, positions go on from it
+    shared   a prompt stands once per group; completions attend to it and to themselves, positions go on from it
 
 Packed and shared rows are made of *trees*: a trunk (the prompt) and branches (completions). A sequence alone is a tree
 with one branch. Axes here: R rows of L tokens, S sequences, N predicted tokens.
@@ -62,11 +62,15 @@ class Tree:
 
 def shapes(members: Sequence[Tokens], layout: RowLayout) -> tuple[Shape, ...]:
     """The lengths of a group's trees in this layout: what a plan needs to know of it."""
-    return tuple((len(t.members[0].prompt), tuple(len(m.completion) for m in t.members)) for t in _trees(members, layout))
+    trees = _trees(members, layout)
+    return tuple((len(t.members[0].prompt), tuple(len(m.completion) for m in t.members)) for t in trees)
 
 
-def lay_out(groups: Sequence[Sequence[Tokens]], layout: RowLayout) -> Rows:
-    """Numbers the sequences group by group, lays them out, and says where each predicted token stands."""
+def lay_out(groups: Sequence[Sequence[Tokens]], layout: RowLayout, row_tokens: int = 0) -> Rows:
+    """Numbers the sequences group by group, lays them out, and says where each predicted token stands.
+
+    Packed and shared rows are as wide as the widest group, or `row_tokens` where that is more.
+    """
     trees: list[list[Tree]] = []
     count = 0
     for members in groups:
@@ -75,8 +79,13 @@ def lay_out(groups: Sequence[Sequence[Tokens]], layout: RowLayout) -> Rows:
     if layout == "padded":
         return _rows([[tree] for group in trees for tree in group], plain=True)
     widths = [sum(len(tree) for tree in group) for group in trees]
-    bins = pack_best_fit(widths, max(widths, default=1))
+    bins = pack_best_fit(widths, capacity(widths, row_tokens))
     return _rows([[tree for i in row for tree in trees[i]] for row in bins], plain=False)
+
+
+def capacity(widths: Sequence[int], row_tokens: int) -> int:
+    """How many tokens a packed or shared row holds at most, for groups of these many."""
+    return max([row_tokens, 1, *widths])
 
 
 def _trees(members: Sequence[Tokens], layout: RowLayout, start: int = 0) -> list[Tree]:

@@ -61,7 +61,8 @@ class Reader:
     ) -> dict[str, dict[str, Tensor]]:
         """The columns `asked` of each member, for the groups of this micro-batch, as wide as in the whole step."""
         members = list(asked)
-        rows = lay_out([self._pick(groups[i], members) for i in micro.groups], self.layout).to(self.world.device)
+        picked = [self._pick(groups[i], members) for i in micro.groups]
+        rows = lay_out(picked, self.layout, self.limits.row_tokens).to(self.world.device)
         wanted = tuple(dict.fromkeys(c for m in members for c in asked[m]))
         made = model(rows, wanted, micro.num_chunks)
         widths = [_width(groups, self._position(m)) for m in members]

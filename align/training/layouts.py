@@ -16,7 +16,7 @@ import torch
 from align.batches import Tokens
 from align.data.forest import RowLayout, lay_out
 from align.training.experience import Columns
-from align.training.plan import GroupShape, Limits, make_plan, num_rows, num_tokens, row_width
+from align.training.plan import GroupShape, Limits, filled_rows, make_plan, num_tokens
 from align.training.score import scatter
 
 TOLERANCE = {None: 1e-4, torch.bfloat16: 0.15}  # nats per token, between layouts; autocast rounds more
@@ -97,12 +97,10 @@ def estimate(shapes: Sequence[GroupShape], layout: RowLayout, limits: Limits, co
     """Multiply-adds of one forward pass over these groups, padding included. A dense mask pays length squared."""
     total = 0.0
     for micro in (m for rank in make_plan(shapes, layout, limits).ranks for m in rank if m.groups):
-        widths = [row_width(shapes[i], layout) for i in micro.groups]
-        rows = sum(num_rows(shapes[i], layout) for i in micro.groups)
-        if layout != "padded":  # rows are filled up to the widest
-            rows = max(1, round(sum(num_tokens(shapes[i]) for i in micro.groups) / max(widths)))
-        area = rows * max(widths) ** 2 * (0.5 if layout == "padded" else 1.0)  # plain causal skips the upper half
-        total += rows * max(widths) * cost.per_token + area * cost.per_area
+        rows = filled_rows([shapes[i] for i in micro.groups], layout, limits.row_tokens)
+        width = max(sum(map(num_tokens, row)) for row in rows)
+        area = len(rows) * width**2 * (0.5 if layout == "padded" else 1.0)  # plain causal skips the upper half
+        total += len(rows) * width * cost.per_token + area * cost.per_area
     return total
 
 

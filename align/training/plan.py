@@ -8,10 +8,12 @@ micro-batches and as many head chunks as the others, because under ZeRO-3 and FS
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from align.data.forest import RowLayout, Shape
+from align.data.forest import RowLayout, Shape, capacity
+from align.functional.packing import pack_best_fit
 
 GroupShape = tuple[Shape, ...]  # the trees of one group
 
@@ -39,11 +41,12 @@ class Limits:
     max_tokens: int  # tokens of a micro-batch, padding included
     head_chunk: int  # predicted tokens whose logits stand in memory at once
     world_size: int = 1
+    row_tokens: int = 0  # packed and shared rows are filled up to this; 0: as wide as the widest group among them
 
 
 def make_plan(shapes: Sequence[GroupShape], layout: RowLayout, limits: Limits) -> Plan:
     """Balances groups over ranks by tokens, then cuts each rank's share into micro-batches, longest first."""
-    shares = [_cut(shapes, share, layout, limits.max_tokens) for share in _balance(shapes, limits.world_size)]
+    shares = [_cut(shapes, share, layout, limits) for share in _balance(shapes, limits.world_size)]
     depth = max(1, *(len(share) for share in shares))
     shares = [share + [()] * (depth - len(share)) for share in shares]
     chunks = [
@@ -58,8 +61,18 @@ def row_width(shape: GroupShape, layout: RowLayout) -> int:
     return max(trees) if layout == "padded" else sum(trees)
 
 
-def num_rows(shape: GroupShape, layout: RowLayout) -> int:
-    return len(shape) if layout == "padded" else 1
+def filled_rows(shapes: Sequence[GroupShape], layout: RowLayout, row_tokens: int) -> list[list[GroupShape]]:
+    """The trees of each row, as `align.data.forest.lay_out` will place them."""
+    if layout == "padded":
+        return [[(tree,)] for shape in shapes for tree in shape]
+    widths = [row_width(shape, layout) for shape in shapes]
+    return [[shapes[i] for i in row] for row in pack_best_fit(widths, capacity(widths, row_tokens))]
+
+
+def num_padded(shapes: Sequence[GroupShape], layout: RowLayout, row_tokens: int) -> int:
+    """Tokens of the rows that these groups fill, padding included."""
+    rows = filled_rows(shapes, layout, row_tokens)
+    return len(rows) * max((sum(map(num_tokens, row)) for row in rows), default=0)
 
 
 def num_tokens(shape: GroupShape) -> int:
@@ -79,22 +92,18 @@ def _balance(shapes: Sequence[GroupShape], world_size: int) -> list[list[int]]:
 
 
 def _cut(
-    shapes: Sequence[GroupShape], share: Sequence[int], layout: RowLayout, max_tokens: int
+    shapes: Sequence[GroupShape], share: Sequence[int], layout: RowLayout, limits: Limits
 ) -> list[tuple[int, ...]]:
     order = sorted(share, key=lambda i: (-row_width(shapes[i], layout), i))
     cuts: list[tuple[int, ...]] = []
-    current: list[int] = []
-    rows = width = 0
-    for i in order:
-        more = num_rows(shapes[i], layout)
-        wider = max(width, row_width(shapes[i], layout))
-        if current and (rows + more) * wider > max_tokens:
-            cuts.append(tuple(current))
-            current, rows, wider = [], 0, row_width(shapes[i], layout)
-        current.append(i)
-        rows, width = rows + more, wider
-    if current:
-        cuts.append(tuple(current))
+    while order:
+        # More groups never need fewer tokens, so the largest number that fits is found by halving.
+        size = bisect_right(
+            range(2, len(order) + 1), limits.max_tokens,
+            key=lambda n: num_padded([shapes[i] for i in order[:n]], layout, limits.row_tokens),
+        ) + 1  # fmt: skip
+        cuts.append(tuple(order[:size]))
+        order = order[size:]
     return cuts
 
 

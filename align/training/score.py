@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from align.batches import SEQUENCE_COLUMNS
-from align.data.forest import Rows, visible
+from align.data.forest import Rows
 from align.functional.logprobs import logps, statistics
-from align.models.parts import Windows, backbone, head_gap, head_transform, lm_head, scalar_head, unwrapped, window_layers
+from align.models.parts import backbone, head_gap, head_transform, lm_head, scalar_head, unwrapped, window_layers
+from align.training.attention import model_inputs
+from align.training.blocks import enable as enable_blocks
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,16 @@ class Scorer(nn.Module):
 
     def __init__(self, model: nn.Module, kernel: Kernel):
         super().__init__()
+        enable_blocks(unwrapped(model))
         self.model = model
         self.kernel = kernel
         config = unwrapped(model).config
         self.windows = window_layers(config)
         self.transform = head_transform(config)
 
-    def forward(self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0) -> dict[str, Tensor]:
+    def forward(
+        self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0
+    ) -> dict[str, Tensor]:
         """Columns by name: (N,) for each predicted token in the order of `rows.origin`, (S,) for `scores`."""
         if "head_gap" in columns:  # asked for once, at the start
             return {"head_gap": torch.tensor(head_gap(self.model, rows.input_ids))}
@@ -73,10 +78,7 @@ class Scorer(nn.Module):
         return self.model(**self._inputs(rows)).logits
 
     def _inputs(self, rows: Rows) -> dict[str, Any]:
-        if rows.tree is None:
-            return {"input_ids": rows.input_ids, "use_cache": False}
-        mask = attention_mask(rows, self.windows, self.kernel, _dtype(self))
-        return {"input_ids": rows.input_ids, "attention_mask": mask, "position_ids": rows.position_ids, "use_cache": False}
+        return model_inputs(rows, self.windows, self.kernel.attention, _dtype(self))
 
     def _scalar(self, hidden: Tensor) -> Tensor:
         return scalar_head(self.model)(hidden).squeeze(-1).float()
@@ -100,21 +102,6 @@ class Scorer(nn.Module):
             for h, t in zip(places.tensor_split(num_chunks), rows.target.tensor_split(num_chunks), strict=True)
         ]
         return {c: torch.cat(parts) for c, parts in zip(columns, zip(*made, strict=True), strict=True)}
-
-
-def attention_mask(rows: Rows, windows: Windows, kernel: Kernel, dtype: torch.dtype) -> Any:
-    """What the model takes as `attention_mask` for packed and shared rows: one mask, or one per kind of layer."""
-    if not windows.mapping:
-        return _mask(visible(rows, windows.window), kernel, dtype)
-    kinds = {"full_attention": None, "sliding_attention": windows.window}
-    return {kind: _mask(visible(rows, window), kernel, dtype) for kind, window in kinds.items()}
-
-
-def _mask(seen: Tensor, kernel: Kernel, dtype: torch.dtype) -> Tensor:
-    if kernel.attention == "sdpa":
-        return seen[:, None]
-    # Eager attention adds the mask to the scores; a boolean one would add 1 and be silently wrong.
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def _dtype(module: nn.Module) -> torch.dtype:
