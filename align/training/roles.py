@@ -57,12 +57,9 @@ def cached(path: Path, model: Columns | None, reader: Reader, store: Any, portio
     lengths = np.array([[c for _, c in store.lengths(i)] for i in range(len(store))], dtype=np.int64)
     lengths = lengths.reshape(len(store), len(members))
     starts = np.concatenate([[0], lengths.ravel().cumsum()[:-1]]).reshape(lengths.shape) if len(store) else lengths
-    with reader.world.main_first():
-        pass  # nobody looks before an earlier writer of this run has finished
-    if not path.exists():
+    if not all(reader.world.everyone(path.exists())):  # one answer for all: filling is done together
         assert model is not None, "a cache that is not there needs the model that fills it"
         _fill(path, model, reader, store, portion)
-    reader.world.barrier()
     return CachedRole(np.memmap(path, dtype=np.float32, mode="r") if len(store) else np.zeros(0, np.float32), starts)
 
 
@@ -71,13 +68,14 @@ def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) 
     members = tuple(reader.needs.members)
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(aside if reader.world.main else os.devnull, "wb") as out:
+    writes = reader.world.accelerator.is_local_main_process  # each machine may have a cache of its own
+    with open(aside if writes else os.devnull, "wb") as out:
         for start in range(0, len(store), portion):
             groups = [store[i] for i in range(start, min(start + portion, len(store)))]
             made = role.stored(reader, members, groups)
             for i, group in enumerate(groups):
                 for position, member in enumerate(members):
                     out.write(made[member][i, : len(group.members[position].completion)].numpy().tobytes())
-    if reader.world.main:
+    if writes:
         aside.replace(path)
     reader.world.barrier()
