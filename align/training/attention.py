@@ -25,6 +25,7 @@ from align.training.blocks import NAME as BLOCKS
 from align.training.blocks import with_blocks
 
 FLEX = "flex_attention"
+BLOCKWISE = (FLEX, BLOCKS)  # kernels that leave out the blocks in which nothing is visible
 BLOCK = 128  # side of flex attention's blocks
 
 

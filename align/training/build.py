@@ -12,9 +12,10 @@ import torch
 from align.batches import Group, Needs
 from align.data.forest import RowLayout, lay_out, shapes
 from align.errors import UserError
-from align.models.parts import num_block_params, unwrapped, window_layers
+from align.models.parts import num_block_params, unwrapped
+from align.training.attention import BLOCK, BLOCKWISE, FLEX
 from align.training.distributed import World
-from align.training.layouts import Cost, Probe, accepted, cheapest, choose, probe
+from align.training.layouts import LAYOUTS, Cost, Probe, cheapest, choose, measured, probe
 from align.training.optim import make_optimizer
 from align.training.plan import Limits
 from align.training.score import Kernel, Scorer
@@ -39,9 +40,10 @@ def autocast_of(settings: TrainingSection, device: torch.device) -> torch.dtype 
 
 
 def limits_of(model: Any, settings: TrainingSection, world: World) -> Limits:
-    vocabulary = unwrapped(model).config.get_text_config().vocab_size
-    chunk = settings.head_chunk or max(256, HEAD_BYTES // (4 * vocabulary))
-    return Limits(settings.max_tokens, chunk, world.size)
+    config = unwrapped(model).config
+    chunk = settings.head_chunk or max(256, HEAD_BYTES // (4 * config.get_text_config().vocab_size))
+    row_tokens = settings.max_tokens if config._attn_implementation == FLEX else 0
+    return Limits(settings.max_tokens, chunk, world.size, row_tokens)
 
 
 def make_trainee(model: Any, kernel: Kernel, optim: OptimSection, settings: TrainingSection, world: World) -> Trainee:
@@ -99,14 +101,17 @@ def choose_layout(
     model = scorer.model
     config = unwrapped(model).config.get_text_config()
     column = "logps" if any("logps" in needs.live(m) for m in needs.learned()) else "scores"
-    right = accepted(module, Probe(config.vocab_size, column, scorer.kernel.autocast, world.device))
+    picks = [list(needs.members).index(m) for m in needs.learned()]
+    longest = max((len(g.members[i]) for g in sample for i in picks), default=0)
+    precision = scorer.kernel.autocast or next(p.dtype for p in model.parameters() if p.is_floating_point())
+    layouts = ("padded",) if settings.layout == "padded" else LAYOUTS
+    right = measured(module, scorer, Probe(config.vocab_size, column, precision, world.device, layouts, longest))
     if right["padded"]:
         raise UserError(f"the model does not score padded rows as it scores a sequence alone: {right['padded']}")
-    if not window_layers(unwrapped(model).config).known:
-        right |= {name: "its layers do more than a mask can say" for name in ("packed", "shared") if not right[name]}
-    picks = [list(needs.members).index(m) for m in needs.learned()]
     lengths = {name: [shapes([g.members[i] for i in picks], name) for g in sample] for name in right}
-    cost = Cost(float(num_block_params(model)), 2.0 * config.hidden_size * config.num_hidden_layers)
+    sparse = unwrapped(model).config._attn_implementation in BLOCKWISE
+    area = 2.0 * config.hidden_size * config.num_hidden_layers
+    cost = Cost(float(num_block_params(model)), area, BLOCK if sparse else 0)
     one = dataclasses.replace(limits, world_size=1)
     mine = choose(settings.layout, right, lambda allowed: cheapest(lengths, one, cost, allowed), say)
     layout = world.everyone(mine)[0]  # what is measured may differ between ranks; the plan may not
