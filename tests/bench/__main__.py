@@ -1,0 +1,26 @@
+"""`make bench`: python -m tests.bench [--repetitions N] [--out FOLDER] [CASE ...]"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tests.bench.cases import CASES, REPOSITORY, find_case
+from tests.bench.render import missed, write
+from tests.bench.run import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Step time and memory against TRL.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(c.name for c in CASES))
+    parser.add_argument("--repetitions", type=int, default=9, help="timed steps of each side (default 9)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY, help="where BENCHMARKS.md and benchmarks.json go")
+    given = parser.parse_args()
+    outcomes = run([find_case(n) for n in given.cases] or list(CASES), given.repetitions)
+    write(outcomes, "make bench", given.out)
+    for line in missed(outcomes):
+        print(f"not reached: {line}")
+
+
+if __name__ == "__main__":
+    main()

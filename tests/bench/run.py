@@ -1,0 +1,203 @@
+"""Runs the cases: equality first, then time with the sides taking turns, then memory in fresh processes.
+
+Time: one process per side and option set lives through a case; they are asked for one step each in turn, A B A B, so
+that whatever else the machine does meets all alike. The median of the steps counts. Memory: a process that has done
+nothing else runs two steps; the peak is its high-water mark less what it held before the first, so gradients and
+optimiser state are in it, weights are not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench.cases import REPOSITORY, Case, write_model
+from tests.bench.worker import MARK
+
+THREADS = 2
+PLAIN: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}  # fp32, nothing recomputed
+DEFAULT = "default"
+# What TRL 1.16 offers on a CPU; its other switches need a GPU (liger, flash attention), or say in a warning that they
+# are off (padding_free of DPO).
+TUNED: dict[str, dict[str, dict[str, Any]]] = {
+    "dpo": {"plain": PLAIN, "micro-batches of 2": PLAIN | {"micro": 2}, "micro-batches of 1": PLAIN | {"micro": 1}},
+    "reward": {"plain": PLAIN, "micro-batches of 2": PLAIN | {"micro": 2}},
+    "sft": {
+        "plain": PLAIN,
+        "micro-batches of 4": PLAIN | {"micro": 4},
+        "micro-batches of 2": PLAIN | {"micro": 2},
+        "padding_free, micro-batches of 2": PLAIN | {"micro": 2, "padding_free": True},
+    },
+}
+PER_TOKEN, PER_SEQUENCE = 1e-5, 1e-4  # largest difference between the sides' log-probabilities
+
+
+@dataclass
+class Measured:
+    """One side of a case with one set of options."""
+
+    side: str
+    label: str
+    seconds: list[float] = field(default_factory=list)
+    memory: float = 0.0  # MiB above the baseline
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The quartiles."""
+        cuts = statistics.quantiles(self.seconds, n=4) if len(self.seconds) > 1 else [self.median] * 3
+        return cuts[0], cuts[2]
+
+
+@dataclass
+class Outcome:
+    """All that was found of a case."""
+
+    case: Case
+    ours: Measured
+    trl_default: Measured
+    trl_tuned: list[Measured]
+    per_token: float
+    per_sequence: float
+    load: tuple[float, float]  # of the machine, before and after
+
+    @property
+    def best(self) -> Measured:
+        """TRL's fastest option set."""
+        return min(self.trl_tuned, key=lambda m: m.median)
+
+
+class Worker:
+    """A process of `tests.bench.worker`."""
+
+    def __init__(self, side: str, case: Case, folder: Path, options: Mapping[str, Any], log: Path):
+        threads = {"OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)}
+        quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"}
+        command = [sys.executable, "-m", "tests.bench.worker", side, case.name, str(folder), json.dumps(dict(options))]
+        self.log = log
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=os.environ | threads | quiet, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"),
+        )  # fmt: skip
+
+    def read(self) -> Any:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        raise RuntimeError(f"{self.process.args}: ended; {self.log.read_text()[-2000:]}")
+
+    def ask(self, what: str) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=120)
+
+
+@contextmanager
+def workers(case: Case, folder: Path, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[list[Worker]]:
+    """Started one after the other, so that none loads while another measures."""
+    found: list[Worker] = []
+    try:
+        for number, (side, options) in enumerate(wanted):
+            found.append(Worker(side, case, folder, options, folder / f"{case.name}-{side}-{number}.log"))
+            found[-1].notes = found[-1].read()  # type: ignore[attr-defined]
+        yield found
+    finally:
+        for worker in found:
+            worker.close()
+
+
+def measure(case: Case, repetitions: int) -> Outcome:
+    """Equality, time and memory of one case. Raises AssertionError where the sides do not compute the same."""
+    before = load()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_model(folder, case)
+        sides = [Measured("ours", "auto"), Measured("trl", DEFAULT)]
+        options: list[dict[str, Any]] = [{}, {}]
+        for label, chosen in TUNED[case.kind].items():
+            sides.append(Measured("trl", label))
+            options.append(chosen | ({"max_length": None} if "padding_free" in chosen else {}))
+        wanted = [(m.side, o) for m, o in zip(sides, options, strict=True)]
+        with workers(case, folder, wanted) as running:
+            gaps = compare(running[0], running[2])
+            sides[0].notes = running[0].notes  # type: ignore[attr-defined]
+            time_in_turns(running, sides, repetitions)
+        outcome = Outcome(case, sides[0], sides[1], sides[2:], *gaps, (before, load()))
+        lean = {id(sides[0]), id(sides[1]), id(outcome.best)}
+        for measured, (side, chosen) in zip(sides, wanted, strict=True):
+            if id(measured) in lean:
+                measured.memory = peak_memory(case, folder, side, chosen)
+    return outcome
+
+
+def compare(ours: Worker, trl: Worker) -> tuple[float, float]:
+    """Asserts that both sides have the same tokens and the same log-probabilities; the largest differences."""
+    assert ours.ask("tokens") == trl.ask("tokens"), "the two sides have different tokens"
+    mine, theirs = ours.ask("columns"), trl.ask("columns")
+    assert [len(a) for a in mine] == [len(b) for b in theirs], "the two sides score different tokens"
+    per_token = max(abs(x - y) for a, b in zip(mine, theirs, strict=True) for x, y in zip(a, b, strict=True))
+    per_sequence = max(abs(sum(a) - sum(b)) for a, b in zip(mine, theirs, strict=True))
+    assert per_token <= PER_TOKEN, f"a log-probability differs by {per_token:.2g}"
+    assert per_sequence <= PER_SEQUENCE * max(1.0, max(len(a) for a in mine) / 128), f"a sum differs by {per_sequence:.2g}"
+    return per_token, per_sequence
+
+
+def time_in_turns(running: Sequence[Worker], sides: Sequence[Measured], repetitions: int) -> None:
+    """One step of each to warm up, then one of each in turn. Who is far behind is asked less often."""
+    first = [worker.ask("step") for worker in running]
+    best = min(first[2:])
+    for turn in range(repetitions):
+        for worker, measured, warm in zip(running, sides, first, strict=True):
+            hopeless = measured.side == "trl" and warm > 1.3 * best and turn >= max(2, repetitions // 3)
+            if not hopeless:
+                measured.seconds.append(worker.ask("step"))
+
+
+def peak_memory(case: Case, folder: Path, side: str, options: Mapping[str, Any]) -> float:
+    with workers(case, folder, [(side, options)]) as (worker,):
+        worker.ask("baseline")
+        worker.ask("step")
+        worker.ask("step")
+        return worker.ask("peak")
+
+
+def load() -> float:
+    return os.getloadavg()[0]
+
+
+def run(cases: Sequence[Case], repetitions: int) -> list[Outcome]:
+    found: list[Outcome] = []
+    for case in cases:
+        started = time.perf_counter()
+        found.append(measure(case, repetitions))
+        outcome = found[-1]
+        print(
+            f"{case.name:24} ours {outcome.ours.median:7.3f} s {outcome.ours.memory:7.0f} MiB   "
+            f"TRL tuned {outcome.best.median:7.3f} s {outcome.best.memory:7.0f} MiB ({outcome.best.label})   "
+            f"{outcome.best.median / outcome.ours.median:.2f}x   memory {outcome.best.memory / outcome.ours.memory:.1f}x   "
+            f"TRL default {outcome.trl_default.median:7.3f} s   load {outcome.load[1]:.1f}   "
+            f"({time.perf_counter() - started:.0f} s; {'; '.join(outcome.ours.notes)})",
+            flush=True,
+        )  # fmt: skip
+    return found
