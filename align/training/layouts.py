@@ -112,7 +112,8 @@ def _findings(
             found[layout] = f"refused by the model ({type(error).__name__}: {str(error)[:120]})"
             continue
         length = max(len(m) for group in groups for m in group)
-        found[layout] = "" if gap < limit else f"{asked.column} differ by {gap:.2g} at {length} tokens (limit {limit:.2g})"
+        wrong = f"{asked.column} differ by {gap:.2g} at {length} tokens (limit {limit:.2g})"
+        found[layout] = "" if gap < limit else wrong
         if limit == 0:
             found[layout] = f"{asked.column} of random tokens are the same without a mask, so nothing can be measured"
     return found
@@ -170,14 +171,14 @@ def estimate(shapes: Sequence[GroupShape], layout: RowLayout, limits: Limits, co
 
 def _area(rows: Sequence[Sequence[GroupShape]], width: int, layout: RowLayout, cost: Cost) -> float:
     """Entries of the attention matrices that are computed. A dense mask pays length squared, masked or not."""
-    square = len(rows) * width**2
+    square = float(len(rows) * width**2)
     if layout == "padded":
         return square / 2  # plain causal attention skips the upper half
     if not cost.block:
         return square
     # About a block for each query is computed in vain, at the diagonal and where its prompt begins and ends.
     seen = sum(visible_area(shape) for row in rows for shape in row)
-    return min(seen + len(rows) * width * cost.block, square)
+    return min(float(seen + len(rows) * width * cost.block), square)
 
 
 def visible_area(shape: GroupShape) -> int:
