@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.bench.cases import Case, Row, Shape, write_model
-from tests.bench.trl_side import TRLSide
 from transformers import LlamaForCausalLM
 
 from align.batches import Group, Tokens
@@ -30,6 +28,8 @@ from align.training.plan import Limits
 from align.training.score import Scorer
 from align.training.settings import OptimSection, TrainingSection
 from align.training.step import term_counts, term_sums, weighted
+from tests.bench.cases import EOS, Case, Row, Shape, write_model
+from tests.bench.trl_side import TRLSide
 
 TOLERANCE = 1e-5
 TINY = Shape(vocab_size=97, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=48)
@@ -84,10 +84,11 @@ def _write_reference(folder: Path, case: Case) -> None:
 def rows(case: Case) -> list[Row]:
     draw = np.random.default_rng(3)
     answers = 1 if case.kind == "sft" else 2
-    return [
-        Row(draw.integers(2, TINY.vocab_size, p).tolist(), [[*draw.integers(2, TINY.vocab_size, n - 1).tolist(), 1] for n in cs[:answers]])
-        for p, cs in LENGTHS
-    ]  # fmt: skip
+
+    def tokens(count: int) -> list[int]:
+        return draw.integers(2, TINY.vocab_size, count).tolist()
+
+    return [Row(tokens(prompt), [[*tokens(n - 1), EOS] for n in lengths[:answers]]) for prompt, lengths in LENGTHS]
 
 
 def ours(theirs: Theirs, world: World, layout: Any) -> tuple[float, dict[str, torch.Tensor]]:
@@ -101,7 +102,11 @@ def ours(theirs: Theirs, world: World, layout: Any) -> tuple[float, dict[str, to
     method = find_method(METHODS[case.kind])()
     needs = method.needs()
     reader = Reader(needs, layout, Limits(max_tokens=40, head_chunk=4), world)
-    copy = frozen_copy(replace(section, model_name_or_path=str(other)), tokenizer, "lm", other) if case.kind == "dpo" else None
+    copy = (
+        frozen_copy(replace(section, model_name_or_path=str(other)), tokenizer, "lm", other)
+        if case.kind == "dpo"
+        else None
+    )
     roles = {} if copy is None else {"ref": ModelRole(frozen(copy, kernel, world))}
     experience = gather_experience(reader, groups(case), roles, method)
     scorer = Scorer(model, kernel).train()

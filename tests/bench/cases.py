@@ -68,19 +68,64 @@ class Row:
 
 SMALL, WIDE = Shape(vocab_size=6400), Shape(vocab_size=32000)
 
+
+def _dpo(prompt: int, completion: int, target: float, *, cached: bool = False) -> Case:
+    what = f"8 pairs, prompt {prompt}, completions {completion}" + (", reference cached" if cached else "")
+    name = f"dpo_{prompt}_{completion}" + ("_cached" if cached else "")
+    lengths = {"prompt": prompt, "completion": completion}
+    return Case(name=name, kind="dpo", what=what, shape=SMALL, cached=cached, target=target, **lengths)
+
+
 CASES = (
-    Case(name="dpo_512_64", kind="dpo", what="8 pairs, prompt 512, completions 64", shape=SMALL, prompt=512, completion=64, target=4.1),
-    Case(name="dpo_512_64_cached", kind="dpo", what="the same, reference cached", shape=SMALL, prompt=512, completion=64, cached=True, target=4.1),
-    Case(name="dpo_256_128", kind="dpo", what="8 pairs, prompt 256, completions 128", shape=SMALL, prompt=256, completion=128, target=2.9),
-    Case(name="dpo_256_128_cached", kind="dpo", what="the same, reference cached", shape=SMALL, prompt=256, completion=128, cached=True, target=2.9),
-    Case(name="dpo_128_256", kind="dpo", what="8 pairs, prompt 128, completions 256", shape=SMALL, prompt=128, completion=256, target=2.0),
-    Case(name="dpo_128_256_cached", kind="dpo", what="the same, reference cached", shape=SMALL, prompt=128, completion=256, cached=True, target=2.0),
-    Case(name="dpo_256_128_v32k", kind="dpo", what="8 pairs, prompt 256, completions 128, vocabulary 32 000", shape=WIDE, prompt=256, completion=128, target_memory=5.0),
-    Case(name="reward_256_128", kind="reward", what="8 pairs, prompt 256, completions 128, Bradley-Terry", shape=SMALL, prompt=256, completion=128),
-    Case(name="sft_prompt_completion", kind="sft", what="16 dialogues of hh_harmless, loss on the last answer", shape=SMALL, batch_size=16, target=2.6),
-    Case(name="sft_text", kind="sft", what="16 dialogues of hh_harmless, loss on all tokens", shape=SMALL, batch_size=16, target=1.8),
-    Case(name="sft_text_equal", kind="sft", what="16 texts of 256 tokens each, loss on all tokens", shape=SMALL, batch_size=16, prompt=1, completion=255),
-)  # fmt: skip
+    _dpo(512, 64, 4.1),
+    _dpo(512, 64, 4.1, cached=True),
+    _dpo(256, 128, 2.9),
+    _dpo(256, 128, 2.9, cached=True),
+    _dpo(128, 256, 2.0),
+    _dpo(128, 256, 2.0, cached=True),
+    Case(
+        name="dpo_256_128_v32k",
+        kind="dpo",
+        what="8 pairs, prompt 256, completions 128, vocabulary 32 000",
+        shape=WIDE,
+        prompt=256,
+        completion=128,
+        target_memory=5.0,
+    ),
+    Case(
+        name="reward_256_128",
+        kind="reward",
+        what="8 pairs, prompt 256, completions 128, Bradley-Terry",
+        shape=SMALL,
+        prompt=256,
+        completion=128,
+    ),
+    Case(
+        name="sft_prompt_completion",
+        kind="sft",
+        what="16 dialogues of hh_harmless, loss on the last answer",
+        shape=SMALL,
+        batch_size=16,
+        target=2.6,
+    ),
+    Case(
+        name="sft_text",
+        kind="sft",
+        what="16 dialogues of hh_harmless, loss on all tokens",
+        shape=SMALL,
+        batch_size=16,
+        target=1.8,
+    ),
+    Case(
+        name="sft_text_equal",
+        kind="sft",
+        what="16 texts of 256 tokens each, loss on all tokens",
+        shape=SMALL,
+        batch_size=16,
+        prompt=1,
+        completion=255,
+    ),
+)
 
 
 def find_case(name: str) -> Case:
@@ -97,7 +142,10 @@ def rows_of(case: Case) -> list[Row]:
         return draw.integers(FIRST, case.shape.vocab_size, count).tolist()
 
     answers = 1 if case.kind == "sft" else 2
-    return [Row(tokens(case.prompt), [[*tokens(case.completion - 1), EOS] for _ in range(answers)]) for _ in range(case.batch_size)]
+    return [
+        Row(tokens(case.prompt), [[*tokens(case.completion - 1), EOS] for _ in range(answers)])
+        for _ in range(case.batch_size)
+    ]
 
 
 def _dialogues(case: Case) -> list[Row]:

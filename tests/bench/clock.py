@@ -6,7 +6,9 @@ import time
 
 import torch
 
-Seconds = tuple[float, float]  # by the clock on the wall; of all threads on a core, their waiting for each other included
+Seconds = tuple[
+    float, float
+]  # by the clock on the wall; of all threads on a core, their waiting for each other included
 
 
 class Clock:

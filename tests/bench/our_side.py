@@ -78,7 +78,7 @@ class OurSide:
         return [[*m.prompt.tolist(), *m.completion.tolist()] for m in members]
 
     def columns(self) -> list[list[float]]:
-        """Log-probabilities of each sequence's learnt tokens (a reward model: its one score), in the order of `tokens`."""
+        """Log-probabilities of each sequence's learnt tokens (a reward model: its score), in the order of `tokens`."""
         column = "scores" if self.case.kind == "reward" else "logps"
         members = list(self.needs.members)
         asked = dict.fromkeys(members, (column,))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.run import THREADS, Measured, Outcome
+from tests.bench.run import PER_TOKEN, THREADS, Measured, Outcome
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 SLACK = 0.9  # a promised ratio is kept down to this share of it
@@ -58,7 +58,9 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "load": o.load, "all_options": {m.label: m.median for m in o.trl_tuned},
         })  # fmt: skip
         memory = {"ours": o.ours.memory, "trl_default": o.trl_default.memory, "trl_tuned": o.best.memory}
-        found.append(shared | {"metric": "peak_memory", "unit": "MiB"} | memory | {"ratio": o.best.memory / o.ours.memory})
+        found.append(
+            shared | {"metric": "peak_memory", "unit": "MiB"} | memory | {"ratio": o.best.memory / o.ours.memory}
+        )
     return found
 
 
@@ -86,19 +88,29 @@ def markdown(outcomes: Sequence[Outcome], made: dict[str, Any]) -> str:
     load = f"{made['load']['lowest']} to {made['load']['highest']}"
     parts = [
         HEAD.format(
-            trl=made["versions"]["trl"], per_token=1e-5, threads=THREADS, command=made["command"],
-            cpu=made["hardware"]["cpu"], versions=versions, load=load,
-        ),  # fmt: skip
+            **made["hardware"],
+            trl=made["versions"]["trl"],
+            command=made["command"],
+            per_token=PER_TOKEN,
+            versions=versions,
+            load=load,
+        ),
         "## Time of a step\n",
-        _table(("case", "what", "ours, s", "TRL tuned, s", "TRL default, s", "ratio", "promised", "equal"), [_time(o) for o in outcomes]),
+        _table(
+            ("case", "what", "ours, s", "TRL tuned, s", "TRL default, s", "ratio", "promised", "equal"),
+            [_time(o) for o in outcomes],
+        ),
         _least(outcomes),
         "## Peak memory above the baseline\n",
-        _table(("case", "ours, MiB", "TRL tuned, MiB", "TRL default, MiB", "ratio", "promised"), [_memory(o) for o in outcomes]),
+        _table(
+            ("case", "ours, MiB", "TRL tuned, MiB", "TRL default, MiB", "ratio", "promised"),
+            [_memory(o) for o in outcomes],
+        ),
         "## TRL's option sets\n\nMedian seconds of a step; the fastest is TRL tuned.\n",
         _table(("case", "option sets", "our layout"), [_options(o) for o in outcomes]),
         _promises(outcomes),
-        "## On a GPU\n\nNot measured. `python -m tests.bench.gpu` measures Llama shapes of 0.5 and 1.5 billion parameters"
-        " in bfloat16 autocast on one, with model FLOPs utilisation, and adds its rows here.\n",
+        "## On a GPU\n\nNot measured. `python -m tests.bench.gpu` measures Llama shapes of 0.5 and 1.5 billion"
+        " parameters in bfloat16 autocast on one, with model FLOPs utilisation, and adds its rows here.\n",
     ]
     return "\n".join(parts)
 
@@ -127,7 +139,8 @@ def _seconds(m: Measured) -> str:
 
 def _least(outcomes: Sequence[Outcome]) -> str:
     least = min(outcomes, key=lambda o: o.best.median / o.ours.median)
-    return f"\nWe win least at `{least.case.name}` ({least.case.what}): {least.best.median / least.ours.median:.2f} times.\n"
+    ratio = least.best.median / least.ours.median
+    return f"\nWe win least at `{least.case.name}` ({least.case.what}): {ratio:.2f} times.\n"
 
 
 def _promises(outcomes: Sequence[Outcome]) -> str:
@@ -144,4 +157,6 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 def _cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -49,6 +49,7 @@ class Measured:
     side: str
     label: str
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)  # of all threads
     memory: float = 0.0  # MiB above the baseline
     notes: list[str] = field(default_factory=list)
 
@@ -89,6 +90,7 @@ class Worker:
         quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"}
         command = [sys.executable, "-m", "tests.bench.worker", side, case.name, str(folder), json.dumps(dict(options))]
         self.log = log
+        self.notes: list[str] = []
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, env=os.environ | threads | quiet, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"),
@@ -120,7 +122,7 @@ def workers(case: Case, folder: Path, wanted: Sequence[tuple[str, Mapping[str, A
     try:
         for number, (side, options) in enumerate(wanted):
             found.append(Worker(side, case, folder, options, folder / f"{case.name}-{side}-{number}.log"))
-            found[-1].notes = found[-1].read()  # type: ignore[attr-defined]
+            found[-1].notes = found[-1].read()
         yield found
     finally:
         for worker in found:
@@ -141,7 +143,7 @@ def measure(case: Case, repetitions: int) -> Outcome:
         wanted = [(m.side, o) for m, o in zip(sides, options, strict=True)]
         with workers(case, folder, wanted) as running:
             gaps = compare(running[0], running[2])
-            sides[0].notes = running[0].notes  # type: ignore[attr-defined]
+            sides[0].notes = running[0].notes
             time_in_turns(running, sides, repetitions)
         outcome = Outcome(case, sides[0], sides[1], sides[2:], *gaps, (before, load()))
         lean = {id(sides[0]), id(sides[1]), id(outcome.best)}
@@ -159,19 +161,23 @@ def compare(ours: Worker, trl: Worker) -> tuple[float, float]:
     per_token = max(abs(x - y) for a, b in zip(mine, theirs, strict=True) for x, y in zip(a, b, strict=True))
     per_sequence = max(abs(sum(a) - sum(b)) for a, b in zip(mine, theirs, strict=True))
     assert per_token <= PER_TOKEN, f"a log-probability differs by {per_token:.2g}"
-    assert per_sequence <= PER_SEQUENCE * max(1.0, max(len(a) for a in mine) / 128), f"a sum differs by {per_sequence:.2g}"
+    assert per_sequence <= PER_SEQUENCE * max(1.0, max(len(a) for a in mine) / 128), (
+        f"a sum differs by {per_sequence:.2g}"
+    )
     return per_token, per_sequence
 
 
 def time_in_turns(running: Sequence[Worker], sides: Sequence[Measured], repetitions: int) -> None:
     """One step of each to warm up, then one of each in turn. Who is far behind is asked less often."""
-    first = [worker.ask("step") for worker in running]
+    first = [worker.ask("step")[0] for worker in running]
     best = min(first[2:])
     for turn in range(repetitions):
         for worker, measured, warm in zip(running, sides, first, strict=True):
             hopeless = measured.side == "trl" and warm > 1.3 * best and turn >= max(2, repetitions // 3)
             if not hopeless:
-                measured.seconds.append(worker.ask("step"))
+                wall, cpu = worker.ask("step")
+                measured.seconds.append(wall)
+                measured.cpu_seconds.append(cpu)
 
 
 def peak_memory(case: Case, folder: Path, side: str, options: Mapping[str, Any]) -> float:
@@ -191,13 +197,16 @@ def run(cases: Sequence[Case], repetitions: int) -> list[Outcome]:
     for case in cases:
         started = time.perf_counter()
         found.append(measure(case, repetitions))
-        outcome = found[-1]
-        print(
-            f"{case.name:24} ours {outcome.ours.median:7.3f} s {outcome.ours.memory:7.0f} MiB   "
-            f"TRL tuned {outcome.best.median:7.3f} s {outcome.best.memory:7.0f} MiB ({outcome.best.label})   "
-            f"{outcome.best.median / outcome.ours.median:.2f}x   memory {outcome.best.memory / outcome.ours.memory:.1f}x   "
-            f"TRL default {outcome.trl_default.median:7.3f} s   load {outcome.load[1]:.1f}   "
-            f"({time.perf_counter() - started:.0f} s; {'; '.join(outcome.ours.notes)})",
-            flush=True,
-        )  # fmt: skip
+        print(f"{line(found[-1])}   ({time.perf_counter() - started:.0f} s)", flush=True)
     return found
+
+
+def line(o: Outcome) -> str:
+    """A case on one line of the terminal."""
+    ours, best = o.ours, o.best
+    return (
+        f"{o.case.name:22} ours {ours.median:6.2f} s {ours.memory:5.0f} MiB   "
+        f"TRL {best.median:6.2f} s {best.memory:5.0f} MiB ({best.label})   default {o.trl_default.median:6.2f} s   "
+        f"{best.median / ours.median:.2f}x, memory {best.memory / ours.memory:.1f}x   "
+        f"load {o.load[1]:.1f}   {'; '.join(ours.notes)}"
+    )

@@ -6,6 +6,7 @@ The rows are handed over as text, tokenised by TRL, and collated by its own coll
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,23 @@ TRAINERS: dict[str, tuple[Any, Any]] = {
 }
 
 
+class _Over(Exception):
+    """No more steps are wanted: leaves the training loop where it stands."""
+
+
 class _Gate(TrainerCallback):
-    """Waits before a step, times it, ends the training when told to."""
+    """Waits before a step and times it."""
 
     def __init__(self, wait: Callable[[], bool], done: Callable[[Seconds], None], device: torch.device):
         self.wait, self.done, self.device = wait, done, device
-        self.over = False
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self.over = self.over or not self.wait()
+        if not self.wait():
+            raise _Over
         self.clock = Clock(self.device)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if not self.over:
-            self.done(self.clock.read())
-        control.should_training_stop = self.over
+        self.done(self.clock.read())
 
 
 class TRLSide:
@@ -66,10 +69,12 @@ class TRLSide:
     def tokens(self) -> list[list[int]]:
         """Every sequence as TRL's own collator laid it out, padding cut off."""
         batch = self._batch()
-        return [ids[: int(n)].tolist() for ids, n in zip(batch["input_ids"], batch["attention_mask"].sum(-1), strict=True)]
+        return [
+            ids[: int(n)].tolist() for ids, n in zip(batch["input_ids"], batch["attention_mask"].sum(-1), strict=True)
+        ]
 
     def columns(self) -> list[list[float]]:
-        """Log-probabilities of each sequence's learnt tokens (a reward model: its one score), in the order of `tokens`."""
+        """Log-probabilities of each sequence's learnt tokens (a reward model: its score), in the order of `tokens`."""
         batch, model = self._batch(), self.trainer.model
         inputs = {k: v.to(model.device) for k, v in batch.items() if k in ("input_ids", "attention_mask")}
         with torch.no_grad():
@@ -84,7 +89,8 @@ class TRLSide:
     def train(self, wait: Callable[[], bool], done: Callable[[Seconds], None]) -> None:
         """A step each time that `wait` says True."""
         self.trainer.add_callback(_Gate(wait, done, self.trainer.args.device))
-        self.trainer.train()
+        with suppress(_Over):
+            self.trainer.train()
 
     def _batch(self) -> dict[str, torch.Tensor]:
         features = [self.trainer.train_dataset[i] for i in range(self.case.batch_size)]

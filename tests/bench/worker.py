@@ -1,11 +1,11 @@
 """One side of one case in a process of its own, driven by lines on its standard input.
 
-    python -m tests.bench.worker SIDE CASE FOLDER OPTIONS    (OPTIONS: JSON)
+python -m tests.bench.worker SIDE CASE FOLDER OPTIONS    (OPTIONS: JSON)
 
-    ready     -> what the side chose
-    tokens    -> the token numbers of every sequence; columns -> their log-probabilities or scores
-    step      -> seconds of one optimiser step
-    baseline  -> forgets the peak so far; peak -> MiB of memory above the baseline at its highest
+ready     -> what the side chose
+tokens    -> the token numbers of every sequence; columns -> their log-probabilities or scores
+step      -> seconds of one optimiser step
+baseline  -> forgets the peak so far; peak -> MiB of memory above the baseline at its highest
 """
 
 from __future__ import annotations
