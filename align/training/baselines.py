@@ -45,7 +45,8 @@ def _differences(store: Store, size: int, limit: int) -> Tensor:
         indices.append(np.stack([np.full(len(tokens), i), tokens]))
         values.append(change[tokens])
     at = torch.from_numpy(np.concatenate(indices, axis=1))
-    return torch.sparse_coo_tensor(at, torch.from_numpy(np.concatenate(values)).float(), (count, size)).coalesce()
+    counts = torch.from_numpy(np.concatenate(values)).float()
+    return torch.sparse_coo_tensor(at, counts, (count, size), check_invariants=False).coalesce()
 
 
 def _fit(rows: Tensor, strength: float) -> Tensor:
