@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from align.batches import Group
 from align.data.mixture import steps_of
 from align.data.prepare import Splits, default_cache, prepare
@@ -76,6 +78,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     policy = load_policy(recipe.model, tokenizer, head, init)
     places = where(recipe.model, init)
     world.must_agree("the model's weights", weights := fingerprint(places.adapter or places.weights))
+    torch.manual_seed(recipe.training.seed)  # a new adapter is drawn alike on every rank
     kernel = kernel_of(policy.to(world.device), recipe.training, world.device)
     limits = limits_of(policy, recipe.training, world)
     trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world)
@@ -90,6 +93,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
 
 
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
+    torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     """Prepared by the main process, read by all."""
     needs = recipe.method.needs()
     numbers = tuple(column for column, _ in needs.rows.values())

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from align import __version__
-from align.errors import AlignError, RunError, UserError
+from align.errors import AlignError, Elsewhere, RunError, UserError
 
 app = typer.Typer(
     name="align",
@@ -239,6 +239,8 @@ def _tell(error: AlignError) -> int:
         traceback.print_exception(error)
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     if local == 0 or isinstance(error, RunError):
+    if isinstance(error, Elsewhere):
+        return error.exit_code
         speaker = f"align (rank {rank})" if rank else "align"
         print(f"{speaker}: {error}" if "\n" not in str(error) else f"{speaker}:\n{error}", file=sys.stderr, flush=True)
     return error.exit_code

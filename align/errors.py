@@ -29,6 +29,14 @@ class RunError(AlignError, RuntimeError):
     exit_code = 1
 
 
+class Elsewhere(RunError):
+    """Another process found what is wrong and tells it; this one ends without a word, with that one's exit code."""
+
+    def __init__(self, text: str, exit_code: int = 1):
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
 class Stopped(AlignError):
     """The run was asked to stop, finished its step and saved its state."""
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupKwargs
 from torch import Tensor, nn
 
-from align.errors import RunError, UserError
+from align.errors import AlignError, Elsewhere, RunError, UserError
 from align.training.settings import OptimSection
 
 KINDS = {
@@ -91,22 +91,24 @@ class World:
             seen = "; ".join(f"rank {i}: {v}" for i, v in enumerate(values))
             raise UserError(f"{what} differs between the processes: {seen}. Every process must read the same files")
 
+    def fail(self, text: str) -> NoReturn:
+        """Ends a run for a reason that every rank has found; the main one tells it."""
+        raise RunError(text) if self.main else Elsewhere(text)
+
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """The main process goes through the block before the others; if it fails there, all of them stop."""
-        failure: str | None = None
         if self.main:
             try:
                 yield
-            except Exception as error:
-                failure = str(error)
-                self.everyone(failure)
+            except BaseException as error:
+                self.everyone((str(error), error.exit_code if isinstance(error, AlignError) else 1))
                 raise
             self.everyone(None)
             return
         failure = self.everyone(None)[0]
         if failure is not None:
-            raise RunError(failure)
+            raise Elsewhere(*failure)
         yield
 
     def shard_frozen(self, module: nn.Module) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
 from torch.distributed.checkpoint.state_dict import set_model_state_dict, set_optimizer_state_dict
 
-from align.errors import RunError, UserError
+from align.errors import Elsewhere, UserError
 from align.models.embeddings import gathered
 from align.training import checkpoint
 from align.training.state import load_state, load_tensors, random_state, save_state, save_tensors, set_random_state
@@ -57,7 +57,7 @@ def save(root: Path, trainee: Trainee, progress: Progress) -> Path:
     except Exception as error:
         failure = error
     if world.any(failure is not None):
-        raise failure or RunError("another process could not save its part; the checkpoint before is intact")
+        raise failure or Elsewhere("another process could not save its part; the checkpoint before is intact")
     with world.main_first():
         if world.main:
             with checkpoint.guarded(tmp):

@@ -1,0 +1,152 @@
+"""Two processes, sharded in each way, do what one process does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from align.errors import UserError
+from align.training.distributed import join
+from align.training.settings import OptimSection
+
+CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "lora", "fewer")
+STEPS = {"sft": 5, "reward_model": 5, "dpo": 5, "kto": 5, "dpo_cached": 2, "lora": 3, "fewer": 2}
+OF_TIME = ("tokens_per_second", "memory_mb")
+
+
+def timeless(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if k not in OF_TIME} for row in rows]
+
+
+def test_the_world_is_the_one_that_was_asked_for(launch, mode):
+    for rank, note in enumerate(n["world"] for n in launch.notes):
+        assert (note["size"], note["rank"], note["sharding"]) == (2, rank, mode)
+        assert note["sum"] == [2.0, 1.0]
+        assert note["any"] == [True, False]
+        assert note["everyone"] == ["rank 0", "rank 1"]
+
+
+def test_a_launch_that_did_not_come_true_is_refused(launch):
+    for note in (n["world"] for n in launch.notes):
+        assert note["world_size"].startswith("UserError: world size: the launcher asked for 3, accelerate sees 2")
+        assert "fsdp2 was asked for" in note["sharding_refused"]
+
+
+def test_two_ranks_with_different_data_stop_together(launch):
+    for note in (n["world"] for n in launch.notes):
+        assert note["differing"].startswith("UserError: the data differs between the processes: rank 0: of rank 0; rank 1")
+
+
+def test_a_mistake_on_the_main_process_stops_the_other_quietly(launch):
+    told, quiet = (n["world"]["first"] for n in launch.notes)
+    assert told == "UserError: the file is not there"
+    assert quiet == "Elsewhere: the file is not there"
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_losses_gradient_norms_and_weights_are_those_of_one_process(launch, alone, name):
+    ours, theirs = launch.rows(name), alone.rows(name)
+    assert len(ours) == len(theirs) == STEPS[name]
+    for row, other in zip(ours, theirs, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+        assert row["num_tokens"] == other["num_tokens"]
+        assert row["learning_rate"] == other["learning_rate"]
+    first, last = alone.weights(name), launch.weights(name)
+    assert first.keys() == last.keys()
+    for key in first:
+        # AdamW turns rounding of a tiny gradient into a share of its step, 5 steps of 2e-3 at most
+        torch.testing.assert_close(last[key], first[key], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sft", "reward_model", "dpo", "kto"])
+def test_training_moved_the_weights_further_than_rounding(alone, name):
+    """So that the equality above means something."""
+    losses = [row["loss"] for row in alone.rows(name)]
+    assert max(losses) - min(losses) > 1e-2
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_evaluation_is_that_of_one_process(launch, alone, name):
+    ours, theirs = launch.rows(name)[-1], alone.rows(name)[-1]
+    names = [k for k in theirs if k.startswith("eval/")]
+    assert "eval/loss" in names
+    for key in names:
+        assert ours[key] == pytest.approx(theirs[key], rel=1e-4, abs=1e-4), key
+
+
+def test_a_cached_reference_is_the_copy(alone, launch):
+    for row, other in zip(launch.rows("dpo_cached"), alone.rows("dpo_cached"), strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    assert launch.rows("dpo_cached")[0]["margin"] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dpo", "reward_model", "lora"])
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(launch, name):
+    whole, resumed = launch.weights(name), launch.weights(f"{name}_resumed")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert timeless(launch.rows(name)) == timeless(launch.rows(f"{name}_resumed"))
+
+
+def test_an_adapter_is_saved_with_its_real_weights(launch):
+    found = launch.weights("lora")
+    down = {k: v for k, v in found.items() if "lora_A" in k}
+    up = {k: v for k, v in found.items() if "lora_B" in k}
+    assert len(down) == len(up) == 35  # seven matrices in each of five layers
+    assert len(found) == 70
+    for tensor in found.values():
+        assert tensor.numel() >= 4 * 32
+        assert tensor.abs().sum() > 0  # B starts at 0: it was trained, and it was gathered
+
+
+def test_completions_are_those_of_one_process(launch, alone):
+    import json
+
+    def texts(run: Any) -> list[Any]:
+        lines = (run.folder / "dpo" / "completions.jsonl").read_text().splitlines()
+        return [(r["step"], r["prompt"], r["text"]) for r in map(json.loads, lines)]
+
+    assert len(texts(launch)) == 4  # two prompts, before and after
+    assert texts(launch) == texts(alone)
+
+
+def test_a_run_that_diverges_ends_with_the_state_before_it(launch):
+    told, quiet = (n["diverging"] for n in launch.notes)
+    assert told["error"] == "RunError"
+    assert quiet["error"] == "Elsewhere"
+    assert "rows" in told["text"]
+    steps = sorted(p.name for p in (launch.folder / "diverging" / "checkpoints").iterdir())
+    rows = launch.rows("diverging")
+    assert steps == [f"step-{len(rows):06d}"]
+
+
+def test_fsdp_on_the_cpu_is_refused(monkeypatch):
+    """There accelerate makes plain data parallelism of it without a word."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="on GPUs only"):
+        join(OptimSection())
+
+
+def test_a_launcher_that_starts_one_process_for_two_is_found_out(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(UserError, match="several processes and started one"):
+        join(OptimSection())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("ACCELERATE_CONFIG_DS_FIELDS", "zero_stage,gradient_clipping", "gradient_clipping"),
+        ("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu", "offload_optimizer_device"),
+    ],
+)
+def test_engine_settings_in_the_launch_file_are_refused(monkeypatch, name, value, key):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=key):
+        join(OptimSection())
