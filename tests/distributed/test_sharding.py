@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import torch
+from launches import Launch
 
 from align.errors import UserError
 from align.training.distributed import join
 from align.training.settings import OptimSection
+
+pytestmark = pytest.mark.processes
 
 CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "lora", "fewer")
 STEPS = {"sft": 5, "reward_model": 5, "dpo": 5, "kto": 5, "dpo_cached": 2, "lora": 3, "fewer": 2}
@@ -103,9 +107,7 @@ def test_an_adapter_is_saved_with_its_real_weights(launch):
 
 
 def test_completions_are_those_of_one_process(launch, alone):
-    import json
-
-    def texts(run: Any) -> list[Any]:
+    def texts(run: Launch) -> list[Any]:
         lines = (run.folder / "dpo" / "completions.jsonl").read_text().splitlines()
         return [(r["step"], r["prompt"], r["text"]) for r in map(json.loads, lines)]
 

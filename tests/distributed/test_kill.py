@@ -1,0 +1,112 @@
+"""All processes of a run killed, or asked to stop: what goes on afterwards is bitwise the run that was left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from launches import SHORT, TIMEOUT, launcher
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.processes
+STEPS = 12
+RUN = [
+    "dpo", *SHORT, f"training.max_steps={STEPS}", "training.save_steps=3", "training.eval_steps=4", "training.save_total_limit=2",
+    "data.test=0.0", "model.lora={r: 4, lora_alpha: 8}",
+]  # fmt: skip
+OF_TIME = ("tokens_per_second", "memory_mb")
+
+
+def start(mode: str, folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    before, env = launcher(mode)
+    command = [*before, "-m", "align", "train", *RUN, f"training.output_dir={folder}", *words]
+    with open(folder.with_suffix(".txt"), "ab") as log:
+        return subprocess.Popen(command, env=env, cwd=folder.parent, stdout=log, stderr=log, start_new_session=True)
+
+
+def run(mode: str, folder: Path, *words: str) -> None:
+    code = start(mode, folder, *words).wait(TIMEOUT)
+    assert code == 0, told(folder)
+
+
+def told(folder: Path) -> str:
+    return folder.with_suffix(".txt").read_text()
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    file = folder / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def await_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> None:
+    end = time.monotonic() + TIMEOUT
+    while len(rows(folder)) < step:
+        assert process.poll() is None, told(folder)
+        assert time.monotonic() < end, told(folder)
+        time.sleep(0.02)
+
+
+def ranks(process: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that the launcher has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(c) for c in children if b"align" in Path(f"/proc/{c}/cmdline").read_bytes()]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    weights, theirs = (load_file(f / "final" / "adapter_model.safetensors") for f in (one, other))
+    assert weights.keys() == theirs.keys()
+    assert all(torch.equal(weights[k], theirs[k]) for k in weights)
+    kept = [[{k: v for k, v in row.items() if k not in OF_TIME} for row in rows(f)] for f in (one, other)]
+    assert [row["step"] for row in kept[0]] == list(range(1, STEPS + 1))
+    assert kept[0] == kept[1]
+
+
+@pytest.fixture(scope="module", params=["ddp", "zero2"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A run that nobody disturbs."""
+    folder = tmp_path_factory.mktemp(f"whole-{request.param}") / "run"
+    run(request.param, folder)
+    return request.param, folder
+
+
+def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(whole, tmp_path):
+    mode, undisturbed = whole
+    folder, draw = tmp_path / "run", random.Random(f"kill {mode}")
+    process = start(mode, folder)
+    await_step(process, folder, draw.randrange(4, 7))
+    time.sleep(draw.random() * 0.5)  # anywhere within a step, an evaluation or a save
+    os.killpg(process.pid, signal.SIGKILL)  # the launcher and every rank
+    process.wait()
+
+    again = start(mode, folder, "--resume")
+    await_step(again, folder, draw.randrange(8, 10))
+    for asked in ranks(again)[1:] if mode == "ddp" else [again.pid]:  # one rank, or the launcher, as a scheduler would
+        os.kill(asked, signal.SIGTERM)
+    assert again.wait(TIMEOUT) != 0
+    if mode == "ddp":  # the launcher's own code is 1 whatever its ranks say; it tells theirs
+        assert "exitcode  : 75" in told(folder)
+    assert told(folder).count("go on with --resume") == 1
+    stopped = len(rows(folder))
+    assert (folder / "checkpoints" / f"step-{stopped:06d}").exists()
+
+    run(mode, folder, "--resume")
+    assert f"going on from step-{stopped:06d}" in told(folder)
+    assert_same_run(undisturbed, folder)
+
+
+def test_a_world_of_another_size_is_refused(whole):
+    mode, folder = whole
+    command = [sys.executable, "-m", "align", "train", *RUN, f"training.output_dir={folder}", "--resume"]
+    done = subprocess.run(command, env=launcher(mode)[1], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 2
+    assert "world_size" in done.stderr
+    assert done.stderr.count("align:") == 1

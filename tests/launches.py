@@ -1,0 +1,96 @@
+"""Launches of two processes, and a driver that goes through many runs in one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+REPOSITORY = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+MODES = ("ddp", "zero2", "zero3")
+LAUNCH_FILES = {"ddp": "cpu_2.yaml", "zero2": "zero2.yaml", "zero3": "zero3.yaml"}
+TIMEOUT = 600  # seconds; a launch that hangs must not hang the suite
+
+SHORT = (  # max_tokens cuts a step into micro-batches of which the ranks have unequal numbers
+    "data.num_rows=60", "data.test=0.1", "data.validation=0.1", "training.num_train_epochs=null", "training.batch_size=7",
+    "training.max_tokens=400", "training.eval_steps=5", "optim.lr_scheduler_type=constant", "optim.warmup_ratio=0.0",
+    "optim.weight_decay=0.1", "logging.num_completions=0",
+)  # fmt: skip
+
+
+def job(name: str, recipe: str, steps: int, *overrides: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "recipe": recipe, "overrides": [*SHORT, f"training.max_steps={steps}", *overrides], **more}
+
+
+SAVING = ("training.save_steps=2", "training.save_total_limit=9")
+COMPLETING = ("logging.num_completions=2", "logging.max_completion_length=6")
+JOBS = [
+    job("sft", "sft", 5),
+    job("reward_model", "reward_model", 5, "training.load_best_model_at_end=false", *SAVING),
+    job("dpo", "dpo", 5, *SAVING, *COMPLETING),
+    job("kto", "kto", 5),
+    job("dpo_resumed", "dpo", 5, *SAVING, *COMPLETING, resume_from=["dpo", 2]),
+    job("reward_model_resumed", "reward_model", 5, "training.load_best_model_at_end=false", *SAVING, resume_from=["reward_model", 4]),
+    job("dpo_cached", "dpo", 2, "model.reference=cached", "data.test=0.0"),
+    job("lora", "dpo", 3, "model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING),
+    job("lora_resumed", "dpo", 3, "model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING, resume_from=["lora", 2]),
+    job("fewer", "dpo", 2, "training.batch_size=1", "training.max_tokens=8192", "data.test=0.0"),
+    job("diverging", "sft", 4, "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0"),
+]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The folder of a launch: a run folder for each job, and each rank's notes."""
+
+    folder: Path
+    size: int
+
+    @cached_property
+    def notes(self) -> list[dict[str, Any]]:
+        return [json.loads((self.folder / f"notes-{rank}.json").read_text()) for rank in range(self.size)]
+
+    def rows(self, name: str) -> list[dict[str, float]]:
+        return [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        (file,) = (self.folder / name / "final").glob("*.safetensors")
+        return load_file(file)
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "DS_"))}
+    path = os.pathsep.join([str(BIN), kept.get("PATH", "")])  # DeepSpeed looks for ninja
+    return kept | {"PATH": path, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | more
+
+
+def launcher(mode: str) -> tuple[list[str], dict[str, str]]:
+    """The words before the program, and the environment."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    file = REPOSITORY / "launch" / "accelerate" / LAUNCH_FILES[mode]
+    words = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(file)]
+    words += ["--num_processes", "2", "--main_process_port", port]
+    return words, environment(**({"ACCELERATE_USE_CPU": "true"} if mode == "ddp" else {"DS_ACCELERATOR": "cpu"}))
+
+
+def start(mode: str, folder: Path) -> Launch:
+    jobs = folder / "jobs.json"
+    jobs.write_text(json.dumps(JOBS))
+    program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(jobs)]
+    words, env = ([sys.executable], environment()) if mode == "none" else launcher(mode)
+    with open(folder / "log.txt", "w") as log:
+        code = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT, check=False).returncode
+    assert code == 0, (folder / "log.txt").read_text()[-8000:]
+    return Launch(folder, 1 if mode == "none" else 2)
