@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 
 import torch
 
-from align.batches import Group
+from align.batches import Group, empty_batch
 from align.data.mixture import steps_of
 from align.data.prepare import Splits, default_cache, prepare
 from align.data.store import Store
-from align.errors import UserError
+from align.errors import UserError, did_you_mean
 from align.models.adapters import reference_kind
 from align.models.fresh import make_fresh
 from align.models.frozen import frozen_copy
@@ -74,11 +75,13 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     if recipe.model.config:
         with world.main_first():
             if world.main:
+                if not folder.recipe.exists():  # left by a run that failed before it began, perhaps of another config
+                    shutil.rmtree(init, ignore_errors=True)
                 make_fresh(recipe.model, tokenizer, recipe.training.seed, init)
+    torch.manual_seed(recipe.training.seed)  # a new adapter is drawn alike on every rank
     policy = load_policy(recipe.model, tokenizer, head, init)
     places = where(recipe.model, init)
     world.must_agree("the model's weights", weights := fingerprint(places.adapter or places.weights))
-    torch.manual_seed(recipe.training.seed)  # a new adapter is drawn alike on every rank
     kernel = kernel_of(policy.to(world.device), recipe.training, world.device)
     limits = limits_of(policy, recipe.training, world)
     trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world)
@@ -88,12 +91,25 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     cost = choice.tokens[choice.layout]
     say(f"layout {choice.layout}: {cost} tokens for the first {len(sample)} rows, {saved} saved")
     reader = Reader(needs, choice.layout, limits, world)
+    check_metric(recipe, sample)
     roles = make_roles(recipe, reader, trainee, (tokenizer, init), splits)
+    torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, roles, weights)
 
 
+def check_metric(recipe: Recipe, sample: Sequence[Group]) -> None:
+    """UserError where the metric that decides keep-best and early stopping is none that the method reports."""
+    needs, name = recipe.method.needs(), recipe.training.metric_for_best_model
+    widths = [max(len(g.members[i].completion) for g in sample) for i in range(len(needs.members))]
+    members = zip(needs.members, widths, strict=True)
+    zeros = {(m, c): torch.zeros(len(sample), width) for m, width in members for c in needs.stored(m)}
+    known = dict.fromkeys(["loss", *recipe.method.loss(empty_batch(needs, sample, zeros)).terms])
+    if name not in known:
+        there = f"{recipe.method_name} reports {', '.join(known)}"
+        raise UserError(f"training.metric_for_best_model: no such metric: {name}; {there}.{did_you_mean(name, known)}")
+
+
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
-    torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     """Prepared by the main process, read by all."""
     needs = recipe.method.needs()
     numbers = tuple(column for column, _ in needs.rows.values())
@@ -167,6 +183,7 @@ def offline_loop(
     return Offline(
         trainee=setup.trainee, method=recipe.method, reader=setup.reader, roles=setup.roles["train"],
         validation_roles=setup.roles["validation"], rows_of_step=rows_of_step,
+        place_of={"train": store.place, "validation": setup.splits.validation.place},
         validation=setup.portions(setup.splits.validation), rate_of_step=learning_rate(recipe.optim, num_steps),
         num_steps=num_steps, settings=recipe.training, root=setup.folder.checkpoints, log=log, trackers=trackers,
         display=display,

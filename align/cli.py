@@ -205,11 +205,13 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         return 0
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        return _tell(_out_of_memory(error))
     except Exception as error:
+        from align.training.checkpoint import is_full
+
+        if _is_out_of_memory(error):
+            return _tell(_out_of_memory(error))
+        if is_full(error):
+            return _tell(RunError(f"no room on the disk: {error}. Make room, then go on with --resume; checkpoints stay"))
         show = getattr(error, "show", None)  # typer's own: a wrong option, a missing argument
         if show is None:
             raise
@@ -223,24 +225,24 @@ def _with_resume(words: list[str]) -> list[str]:
     for position, word in enumerate(words):
         out.append(word)
         following = words[position + 1] if position + 1 < len(words) else ""
-        named = following and (following == "auto" or Path(following).is_dir() or _looks_like_folder(following))
-        if word == "--resume" and not named:
+        if word == "--resume" and not (following == "auto" or _looks_like_folder(following)):
             out.append("auto")
     return out
 
 
 def _looks_like_folder(word: str) -> bool:
-    return "/" in word and "=" not in word and not word.endswith((".yaml", ".yml"))
+    path = "/" in word and "=" not in word and not word.endswith((".yaml", ".yml"))
+    return path or (bool(word) and "=" not in word and Path(word).is_dir())
 
 
 def _tell(error: AlignError) -> int:
     """One message. Under a launcher a user's mistake is the same on every rank of a machine: the first speaks."""
     if debugging():
         traceback.print_exception(error)
-    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    if local == 0 or isinstance(error, RunError):
     if isinstance(error, Elsewhere):
         return error.exit_code
+    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    if local == 0 or isinstance(error, RunError):
         speaker = f"align (rank {rank})" if rank else "align"
         print(f"{speaker}: {error}" if "\n" not in str(error) else f"{speaker}:\n{error}", file=sys.stderr, flush=True)
     return error.exit_code
@@ -252,7 +254,8 @@ def debugging() -> bool:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY)
+    kind = isinstance(error, RuntimeError | OSError) and any(sign in text for sign in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or kind
 
 
 def _out_of_memory(error: BaseException) -> RunError:
@@ -262,7 +265,8 @@ def _out_of_memory(error: BaseException) -> RunError:
         f"out of memory: {reason}\nIn the order of what it costs: lower training.max_tokens (the same numbers, smaller "
         "micro-batches); training.head_chunk: 512 or less (large vocabularies); training.gradient_checkpointing: true "
         "(a third slower); training.layout: padded where packed or shared masks are large; model.reference: cached; "
-        "model.lora; more ranks with launch/accelerate/zero3.yaml. `align check` shows what each part takes."
+        "model.lora; more ranks with launch/accelerate/zero3.yaml. `align check` shows what each part takes. Checkpoints "
+        "stay: go on with --resume --allow-changes KEY for what was changed."
     )
     told.__cause__ = error
     return told

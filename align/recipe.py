@@ -23,7 +23,7 @@ from align.data.settings import DataSection
 from align.errors import Mistakes, UserError, did_you_mean
 from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
-from align.recipe_checks import check_combinations, check_models, writes_nothing
+from align.recipe_checks import check_combinations, check_context, check_models, writes_nothing
 from align.recipe_data import check_data
 from align.recipe_text import Written, find_recipe, override, read
 from align.recipe_types import build, names, show
@@ -37,6 +37,11 @@ OWNERS: dict[str, type[Any]] = {
     "optim": OptimSection,
     "training": TrainingSection,
     "logging": LoggingSection,
+}
+
+LATER = {  # sections that other trainers' recipes have, and why they have no place yet
+    "rollout": "nothing is generated during training; remove the section, and take a method of `align methods`",
+    "reward": "no reward functions are called; remove the section. A reward is learned from pairs by reward_model",
 }
 
 
@@ -108,6 +113,9 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
         check_data(written, sections["data"], cls.needs() if cls else None)
     if sections["model"] is not None:
         check_models(written, sections["model"])
+        beyond = check_context(written, sections["model"], sections["data"].max_length) if sections["data"] else []
+    else:
+        beyond = []
     if written.mistakes or method is None:
         raise Mistakes(dict.fromkeys(written.mistakes))
     name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)
@@ -117,7 +125,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
     spelt = str(written.get("method.name"))
-    return Recipe(name=str(name), file=path, method_name=spelt, method=method, notes=notes, **sections)
+    return Recipe(name=str(name), file=path, method_name=spelt, method=method, notes=(*notes, *beyond), **sections)
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
@@ -139,6 +147,9 @@ def _known_sections(written: Written) -> None:
         if key == "name" and not isinstance(value, str):
             written.wrong(key, f"found {show(value)}; expected text")
         if key in known:
+            continue
+        if key in LATER:
+            written.wrong(key, f"not in this release, which trains on rows that are there before it begins: {LATER[key]}")
             continue
         homes = [f"{s}.{key}" for s, owner in OWNERS.items() if key in names(owner)]
         hint = f" {key}: here `{homes[0]}`." if homes else did_you_mean(SECTIONS.get(key, key), known)

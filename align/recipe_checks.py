@@ -26,6 +26,7 @@ SCHEDULES = (
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
 )  # fmt: skip
 OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
+LEARNED_POSITIONS = ("gpt2", "gpt_bigcode", "gpt_neo", "openai-gpt", "opt", "biogpt", "ctrl")
 TRACKERS = ("tensorboard", "wandb", "trackio")
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -206,6 +207,32 @@ def read_config(name: str) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
+def check_context(written: Written, m: ModelSection, max_length: int) -> list[str]:
+    """A row longer than the model's table of positions cannot be read; rotary positions only get worse: a note."""
+    try:
+        config = m.config or (read_config(m.model_name_or_path) if m.model_name_or_path else {})
+    except (UserError, OSError, ValueError):
+        return []
+    config = config.get("text_config", config)
+    context = next((config[k] for k in ("max_position_embeddings", "n_positions", "n_ctx") if k in config), 0)
+    if not isinstance(context, int) or not 0 < context < max_length:
+        return []
+    if config.get("model_type") in LEARNED_POSITIONS:
+        written.wrong("data.max_length", f"found {max_length}, but {config['model_type']} has a table of {context} positions; set {context} or less")
+        return []
+    return [
+        f"data.max_length: {max_length} is more than the {context} positions that the model was made for; rows of more than "
+        f"{context} tokens are outside its context. Set data.max_length={context} to keep them out"
+    ]
+
+
+def _config_is_json(written: Written, key: str, folder: Path) -> None:
+    try:
+        read_config(str(folder))
+    except ValueError as error:
+        written.wrong(key, f"{folder / 'config.json'} is not valid JSON ({error}); save or copy the folder again")
+
+
 def check_models(written: Written, m: ModelSection) -> None:
     for key in ("model_name_or_path", "ref_model_name_or_path", "tokenizer_name_or_path"):
         if name := getattr(m, key):
@@ -230,13 +257,16 @@ def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> Non
         written.wrong(key, str(error))
         return
     if folder is None:
-        if not hub_like(name):
+        if Path(name).expanduser().is_file():
+            written.wrong(key, f"{name} is a file; expected a folder as transformers saves it, or a finished run's")
+        elif not hub_like(name):
             written.wrong(key, f"no such folder: {name}{_nearest(Path(name).expanduser())}")
         elif offline() and not cached(name, "models"):
             written.wrong(
                 key, f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
             )
         return
+    _config_is_json(written, key, folder)
     held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     tokenizer = held & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}
     if key == "model.tokenizer_name_or_path":

@@ -124,11 +124,16 @@ _Loader.add_implicit_resolver(
 
 
 def parse(text: str) -> tuple[Any, list[tuple[str, int, int]]]:
-    """The values, and (key, first line, second line) of every key that stands twice in one mapping."""
+    """The values, and (key, first line, second line) of every key that stands twice in one mapping.
+
+    Raises yaml.YAMLError, also for a number with more digits than Python reads.
+    """
     loader = _Loader(text)
     loader.twice = []
     try:
         return loader.get_single_data(), loader.twice
+    except ValueError as error:
+        raise yaml.YAMLError(str(error).split(";")[0]) from None
     finally:
         loader.dispose()
 
@@ -158,7 +163,7 @@ def override(written: Written, words: Sequence[str]) -> None:
         try:
             value, twice = parse(text)
         except yaml.YAMLError as error:
-            written.mistakes.append(f"command line: {word}: the value is no readable YAML: {_one_line(error)}")
+            written.mistakes.append(f"command line: {key}: the value is no readable YAML: {_one_line(error)}")
             continue
         written.mistakes += [f"command line: {word}: {k} stands twice" for k, _, _ in twice]
         written.overridden.add(key)
@@ -204,4 +209,12 @@ def _label(path: Path) -> str:
 
 
 def _one_line(error: Exception) -> str:
+    """YAML's complaint with its line; others' as they are."""
+    mark = getattr(error, "problem_mark", None)
+    if isinstance(error, yaml.MarkedYAMLError) and mark is not None:
+        while_doing = f" {error.context}" if error.context else ""
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{while_doing}"
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object[: error.start].count(b"\n") + 1
+        return f"line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
     return " ".join(str(error).split())

@@ -37,6 +37,7 @@ SHARES = {
     "optim.adam_beta2",
     "model.lora.lora_dropout",
 }
+LARGEST = 2**63  # what torch and numpy count with
 SECTIONS = ("data", "model", "optim", "training", "logging")  # whose numbers are never negative; methods know their own
 
 
@@ -227,15 +228,20 @@ def _ranges(written: Written, key: str, values: Any) -> None:
     if isinstance(values, bool) or not isinstance(values, int | float):
         return
     text = ""
+    inside = key.split(".")[0] in SECTIONS
     if math.isnan(values):
         text = "found NaN; expected a number"
+    elif inside and isinstance(values, float) and math.isinf(values):
+        text = f"found {values}; expected a finite number"
+    elif isinstance(values, int) and abs(values) >= LARGEST:
+        text = f"found a number of {len(str(values))} digits; expected less than 2^63"
     elif key in AT_LEAST_ONE and values < 1:
         text = f"found {values}; expected 1 or more"
     elif key in ABOVE_ZERO and values <= 0:
         text = f"found {values}; expected more than 0"
     elif key in SHARES and not 0 <= values < 1:
         text = f"found {values}; expected a share, 0 or more and less than 1"
-    elif key.split(".")[0] in SECTIONS and values < 0 and "args" not in key and "config" not in key:
+    elif inside and values < 0 and "args" not in key and "config" not in key:
         text = f"found {values}; expected 0 or more"
     if text:
         written.wrong(key, text)

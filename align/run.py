@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import transformers
 
+from align.errors import UserError
 from align.assembly import Setup, assemble, count_steps, offline_loop
 from align.models.save import save_final
 from align.recipe import Recipe
@@ -60,11 +63,29 @@ def train(recipe: Recipe, resume: Resume | None = None) -> None:
 
 def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolder) -> None:
     say = _speaker(world)
+    for note in recipe.notes:
+        say(note)
     setup = assemble(recipe, world, folder, say)
-    log = MetricsLog(folder.metrics) if world.main else None
-    written = CompletionsLog(folder.completions) if world.main else None
-    progress = _begin(setup, resume, log, written, say)
+    path = _begin(setup, resume, say)
+    progress = Progress()
+    if path is not None:
+        progress = snapshot.load(path, setup.trainee, trusted=resume is not None and resume.trusted)
+    log, written = _logs(setup, progress, resumed=path is not None)
     num_steps = count_steps(recipe, len(setup.splits.train))
+    with ExitStack() as opened:
+        for file in (log, written):
+            if file is not None:
+                opened.callback(file.close)
+        _steps(setup, progress, num_steps, (log, written), opened)
+
+
+Logs = tuple[MetricsLog | None, CompletionsLog | None]  # of the main process
+
+
+def _steps(setup: Setup, progress: Progress, num_steps: int, logs: Logs, opened: ExitStack) -> None:
+    """From the first step to the report. What is opened here is closed by `opened`, however the run ends."""
+    recipe, world, folder, (log, written) = setup.recipe, setup.world, setup.folder, logs
+    say = _speaker(world)
     display = Display(
         num_steps,
         done=progress.step,
@@ -75,6 +96,8 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
     trackers = (
         open_trackers(recipe.logging.report_to, folder.path, recipe.to_dict(), done=progress.step) if world.main else []
     )
+    for tracker in trackers:
+        opened.callback(tracker.close)
     with display:
         loop = offline_loop(setup, num_steps, log, trackers, display)
         if progress.step == 0:
@@ -82,8 +105,6 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
             _test(setup, folder.path / BEFORE)
         progress = train_offline(loop, progress)
     _finish(setup, written, _outcome(setup, progress, num_steps, say), say)
-    for tracker in trackers:
-        tracker.close()
 
 
 # ---- beginning and resuming -----------------------------------------------------------------------------------------
@@ -101,14 +122,8 @@ def identity(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _begin(
-    setup: Setup,
-    resume: Resume | None,
-    log: MetricsLog | None,
-    written: CompletionsLog | None,
-    say: Callable[[str], Any],
-) -> Progress:
-    """A new run writes what it is; a resumed one checks that it is the same, and goes back to its checkpoint."""
+def _begin(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> Path | None:
+    """A new run writes what it is; a resumed one checks that it is the same, and finds its checkpoint."""
     world, folder = setup.world, setup.folder
     path: Path | None = None
     with world.main_first():
@@ -117,16 +132,22 @@ def _begin(
             if path is None:
                 _introduce(setup)
     path = world.everyone(path)[0]
-    progress = (
-        Progress() if path is None else snapshot.load(path, setup.trainee, trusted=bool(resume and resume.trusted))
-    )
     if path is not None:
         say(f"going on from {path.name}")
-    if log is not None and written is not None:
-        checkpoint.rewind(folder.checkpoints, progress.step)
-        log.truncate_after(progress.step)
-        written.truncate_after(progress.step if path else -1)
-    return progress
+    return path
+
+
+def _logs(setup: Setup, progress: Progress, *, resumed: bool) -> Logs:
+    """The logs as they were at this progress; opened once the folder is known to be this run's."""
+    world, folder = setup.world, setup.folder
+    found: Logs = (None, None)
+    with world.main_first():
+        if world.main:
+            found = log, written = MetricsLog(folder.metrics), CompletionsLog(folder.completions)
+            checkpoint.rewind(folder.checkpoints, progress.step)
+            log.truncate_after(progress.step)
+            written.truncate_after(progress.step if resumed else -1)
+    return found
 
 
 def _checkpoint_of(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> Path | None:
@@ -134,11 +155,24 @@ def _checkpoint_of(setup: Setup, resume: Resume | None, say: Callable[[str], Any
         return None
     folder = setup.folder
     named = None if resume.path == "auto" else checkpoint.require_good(Path(resume.path))
-    known = (named.parent.parent if named else folder.path) / "identity.json"
-    if known.exists():
-        for change in check_resume(json.loads(known.read_text()), identity(setup), resume.allow):
+    path = named or checkpoint.latest_good(folder.checkpoints, say)
+    known = (path.parent.parent if path else folder.path) / "identity.json"
+    if path is None and not known.exists():
+        return None
+    if known.exists() or "all" not in resume.allow:
+        for change in check_resume(_read_identity(known), identity(setup), resume.allow):
             say(f"allowed: {change}")
-    return named or checkpoint.latest_good(folder.checkpoints, say)
+    return path
+
+
+def _read_identity(known: Path) -> dict[str, Any]:
+    try:
+        return json.loads(known.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        finding = "is not there, so nothing says of which run the checkpoint is. Name it where its run wrote it"
+    except (OSError, ValueError) as error:
+        finding = f"cannot be read ({error}), and it says of which run the checkpoint is. Put it back"
+    raise UserError(f"{known}: {finding}, or pass --allow-changes all if you are certain")
 
 
 def _introduce(setup: Setup) -> None:
@@ -232,7 +266,9 @@ def _show_completions(setup: Setup, written: CompletionsLog | None, step: int, v
     ):
         return
     rows = [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
-    prompts = distinct_prompts(rows, logging.num_completions)
+    config = setup.model.config.get_text_config()
+    longest = (getattr(config, "max_position_embeddings", None) or math.inf) - logging.max_completion_length
+    prompts = [p for p in distinct_prompts(rows, logging.num_completions) if len(p) <= longest]
     made = complete(setup.trainee.module, setup.tokenizer, prompts, logging.max_completion_length, step, setup.world)
     if written is not None and written.last_step < step:
         written.append([dataclasses.replace(c, policy_version=version) for c in made])

@@ -30,5 +30,5 @@ def asset(source: str) -> Path:
     name = source.removeprefix(PREFIX)
     if name not in asset_names():
         there_are = ", ".join(PREFIX + n for n in asset_names())
-        raise UserError(f"{source}: no such asset; there are {there_are}.{did_you_mean(name, asset_names())}")
+        raise UserError(f"{source}: no such asset; there are {there_are}.{did_you_mean(source, [PREFIX + n for n in asset_names()])}")
     return ROOT / name

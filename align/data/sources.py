@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -106,7 +107,7 @@ def _asset(source: str) -> Path:
     path = root / source.removeprefix("asset:")
     if path.is_file() and file_format(path):
         return path
-    files = (p for p in root.rglob("*") if p.is_file() and file_format(p))
+    files = (p for p in root.rglob("*") if file_format(p) and p.is_file() and not (p.parent / "config.json").exists())
     known = sorted(f"asset:{p.relative_to(root).as_posix()}" for p in files)
     raise UserError(f"{source}: no such data set; there are {', '.join(known)}.{did_you_mean(source, known)}")
 
@@ -129,14 +130,28 @@ def _numbered(source: str, split: str) -> Iterator[tuple[int, Any]]:
         try:
             with _open_text(path) as stream:
                 yield from read(stream, source)
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-            raise UserError(f"{source}: cannot be read: {error}; text must be UTF-8, .gz files whole") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{source}: {_not_utf8(path)}; save the file as UTF-8") from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(f"{source}: not a whole gzip file: {error}; copy it again, or drop the .gz of its name") from None
 
 
 def _open_text(path: Path) -> TextIOWrapper:
     if path.name.lower().endswith(".gz"):
         return TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
+
+
+def _not_utf8(path: Path) -> str:
+    """The first line that is not UTF-8, shown as Windows' western code page has it, which it mostly is."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                near = line[max(0, error.start - 10) : error.start + 10].decode("cp1252", errors="replace").strip()
+                return f"line {number}: byte 0x{line[error.start]:02x} is not UTF-8, near {near!r}"
+    return "not UTF-8"
 
 
 def _lines(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:

@@ -27,6 +27,7 @@ from align.models.settings import ModelSection
 from align.models.sources import adapter_base, has_adapter, quiet, read_json, resolve, weight_files
 from align.models.tokenizer import Head, added_ids
 
+FLEX_WIDTH = 16  # dimensions of a head that flex attention's kernel needs at least
 SCORE_SCALE = 0.1  # a new scalar head's outputs are about this large for hidden states of unit variance
 _AUTO = {"lm": AutoModelForCausalLM, "scalar": AutoModelForSequenceClassification}
 
@@ -96,13 +97,14 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
                 output_loading_info=True,
             )
     except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
-        raise UserError(f"{folder}: cannot be loaded: {_first_line(error)}") from None
+        raise UserError(f"{folder}: cannot be loaded: {_first_line(error)}; save or copy it again") from None
     if head == "lm" and any(key.startswith("score.") for key in found["unexpected_keys"]):
         raise UserError(f"{folder}: holds a one-label classifier, not a language model; name another folder")
     missing = set(found["missing_keys"])
     if head == "scalar":
         model.config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
         missing = _start_head(model, missing)
+    refuse_not_finite(model, folder)
     if missing or found["mismatched_keys"]:
         wrong = sorted(missing) or [str(key) for key in found["mismatched_keys"]]
         raise UserError(
@@ -110,6 +112,17 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
             "its config.json does not belong to its weights, or it holds another kind of model"
         )
     return model
+
+
+def refuse_not_finite(model: Any, folder: str) -> None:
+    """UserError naming the tensors that hold NaN or infinity; shards of ZeRO-3 are not looked at."""
+    whole = [(n, p) for n, p in model.named_parameters() if p.numel() and p.is_floating_point()]
+    odd = [n for n, p in whole if not torch.stack(torch.aminmax(p.detach())).isfinite().all()]
+    if odd:
+        raise UserError(
+            f"{folder}: its weights hold NaN or infinity in {len(odd)} of {len(whole)} tensors, the first {odd[0]}; "
+            "they were spoilt before they were saved, take an earlier checkpoint or another model"
+        )
 
 
 def _config(section: ModelSection, folder: str, head: Head) -> Any:
@@ -135,20 +148,38 @@ def _config(section: ModelSection, folder: str, head: Head) -> Any:
 
 
 def attention(section: ModelSection, config: Any, head: Head) -> str:
-    """The attention kernel: the recipe's, else sdpa, else eager where sdpa would be wrong or is not there.
-
-    Gemma-2's soft-capping of attention scores is dropped by sdpa without a word.
-    """
-    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    """The attention kernel: the recipe's, else what `best_attention` finds for the device that is here."""
     if section.attn_implementation:
-        if capped and section.attn_implementation == "sdpa":
+        if _capped(config) and section.attn_implementation == "sdpa":
             raise UserError(
                 f"model.attn_implementation: sdpa drops {config.model_type}'s soft-capping of attention; use eager"
             )
         return section.attn_implementation
     mapping = _AUTO[head]._model_mapping
-    supported = getattr(mapping[type(config)], "_supports_sdpa", False) if type(config) in mapping else False
-    return "sdpa" if supported and not capped else "eager"
+    kind = mapping.get(type(config), None)
+    return best_attention(kind, config, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_attention(kind: Any, config: Any, device: str) -> str:
+    """Flex attention on a GPU, else sdpa, else eager: the first that model class `kind` has and that is right.
+
+    Gemma-2's soft-capping of attention scores is dropped by sdpa without a word, and kept by flex attention; that one
+    has no dropout and no heads narrower than 16.
+    """
+    text = config.get_text_config()
+    fits = _head_width(text) >= FLEX_WIDTH and not getattr(text, "attention_dropout", 0.0)
+    if device == "cuda" and fits and getattr(kind, "_supports_flex_attn", False):
+        return "flex_attention"
+    return "sdpa" if getattr(kind, "_supports_sdpa", False) and not _capped(config) else "eager"
+
+
+def _capped(config: Any) -> bool:
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+
+
+def _head_width(text: Any) -> int:
+    heads = getattr(text, "num_attention_heads", None) or 1
+    return getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // heads
 
 
 def _dtype(section: ModelSection) -> torch.dtype:

@@ -111,7 +111,11 @@ class _BlockAttention(torch.autograd.Function):
         sums: list[Tensor] = []
         for block in blocks:
             made, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                query[:, :, block.start : block.stop], _pick(key, block), _pick(value, block), attn_mask=block.mask, scale=scale
+                query[:, :, block.start : block.stop],
+                _pick(key, block),
+                _pick(value, block),
+                attn_mask=block.mask,
+                scale=scale,
             )
             out[:, block.start : block.stop] = made.transpose(1, 2)
             sums.append(log_sum)

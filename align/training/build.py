@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,25 +12,47 @@ import torch
 
 from align.batches import Group, Needs
 from align.data.forest import RowLayout, lay_out, shapes
-from align.errors import UserError
+from align.errors import AlignError, UserError
 from align.models.parts import num_block_params, unwrapped
 from align.training.attention import BLOCK, BLOCKWISE, FLEX
 from align.training.distributed import World
 from align.training.layouts import LAYOUTS, Cost, Probe, cheapest, choose, measured, probe
 from align.training.optim import make_optimizer
-from align.training.plan import Limits
+from align.training.plan import GroupShape, Limits
 from align.training.score import Kernel, Scorer
 from align.training.settings import OptimSection, TrainingSection
 from align.training.step import Trainee
 
 HEAD_BYTES = 256 * 2**20  # logits (float32) that may stand in memory at once, where the recipe does not say
 HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding
+NUM_KERNELS = 64  # compiled flex attention kernels that may stand side by side
 SAMPLE = 64  # groups that the cost of a layout is estimated on
 
 
 def kernel_of(model: Any, settings: TrainingSection, device: torch.device) -> Kernel:
     """How this model computes: its attention, and the autocast of the recipe."""
-    return Kernel(str(getattr(unwrapped(model).config, "_attn_implementation", "eager")), autocast_of(settings, device))
+    attention = str(getattr(unwrapped(model).config, "_attn_implementation", "eager"))
+    if attention == FLEX:
+        # Layouts, gradients and precisions each compile a kernel; beyond the limit torch would silently use none.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, NUM_KERNELS)
+    return Kernel(attention, autocast_of(settings, device))
+
+
+@contextmanager
+def attention_works(kernel: Kernel) -> Iterator[None]:
+    """Flex attention is compiled at its first call, which fails where a compiler is missing or a chip is too small."""
+    try:
+        yield
+    except AlignError:
+        raise
+    except Exception as error:
+        if kernel.attention != FLEX:
+            raise
+        reason = str(error).strip().splitlines()[:1]
+        raise UserError(
+            f"flex attention does not run here ({type(error).__name__}: {''.join(reason)[:200]}); "
+            "set model.attn_implementation: sdpa"
+        ) from error
 
 
 def autocast_of(settings: TrainingSection, device: torch.device) -> torch.dtype | None:
@@ -78,7 +101,8 @@ def settle_head(module: Any, scorer: Scorer, world: World) -> None:
     with torch.no_grad():
         rows = lay_out(probe(inner.config.get_text_config().vocab_size), "padded").to(world.device)
         module.eval()  # DeepSpeed's returns nothing
-        gap = module(rows, ("head_gap",), 1)["head_gap"].item()
+        with attention_works(scorer.kernel):
+            gap = module(rows, ("head_gap",), 1)["head_gap"].item()
     module.train(was_training)
     scorer.kernel = dataclasses.replace(scorer.kernel, own_head=gap < HEAD_GAP)
 
@@ -102,13 +126,16 @@ def choose_layout(
     config = unwrapped(model).config.get_text_config()
     column = "logps" if any("logps" in needs.live(m) for m in needs.learned()) else "scores"
     picks = [list(needs.members).index(m) for m in needs.learned()]
-    longest = max((len(g.members[i]) for g in sample for i in picks), default=0)
+    picked = [[g.members[i] for i in picks] for g in sample]
+    longest = max((len(member) for members in picked for member in members), default=0)
     precision = scorer.kernel.autocast or next(p.dtype for p in model.parameters() if p.is_floating_point())
     layouts = ("padded",) if settings.layout == "padded" else LAYOUTS
-    right = measured(module, scorer, Probe(config.vocab_size, column, precision, world.device, layouts, longest))
+    asked = Probe(config.vocab_size, column, precision, world.device, layouts, longest)
+    with attention_works(scorer.kernel):
+        right = measured(module, scorer, asked)
     if right["padded"]:
         raise UserError(f"the model does not score padded rows as it scores a sequence alone: {right['padded']}")
-    lengths = {name: [shapes([g.members[i] for i in picks], name) for g in sample] for name in right}
+    lengths: dict[RowLayout, list[GroupShape]] = {name: [shapes(members, name) for members in picked] for name in right}
     sparse = unwrapped(model).config._attn_implementation in BLOCKWISE
     area = 2.0 * config.hidden_size * config.num_hidden_layers
     cost = Cost(float(num_block_params(model)), area, BLOCK if sparse else 0)

@@ -91,7 +91,7 @@ def guarded(tmp: Path) -> Iterator[None]:
             raise RunError(f"{tmp}: is gone; another process gave up saving, its message says why") from error
         written = _size(tmp)
         shutil.rmtree(tmp, ignore_errors=True)
-        if isinstance(error, Exception) and _is_full(error):
+        if isinstance(error, Exception) and is_full(error):
             raise _full(tmp, written, error) from error
         raise
 
@@ -256,7 +256,7 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _is_full(error: BaseException | None) -> bool:
+def is_full(error: BaseException | None) -> bool:
     """Whether a write failed for want of space. Rust hides the errno in a text, torch the whole cause."""
     while error is not None:
         hidden = re.search(r"os error (\d+)", str(error))

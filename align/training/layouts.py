@@ -9,7 +9,7 @@ probe, is made short for it; and the longest sequence of the data is tried as we
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +60,7 @@ class Probe:
 
 def measured(module: Columns, scorer: Scorer, asked: Probe) -> dict[RowLayout, str]:
     """`accepted`, with the model's own window and with one that the probe can see. `scorer` is inside `module`."""
-    found = accepted(module, asked)
+    found: dict[RowLayout, str] = accepted(module, asked)
     if scorer.windows.window is not None and scorer.windows.window > PROBE_WINDOW:
         with narrowed(scorer, PROBE_WINDOW):
             narrow = accepted(module, dataclasses.replace(asked, longest=0))
@@ -88,7 +88,7 @@ def accepted(model: Columns, asked: Probe) -> dict[RowLayout, str]:
     groups = probe(asked.vocab_size)
     limit = TOLERANCE.get(asked.precision, LOOSE)
     strict = limit if asked.layouts == ("padded",) else min(limit, BLIND * _blindness(model, groups, asked))
-    limits = {name: limit if name == "padded" else strict for name in asked.layouts}
+    limits: dict[RowLayout, float] = {name: limit if name == "padded" else strict for name in asked.layouts}
     found = _findings(model, groups, asked, limits)
     if asked.longest > max(map(len, groups[0])):
         length = asked.longest - max(LONG_COMPLETIONS)
@@ -151,10 +151,10 @@ def _column(model: Columns, rows: Rows, asked: Probe) -> torch.Tensor:
 
 
 def cheapest(
-    shapes: dict[RowLayout, Sequence[GroupShape]], limits: Limits, cost: Cost, allowed: Sequence[RowLayout]
+    shapes: Mapping[RowLayout, Sequence[GroupShape]], limits: Limits, cost: Cost, allowed: Sequence[RowLayout]
 ) -> RowLayout:
     """The layout of least estimated cost over a sample of the data; padded unless another is clearly cheaper."""
-    costs = {layout: estimate(shapes[layout], layout, limits, cost) for layout in allowed}
+    costs: dict[RowLayout, float] = {layout: estimate(shapes[layout], layout, limits, cost) for layout in allowed}
     best = min(costs, key=lambda layout: costs[layout])
     return best if costs[best] <= WORTH * costs["padded"] else "padded"
 
@@ -190,7 +190,7 @@ def visible_area(shape: GroupShape) -> int:
 
 def choose(
     wanted: str,
-    right: dict[RowLayout, str],
+    right: Mapping[RowLayout, str],
     cheapest_of: Callable[[Sequence[RowLayout]], RowLayout],
     say: Callable[[str], Any],
 ) -> RowLayout:
@@ -198,7 +198,7 @@ def choose(
     for layout, finding in right.items():
         if finding and wanted in (layout, "auto"):
             say(f"layout {layout}: {finding}; not used")
-    allowed = [layout for layout, finding in right.items() if not finding or layout == "padded"]
+    allowed: list[RowLayout] = [layout for layout, finding in right.items() if not finding or layout == "padded"]
     if wanted != "auto":
-        return wanted if wanted in allowed else "padded"  # type: ignore[return-value]
+        return allowed[allowed.index(wanted)] if wanted in allowed else "padded"
     return cheapest_of(allowed)

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from align.errors import RunError
+from align.errors import RunError, UserError
 from align.training.files import replace_file
 
 Number = float | int | np.integer | np.floating
@@ -108,7 +108,7 @@ class CompletionsLog(JsonLines):
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a log; a torn last one is left out, any other damage is a RunError with its line number."""
+    """The whole lines of a log; a torn last one is left out, any other damage is a UserError with its line number."""
     if not path.exists():
         return
     lines = path.read_bytes().split(b"\n")
@@ -117,7 +117,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
             row["step"] = int(row["step"])
         except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path}:{number}: not a line of this log ({error}); remove the line to go on") from None
+            raise UserError(f"{path}:{number}: not a line of this log ({error}); remove the line to go on") from None
         yield row
 
 

@@ -7,6 +7,8 @@ It names no method. What is done in each place stands a floor down: `experience`
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +25,14 @@ from align.training.settings import TrainingSection
 from align.training.signals import StopRequest
 from align.training.snapshot import Progress
 from align.training.trackers import Tracker
-from align.training.step import StepResult, Trainee, train_step
+from align.training.step import Diverged, StepResult, Trainee, train_step
 
 Portions = Callable[[int], Sequence[Group]]  # step -> its rows
+SHOWN = 8  # rows that an error names
+CURE = (
+    "Lower optim.learning_rate (or optim.max_grad_norm), or look at these rows. Then --resume --allow-changes "
+    "optim.learning_rate goes on, or --resume PATH from an earlier checkpoint (or a new run) where the weights were spoilt before"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Offline:
     roles: Mapping[str, Role]
     validation_roles: Mapping[str, Role]
     rows_of_step: Portions
+    place_of: Mapping[str, Callable[[int], str]]  # split -> row of the prepared data -> its file and row there
     validation: Sequence[Sequence[Group]]
     rate_of_step: Callable[[int], float]
     num_steps: int
@@ -56,23 +64,31 @@ def train(run: Offline, progress: Progress) -> Progress:
             started = time.perf_counter()
             try:
                 result = _step(run, progress)
-            except RunError:
-                if progress.step > saved:
+            except RunError as error:
+                if progress.step > saved and not (isinstance(error, Diverged) and error.spoilt):
                     _save(run, progress)
+                if isinstance(error, Diverged):
+                    run.trainee.world.fail(_diverged(run, progress, error))
                 raise
             row = _row(run, progress, result, time.perf_counter() - started)
             progress.step += 1
             progress.num_tokens += result.num_tokens
-            improved = _evaluate(run, progress, row)
+            failure: RunError | None = None
+            try:
+                improved = _evaluate(run, progress, row)
+            except RunError as error:
+                failure, improved = error, False
             if run.log is not None:
                 run.log.append(progress.step, row)
             for tracker in run.trackers:
                 tracker.log(progress.step, row)
             run.display.step(progress.step, row)
             asked = run.trainee.world.any(stop.asked)
-            if asked or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
+            if failure or asked or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
                 _save(run, progress)
                 saved = progress.step
+            if failure:
+                raise failure
             if asked and not _finished(run, progress):
                 raise Stopped(f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume")
     return progress
@@ -82,6 +98,17 @@ def _step(run: Offline, progress: Progress) -> StepResult:
     groups = run.rows_of_step(progress.step)
     experience = gather_experience(run.reader, groups, run.roles, run.method)
     return train_step(run.trainee, run.method, experience, run.reader, run.rate_of_step(progress.step))
+
+
+def _diverged(run: Offline, progress: Progress, error: Diverged) -> str:
+    kept = "the last checkpoint is kept" if error.spoilt else f"the state after step {progress.step} is kept"
+    where = _places(run.place_of["train"], error.rows)
+    return f"step {progress.step + 1}: {error}, in {where}. {CURE}; {kept if progress.step else 'nothing was trained yet'}"
+
+
+def _places(place_of: Callable[[int], str], rows: Sequence[int]) -> str:
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return f"{len(rows)} row{'s' if len(rows) != 1 else ''} ({'; '.join(place_of(i) for i in rows[:SHOWN])}{more})"
 
 
 def _row(run: Offline, progress: Progress, result: StepResult, seconds: float) -> dict[str, float | int]:
@@ -101,6 +128,11 @@ def _evaluate(run: Offline, progress: Progress, row: dict[str, float | int]) -> 
         return False
     with run.display.during("evaluating", sum(len(rows) for rows in run.validation)) as tick:
         found = evaluate(run.trainee.module, run.method, run.validation, run.reader, run.validation_roles, tick)
+    if wrong := [n for n, e in found.estimates.items() if not math.isfinite(e.value)]:
+        groups, values = itertools.chain(*run.validation), found.per_row.get(wrong[0], [])
+        odd = [g.index for g, value in zip(groups, values, strict=False) if not math.isfinite(value)]
+        where = _places(run.place_of["validation"], odd)
+        run.trainee.world.fail(f"step {progress.step}: {wrong[0]} on the validation split is not finite, in {where}. {CURE}; the step is kept")
     row |= found.flat("eval")
     return _is_best(run.settings, progress, found)
 

@@ -23,6 +23,10 @@ FREE = (  # recipe keys that change neither what is learned nor in which order
     "training.save_steps",
     "training.save_total_limit",
 )
+CONTENTS = {  # what is compared by fingerprint
+    "data": " (a hash of the rows as the tokenizer, the template and the settings make tokens of them)",
+    "weights": " (a hash of the weights that training starts from)",
+}
 
 
 class RunFolder:
@@ -42,6 +46,8 @@ class RunFolder:
     @property
     def used(self) -> bool:
         """Whether a run has written here."""
+        if (self.path / "init" / "fresh.json").exists() and not self.recipe.exists():
+            return False  # fresh weights of a run that failed before it began
         names = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
         return any(not n.startswith(".") and n not in OTHERS for n in names)
 
@@ -51,7 +57,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.take()
         except OSError as error:
-            raise UserError(f"training.output_dir: {self.path}: cannot be written: {error}") from error
+            raise UserError(f"training.output_dir: {self.path}: cannot be written: {error}; choose another place") from error
         if self.used and not resume:
             self._lock.release()
             raise UserError(
@@ -97,7 +103,7 @@ def check_resume(saved: Mapping[str, Any], now: Mapping[str, Any], allow: Sequen
     for key in sorted({*old, *new}):
         if old.get(key) == new.get(key) or _covered(key, FREE):
             continue
-        text = f"{key}: the saved run has {_show(old, key)}, this one {_show(new, key)}"
+        text = f"{key}: the saved run has {_show(old, key)}, this one {_show(new, key)}{CONTENTS.get(key, '')}"
         (allowed if "all" in allow or _covered(key, allow) else refused).append((key, text))
     if refused:
         cure = "put the old value back, or allow the change with --allow-changes"

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,23 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
     else:
         module = world.unwrap(trainee.module)
         options = StateDictOptions(full_state_dict=world.sharding == "fsdp2", strict=False)
-        set_model_state_dict(module, load_tensors(path / "weights.safetensors"), options=options)
+        weights = load_tensors(path / "weights.safetensors")
+        _refuse_foreign(path, module, weights)
+        set_model_state_dict(module, weights, options=options)
         set_optimizer_state_dict(module, _plain(trainee.optimizer), load_state(path / "optimizer.pt"), options=options)
     set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
     return Progress(**json.loads((path / "progress.json").read_text()))
+
+
+def _refuse_foreign(path: Path, module: Any, weights: Mapping[str, Tensor]) -> None:
+    """Loading passes over names it does not know, so what is trained must be there, in its shape."""
+    trained = {n: tuple(p.shape) for n, p in module.named_parameters() if p.requires_grad}
+    wrong = [n for n, shape in trained.items() if n not in weights or tuple(weights[n].shape) != shape]
+    if wrong:
+        raise UserError(
+            f"{path}: is of another model: {len(wrong)} of {len(trained)} trained tensors are not in it as this recipe "
+            f"has them, the first {wrong[0]}; resume it with its own recipe"
+        )
 
 
 def restore_weights(path: Path, trainee: Trainee) -> None:

@@ -22,6 +22,15 @@ from align.training.experience import Experience, Reader, live_batch, live_colum
 from align.training.optim import set_rate
 
 
+class Diverged(RunError):
+    """A number of a step is not finite."""
+
+    def __init__(self, finding: str, rows: list[int], *, spoilt: bool):
+        super().__init__(finding)
+        self.rows = rows  # of the prepared data: those with such numbers
+        self.spoilt = spoilt  # whether the weights have taken the step already
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What a step reports: means over the whole step, all ranks."""
@@ -76,12 +85,16 @@ class Trainee:
 
 
 def train_step(trainee: Trainee, method: Any, experience: Experience, reader: Reader, rate: float) -> StepResult:
-    """plan -> score -> method.loss -> backward for every micro-batch of this rank, then one update of the weights."""
-    asked = live_columns(reader.needs)
+    """plan -> score -> method.loss -> backward for every micro-batch of this rank, then one update of the weights.
+
+    Raises Diverged on every rank where a number is not finite.
+    """
+    world, asked = trainee.world, live_columns(reader.needs)
     plan = reader.plan(experience.groups, list(asked))
     counts = term_counts(method.loss(experience.batch))
     sums = {name: torch.zeros((), dtype=torch.float64) for name in counts}
     mine = reader.mine(plan)
+    odd: list[tuple[tuple[int, ...], Tensor]] = []
     for i, micro in enumerate(mine):
         with trainee.micro_batch(last=i == len(mine) - 1):
             made = reader.score(trainee.module, experience.groups, micro, asked)
@@ -92,15 +105,16 @@ def train_step(trainee: Trainee, method: Any, experience: Experience, reader: Re
             trainee.backward(weighted(loss, totals, counts) + 0.0 * anchor)
             for name, value in totals.items():
                 sums[name] += value.detach().double().cpu()
+            odd.append((micro.groups, _odd_rows(loss)))
     metrics = _means(sums, counts, weights_of(loss), reader.world)
-    if not math.isfinite(metrics["loss"]):
-        raise RunError(f"the loss is {metrics['loss']}; {_rows(experience)}. Lower the learning rate, or look at these rows")
+    if wrong := {n: v for n, v in metrics.items() if not math.isfinite(v)}:
+        name = "loss" if "loss" in wrong else next(iter(wrong))
+        mine_odd = [experience.groups[i].index for groups, flags in odd for i, f in zip(groups, flags.tolist(), strict=True) if f]
+        raise Diverged(f"{name} is {wrong[name]}", sum(world.everyone(mine_odd), []), spoilt=False)
     norm = trainee.update(rate)
     if not math.isfinite(norm):
-        raise RunError(
-            f"the gradient norm is {norm} while the loss is {metrics['loss']:.4g}; {_rows(experience)}. "
-            "Lower the learning rate or set optim.max_grad_norm"
-        )
+        finding = f"the gradient norm is {norm} while the loss is {metrics['loss']:.4g}"
+        raise Diverged(finding, [g.index for g in experience.groups], spoilt=world.deepspeed and trainee.module.was_step_applied())
     return StepResult(metrics, sum(len(m) for g in experience.groups for m in g.members), norm)
 
 
@@ -137,9 +151,10 @@ def _means(
     return means
 
 
-def _rows(experience: Experience) -> str:
-    rows = ", ".join(str(g.index) for g in experience.groups[:8])
-    return f"rows {rows}{', ...' if len(experience.groups) > 8 else ''} of the prepared data"
+def _odd_rows(loss: Loss) -> Tensor:
+    """(B,) bool: rows with a number, in any term, that is not finite. Stays on its device until somebody asks."""
+    odd = [~_kept(t).detach().isfinite() for t in loss.terms.values()]
+    return torch.stack([o if o.ndim == 1 else o.any(-1) for o in odd]).any(0)
 
 
 def _number(value: Any) -> float:
