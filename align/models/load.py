@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from align.errors import UserError
 from align.models.adapters import continue_adapter, new_adapter, refuse_other_lora
 from align.models.embeddings import add_rows, check_vocabulary, gathered, let_pad_learn, num_rows
 from align.models.fresh import NOTE, silence_dropout
-from align.models.parts import scalar_head
+from align.models.parts import scalar_head, unwrapped
 from align.models.settings import ModelSection
 from align.models.sources import adapter_base, has_adapter, quiet, read_json, resolve, weight_files
 from align.models.tokenizer import Head, added_ids
@@ -171,6 +173,20 @@ def best_attention(kind: Any, config: Any, device: str) -> str:
     if device == "cuda" and fits and getattr(kind, "_supports_flex_attn", False):
         return "flex_attention"
     return "sdpa" if getattr(kind, "_supports_sdpa", False) and not _capped(config) else "eager"
+
+
+@contextmanager
+def writing(model: Any) -> Iterator[None]:
+    """While a model writes, one token at a time, flex attention would only be compiled again and again."""
+    inner = unwrapped(model)
+    if inner.config._attn_implementation != "flex_attention":
+        yield
+        return
+    inner.set_attn_implementation(best_attention(type(inner), inner.config, "cpu"))
+    try:
+        yield
+    finally:
+        inner.set_attn_implementation("flex_attention")
 
 
 def _capped(config: Any) -> bool:

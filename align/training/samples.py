@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from align.batches import Group
+from align.models.load import writing
 from align.training.distributed import World
 from align.training.metrics import Completion
 
@@ -35,7 +36,7 @@ def complete(
     model, was_training = scorer.model, scorer.model.training
     model.eval()
     made: list[Completion] = []
-    with torch.no_grad(), _unsharded(module, world):
+    with torch.no_grad(), _unsharded(module, world), writing(model):
         if world.main or world.sharding == "fsdp2":
             made = [_one(model, tokenizer, prompt, max_new_tokens, step) for prompt in prompts]
     model.train(was_training)
