@@ -211,7 +211,7 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
         if _is_out_of_memory(error):
             return _tell(_out_of_memory(error))
         if is_full(error):
-            return _tell(RunError(f"no room on the disk: {error}. Make room, then go on with --resume; checkpoints stay"))
+            return _tell(RunError(f"no room on the disk: {error}. Checkpoints stay: make room, then --resume"))
         show = getattr(error, "show", None)  # typer's own: a wrong option, a missing argument
         if show is None:
             raise
@@ -265,8 +265,8 @@ def _out_of_memory(error: BaseException) -> RunError:
         f"out of memory: {reason}\nIn the order of what it costs: lower training.max_tokens (the same numbers, smaller "
         "micro-batches); training.head_chunk: 512 or less (large vocabularies); training.gradient_checkpointing: true "
         "(a third slower); training.layout: padded where packed or shared masks are large; model.reference: cached; "
-        "model.lora; more ranks with launch/accelerate/zero3.yaml. `align check` shows what each part takes. Checkpoints "
-        "stay: go on with --resume --allow-changes KEY for what was changed."
+        "model.lora; more ranks with launch/accelerate/zero3.yaml. `align check` shows what each part takes. "
+        "Checkpoints stay: go on with --resume --allow-changes KEY for what was changed."
     )
     told.__cause__ = error
     return told

@@ -149,7 +149,7 @@ def _known_sections(written: Written) -> None:
         if key in known:
             continue
         if key in LATER:
-            written.wrong(key, f"not in this release, which trains on rows that are there before it begins: {LATER[key]}")
+            written.wrong(key, f"not in this release, which trains on rows that are there before: {LATER[key]}")
             continue
         homes = [f"{s}.{key}" for s, owner in OWNERS.items() if key in names(owner)]
         hint = f" {key}: here `{homes[0]}`." if homes else did_you_mean(SECTIONS.get(key, key), known)

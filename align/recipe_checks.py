@@ -218,11 +218,12 @@ def check_context(written: Written, m: ModelSection, max_length: int) -> list[st
     if not isinstance(context, int) or not 0 < context < max_length:
         return []
     if config.get("model_type") in LEARNED_POSITIONS:
-        written.wrong("data.max_length", f"found {max_length}, but {config['model_type']} has a table of {context} positions; set {context} or less")
+        table = f"{config['model_type']} has a table of {context} positions"
+        written.wrong("data.max_length", f"found {max_length}, but {table}; set {context} or less")
         return []
     return [
-        f"data.max_length: {max_length} is more than the {context} positions that the model was made for; rows of more than "
-        f"{context} tokens are outside its context. Set data.max_length={context} to keep them out"
+        f"data.max_length: {max_length} is more than the {context} positions that the model was made for; longer rows "
+        f"are outside its context. Set data.max_length={context} to keep them out"
     ]
 
 

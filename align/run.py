@@ -13,8 +13,8 @@ from typing import Any
 
 import transformers
 
-from align.errors import UserError
 from align.assembly import Setup, assemble, count_steps, offline_loop
+from align.errors import UserError
 from align.models.save import save_final
 from align.recipe import Recipe
 from align.report.page import write as write_report
@@ -124,8 +124,7 @@ def identity(setup: Setup) -> dict[str, Any]:
 
 def _begin(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> Path | None:
     """A new run writes what it is; a resumed one checks that it is the same, and finds its checkpoint."""
-    world, folder = setup.world, setup.folder
-    path: Path | None = None
+    world, path = setup.world, None
     with world.main_first():
         if world.main:
             path = _checkpoint_of(setup, resume, say)

@@ -133,7 +133,8 @@ def _numbered(source: str, split: str) -> Iterator[tuple[int, Any]]:
         except UnicodeDecodeError:
             raise UserError(f"{source}: {_not_utf8(path)}; save the file as UTF-8") from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(f"{source}: not a whole gzip file: {error}; copy it again, or drop the .gz of its name") from None
+            cure = "copy it again, or drop the .gz of its name"
+            raise UserError(f"{source}: cannot be read: not a whole gzip file: {error}; {cure}") from None
 
 
 def _open_text(path: Path) -> TextIOWrapper:

@@ -24,8 +24,8 @@ from align.training.progress import Progress as Display
 from align.training.settings import TrainingSection
 from align.training.signals import StopRequest
 from align.training.snapshot import Progress
-from align.training.trackers import Tracker
 from align.training.step import Diverged, StepResult, Trainee, train_step
+from align.training.trackers import Tracker
 
 Portions = Callable[[int], Sequence[Group]]  # step -> its rows
 SHOWN = 8  # rows that an error names
@@ -103,7 +103,7 @@ def _step(run: Offline, progress: Progress) -> StepResult:
 def _diverged(run: Offline, progress: Progress, error: Diverged) -> str:
     kept = "the last checkpoint is kept" if error.spoilt else f"the state after step {progress.step} is kept"
     where = _places(run.place_of["train"], error.rows)
-    return f"step {progress.step + 1}: {error}, in {where}. {CURE}; {kept if progress.step else 'nothing was trained yet'}"
+    return f"step {progress.step + 1}: {error}, in {where}. {CURE}; {kept if progress.step else 'no step was made'}"
 
 
 def _places(place_of: Callable[[int], str], rows: Sequence[int]) -> str:
@@ -132,7 +132,8 @@ def _evaluate(run: Offline, progress: Progress, row: dict[str, float | int]) -> 
         groups, values = itertools.chain(*run.validation), found.per_row.get(wrong[0], [])
         odd = [g.index for g, value in zip(groups, values, strict=False) if not math.isfinite(value)]
         where = _places(run.place_of["validation"], odd)
-        run.trainee.world.fail(f"step {progress.step}: {wrong[0]} on the validation split is not finite, in {where}. {CURE}; the step is kept")
+        finding = f"{wrong[0]} on the validation split is not finite, in {where}"
+        run.trainee.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
     row |= found.flat("eval")
     return _is_best(run.settings, progress, found)
 

@@ -103,7 +103,8 @@ def check_resume(saved: Mapping[str, Any], now: Mapping[str, Any], allow: Sequen
     for key in sorted({*old, *new}):
         if old.get(key) == new.get(key) or _covered(key, FREE):
             continue
-        text = f"{key}: the saved run has {_show(old, key)}, this one {_show(new, key)}{CONTENTS.get(key, '')}"
+        both = f"the saved run has {_show(old, key)}, this one {_show(new, key)}"
+        text = f"{key}: {both}{CONTENTS.get(key, '')}"
         (allowed if "all" in allow or _covered(key, allow) else refused).append((key, text))
     if refused:
         cure = "put the old value back, or allow the change with --allow-changes"

@@ -6,6 +6,7 @@ counts are read off a dry run of the loss over the whole experience, before the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -109,12 +110,14 @@ def train_step(trainee: Trainee, method: Any, experience: Experience, reader: Re
     metrics = _means(sums, counts, weights_of(loss), reader.world)
     if wrong := {n: v for n, v in metrics.items() if not math.isfinite(v)}:
         name = "loss" if "loss" in wrong else next(iter(wrong))
-        mine_odd = [experience.groups[i].index for groups, flags in odd for i, f in zip(groups, flags.tolist(), strict=True) if f]
-        raise Diverged(f"{name} is {wrong[name]}", sum(world.everyone(mine_odd), []), spoilt=False)
+        flagged = [pair for groups, flags in odd for pair in zip(groups, flags.tolist(), strict=True)]
+        found = world.everyone([experience.groups[i].index for i, flag in flagged if flag])
+        raise Diverged(f"{name} is {wrong[name]}", list(itertools.chain(*found)), spoilt=False)
     norm = trainee.update(rate)
     if not math.isfinite(norm):
         finding = f"the gradient norm is {norm} while the loss is {metrics['loss']:.4g}"
-        raise Diverged(finding, [g.index for g in experience.groups], spoilt=world.deepspeed and trainee.module.was_step_applied())
+        spoilt = world.deepspeed and trainee.module.was_step_applied()
+        raise Diverged(finding, [g.index for g in experience.groups], spoilt=spoilt)
     return StepResult(metrics, sum(len(m) for g in experience.groups for m in g.members), norm)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from align.errors import RunError
+from align.errors import RunError, UserError
 from align.training import metrics
 from align.training.metrics import Completion, CompletionsLog, MetricsLog, peak_memory_mb, read_lines
 
@@ -102,7 +102,7 @@ def test_lost_and_doubled_steps_are_told_and_mended(tmp_path: Path):
 def test_damage_in_the_middle_is_named_by_its_line(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(RunError, match=r"metrics.jsonl:2: not a line of this log"):
+    with pytest.raises(UserError, match=r"metrics.jsonl:2: not a line of this log"):
         MetricsLog(path)
 
 
@@ -140,7 +140,7 @@ def test_full_disk_names_the_log(tmp_path: Path):
     script = f"""
 import resource
 from pathlib import Path
-from align.errors import RunError
+from align.errors import RunError, UserError
 from align.training.metrics import MetricsLog
 log = MetricsLog(Path({str(tmp_path / "metrics.jsonl")!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
