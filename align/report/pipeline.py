@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ from align.errors import Mistakes, UserError, did_you_mean
 
 
 def summarise(folder: Path, wanted: Sequence[str]) -> Path:
-    """Writes `folder`/summary.json from `NAME=RUN:METRIC` words and returns its path.
+    """Writes `folder`/summary.json from `NAME=RUN[,RUN...]:METRIC` words and returns its path.
 
-    METRIC is a name in RUN's test.json; `before/METRIC` and `baselines/METRIC` reach into those parts of it. Each number
+    Of several runs, such as three seeds, it is their mean; they are told on the same rows, so its error is that of the
+    rows' own means over the runs, and says nothing about other seeds. METRIC is a name in RUN's test.json; `before/METRIC` and `baselines/METRIC` reach into those parts of it. Each number
     keeps its `value`, `stderr` and `n`; numbers that were there under other names stay. Raises Mistakes.
     """
     mistakes: list[str] = []
@@ -36,7 +39,19 @@ def _malformed(word: str) -> dict[str, Any]:
     raise UserError(f"{word}: expected NAME=RUN:METRIC, such as dpo_accuracy=dpo:accuracy")
 
 
-def _number(folder: Path, word: str, run: str, metric: str) -> dict[str, Any]:
+def _number(folder: Path, word: str, runs: str, metric: str) -> dict[str, Any]:
+    found = [_measure(folder, word, run, metric) for run in runs.split(",")]
+    if len(found) == 1:
+        return {key: found[0][key] for key in ("value", "stderr", "n")}
+    rows = [measure.get("rows") or [] for measure in found]
+    if len({len(r) for r in rows}) > 1 or len(rows[0]) < 2:
+        raise UserError(f"{word}: the runs were not told on the same rows, so they have no common mean")
+    means = [statistics.fmean(of_row) for of_row in zip(*rows, strict=True)]
+    error = statistics.stdev(means) / math.sqrt(len(means))
+    return {"value": statistics.fmean(m["value"] for m in found), "stderr": error, "n": len(means), "runs": len(found)}
+
+
+def _measure(folder: Path, word: str, run: str, metric: str) -> dict[str, Any]:
     path = folder / run / "test.json"
     if not path.exists():
         raise UserError(f"{word}: {path} is not there; the run must have ended, and had a test split")
@@ -46,4 +61,4 @@ def _number(folder: Path, word: str, run: str, metric: str) -> dict[str, Any]:
         values = values.get(part, {})
     if last not in values:
         raise UserError(f"{word}: {path} has no {metric}; there are {', '.join(values)}.{did_you_mean(last, values)}")
-    return {key: values[last][key] for key in ("value", "stderr", "n")}
+    return values[last]

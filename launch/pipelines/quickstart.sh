@@ -20,8 +20,8 @@ stage() { # NAME RECIPE [key=value ...]
 # 1. Imitate the polite answers.
 stage sft sft
 
-# 2. Learn to tell a polite answer from a rude one: a number for each.
-stage reward_model reward_model
+# 2. Learn to tell a polite answer from a rude one, from where the first stage ended: a number for each.
+stage reward_model reward_model "model.model_name_or_path=$OUT/sft"
 
 # 3. Prefer polite to rude, from where the first stage ended, and no further from it than beta allows.
 stage dpo dpo "model.model_name_or_path=$OUT/sft"
