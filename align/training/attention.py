@@ -71,13 +71,20 @@ def block_mask(rows: Rows, window: int | None = None) -> BlockMask:
     # kernel, which no captured number can make dynamic.
     earliest = torch.zeros_like(position) if window is None else position - (window - 1)
 
-    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        there = path[row, key]
-        on_path = (there == path[row, query]) | (there == trunk[row, query])
-        return on_path & (position[row, key] >= earliest[row, query]) & (query >= key)
-
     height, width = rows.input_ids.shape
-    return create_block_mask(sees, height, None, width, width, device=rows.input_ids.device, BLOCK_SIZE=BLOCK)
+    return create_block_mask(
+        lambda row, head, query, key: (
+            ((path[row, key] == path[row, query]) | (path[row, key] == trunk[row, query]))
+            & (position[row, key] >= earliest[row, query])
+            & (query >= key)
+        ),
+        B=height,
+        H=None,
+        Q_LEN=width,
+        KV_LEN=width,
+        device=rows.input_ids.device,
+        BLOCK_SIZE=BLOCK,
+    )
 
 
 def _paths(rows: Rows) -> tuple[Int[Tensor, "R L"], Int[Tensor, "R L"]]:

@@ -1,9 +1,9 @@
 """Which layout a run uses: the cheapest of those that this very model gets right.
 
 What a model accepts is measured, not looked up: at the start it scores random tokens in each layout, and a layout that
-differs from one sequence at a time is not used, aloud. Three things make the measure able to fail: it must see far
-more than rounding when a packed row's mask is left out; a window of attention, which real ones are longer than any
-probe, is made short for it; and the longest sequence of the data is tried as well, for whatever depends on length.
+differs from one sequence at a time is not used, aloud. Three things make the measure able to fail: what the prompts
+change must be far more than rounding; a window of attention, which in real models is longer than any probe, is made
+short for it; and the longest sequence of the data is tried as well, for whatever else depends on length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from align.training.score import Scorer, scatter
 LAYOUTS: tuple[RowLayout, ...] = ("padded", "packed", "shared")
 TOLERANCE = {None: 1e-4, torch.float32: 1e-4}  # nats per token, between layouts; None is float32 without autocast
 LOOSE = 0.15  # the same for shorter formats, which round more
-BLIND = 0.25  # of what leaving out the mask changes: a gap above this share is not rounding, whatever the tolerance
+BLIND = 0.25  # of what the prompts change: a gap above this share is not rounding, whatever the tolerance
 PROBE_LENGTHS = ((9, (7, 3)), (4, (11, 6)))  # prompt, completions; unequal on purpose
 PROBE_WINDOW = 5  # shorter than these sequences, and than the way from a second completion back to its prompt
 LONG_COMPLETIONS = (8, 5)
@@ -87,7 +87,7 @@ def accepted(model: Columns, asked: Probe) -> dict[RowLayout, str]:
     """Layout -> empty where it is right, else what is wrong with it."""
     groups = probe(asked.vocab_size)
     limit = TOLERANCE.get(asked.precision, LOOSE)
-    strict = limit if asked.layouts == ("padded",) else min(limit, BLIND * _blindness(model, groups, asked))
+    strict = limit if asked.layouts == ("padded",) else min(limit, BLIND * _worth_of_prompts(model, groups, asked))
     limits: dict[RowLayout, float] = {name: limit if name == "padded" else strict for name in asked.layouts}
     found = _findings(model, groups, asked, limits)
     if asked.longest > max(map(len, groups[0])):
@@ -115,15 +115,18 @@ def _findings(
         wrong = f"{asked.column} differ by {gap:.2g} at {length} tokens (limit {limit:.2g})"
         found[layout] = "" if gap < limit else wrong
         if limit == 0:
-            found[layout] = f"{asked.column} of random tokens are the same without a mask, so nothing can be measured"
+            found[layout] = f"{asked.column} are the same for any prompt, so nothing can be measured"
     return found
 
 
-def _blindness(model: Columns, groups: Sequence[Sequence[Tokens]], asked: Probe) -> float:
-    """How far packed rows are off when their mask is left out: what a wrong mask would look like."""
-    rows = lay_out(groups, "packed")
-    right = torch.cat([_column(model, lay_out([[m]], "padded"), asked) for group in groups for m in group])
-    return (_column(model, dataclasses.replace(rows, tree=None, branch=None), asked) - right).abs().max().item()
+def _worth_of_prompts(model: Columns, groups: Sequence[Sequence[Tokens]], asked: Probe) -> float:
+    """How far the column moves when prompts are cut to their last token, as by a mask that hides them."""
+    moves: list[float] = []
+    for member in (m for group in groups for m in group):
+        cut = dataclasses.replace(member, prompt=member.prompt[-1:])
+        whole, less = (_column(model, lay_out([[m]], "padded"), asked) for m in (member, cut))
+        moves.append((whole - less).abs().max().item())
+    return max(moves)
 
 
 def probe(vocab_size: int) -> list[list[Tokens]]:
