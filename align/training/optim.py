@@ -32,7 +32,7 @@ def make_optimizer(module: nn.Module, section: OptimSection) -> torch.optim.Opti
         arguments["fused"] = True
     try:
         return kind([g for g in groups if g["params"]], **arguments | section.optim_args)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"optim.optim_args: {section.optim} does not take these: {error}") from None
 
 
