@@ -81,7 +81,7 @@ def num_tokens(shape: GroupShape) -> int:
 
 def _balance(shapes: Sequence[GroupShape], world_size: int) -> list[list[int]]:
     """Longest first onto the least loaded rank; each share stays in order of length."""
-    order = sorted(range(len(shapes)), key=lambda i: (-num_tokens(shapes[i]), i))
+    order = sorted(range(len(shapes)), key=lambda i: (-num_tokens(shapes[i]), shapes[i], i))
     loads = [0] * world_size
     shares: list[list[int]] = [[] for _ in range(world_size)]
     for i in order:
@@ -94,7 +94,7 @@ def _balance(shapes: Sequence[GroupShape], world_size: int) -> list[list[int]]:
 def _cut(
     shapes: Sequence[GroupShape], share: Sequence[int], layout: RowLayout, limits: Limits
 ) -> list[tuple[int, ...]]:
-    order = sorted(share, key=lambda i: (-row_width(shapes[i], layout), i))
+    order = sorted(share, key=lambda i: (-row_width(shapes[i], layout), shapes[i], i))
     cuts: list[tuple[int, ...]] = []
     while order:
         # More groups never need fewer tokens, so the largest number that fits is found by halving.
