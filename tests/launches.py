@@ -28,6 +28,14 @@ SHORT = (  # max_tokens cuts a step into micro-batches of which the ranks have u
 )  # fmt: skip
 
 
+STEPS = 16
+LONG = (  # the run that is killed and stopped on its way
+    *SHORT, f"training.max_steps={STEPS}", "training.save_steps=3", "training.eval_steps=4", "training.save_total_limit=2",
+    "data.test=0.0", "model.lora={r: 4, lora_alpha: 8}",
+)  # fmt: skip
+UNDISTURBED = "undisturbed"
+
+
 def job(name: str, recipe: str, steps: int, *overrides: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "recipe": recipe, "overrides": [*SHORT, f"training.max_steps={steps}", *overrides], **more}
 
@@ -46,6 +54,7 @@ JOBS = [
     job("lora_resumed", "dpo", 3, "model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING, resume_from=["lora", 2]),
     job("fewer", "dpo", 2, "training.batch_size=1", "training.max_tokens=8192", "data.test=0.0"),
     job("diverging", "sft", 4, "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0"),
+    {"name": UNDISTURBED, "recipe": "dpo", "overrides": [*LONG]},
 ]
 
 
@@ -71,7 +80,8 @@ class Launch:
 def environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "DS_"))}
     path = os.pathsep.join([str(BIN), kept.get("PATH", "")])  # DeepSpeed looks for ninja
-    return kept | {"PATH": path, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | more
+    quiet = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return kept | {"PATH": path, "PYTHONPATH": str(REPOSITORY)} | quiet | more
 
 
 def launcher(mode: str) -> tuple[list[str], dict[str, str]]:
@@ -91,6 +101,6 @@ def start(mode: str, folder: Path) -> Launch:
     program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(jobs)]
     words, env = ([sys.executable], environment()) if mode == "none" else launcher(mode)
     with open(folder / "log.txt", "w") as log:
-        code = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT, check=False).returncode
-    assert code == 0, (folder / "log.txt").read_text()[-8000:]
+        done = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, (folder / "log.txt").read_text()[-8000:]
     return Launch(folder, 1 if mode == "none" else 2)

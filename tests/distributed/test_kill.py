@@ -13,15 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from launches import SHORT, TIMEOUT, launcher
+from launches import LONG, STEPS, TIMEOUT, UNDISTURBED, launcher
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
-STEPS = 12
-RUN = [
-    "dpo", *SHORT, f"training.max_steps={STEPS}", "training.save_steps=3", "training.eval_steps=4", "training.save_total_limit=2",
-    "data.test=0.0", "model.lora={r: 4, lora_alpha: 8}",
-]  # fmt: skip
+RUN = ["dpo", *LONG]
 OF_TIME = ("tokens_per_second", "memory_mb")
 
 
@@ -57,8 +53,10 @@ def await_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> Non
 
 def ranks(process: subprocess.Popen[bytes]) -> list[int]:
     """The processes that the launcher has started."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(c) for c in children if b"align" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    children = [c for t in Path(f"/proc/{process.pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    found = [int(c) for c in children if b"align" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    assert len(found) == 2, found
+    return sorted(found)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -70,25 +68,22 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert kept[0] == kept[1]
 
 
-@pytest.fixture(scope="module", params=["ddp", "zero2"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A run that nobody disturbs."""
-    folder = tmp_path_factory.mktemp(f"whole-{request.param}") / "run"
-    run(request.param, folder)
-    return request.param, folder
+MODES = pytest.mark.parametrize("launch", ["ddp", "zero2"], indirect=True)
 
 
-def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(whole, tmp_path):
-    mode, undisturbed = whole
+@MODES
+def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(launch, mode, tmp_path):
     folder, draw = tmp_path / "run", random.Random(f"kill {mode}")
     process = start(mode, folder)
     await_step(process, folder, draw.randrange(4, 7))
     time.sleep(draw.random() * 0.5)  # anywhere within a step, an evaluation or a save
-    os.killpg(process.pid, signal.SIGKILL)  # the launcher and every rank
+    for victim in (process.pid, *ranks(process)):  # ranks outlive their launcher: each leads a session of its own
+        os.kill(victim, signal.SIGKILL)
     process.wait()
+    assert len(rows(folder)) < STEPS
 
     again = start(mode, folder, "--resume")
-    await_step(again, folder, draw.randrange(8, 10))
+    await_step(again, folder, draw.randrange(8, 11))
     for asked in ranks(again)[1:] if mode == "ddp" else [again.pid]:  # one rank, or the launcher, as a scheduler would
         os.kill(asked, signal.SIGTERM)
     assert again.wait(TIMEOUT) != 0
@@ -100,11 +95,12 @@ def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(whole, tmp_p
 
     run(mode, folder, "--resume")
     assert f"going on from step-{stopped:06d}" in told(folder)
-    assert_same_run(undisturbed, folder)
+    assert_same_run(launch.folder / UNDISTURBED, folder)
 
 
-def test_a_world_of_another_size_is_refused(whole):
-    mode, folder = whole
+@pytest.mark.parametrize("launch", ["ddp"], indirect=True)
+def test_a_world_of_another_size_is_refused(launch, mode):
+    folder = launch.folder / UNDISTURBED
     command = [sys.executable, "-m", "align", "train", *RUN, f"training.output_dir={folder}", "--resume"]
     done = subprocess.run(command, env=launcher(mode)[1], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 2
