@@ -16,8 +16,9 @@ def summarise(folder: Path, wanted: Sequence[str]) -> Path:
     """Writes `folder`/summary.json from `NAME=RUN[,RUN...]:METRIC` words and returns its path.
 
     Of several runs, such as three seeds, it is their mean; they are told on the same rows, so its error is that of the
-    rows' own means over the runs, and says nothing about other seeds. METRIC is a name in RUN's test.json; `before/METRIC` and `baselines/METRIC` reach into those parts of it. Each number
-    keeps its `value`, `stderr` and `n`; numbers that were there under other names stay. Raises Mistakes.
+    rows' own means over the runs, and says nothing about other seeds. METRIC is a name in RUN's test.json;
+    `before/METRIC` and `baselines/METRIC` reach into those parts of it. Each number keeps its `value`, `stderr` and
+    `n`; numbers that were there under other names stay. Raises Mistakes.
     """
     mistakes: list[str] = []
     found: dict[str, Any] = {}
@@ -58,7 +59,10 @@ def _measure(folder: Path, word: str, run: str, metric: str) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     *parts, last = metric.split("/")
     for part in parts:
-        values = values.get(part, {})
+        values = inner if isinstance(inner := values.get(part), dict) else {}
     if last not in values:
         raise UserError(f"{word}: {path} has no {metric}; there are {', '.join(values)}.{did_you_mean(last, values)}")
-    return values[last]
+    measure = values[last]
+    if not isinstance(measure, dict) or not {"value", "stderr", "n"} <= measure.keys():
+        raise UserError(f"{word}: {path}: {metric} has no value, stderr and n")
+    return measure
