@@ -74,7 +74,7 @@ class Sequences(Member):
 
 @dataclass(frozen=True, kw_only=True)
 class Watched(Sequences):
-    """What SFT reports beside its loss: the predictive entropy (nats) and whether the likeliest token was the right one."""
+    """What SFT reports beside its loss: the predictive entropy (nats), and whether the likeliest token was right."""
 
     entropies: Float[Tensor, "B T"]
     hits: Bool[Tensor, "B T"]

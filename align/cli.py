@@ -137,7 +137,9 @@ def report(
 @app.command()
 def summary(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder whose subfolders are runs.")],
-    numbers: Annotated[list[str], typer.Argument(metavar="NAME=RUN:METRIC...", help="Such as dpo_accuracy=dpo:accuracy.")],
+    numbers: Annotated[
+        list[str], typer.Argument(metavar="NAME=RUN:METRIC...", help="Such as dpo_accuracy=dpo:accuracy.")
+    ],
 ) -> None:
     """The numbers that a pipeline was made for, out of its runs' test splits: FOLDER/summary.json."""
     from align.report import pipeline

@@ -32,7 +32,8 @@ def alone() -> World:
 def tiny_llama(head: str = "lm", seed: int = 0, vocabulary: int = VOCABULARY) -> Any:
     torch.manual_seed(seed)
     config = AutoConfig.for_model(
-        "llama", vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        "llama", vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=128, num_labels=1, pad_token_id=0, initializer_range=0.2,
     )  # fmt: skip
     auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification

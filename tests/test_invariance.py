@@ -44,7 +44,9 @@ def test_a_step_does_not_depend_on_how_it_is_cut(name: str, cut: str):
     assert found.keys() == gradients.keys()
     largest = max(g.abs().max().item() for g in gradients.values())
     for weight, gradient in gradients.items():
-        torch.testing.assert_close(found[weight], gradient, rtol=1e-4, atol=1e-5 * largest, msg=lambda m, w=weight: f"{w}: {m}")
+        torch.testing.assert_close(
+            found[weight], gradient, rtol=1e-4, atol=1e-5 * largest, msg=lambda m, w=weight: f"{w}: {m}"
+        )
     again = other.step(groups)
     assert again.metrics == pytest.approx(result.metrics, rel=1e-5, abs=1e-6)
     assert again.grad_norm == pytest.approx(result.grad_norm, rel=1e-4)

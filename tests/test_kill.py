@@ -36,7 +36,8 @@ data:
   max_length: 256
   overlong: cut_completion
 optim: {learning_rate: 1.0e-3, lr_scheduler_type: linear, warmup_steps: 3}
-training: {batch_size: 4, max_steps: 24, save_steps: 2, eval_steps: 8, max_eval_rows: 8, max_tokens: 600, load_best_model_at_end: true}
+training: {batch_size: 4, max_steps: 24, save_steps: 2, eval_steps: 8, max_eval_rows: 8, max_tokens: 600,
+           load_best_model_at_end: true}
 logging: {num_completions: 2, max_completion_length: 8}
 """
 
@@ -145,7 +146,9 @@ def test_sigterm_finishes_the_step_saves_and_exits_75(uninterrupted: tuple[Path,
     assert_same_run(out, whole)
 
 
-def test_a_live_run_keeps_its_folder(uninterrupted: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_live_run_keeps_its_folder(
+    uninterrupted: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     recipe, _ = uninterrupted
     out = tmp_path / "run"
     child = begin(recipe, out)
@@ -160,7 +163,11 @@ def test_a_live_run_keeps_its_folder(uninterrupted: tuple[Path, Path], tmp_path:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [("training.batch_size=8", "training.batch_size"), ("data.num_rows=100", "data.num_rows"), ("method.beta=0.3", "method.beta")],
+    [
+        ("training.batch_size=8", "training.batch_size"),
+        ("data.num_rows=100", "data.num_rows"),
+        ("method.beta=0.3", "method.beta"),
+    ],
 )
 def test_a_resume_of_another_run_is_refused_naming_the_difference(
     uninterrupted: tuple[Path, Path], change: str, named: str, capsys: pytest.CaptureFixture[str]

@@ -29,6 +29,6 @@ def asset(source: str) -> Path:
     """The folder or file of `asset:NAME`, or a `UserError` with all the names there are."""
     name = source.removeprefix(PREFIX)
     if name not in asset_names():
-        there_are = ", ".join(PREFIX + n for n in asset_names())
-        raise UserError(f"{source}: no such asset; there are {there_are}.{did_you_mean(source, [PREFIX + n for n in asset_names()])}")
+        known = [PREFIX + n for n in asset_names()]
+        raise UserError(f"{source}: no such asset; there are {', '.join(known)}.{did_you_mean(source, known)}")
     return ROOT / name

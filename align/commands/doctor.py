@@ -54,7 +54,9 @@ def examine(recipe: Recipe, console: Console) -> None:
 def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
     """Prints some rows with their loss mask; checks beginning and end of every sequence."""
     store, tokenizer = setup.splits.train, setup.tokenizer
-    console.print("\nrows: prompt dim, learned tokens bold (or ^ below), others' tokens in the completion yellow (or .)")
+    console.print(
+        "\nrows: prompt dim, learned tokens bold (or ^ below), others' tokens in the completion yellow (or .)"
+    )
     for i in range(min(SHOWN, len(groups))):
         for member, seen in zip(setup.reader.needs.members, describe(store, tokenizer, i), strict=False):
             console.print(f"\n{store.place(i)}  {member}", markup=False)
@@ -105,7 +107,11 @@ def _layouts(setup: Setup, groups: Sequence[Group], console: Console) -> list[st
     gap = (made["padded"] - made[setup.reader.layout]).abs().max().item()
     limit = TOLERANCE.get(setup.world.unwrap(setup.trainee.module).kernel.autocast, 0.15)
     console.print(f"layout {setup.reader.layout}: {column} differ by {gap:.1e} from padded (limit {limit:g})")
-    return [f"layout {setup.reader.layout}: {column} differ by {gap:.2g}; set training.layout: padded"] if gap > limit else []
+    return (
+        [f"layout {setup.reader.layout}: {column} differ by {gap:.2g}; set training.layout: padded"]
+        if gap > limit
+        else []
+    )
 
 
 def _first_step(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
@@ -119,5 +125,7 @@ def _first_step(setup: Setup, groups: Sequence[Group], console: Console) -> list
         gap = max(abs(r) for r in rewards)
         console.print(f"policy and reference: mean log-ratio times beta {gap:.1e} (0: ratio 1, KL 0)")
         if gap > 1e-2:
-            return [f"policy and reference differ before training (mean reward {gap:.3g}); they should be the same weights"]
+            return [
+                f"policy and reference differ before training (mean reward {gap:.3g}); they should be the same weights"
+            ]
     return []

@@ -6,8 +6,6 @@ its strength of regularisation chosen on the validation split, and told on the t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -22,7 +20,7 @@ MAX_ITERATIONS = 60
 
 
 def bag_of_words(train: Store, validation: Store, test: Store) -> tuple[Estimate, list[float]]:
-    """Accuracy on the test pairs (a tie is a miss) and each row's 0 or 1. Without validation pairs the middle strength."""
+    """Accuracy on the test pairs (a tie is a miss), and each row's 0 or 1. No validation pairs: the middle strength."""
     size = 1 + max(int(store.tokens.max(initial=0)) for store in (train, validation, test))
     rows = _differences(train, size, MAX_ROWS)
     strengths = STRENGTHS if len(validation) else STRENGTHS[len(STRENGTHS) // 2 : len(STRENGTHS) // 2 + 1]
@@ -34,7 +32,7 @@ def bag_of_words(train: Store, validation: Store, test: Store) -> tuple[Estimate
 
 
 def _differences(store: Store, size: int, limit: int) -> Tensor:
-    """(rows, vocabulary) sparse: counts of each token in the chosen answer less those in the rejected one, by length."""
+    """(rows, vocabulary) sparse: root counts of each token in the chosen answer less those in the rejected one."""
     indices: list[np.ndarray] = []
     values: list[np.ndarray] = []
     count = min(len(store), limit)
@@ -65,5 +63,3 @@ def _fit(rows: Tensor, strength: float) -> Tensor:
 
 def _hits(rows: Tensor, weights: Tensor) -> Tensor:
     return (torch.sparse.mm(rows, weights).squeeze(-1) > 0).float()
-
-

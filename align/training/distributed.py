@@ -30,7 +30,12 @@ KINDS = {
 }
 
 OFFLOADS = ("offload_optimizer_device", "offload_param_device")
-NOT_THE_LAUNCHERS = ("deepspeed_config_file", "gradient_accumulation_steps", "gradient_clipping", "zero3_save_16bit_model")
+NOT_THE_LAUNCHERS = (
+    "deepspeed_config_file",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "zero3_save_16bit_model",
+)
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,9 @@ def join(optim: OptimSection) -> World:
         raise UserError("FSDP was asked for, but accelerate runs it on GPUs only; on CPU take ddp, zero2 or zero3")
     plugin = None
     if cpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed where it is installed, used or not
+        os.environ.setdefault(
+            "DS_ACCELERATOR", "cpu"
+        )  # accelerate imports DeepSpeed where it is installed, used or not
     if wanted.startswith("zero"):
         _refuse_engine_settings()
         os.environ["ACCELERATE_CONFIG_DS_FIELDS"] = ""  # accelerate refuses a zero_stage beside a whole configuration
@@ -170,8 +177,8 @@ def _refuse_engine_settings() -> None:
     found += [f for f in OFFLOADS if env.get(f"ACCELERATE_DEEPSPEED_{f.upper()}", "none") not in ("none", "None", "")]
     if found:
         raise UserError(
-            f"launch file: deepspeed_config: {', '.join(dict.fromkeys(found))}: not the launch file's to say; it may have "
-            "zero_stage. Clipping is optim.max_grad_norm, micro-batches are training.max_tokens; nothing is offloaded"
+            f"launch file: deepspeed_config: {', '.join(dict.fromkeys(found))}: not the launch file's to say; "
+            "it may have zero_stage. Clipping is optim.max_grad_norm, micro-batches are training.max_tokens; nothing is offloaded"
         )
 
 

@@ -29,7 +29,9 @@ class Evaluation:
     """What the method's loss and metrics are on rows that were not trained on."""
 
     estimates: dict[str, Estimate]
-    per_row: dict[str, list[float]]  # each metric's value for each row, in the order of the rows; for paired comparisons
+    per_row: dict[
+        str, list[float]
+    ]  # each metric's value for each row, in the order of the rows; for paired comparisons
 
     def flat(self, prefix: str) -> dict[str, float]:
         """`eval/loss`, `eval/loss_stderr`, ... as metrics.jsonl has them."""

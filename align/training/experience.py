@@ -69,13 +69,18 @@ class Reader:
         shape = (len(micro.groups) * len(members), max(widths))
         placed = {c: v if c in SEQUENCE_COLUMNS else scatter(v, rows, shape) for c, v in made.items()}
         return {
-            m: {c: placed[c][k :: len(members)][..., : widths[k]] if c not in SEQUENCE_COLUMNS else placed[c][k :: len(members)] for c in asked[m]}
+            m: {
+                c: placed[c][k :: len(members)][..., : widths[k]]
+                if c not in SEQUENCE_COLUMNS
+                else placed[c][k :: len(members)]
+                for c in asked[m]
+            }
             for k, m in enumerate(members)
         }
 
-    def score_all(self, model: Columns, groups: Sequence[Group], asked: Mapping[str, Sequence[str]]) -> Iterator[
-        tuple[MicroBatch, dict[str, dict[str, Tensor]]]
-    ]:
+    def score_all(
+        self, model: Columns, groups: Sequence[Group], asked: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[MicroBatch, dict[str, dict[str, Tensor]]]]:
         """Every micro-batch of this rank, without gradient."""
         for micro in self.mine(self.plan(groups, list(asked))):
             with torch.no_grad():
@@ -115,7 +120,9 @@ def gather_experience(reader: Reader, groups: Sequence[Group], roles: Mapping[st
     return Experience(arranged, method.prepare(empty_batch(needs, arranged, stored)))
 
 
-def live_batch(experience: Experience, micro: MicroBatch, made: Mapping[str, Mapping[str, Tensor]], world: World) -> Any:
+def live_batch(
+    experience: Experience, micro: MicroBatch, made: Mapping[str, Mapping[str, Tensor]], world: World
+) -> Any:
     """The rows of a micro-batch with their live columns, on this rank's device."""
     rows = torch.tensor(micro.groups, dtype=torch.int64)
     batch = experience.batch.select(rows).map(lambda tensor: tensor.to(world.device))
@@ -132,4 +139,14 @@ def _width(groups: Sequence[Group], position: int) -> int:
     return max((len(g.members[position].completion) for g in groups), default=0)
 
 
-__all__ = ["Columns", "Experience", "ModelRole", "Reader", "Role", "columns", "gather_experience", "live_batch", "live_columns"]
+__all__ = [
+    "Columns",
+    "Experience",
+    "ModelRole",
+    "Reader",
+    "Role",
+    "columns",
+    "gather_experience",
+    "live_batch",
+    "live_columns",
+]

@@ -31,7 +31,8 @@ Portions = Callable[[int], Sequence[Group]]  # step -> its rows
 SHOWN = 8  # rows that an error names
 CURE = (
     "Lower optim.learning_rate (or optim.max_grad_norm), or look at these rows. Then --resume --allow-changes "
-    "optim.learning_rate goes on, or --resume PATH from an earlier checkpoint (or a new run) where the weights were spoilt before"
+    "optim.learning_rate goes on, or --resume PATH from an earlier checkpoint (or a new run) where the weights were "
+    "spoilt before"
 )
 
 
@@ -90,7 +91,9 @@ def train(run: Offline, progress: Progress) -> Progress:
             if failure:
                 raise failure
             if asked and not _finished(run, progress):
-                raise Stopped(f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume")
+                raise Stopped(
+                    f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume"
+                )
     return progress
 
 

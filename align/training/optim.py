@@ -46,7 +46,9 @@ def learning_rate(section: OptimSection, num_steps: int) -> Callable[[int], floa
     )
     factor = scheduler.lr_lambdas[0] if hasattr(scheduler, "lr_lambdas") else None
     if factor is None:
-        raise UserError(f"optim.lr_scheduler_type: {section.lr_scheduler_type} needs more than a step; take cosine or linear")
+        raise UserError(
+            f"optim.lr_scheduler_type: {section.lr_scheduler_type} needs more than a step; take cosine or linear"
+        )
     return lambda step: section.learning_rate * factor(step + shift)
 
 
@@ -65,5 +67,5 @@ def _find(name: str) -> Any:
         found = getattr(module, name, None)
         if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
             return found
-    known = sorted(n for n in vars(torch.optim) if n[0].isupper()) + ["Adafactor"]
+    known = [*sorted(n for n in vars(torch.optim) if n[0].isupper()), "Adafactor"]
     raise UserError(f"optim.optim: no such optimiser: {name}; there are {', '.join(known)}.{did_you_mean(name, known)}")

@@ -57,7 +57,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.take()
         except OSError as error:
-            raise UserError(f"training.output_dir: {self.path}: cannot be written: {error}; choose another place") from error
+            raise UserError(
+                f"training.output_dir: {self.path}: cannot be written: {error}; choose another place"
+            ) from error
         if self.used and not resume:
             self._lock.release()
             raise UserError(

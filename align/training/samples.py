@@ -29,8 +29,8 @@ def complete(
 ) -> list[Completion]:
     """Greedy completions by the prepared `module`, on the main process; elsewhere an empty list.
 
-    ZeRO-3's shards are put together on every rank meanwhile (`logging.num_completions: 0` where they do not fit). Under FSDP
-    every rank writes the same along with the main one, for each layer's weights come by a collective.
+    ZeRO-3's shards are put together on every rank meanwhile (`logging.num_completions: 0` where they do not fit). Under
+    FSDP every rank writes the same along with the main one, for each layer's weights come by a collective.
     """
     scorer = world.unwrap(module)
     model, was_training = scorer.model, scorer.model.training
@@ -47,8 +47,8 @@ def complete(
 def _one(model: Any, tokenizer: Any, prompt: list[int], max_new_tokens: int, step: int) -> Completion:
     ids = torch.tensor([prompt], device=model.device)
     out = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False, synced_gpus=False,
-        pad_token_id=tokenizer.pad_token_id,
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False,
+        synced_gpus=False, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     written = out[0, len(prompt) :].tolist()
     stops = model.generation_config.eos_token_id

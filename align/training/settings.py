@@ -56,7 +56,9 @@ class LoggingSection:
     """What is written, and to whom."""
 
     logging_steps: int = 1  # steps between two lines on the terminal; metrics.jsonl has every step
-    report_to: list[str] = field(default_factory=list)  # tensorboard, wandb, trackio; empty: nothing leaves the run folder
+    report_to: list[str] = field(
+        default_factory=list
+    )  # tensorboard, wandb, trackio; empty: nothing leaves the run folder
     num_completions: int = 8  # held-out prompts whose completions are shown before and after training
     max_completion_length: int = 64  # new tokens of each
     baselines: list[Literal["bag_of_words"]] = field(default_factory=list)  # rankers of the test pairs to be beaten

@@ -1,10 +1,10 @@
 """The state of a run, into a checkpoint's folder and back, bitwise, however it is sharded.
 
-    weights.safetensors   the trained parameters (whole; of an adapter only its own)
-    optimizer.pt          the optimiser's moments
-    deepspeed/            instead of both: DeepSpeed's own files (pickles)
-    random-00000.pt       the random generators of each rank
-    progress.json         counters, controllers, best evaluation
+weights.safetensors   the trained parameters (whole; of an adapter only its own)
+optimizer.pt          the optimiser's moments
+deepspeed/            instead of both: DeepSpeed's own files (pickles)
+random-00000.pt       the random generators of each rank
+progress.json         counters, controllers, best evaluation
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def _write(tmp: Path, trainee: Trainee) -> None:
         trainee.module.save_checkpoint(str(tmp / "deepspeed"), tag=TAG, exclude_frozen_parameters=True)
     else:
         module = world.unwrap(trainee.module)
-        options = StateDictOptions(full_state_dict=world.sharding == "fsdp2", cpu_offload=world.sharding == "fsdp2", ignore_frozen_params=True)
+        options = StateDictOptions(
+            full_state_dict=world.sharding == "fsdp2", cpu_offload=world.sharding == "fsdp2", ignore_frozen_params=True
+        )
         weights = get_model_state_dict(module, options=options)
         moments = get_optimizer_state_dict(module, _plain(trainee.optimizer), options=options)
         if world.main:
@@ -125,9 +127,10 @@ def restore_weights(path: Path, trainee: Trainee) -> None:
 
 
 def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
-    """What `final/` is written from where the model's own weights are shards, on the main process's CPU; None where they are whole.
+    """What `final/` is written from where the model's own weights are shards; None where they are whole.
 
-    By the names of the model inside the Scorer; of an adapter only what is trained. All ranks take part; the others get {}.
+    On the main process's CPU, by the names of the model inside the Scorer; of an adapter only what is trained. All
+    ranks take part; the others get {}.
     """
     world, model = trainee.world, trainee.world.unwrap(trainee.module).model
     adapter = hasattr(model, "peft_config")

@@ -1,7 +1,7 @@
 """One optimiser step: exact under any division into micro-batches and ranks.
 
-Every term of a loss is divided by its count over the whole step. The masks do not depend on the trained model, so the
-counts are read off a dry run of the loss over the whole experience, before the first backward pass, on every rank alike.
+Every term of a loss is divided by its count over the whole step. The masks do not depend on the trained model, so
+the counts are read off a dry run of the loss over the whole experience, before the first backward pass, on every rank.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Trainee:
             loss.backward()
 
     def update(self, rate: float) -> float:
-        """Clips, steps, forgets the gradients; returns the gradient norm before clipping. Refuses a norm that is not finite."""
+        """Clips, steps, forgets the gradients; returns the norm before clipping. Not finite: the weights stay."""
         set_rate(self.optimizer, rate)
         if self.world.deepspeed:
             self.module.step()
