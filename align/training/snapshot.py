@@ -76,7 +76,7 @@ def _write(tmp: Path, trainee: Trainee) -> None:
     if world.deepspeed:
         trainee.module.save_checkpoint(str(tmp / "deepspeed"), tag=TAG, exclude_frozen_parameters=True)
     else:
-        module = world.unwrap(trainee.module)
+        module = _at_rest(trainee)
         options = StateDictOptions(
             full_state_dict=world.sharding == "fsdp2", cpu_offload=world.sharding == "fsdp2", ignore_frozen_params=True
         )
@@ -100,7 +100,7 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
             )
         trainee.module.load_checkpoint(str(path / "deepspeed"), tag=TAG, load_module_strict=False)
     else:
-        module = world.unwrap(trainee.module)
+        module = _at_rest(trainee)
         options = StateDictOptions(full_state_dict=world.sharding == "fsdp2", strict=False)
         weights = load_tensors(path / "weights.safetensors")
         _refuse_foreign(path, module, weights)
@@ -108,6 +108,14 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
         set_optimizer_state_dict(module, _plain(trainee.optimizer), load_state(path / "optimizer.pt"), options=options)
     set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
     return Progress(**json.loads((path / "progress.json").read_text()))
+
+
+def _at_rest(trainee: Trainee) -> Any:
+    """The Scorer, its weights as shards: after a forward pass FSDP's root keeps its own whole, and whole they do not load."""
+    module = trainee.world.unwrap(trainee.module)
+    if trainee.world.sharding == "fsdp2":
+        module.reshard()
+    return module
 
 
 def _refuse_foreign(path: Path, module: Any, weights: Mapping[str, Tensor]) -> None:
@@ -135,6 +143,7 @@ def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
     world, model = trainee.world, trainee.world.unwrap(trainee.module).model
     adapter = hasattr(model, "peft_config")
     if world.sharding == "fsdp2":
+        _at_rest(trainee)
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=adapter)
         return dict(get_model_state_dict(model, options=options))
     if world.sharding != "zero3":
