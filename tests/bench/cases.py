@@ -128,8 +128,29 @@ CASES = (
 )
 
 
+HALF = Shape(
+    vocab_size=32000, hidden_size=1024, num_layers=32, num_heads=16, num_kv_heads=16, intermediate_size=2816
+)  # 0.48 billion parameters
+ONE_AND_A_HALF = Shape(
+    vocab_size=32000, hidden_size=2048, num_layers=27, num_heads=16, num_kv_heads=16, intermediate_size=5632
+)  # 1.52 billion
+GPU_CASES = tuple(
+    Case(
+        name=f"gpu_{size}_dpo_{prompt}_{completion}",
+        kind="dpo",
+        what=f"{size}, 16 pairs, prompt {prompt}, completions {completion}",
+        shape=shape,
+        batch_size=16,
+        prompt=prompt,
+        completion=completion,
+    )
+    for size, shape in (("0.5b", HALF), ("1.5b", ONE_AND_A_HALF))
+    for prompt, completion in ((512, 64), (256, 128), (128, 256))
+)
+
+
 def find_case(name: str) -> Case:
-    return next(case for case in CASES if case.name == name)
+    return next(case for case in (*CASES, *GPU_CASES) if case.name == name)
 
 
 def rows_of(case: Case) -> list[Row]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.run import PER_TOKEN, THREADS, Measured, Outcome
+from tests.bench.run import ON_CPU, THREADS, Measured, Outcome
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 SLACK = 0.9  # a promised ratio is kept down to this share of it
@@ -26,7 +26,8 @@ divided by ours: above 1 we are faster, or smaller.
 - **TRL default**: as it comes: bfloat16 autocast, gradient checkpointing.
 - **ours**: the defaults of `training`; the layout is what `auto` chose.
 - Before anything is timed both sides show the token numbers of every sequence, which must be the same, and their
-  log-probabilities, whose largest difference stands under *equal* (limit {per_token:g} a token).
+  log-probabilities, whose largest difference stands under *equal* (limits {per_token:g} a token, {per_sequence:g} a
+  sum).
 - Time: the sides' processes take turns, one step each, on {threads} threads; medians, quartiles in brackets.
 - Memory: a fresh process for each; the high-water mark of resident memory over its first two steps, less what it held
   before them. Gradients and AdamW's state are in it, weights and the reference are not.
@@ -91,7 +92,8 @@ def markdown(outcomes: Sequence[Outcome], made: dict[str, Any]) -> str:
             **made["hardware"],
             trl=made["versions"]["trl"],
             command=made["command"],
-            per_token=PER_TOKEN,
+            per_token=ON_CPU.per_token,
+            per_sequence=ON_CPU.per_sequence,
             versions=versions,
             load=load,
         ),
@@ -110,7 +112,7 @@ def markdown(outcomes: Sequence[Outcome], made: dict[str, Any]) -> str:
         _table(("case", "option sets", "our layout"), [_options(o) for o in outcomes]),
         _promises(outcomes),
         "## On a GPU\n\nNot measured. `python -m tests.bench.gpu` measures Llama shapes of 0.5 and 1.5 billion"
-        " parameters in bfloat16 autocast on one, with model FLOPs utilisation, and adds its rows here.\n",
+        " parameters in bfloat16 autocast on one, with model FLOPs utilisation, into BENCHMARKS_GPU.md.\n",
     ]
     return "\n".join(parts)
 

@@ -77,7 +77,7 @@ class TRLSide:
         """Log-probabilities of each sequence's learnt tokens (a reward model: its score), in the order of `tokens`."""
         batch, model = self._batch(), self.trainer.model
         inputs = {k: v.to(model.device) for k, v in batch.items() if k in ("input_ids", "attention_mask")}
-        with torch.no_grad():
+        with torch.no_grad(), self.trainer.accelerator.autocast():
             if self.case.kind == "reward":
                 return model(**inputs).logits.tolist()
             labels = batch.get("labels")

@@ -1,0 +1,68 @@
+"""Attention by blocks against torch's attention with the dense mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from align.batches import Tokens
+from align.data.forest import lay_out, visible
+from align.training import blocks
+from align.training.blocks import attention, with_blocks
+
+
+def seen(layout: str, window: int | None = None) -> torch.Tensor:
+    draw = np.random.default_rng(1)
+
+    def tokens(count: int) -> np.ndarray:
+        return draw.integers(0, 50, count).astype(np.int32)
+
+    groups: list[list[Tokens]] = []
+    for prompt_length, lengths in ((37, (11, 23)), (5, (60, 2)), (29, (8, 8))):
+        prompt = tokens(prompt_length)
+        groups.append([Tokens(prompt, tokens(n), np.ones(n, dtype=bool)) for n in lengths])
+    return visible(lay_out(groups, layout), window)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("layout", ["packed", "shared"])
+@pytest.mark.parametrize("side", [8, 16, 33])
+def test_values_and_gradients_equal_dense_attention(
+    layout: str, side: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "SIDE", side)
+    mask = seen(layout, window)
+    rows, length = mask.shape[:2]
+    module = nn.Module()
+    module.num_key_value_groups = 2
+    query, key, value = (torch.randn(rows, h, length, 16, requires_grad=True) for h in (4, 2, 2))
+    weights = torch.randn(rows, length, 4, 16)
+    carried = with_blocks(mask, torch.float32)
+    made, _ = attention(module, query, key, value, carried, scaling=0.3)
+    grads = torch.autograd.grad((made * weights).sum(), (query, key, value))
+    wide = (key.repeat_interleave(2, 1), value.repeat_interleave(2, 1))
+    dense = F.scaled_dot_product_attention(query, *wide, attn_mask=mask[:, None], scale=0.3).transpose(1, 2)
+    expected = torch.autograd.grad((dense * weights).sum(), (query, key, value))
+    torch.testing.assert_close(made, dense, atol=1e-5, rtol=1e-5)
+    for grad, other in zip(grads, expected, strict=True):
+        torch.testing.assert_close(grad, other, atol=1e-5, rtol=1e-4)
+
+
+def test_what_nobody_sees_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "SIDE", 16)
+    mask = seen("packed")
+    found = with_blocks(mask, torch.float32).blocks  # type: ignore[attr-defined]
+    area = sum((b.stop - b.start) * sum(high - low for low, high in b.keys) for b in found)
+    assert area < 0.75 * mask.shape[1] ** 2
+    met = torch.zeros_like(mask)
+    for b in found:
+        for low, high in b.keys:
+            met[:, b.start : b.stop, low:high] = True
+    assert bool((met | ~mask).all())
+
+
+def test_a_short_mask_is_left_as_it_is() -> None:
+    assert not hasattr(with_blocks(seen("shared")[:, :20, :20], torch.float32), "blocks")
