@@ -22,16 +22,17 @@ LAUNCH_FILES = {"ddp": "cpu_2.yaml", "zero2": "zero2.yaml", "zero3": "zero3.yaml
 TIMEOUT = 600  # seconds; a launch that hangs must not hang the suite
 
 SHORT = (  # max_tokens cuts a step into micro-batches of which the ranks have unequal numbers
-    "data.num_rows=60", "data.test=0.1", "data.validation=0.1", "training.num_train_epochs=null", "training.batch_size=7",
-    "training.max_tokens=400", "training.eval_steps=5", "optim.lr_scheduler_type=constant", "optim.warmup_ratio=0.0",
+    "data.num_rows=60", "data.test=0.1", "data.validation=0.1", "training.num_train_epochs=null",
+    "training.batch_size=7", "training.max_tokens=400", "training.eval_steps=5",
+    "optim.lr_scheduler_type=constant", "optim.warmup_ratio=0.0",
     "optim.weight_decay=0.1", "logging.num_completions=0",
 )  # fmt: skip
 
 
 STEPS = 16
 LONG = (  # the run that is killed and stopped on its way
-    *SHORT, f"training.max_steps={STEPS}", "training.save_steps=3", "training.eval_steps=4", "training.save_total_limit=2",
-    "data.test=0.0", "model.lora={r: 4, lora_alpha: 8}",
+    *SHORT, f"training.max_steps={STEPS}", "training.save_steps=3", "training.eval_steps=4",
+    "training.save_total_limit=2", "data.test=0.0", "model.lora={r: 4, lora_alpha: 8}",
 )  # fmt: skip
 UNDISTURBED = "undisturbed"
 
@@ -42,20 +43,36 @@ def job(name: str, recipe: str, steps: int, *overrides: str, **more: Any) -> dic
 
 SAVING = ("training.save_steps=2", "training.save_total_limit=9")
 COMPLETING = ("logging.num_completions=2", "logging.max_completion_length=6")
+LORA = ("model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING)
+FEWER = ("training.batch_size=1", "training.max_tokens=8192", "data.test=0.0")
+KEEP_LAST = ("training.load_best_model_at_end=false", *SAVING)
+STEPS_OF = {"sft": 5, "reward_model": 5, "dpo": 5, "dpo_resumed": 5, "kto": 5, "dpo_cached": 2, "lora": 3, "fewer": 2}
 JOBS = [
     job("sft", "sft", 5),
-    job("reward_model", "reward_model", 5, "training.load_best_model_at_end=false", *SAVING),
+    job("reward_model", "reward_model", 5, *KEEP_LAST),
     job("dpo", "dpo", 5, *SAVING, *COMPLETING),
     job("kto", "kto", 5),
     job("dpo_resumed", "dpo", 5, *SAVING, *COMPLETING, resume_from=["dpo", 2]),
-    job("reward_model_resumed", "reward_model", 5, "training.load_best_model_at_end=false", *SAVING, resume_from=["reward_model", 4]),
+    job("reward_model_resumed", "reward_model", 5, *KEEP_LAST, resume_from=["reward_model", 4]),
     job("dpo_cached", "dpo", 2, "model.reference=cached", "data.test=0.0"),
-    job("lora", "dpo", 3, "model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING),
-    job("lora_resumed", "dpo", 3, "model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING, resume_from=["lora", 2]),
-    job("fewer", "dpo", 2, "training.batch_size=1", "training.max_tokens=8192", "data.test=0.0"),
-    job("diverging", "sft", 4, "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0"),
+    job("lora", "dpo", 3, *LORA),
+    job("lora_resumed", "dpo", 3, *LORA, resume_from=["lora", 2]),
+    job("fewer", "dpo", 2, *FEWER),
+    job(
+        "diverging", "sft", 4,
+        "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",
+    ),
     {"name": UNDISTURBED, "recipe": "dpo", "overrides": [*LONG]},
-]
+]  # fmt: skip
+FSDP2 = [
+    job(f"fsdp2_{name}", recipe, STEPS_OF[name], *words, sharding="fsdp2", **more) for name, recipe, words, more in (
+        ("sft", "sft", (), {}),
+        ("dpo", "dpo", (*SAVING, *COMPLETING), {}),
+        ("dpo_resumed", "dpo", (*SAVING, *COMPLETING), {"resume_from": ["fsdp2_dpo", 2]}),
+        ("lora", "dpo", LORA, {}),
+        ("fewer", "dpo", FEWER, {}),
+    )
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,10 +114,10 @@ def launcher(mode: str) -> tuple[list[str], dict[str, str]]:
 
 def start(mode: str, folder: Path) -> Launch:
     jobs = folder / "jobs.json"
-    jobs.write_text(json.dumps(JOBS))
+    jobs.write_text(json.dumps(JOBS + FSDP2 if mode == "ddp" else JOBS))
     program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(jobs)]
     words, env = ([sys.executable], environment()) if mode == "none" else launcher(mode)
     with open(folder / "log.txt", "w") as log:
-        done = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT, check=False)
+        done = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT)
     assert done.returncode == 0, (folder / "log.txt").read_text()[-8000:]
     return Launch(folder, 1 if mode == "none" else 2)

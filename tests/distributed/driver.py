@@ -2,7 +2,8 @@
 
     accelerate launch ... tests/distributed/driver.py JOBS.json
 
-A job is {"name", "recipe", "overrides"}; with "resume_from" [NAME, STEP] it goes on from a copy of that job's checkpoint.
+A job is {"name", "recipe", "overrides"}; with "resume_from" [NAME, STEP] it goes on from a copy of that
+job's checkpoint, with "sharding" fsdp2 torch's own sharding takes the place of the launch's.
 A launch costs as much as ten of these jobs, so there is one for each sharding.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 warnings.filterwarnings("ignore", category=FutureWarning)
 
+import fully_sharded  # noqa: E402  (beside this file)
 import torch  # noqa: E402
 
 from align import run  # noqa: E402
@@ -43,6 +45,7 @@ def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
     resume = None
     if "resume_from" in job:
         resume = run.Resume(path=str(_copied(root, folder, *job["resume_from"])))
+    run.join = fully_sharded.join if job.get("sharding") == "fsdp2" else distributed.join
     try:
         run.train(load(job["recipe"], [*job["overrides"], f"training.output_dir={folder}"]), resume)
     except AlignError as error:

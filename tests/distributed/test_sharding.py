@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from launches import Launch
+from launches import FSDP2, STEPS_OF, Launch
 
 from align.errors import UserError
 from align.training.distributed import join
@@ -16,7 +16,6 @@ from align.training.settings import OptimSection
 pytestmark = pytest.mark.processes
 
 CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "lora", "fewer")
-STEPS = {"sft": 5, "reward_model": 5, "dpo": 5, "kto": 5, "dpo_cached": 2, "lora": 3, "fewer": 2}
 OF_TIME = ("tokens_per_second", "memory_mb")
 
 
@@ -40,7 +39,9 @@ def test_a_launch_that_did_not_come_true_is_refused(launch):
 
 def test_two_ranks_with_different_data_stop_together(launch):
     for note in (n["world"] for n in launch.notes):
-        assert note["differing"].startswith("UserError: the data differs between the processes: rank 0: of rank 0; rank 1")
+        assert note["differing"].startswith(
+            "UserError: the data differs between the processes: rank 0: of rank 0; rank 1"
+        )
 
 
 def test_a_mistake_on_the_main_process_stops_the_other_quietly(launch):
@@ -49,20 +50,38 @@ def test_a_mistake_on_the_main_process_stops_the_other_quietly(launch):
     assert quiet == "Elsewhere: the file is not there"
 
 
-@pytest.mark.parametrize("name", CURVES)
-def test_losses_gradient_norms_and_weights_are_those_of_one_process(launch, alone, name):
-    ours, theirs = launch.rows(name), alone.rows(name)
-    assert len(ours) == len(theirs) == STEPS[name]
-    for row, other in zip(ours, theirs, strict=True):
+def assert_same_training(ours: Launch, theirs: Launch, name: str, prefix: str = "") -> None:
+    rows, others = ours.rows(prefix + name), theirs.rows(name)
+    assert len(rows) == len(others) == STEPS_OF[name]
+    for row, other in zip(rows, others, strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
         assert row["num_tokens"] == other["num_tokens"]
         assert row["learning_rate"] == other["learning_rate"]
-    first, last = alone.weights(name), launch.weights(name)
+    last, first = ours.weights(prefix + name), theirs.weights(name)
     assert first.keys() == last.keys()
     for key in first:
-        # AdamW turns rounding of a tiny gradient into a share of its step, 5 steps of 2e-3 at most
+        # AdamW turns rounding of a tiny gradient into a share of its step: 5 steps of 2e-3 at most
         torch.testing.assert_close(last[key], first[key], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_losses_gradient_norms_and_weights_are_those_of_one_process(launch, alone, name):
+    assert_same_training(launch, alone, name)
+
+
+@pytest.mark.parametrize("launch", ["ddp"], indirect=True)
+@pytest.mark.parametrize("name", [job["name"].removeprefix("fsdp2_") for job in FSDP2])
+def test_fully_sharded_by_torch_trains_resumes_and_ends_like_one_process(launch, alone, name):
+    """Resumed too: to the weights of a run in one process that was not interrupted."""
+    assert_same_training(launch, alone, name, "fsdp2_")
+
+
+@pytest.mark.parametrize("launch", ["ddp"], indirect=True)
+def test_a_fully_sharded_run_resumes_bitwise(launch):
+    whole, resumed = launch.weights("fsdp2_dpo"), launch.weights("fsdp2_dpo_resumed")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert timeless(launch.rows("fsdp2_dpo")) == timeless(launch.rows("fsdp2_dpo_resumed"))
 
 
 @pytest.mark.parametrize("name", ["sft", "reward_model", "dpo", "kto"])
@@ -106,13 +125,15 @@ def test_an_adapter_is_saved_with_its_real_weights(launch):
         assert tensor.abs().sum() > 0  # B starts at 0: it was trained, and it was gathered
 
 
-def test_completions_are_those_of_one_process(launch, alone):
-    def texts(run: Launch) -> list[Any]:
-        lines = (run.folder / "dpo" / "completions.jsonl").read_text().splitlines()
-        return [(r["step"], r["prompt"], r["text"]) for r in map(json.loads, lines)]
+def texts(run: Launch, name: str) -> list[Any]:
+    lines = (run.folder / name / "completions.jsonl").read_text().splitlines()
+    return [(r["step"], r["prompt"], r["text"]) for r in map(json.loads, lines)]
 
-    assert len(texts(launch)) == 4  # two prompts, before and after
-    assert texts(launch) == texts(alone)
+
+def test_completions_are_those_of_one_process(launch, mode, alone):
+    for name in ("dpo", "fsdp2_dpo") if mode == "ddp" else ("dpo",):
+        assert len(texts(launch, name)) == 4  # two prompts, before and after
+        assert texts(launch, name) == texts(alone, "dpo")
 
 
 def test_a_run_that_diverges_ends_with_the_state_before_it(launch):
