@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from align.batches import Tokens
 from align.data.forest import RowLayout, Rows, lay_out, visible
 from align.models.load import best_attention
-from align.models.parts import Windows, head_gap
+from align.models.parts import Windows, head_gap, unwrapped
 from align.training.attention import attention_mask
 from align.training.layouts import Probe, accepted, choose, measured, probe
 from align.training.score import Kernel, Scorer, scatter
@@ -200,7 +200,7 @@ def test_a_window_longer_than_the_probe_is_seen_by_the_longest_sequence_of_the_d
 def test_a_window_longer_than_any_sequence_is_made_short_for_the_check():
     good = family("gemma3_text", "sdpa", sliding_window=4096)
     assert set(measured(good, good, asked()).values()) == {""}
-    assert good.windows.window == good.model.config.sliding_window == 4096
+    assert good.windows.window == unwrapped(good.model).config.sliding_window == 4096
 
     class OneMask(Scorer):
         """The window in every layer's mask, where only some of the layers have it."""
@@ -229,7 +229,7 @@ def test_layers_that_no_mask_describes_are_refused():
 
 def test_a_model_whose_answers_say_nothing_is_not_trusted():
     scorer = family("llama", "sdpa")
-    scorer.model.lm_head.weight.data.zero_()
+    unwrapped(scorer.model).lm_head.weight.data.zero_()
     found = accepted(scorer, asked())
     assert found["padded"] == ""
     assert "nothing can be measured" in found["packed"]
@@ -237,7 +237,7 @@ def test_a_model_whose_answers_say_nothing_is_not_trusted():
 
 def test_in_bfloat16_a_broken_mask_still_shows():
     good = family("llama", "eager")
-    good.model.bfloat16()
+    unwrapped(good.model).bfloat16()
     assert set(accepted(good, asked(precision=torch.bfloat16)).values()) == {""}
     broken = BooleanMasks(good.model, good.kernel)
     found = accepted(broken, asked(precision=torch.bfloat16))
@@ -255,8 +255,7 @@ def test_flex_attention_scores_as_eager_does(name: str):
     """Forward only, and uncompiled: torch has no backward on a CPU. The gradient is for a GPU."""
     scorer = family(name, "eager")
     truth = alone(scorer, "logps").detach()
-    assert best_attention(type(scorer.model), scorer.model.config, "cuda") in ("flex_attention", "sdpa", "eager")
-    scorer.model.set_attn_implementation("flex_attention")
+    unwrapped(scorer.model).set_attn_implementation("flex_attention")
     scorer.kernel = dataclasses.replace(scorer.kernel, attention="flex_attention")
     layouts: tuple[RowLayout, ...] = ("packed", "shared")
     for layout in layouts:
