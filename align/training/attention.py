@@ -25,7 +25,6 @@ from align.training.blocks import NAME as BLOCKS
 from align.training.blocks import with_blocks
 
 FLEX = "flex_attention"
-BLOCKWISE = (FLEX, BLOCKS)  # kernels that leave out the blocks in which nothing is visible
 BLOCK = 128  # side of flex attention's blocks
 
 
@@ -41,6 +40,11 @@ def model_inputs(rows: Rows, windows: Windows, attention: str, dtype: torch.dtyp
         "position_ids": rows.position_ids,
         "use_cache": False,
     }
+
+
+def leaves_out_blocks(attention: str, device: torch.device) -> bool:
+    """Whether packed and shared rows cost what is visible in them; otherwise they cost their length squared."""
+    return attention == FLEX or (attention == BLOCKS and device.type == "cpu")
 
 
 def attention_mask(rows: Rows, windows: Windows, attention: str, dtype: torch.dtype) -> Any:

@@ -14,7 +14,7 @@ from align.batches import Group, Needs
 from align.data.forest import RowLayout, lay_out, shapes
 from align.errors import AlignError, UserError
 from align.models.parts import num_block_params, unwrapped
-from align.training.attention import BLOCK, BLOCKWISE, FLEX
+from align.training.attention import BLOCK, FLEX, leaves_out_blocks
 from align.training.distributed import World
 from align.training.layouts import LAYOUTS, Cost, Probe, cheapest, choose, measured, probe
 from align.training.optim import make_optimizer
@@ -136,7 +136,7 @@ def choose_layout(
     if right["padded"]:
         raise UserError(f"the model does not score padded rows as it scores a sequence alone: {right['padded']}")
     lengths: dict[RowLayout, list[GroupShape]] = {name: [shapes(members, name) for members in picked] for name in right}
-    sparse = unwrapped(model).config._attn_implementation in BLOCKWISE
+    sparse = leaves_out_blocks(unwrapped(model).config._attn_implementation, world.device)
     area = 2.0 * config.hidden_size * config.num_hidden_layers
     cost = Cost(float(num_block_params(model)), area, BLOCK if sparse else 0)
     one = dataclasses.replace(limits, world_size=1)
