@@ -24,7 +24,7 @@ TIMEOUT = 600  # seconds; a launch that hangs must not hang the suite
 SHORT = (  # max_tokens cuts a step into micro-batches of which the ranks have unequal numbers
     "data.num_rows=60", "data.test=0.1", "data.validation=0.1", "training.num_train_epochs=null",
     "training.batch_size=7", "training.max_tokens=400", "training.eval_steps=5",
-    "optim.lr_scheduler_type=constant", "optim.warmup_ratio=0.0",
+    "optim.lr_scheduler_type=linear", "optim.warmup_ratio=0.4",
     "optim.weight_decay=0.1", "logging.num_completions=0",
 )  # fmt: skip
 
@@ -46,7 +46,7 @@ COMPLETING = ("logging.num_completions=2", "logging.max_completion_length=6")
 LORA = ("model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING)
 FEWER = ("training.batch_size=1", "training.max_tokens=8192", "data.test=0.0")
 KEEP_LAST = ("training.load_best_model_at_end=false", *SAVING)
-STEPS_OF = {"sft": 5, "reward_model": 5, "dpo": 5, "dpo_resumed": 5, "kto": 5, "dpo_cached": 2, "lora": 3, "fewer": 2}
+STEPS_OF = {"sft": 5, "reward_model": 5, "dpo": 5, "dpo_resumed": 5, "kto": 5, "dpo_cached": 5, "lora": 3, "fewer": 2}
 JOBS = [
     job("sft", "sft", 5),
     job("reward_model", "reward_model", 5, *KEEP_LAST),
@@ -54,7 +54,7 @@ JOBS = [
     job("kto", "kto", 5),
     job("dpo_resumed", "dpo", 5, *SAVING, *COMPLETING, resume_from=["dpo", 2]),
     job("reward_model_resumed", "reward_model", 5, *KEEP_LAST, resume_from=["reward_model", 4]),
-    job("dpo_cached", "dpo", 2, "model.reference=cached", "data.test=0.0"),
+    job("dpo_cached", "dpo", 5, "model.reference=cached"),
     job("lora", "dpo", 3, *LORA),
     job("lora_resumed", "dpo", 3, *LORA, resume_from=["lora", 2]),
     job("fewer", "dpo", 2, *FEWER),

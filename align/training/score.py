@@ -44,6 +44,9 @@ class Scorer(nn.Module):
         config = unwrapped(model).config
         self.windows = window_layers(config)
         self.transform = head_transform(config)
+        there = {type(module).__name__ for module in model.modules()}
+        # what accelerate's FSDP asks a model for: the classes of its layers, each a unit to be gathered and let go
+        self._no_split_modules = sorted(there & set(getattr(unwrapped(model), "_no_split_modules", None) or ()))
 
     def forward(
         self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0

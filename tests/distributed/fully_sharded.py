@@ -1,4 +1,4 @@
-"""FSDP2 on the CPU: torch's `fully_shard` over gloo, in the place of accelerate's, which only shards on GPUs.
+"""FSDP2 on the CPU, over gloo, which accelerate's launcher only offers on GPUs; the sharding is accelerate's own.
 
 All else is what runs on GPUs: step, evaluation, checkpoints, completions, whole weights.
 """
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
-from torch.distributed.fsdp import fully_shard
+from accelerate.utils import FullyShardedDataParallelPlugin, InitProcessGroupKwargs
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+from torch.distributed.fsdp import FSDPModule
 
 from align.models.parts import backbone
 from align.training.distributed import World
@@ -19,14 +20,19 @@ from align.training.settings import OptimSection
 
 
 class Sharding(Accelerator):
-    """Shards each decoder layer and the rest, and gives the optimiser the shards; in the order accelerate does."""
+    """Shards as launch/accelerate/fsdp2.yaml says, and gives the optimiser the shards."""
 
     def prepare(self, *args: Any, **kwargs: Any) -> Any:
         module, optimizer = args
         names = {id(p): name for name, p in module.named_parameters()}
-        for layer in backbone(module.model).layers:
-            fully_shard(layer)
-        fully_shard(module)
+        self.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            reshard_after_forward=True,
+            auto_wrap_policy="transformer_based_wrap",
+            cpu_ram_efficient_loading=False,
+        )
+        module = fsdp2_prepare_model(self, module)
+        assert all(isinstance(layer, FSDPModule) for layer in backbone(module.model).layers)
         shards = dict(module.named_parameters())
         for group in optimizer.param_groups:
             group["params"] = [shards[names[id(p)]] for p in group["params"]]

@@ -72,7 +72,7 @@ def test_losses_gradient_norms_and_weights_are_those_of_one_process(launch, alon
 
 @pytest.mark.parametrize("launch", ["ddp"], indirect=True)
 @pytest.mark.parametrize("name", [job["name"].removeprefix("fsdp2_") for job in FSDP2])
-def test_fully_sharded_by_torch_trains_resumes_and_ends_like_one_process(launch, alone, name):
+def test_fully_sharded_it_trains_resumes_and_ends_like_one_process(launch, alone, name):
     """Resumed too: to the weights of a run in one process that was not interrupted."""
     assert_same_training(launch, alone, name, "fsdp2_")
 
@@ -86,7 +86,8 @@ def test_a_fully_sharded_run_resumes_bitwise(launch):
 
 @pytest.mark.parametrize("name", ["sft", "reward_model", "dpo", "kto"])
 def test_training_moved_the_weights_further_than_rounding(alone, name):
-    """So that the equality above means something."""
+    """So that the equality above means something; the rate is not the one the optimiser was made with."""
+    assert len({row["learning_rate"] for row in alone.rows(name)}) > 2
     losses = [row["loss"] for row in alone.rows(name)]
     assert max(losses) - min(losses) > 1e-2
 
@@ -101,9 +102,8 @@ def test_evaluation_is_that_of_one_process(launch, alone, name):
 
 
 def test_a_cached_reference_is_the_copy(alone, launch):
-    for row, other in zip(launch.rows("dpo_cached"), alone.rows("dpo_cached"), strict=True):
+    for row, other in zip(launch.rows("dpo_cached"), alone.rows("dpo"), strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
-    assert launch.rows("dpo_cached")[0]["margin"] == pytest.approx(0.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["dpo", "reward_model", "lora"])
