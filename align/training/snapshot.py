@@ -80,7 +80,7 @@ def _write(tmp: Path, trainee: Trainee) -> None:
         options = StateDictOptions(
             full_state_dict=world.sharding == "fsdp2", cpu_offload=world.sharding == "fsdp2", ignore_frozen_params=True
         )
-        weights = get_model_state_dict(module, options=options)
+        weights: dict[str, Any] = get_model_state_dict(module, options=options)
         moments = get_optimizer_state_dict(module, _plain(trainee.optimizer), options=options)
         if world.main:
             save_tensors(weights, tmp / "weights.safetensors")
@@ -102,7 +102,7 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
     else:
         module = _at_rest(trainee)
         options = StateDictOptions(full_state_dict=world.sharding == "fsdp2", strict=False)
-        weights = load_tensors(path / "weights.safetensors")
+        weights: dict[str, Any] = load_tensors(path / "weights.safetensors")
         _refuse_foreign(path, module, weights)
         set_model_state_dict(module, weights, options=options)
         set_optimizer_state_dict(module, _plain(trainee.optimizer), load_state(path / "optimizer.pt"), options=options)
@@ -111,7 +111,7 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
 
 
 def _at_rest(trainee: Trainee) -> Any:
-    """The Scorer, its weights as shards: after a forward pass FSDP's root keeps its own whole, and whole they do not load."""
+    """The Scorer, its weights as shards: after a forward pass FSDP's root keeps its own whole, and so they do not load."""
     module = trainee.world.unwrap(trainee.module)
     if trainee.world.sharding == "fsdp2":
         module.reshard()
@@ -145,7 +145,8 @@ def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
     if world.sharding == "fsdp2":
         _at_rest(trainee)
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=adapter)
-        return dict(get_model_state_dict(model, options=options))
+        whole: dict[str, Any] = get_model_state_dict(model, options=options)
+        return whole
     if world.sharding != "zero3":
         return None
     found: dict[str, Tensor] = {}
