@@ -178,7 +178,8 @@ def _refuse_engine_settings() -> None:
     if found:
         raise UserError(
             f"launch file: deepspeed_config: {', '.join(dict.fromkeys(found))}: not the launch file's to say; "
-            "it may have zero_stage. Clipping is optim.max_grad_norm, micro-batches are training.max_tokens; nothing is offloaded"
+            "it may have zero_stage. Clipping is optim.max_grad_norm, micro-batches are training.max_tokens; "
+            "nothing is offloaded"
         )
 
 

@@ -111,7 +111,7 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
 
 
 def _at_rest(trainee: Trainee) -> Any:
-    """The Scorer, its weights as shards: after a forward pass FSDP's root keeps its own whole, and so they do not load."""
+    """The Scorer, its weights as shards: FSDP's root keeps its own whole after a pass, and so they do not load."""
     module = trainee.world.unwrap(trainee.module)
     if trainee.world.sharding == "fsdp2":
         module.reshard()
