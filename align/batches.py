@@ -13,7 +13,7 @@ A method's batch type is the whole list of its needs: members (which sequences a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -134,7 +134,7 @@ class Batch:
         first = next(value for value in vars(self).values() if isinstance(value, Member))
         return len(first.mask)
 
-    def map(self: SomeBatch, change: Any) -> SomeBatch:
+    def map(self: SomeBatch, change: Callable[[Tensor], Tensor]) -> SomeBatch:
         """The same batch with every tensor replaced by `change(tensor)`."""
 
         def apply(value: Any) -> Any:
@@ -146,7 +146,11 @@ class Batch:
 
     def select(self: SomeBatch, rows: Tensor) -> SomeBatch:
         """The given rows (int64 indices), in the given order."""
-        return self.map(lambda tensor: tensor[rows])
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor[rows]
+
+        return self.map(pick)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,4 +289,4 @@ def stack(rows: Sequence[np.ndarray], width: int | None = None) -> Tensor:
     out = np.zeros((len(rows), width), dtype=rows[0].dtype)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
-    return torch.from_numpy(out)
+    return torch.as_tensor(out)
