@@ -62,7 +62,6 @@ JOBS = [
         "diverging", "sft", 4,
         "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",
     ),
-    {"name": UNDISTURBED, "recipe": "dpo", "overrides": [*LONG]},
 ]  # fmt: skip
 FSDP2 = [
     job(f"fsdp2_{name}", recipe, STEPS_OF[name], *words, sharding="fsdp2", **more) for name, recipe, words, more in (
@@ -114,7 +113,8 @@ def launcher(mode: str) -> tuple[list[str], dict[str, str]]:
 
 def start(mode: str, folder: Path) -> Launch:
     jobs = folder / "jobs.json"
-    jobs.write_text(json.dumps(JOBS + FSDP2 if mode == "ddp" else JOBS))
+    long = [{"name": UNDISTURBED, "recipe": "dpo", "overrides": [*LONG]}]
+    jobs.write_text(json.dumps(JOBS + {"ddp": FSDP2 + long, "zero2": long}.get(mode, [])))
     program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(jobs)]
     words, env = ([sys.executable], environment()) if mode == "none" else launcher(mode)
     with open(folder / "log.txt", "w") as log:

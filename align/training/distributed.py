@@ -7,6 +7,7 @@ compared with what was asked for before anything is trained.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,6 +144,7 @@ def join(optim: OptimSection) -> World:
         )  # accelerate imports DeepSpeed where it is installed, used or not
     if wanted.startswith("zero"):
         _refuse_engine_settings()
+        warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated")  # DeepSpeed's
         os.environ["ACCELERATE_CONFIG_DS_FIELDS"] = ""  # accelerate refuses a zero_stage beside a whole configuration
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), optim.max_grad_norm))
     elif cpu:
