@@ -99,7 +99,7 @@ class Worker:
     """A process of `tests.bench.worker`."""
 
     def __init__(self, side: str, case: Case, folder: Path, options: Mapping[str, Any], log: Path):
-        threads = {"OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)}
+        threads = {"OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "passive"}
         quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"}
         command = [sys.executable, "-m", "tests.bench.worker", side, case.name, str(folder), json.dumps(dict(options))]
         self.log = log
