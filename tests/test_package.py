@@ -70,7 +70,7 @@ def test_assets_are_whole_and_small():
     rows = [asset(f"asset:polite_pairs/{n}.jsonl").read_text("utf-8").count("\n") for n in ("train", "test")]
     assert rows == [990, 110]
     assert sum(p.stat().st_size for p in (ROOT / "align/assets").rglob("*") if p.is_file()) < 5_000_000
-    with pytest.raises(UserError, match="Did you mean stories260k"):
+    with pytest.raises(UserError, match="Did you mean asset:stories260k"):
         asset("asset:stories260")
 
 

@@ -80,17 +80,14 @@ def _ranges(met: list[bool], length: int) -> tuple[tuple[int, int], ...]:
 
 
 def attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    dropout: float = 0.0, scaling: float | None = None, **rest: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest: Any
+) -> tuple[Tensor, None]:
     """transformers' attention function; query (R, heads, L, d), answer (R, L, heads, d)."""
     blocks: tuple[Block, ...] | None = getattr(attention_mask, "blocks", None)
-    if blocks is None or dropout or blocks[0].mask.dtype != query.dtype:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
-        )
+    if blocks is None or rest.get("dropout") or blocks[0].mask.dtype != query.dtype:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
     groups = getattr(module, "num_key_value_groups", 1)
-    made = _BlockAttention.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), blocks, scaling)
+    made = _BlockAttention.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), blocks, rest.get("scaling"))
     return made, None  # type: ignore[return-value]
 
 

@@ -199,7 +199,8 @@ def _wanted_sharding() -> str:
 
 def _sharding(accelerator: Accelerator) -> str:
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        return f"zero{accelerator.state.deepspeed_plugin.zero_stage}"
+        plugin: Any = accelerator.state.deepspeed_plugin
+        return f"zero{plugin.zero_stage}"
     return KINDS.get(accelerator.distributed_type, str(accelerator.distributed_type))
 
 

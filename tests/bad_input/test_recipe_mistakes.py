@@ -1,0 +1,59 @@
+"""What a user gets wrong in a recipe, by the real command: one message with place, finding and cure."""
+
+from pathlib import Path
+
+import pytest
+from mistakes import RECIPE, Told, assert_nothing_was_begun
+
+WRONG_WORDS = [
+    ("method.bta=1", "command line: method.bta: no such key; dpo has beta. Did you mean beta?"),
+    ("training.num_train_epochs=1", "training.max_steps: conflicts with num_train_epochs: 1.0; keep one of them"),
+    ("training.batch_size=0", "training.batch_size: found 0; expected 1 or more"),
+    ("training.batch_size=-4", "training.batch_size: found -4; expected 1 or more"),
+    ("training.batch_size=1e3", "training.batch_size: found 1000.0; expected a whole number"),
+    ("optim.learning_rate=-1e-5", "optim.learning_rate: found -1e-05; expected more than 0"),
+    ("optim.learning_rate=.inf", "optim.learning_rate: found inf; expected a finite number"),
+    ("optim.learning_rate=1e-5x", "optim.learning_rate: found the text '1e-5x'; expected a number"),
+    ("data.validation=1.5", "data.validation: found 1.5; expected a share, 0 or more and less than 1"),
+    ("training.eval_steps=2", "training.eval_steps: needs data.validation: a source, or a share"),
+    (f"training.seed={'9' * 30}", "training.seed: found a number of 30 digits; expected less than 2^63"),
+    (f"training.seed={'9' * 5000}", "training.seed: the value is no readable YAML: Exceeds the limit"),
+    ("training.seed", "command line: training.seed: not of the form section.key=value, such as training.seed=1"),
+    ("rollout={}", "rollout: not in this release, which trains on rows that are there before"),
+    ("reward.shape=[]", "reward: not in this release"),
+    ("model.lora={target_modules: [q_prj]}", "target_modules: ['q_prj'] matches nothing in LlamaForCausalLM; it has"),
+    ("training.metric_for_best_model=acuracy", "no such metric: acuracy; dpo reports loss, accuracy, margin"),
+    ("training.output_dir=mine.yaml", "training.output_dir: mine.yaml: cannot be written: "),
+    ("training.output_dir=mine.yaml/run", "training.output_dir: mine.yaml/run: cannot be written: "),
+    ("training.output_dir=/proc/nowhere/run", "training.output_dir: /proc/nowhere/run: cannot be written: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("word", "finding"), WRONG_WORDS, ids=[w[:40] for w, _ in WRONG_WORDS])
+def test_a_wrong_word_is_told(word: str, finding: str, told: Told):
+    message = told(word)
+    assert finding in message
+    assert "9" * 60 not in message
+    assert_nothing_was_begun()
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("method: {name: dpo\nmodel: x\n", "wrong.yaml: no readable YAML: line 2, column 6: expected ',' or '}'"),
+        ("method:\n\tname: dpo\n", "wrong.yaml: no readable YAML: line 2, column 1: found character '\\t'"),
+        (RECIPE + "training: {seed: 1}\n", "wrong.yaml: training: stands twice, in lines 6 and 8; keep one"),
+        (RECIPE + "rollout: {}\nreward: {}\n", "a reward is learned from pairs by reward_model".capitalize()),
+        (RECIPE + "# caf\xe9\n", "wrong.yaml: no readable YAML: line 8: byte 0xe9 is not UTF-8"),
+    ],
+)
+def test_a_wrong_file_is_told_with_its_line(text: str, finding: str, told: Told):
+    Path("wrong.yaml").write_text(text, encoding="latin-1")
+    assert finding in told(recipe="wrong.yaml")
+    assert_nothing_was_begun()
+
+
+def test_a_recipe_that_is_not_there_or_a_folder(told: Told):
+    assert "Did you mean dpo?" in told(recipe="dppo")
+    Path("folder").mkdir()
+    assert "folder: a folder without recipe.yaml" in told(recipe="folder")

@@ -1,0 +1,37 @@
+"""What the tests of mistakes share: a recipe that is right, rows that are right, and how a message is read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from align import assets
+
+STORIES = Path(assets.__file__).parent / "stories260k"
+ROW = {"prompt": "What is two and two?", "chosen": "Four, I think.", "rejected": "Work it out yourself."}
+ASKED = {"role": "user", "content": "Hello?"}
+ANSWERED = {"role": "assistant", "content": "Good day."}
+RECIPE = """
+method: {name: dpo}
+model: {model_name_or_path: "asset:stories260k"}
+data: {train: rows.jsonl, max_length: 64}
+optim: {learning_rate: 1.0e-4, lr_scheduler_type: constant}
+training: {batch_size: 4, max_steps: 2, layout: padded, save_steps: 1, output_dir: run}
+logging: {num_completions: 0}
+"""
+Told = Callable[..., str]
+
+
+def dump(path: str, *rows: Any) -> str:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def pairs(count: int, **changes: Any) -> list[dict[str, Any]]:
+    return [{**ROW, "prompt": f"What is {i} and two?", **changes} for i in range(count)]
+
+
+def assert_nothing_was_begun() -> None:
+    """The folder may have been locked, and is free for the next try."""
+    left = [p.name for p in Path("run").iterdir()] if Path("run").is_dir() else []
+    assert set(left) <= {".lock", "init"}
