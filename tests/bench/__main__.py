@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from tests.bench.cases import CASES, REPOSITORY, find_case
@@ -13,11 +14,12 @@ from tests.bench.run import run
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Step time and memory against TRL.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(c.name for c in CASES))
-    parser.add_argument("--repetitions", type=int, default=9, help="timed steps of each side (default 9)")
+    parser.add_argument("--repetitions", type=int, default=7, help="timed steps of each side (default 7)")
     parser.add_argument("--out", type=Path, default=REPOSITORY, help="where BENCHMARKS.md and benchmarks.json go")
     given = parser.parse_args()
+    command = "make bench" if len(sys.argv) == 1 else f"python -m tests.bench {' '.join(sys.argv[1:])}"
     outcomes = run([find_case(n) for n in given.cases] or list(CASES), given.repetitions)
-    write(outcomes, "make bench", given.out)
+    write(outcomes, command, given.out)
     for line in missed(outcomes):
         print(f"not reached: {line}")
 

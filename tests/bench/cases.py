@@ -80,9 +80,7 @@ CASES = (
     _dpo(512, 64, 4.1),
     _dpo(512, 64, 4.1, cached=True),
     _dpo(256, 128, 2.9),
-    _dpo(256, 128, 2.9, cached=True),
     _dpo(128, 256, 2.0),
-    _dpo(128, 256, 2.0, cached=True),
     Case(
         name="dpo_256_128_v32k",
         kind="dpo",

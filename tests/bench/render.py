@@ -24,7 +24,7 @@ divided by ours: above 1 we are faster, or smaller.
   named in the last table. Its fused AdamW is the default, as is ours. Liger and flash attention need a GPU; DPO's
   `padding_free` says that it is switched off.
 - **TRL default**: as it comes: bfloat16 autocast, gradient checkpointing.
-- **ours**: the defaults of `training`; the layout is what `auto` chose.
+- **ours**: the defaults of `training` but {options}; the layout is what `auto` chose.
 - Before anything is timed both sides show the token numbers of every sequence, which must be the same, and their
   log-probabilities, whose largest difference stands under *equal* (limits {per_token:g} a token, {per_sequence:g} a
   sum).
@@ -92,6 +92,7 @@ def markdown(outcomes: Sequence[Outcome], made: dict[str, Any]) -> str:
             **made["hardware"],
             trl=made["versions"]["trl"],
             command=made["command"],
+            options=", ".join(f"`{k}: {v}`" for k, v in ON_CPU.ours.items()),
             per_token=ON_CPU.per_token,
             per_sequence=ON_CPU.per_sequence,
             versions=versions,
