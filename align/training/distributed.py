@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -224,8 +224,3 @@ def _assert_came_true(world: World, wanted: str) -> None:
         )
     if world.sharding != wanted:
         raise UserError(f"sharding: {wanted} was asked for, {world.sharding} came true; check the launch file")
-
-
-def split_evenly(items: Sequence[Any], world: World) -> Sequence[Any]:
-    """This rank's share of a list that needs no balancing."""
-    return items[world.rank :: world.size]
