@@ -28,6 +28,7 @@ SCHEDULES = (
 OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
 LEARNED_POSITIONS = ("gpt2", "gpt_bigcode", "gpt_neo", "openai-gpt", "opt", "biogpt", "ctrl")
 TRACKERS = ("tensorboard", "wandb", "trackio")
+KEEP_ONE = "keep one of them (key=null on the command line takes a recipe's own away)"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -78,7 +79,7 @@ def _training(written: Written, t: TrainingSection, cls: type[Method[Any]] | Non
             f"found {t.batch_size}; {cls.name} compares rows of a step and needs {cls.smallest_batch} or more",
         )
     if t.max_steps and written.has("training.num_train_epochs"):
-        written.wrong("training.max_steps", f"conflicts with num_train_epochs: {t.num_train_epochs}; keep one of them")
+        written.wrong("training.max_steps", f"conflicts with num_train_epochs: {t.num_train_epochs}; {KEEP_ONE}")
     if not t.max_steps and t.num_train_epochs == 0:
         written.wrong("training.num_train_epochs", "found 0 with max_steps 0: nothing would be trained")
 
@@ -105,7 +106,7 @@ def _evaluation(written: Written, t: TrainingSection, data: DataSection) -> None
 
 def _optim(written: Written, o: OptimSection) -> None:
     if o.warmup_ratio and o.warmup_steps:
-        written.wrong("optim.warmup_steps", f"conflicts with warmup_ratio: {o.warmup_ratio}; keep one of them")
+        written.wrong("optim.warmup_steps", f"conflicts with warmup_ratio: {o.warmup_ratio}; {KEEP_ONE}")
     if o.lr_scheduler_type not in SCHEDULES:
         hint = did_you_mean(o.lr_scheduler_type, SCHEDULES)
         written.wrong(

@@ -23,7 +23,6 @@ T = TypeVar("T")
 
 AT_LEAST_ONE = {
     "training.batch_size",
-    "training.max_tokens",
     "data.max_length",
     "logging.logging_steps",
     "model.lora.r",

@@ -34,7 +34,6 @@ LONG = (  # the run that is killed and stopped on its way
     *SHORT, f"training.max_steps={STEPS}", "training.save_steps=3", "training.eval_steps=4",
     "training.save_total_limit=2", "data.test=0.0", "model.lora={r: 4, lora_alpha: 8}",
 )  # fmt: skip
-UNDISTURBED = "undisturbed"
 
 
 def job(name: str, recipe: str, steps: int, *overrides: str, **more: Any) -> dict[str, Any]:
@@ -74,6 +73,13 @@ FSDP2 = [
 ]  # fmt: skip
 
 
+LEFT_OUT = {"zero3": ("kto", "dpo_cached", "reward_model_resumed")}  # the slowest launch: nothing of its own in them
+
+
+def jobs_of(mode: str) -> list[dict[str, Any]]:
+    return [j for j in JOBS if j["name"] not in LEFT_OUT.get(mode, ())] + (FSDP2 if mode == "ddp" else [])
+
+
 @dataclass(frozen=True)
 class Launch:
     """The folder of a launch: a run folder for each job, and each rank's notes."""
@@ -111,11 +117,10 @@ def launcher(mode: str) -> tuple[list[str], dict[str, str]]:
     return words, environment(**({"ACCELERATE_USE_CPU": "true"} if mode == "ddp" else {"DS_ACCELERATOR": "cpu"}))
 
 
-def start(mode: str, folder: Path) -> Launch:
-    jobs = folder / "jobs.json"
-    long = [{"name": UNDISTURBED, "recipe": "dpo", "overrides": [*LONG]}]
-    jobs.write_text(json.dumps(JOBS + {"ddp": FSDP2 + long, "zero2": long}.get(mode, [])))
-    program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(jobs)]
+def start(mode: str, folder: Path, jobs: list[dict[str, Any]]) -> Launch:
+    file = folder / "jobs.json"
+    file.write_text(json.dumps(jobs))
+    program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(file)]
     words, env = ([sys.executable], environment()) if mode == "none" else launcher(mode)
     with open(folder / "log.txt", "w") as log:
         done = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT)

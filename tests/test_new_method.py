@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,8 @@ TRAINING = {"batch_size": 6, "max_steps": 2}
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder from which Python imports, outside of the checkout."""
-    monkeypatch.syspath_prepend(tmp_path)
+    """The working folder, outside of the checkout; Python imports from it as far as `align` sees to that."""
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -20,6 +20,7 @@ from align.errors import UserError
 from align.recipe import Recipe
 from align.recipe_checks import model_folder, read_config
 from align.recipe_data import train_rows
+from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
 
 FP32 = 4  # bytes
 MOMENTS = {
@@ -70,7 +71,8 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
     per_group = len(needs.members)
     yield (
         f"batch: {t.batch_size} groups of {needs.batch.kind} a step over all ranks, {per_group} "
-        f"sequence{'s' if per_group > 1 else ''} each; micro-batches of {t.max_tokens} tokens a rank"
+        f"sequence{'s' if per_group > 1 else ''} each; micro-batches of {t.max_tokens or MICRO_BATCH} tokens a rank"
+        + ("" if t.max_tokens else f" ({CPU_MICRO_BATCH} on a CPU)")
     )
     rows = train_rows(recipe.data)
     if rows is None:
@@ -171,7 +173,8 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
     reference = size.weights * width if "ref" in method.roles() and own_copy else 0
     adapter = size.trained if model.lora else 0
     scalar = any("scores" in method.live(m) for m in method.members)
-    chunk = min(recipe.training.head_chunk or recipe.training.max_tokens, recipe.training.max_tokens)
+    tokens = recipe.training.max_tokens or MICRO_BATCH
+    chunk = min(recipe.training.head_chunk or tokens, tokens)
     stored = 2 if recipe.training.gradient_checkpointing else 34  # activations of width `hidden` that a layer keeps
     return {
         "weights": ((size.weights + adapter) * width, 3),
@@ -179,7 +182,7 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
         f"{recipe.optim.optim} states": (size.trained * FP32 * MOMENTS.get(recipe.optim.optim, 1), 1),
         "reference": (reference, 3),
         "logits, with gradient": (0 if scalar else 2 * chunk * size.vocabulary * FP32, 9),
-        "activations (rough)": (recipe.training.max_tokens * size.hidden * size.layers * stored * 2, 9),
+        "activations (rough)": (tokens * size.hidden * size.layers * stored * 2, 9),
     }
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
@@ -122,6 +124,8 @@ def find_method(name: str) -> type[Method[Any]]:
 
 def _outside(name: str) -> type[Method[Any]]:
     module_name, _, class_name = name.partition(":")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())  # where an installed command, unlike `python -m`, does not look by itself
     try:
         found: Any = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:

@@ -20,7 +20,7 @@ from align.training.layouts import LAYOUTS, Cost, Probe, cheapest, choose, measu
 from align.training.optim import make_optimizer
 from align.training.plan import GroupShape, Limits
 from align.training.score import Kernel, Scorer
-from align.training.settings import OptimSection, TrainingSection
+from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH, OptimSection, TrainingSection
 from align.training.step import Trainee
 
 HEAD_BYTES = 256 * 2**20  # logits (float32) that may stand in memory at once, where the recipe does not say
@@ -65,8 +65,9 @@ def autocast_of(settings: TrainingSection, device: torch.device) -> torch.dtype 
 def limits_of(model: Any, settings: TrainingSection, world: World) -> Limits:
     config = unwrapped(model).config
     chunk = settings.head_chunk or max(256, HEAD_BYTES // (4 * config.get_text_config().vocab_size))
-    row_tokens = settings.max_tokens if config._attn_implementation == FLEX else 0
-    return Limits(settings.max_tokens, chunk, world.size, row_tokens)
+    max_tokens = settings.max_tokens or (CPU_MICRO_BATCH if world.device.type == "cpu" else MICRO_BATCH)
+    row_tokens = max_tokens if config._attn_implementation == FLEX else 0
+    return Limits(max_tokens, chunk, world.size, row_tokens)
 
 
 def make_trainee(model: Any, kernel: Kernel, optim: OptimSection, settings: TrainingSection, world: World) -> Trainee:

@@ -7,15 +7,7 @@
 set -euo pipefail
 
 OUT=${1:-runs/hh_harmless}
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the model is so small that a second thread only waits for the first
-
-stage() { # NAME RECIPE [key=value ...]
-    local name=$1 recipe=$2
-    shift 2
-    echo
-    echo "==> $name: align train $recipe training.output_dir=$OUT/$name $* --resume"
-    align train "$recipe" "training.output_dir=$OUT/$name" "$@" --resume
-}
+source "$(dirname "$0")/stages.sh"
 
 for seed in 0 1 2; do
     stage "reward_model_$seed" hh_harmless_reward_model "training.seed=$seed"

@@ -7,15 +7,7 @@
 set -euo pipefail
 
 OUT=${1:-runs/quickstart}
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the model is so small that a second thread only waits for the first
-
-stage() { # NAME RECIPE [key=value ...]
-    local name=$1 recipe=$2
-    shift 2
-    echo
-    echo "==> $name: align train $recipe training.output_dir=$OUT/$name $* --resume"
-    align train "$recipe" "training.output_dir=$OUT/$name" "$@" --resume
-}
+source "$(dirname "$0")/stages.sh"
 
 # 1. Imitate the polite answers.
 stage sft sft

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Shape:
     num_kv_heads: int = 4
     intermediate_size: int = 688
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         return {
             "model_type": "llama", "vocab_size": self.vocab_size, "hidden_size": self.hidden_size,
             "num_hidden_layers": self.num_layers, "num_attention_heads": self.num_heads,
@@ -53,6 +53,7 @@ class Case:
     batch_size: int = 8  # pairs, or demonstrations
     prompt: int = 0
     completion: int = 0
+    num_steps: int = 7  # timed of each side, at most
     cached: bool = False  # the reference's log-probabilities are computed before training, on both sides
     target: float = 0.0  # TRL tuned / ours that is promised, 0 where nothing is
     target_memory: float = 0.0
@@ -88,6 +89,7 @@ CASES = (
         shape=WIDE,
         prompt=256,
         completion=128,
+        num_steps=3,  # for its memory; a step takes half a minute
         target_memory=5.0,
     ),
     Case(
@@ -208,7 +210,7 @@ def write_model(folder: Path, case: Case) -> None:
     from transformers import AutoConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
     torch.manual_seed(7)
-    extra = {"num_labels": 1} if case.kind == "reward" else {}
+    extra: dict[str, Any] = {"num_labels": 1} if case.kind == "reward" else {}
     config = AutoConfig.for_model(**case.shape.config(), pad_token_id=PAD, bos_token_id=None, eos_token_id=EOS, **extra)
     kind = LlamaForSequenceClassification if case.kind == "reward" else LlamaForCausalLM
     kind(config).save_pretrained(folder)

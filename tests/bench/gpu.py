@@ -18,19 +18,19 @@ import torch
 
 from tests.bench.cases import GPU_CASES, REPOSITORY, Case, find_case, rows_of
 from tests.bench.render import rows
-from tests.bench.run import Contest, Outcome, line, measure
+from tests.bench.run import SPLIT, WHOLE, Contest, Outcome, line, measure
 
 BF16: dict[str, Any] = {"bf16": True, "gradient_checkpointing": False}
 ON_GPU = Contest(
     ours={"mixed_precision": "bf16"},
-    tuned={"dpo": {"plain": BF16, "micro-batches of 4": BF16 | {"micro": 4}}},
+    tuned={"dpo": {WHOLE: BF16, SPLIT + "4": BF16 | {"micro": 4}}},
     per_token=0.15,  # autocast rounds each side's sums in another order
     per_sequence=2.0,
 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.gpu", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.gpu", description="Step time and memory against TRL.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(c.name for c in GPU_CASES))
     parser.add_argument(
         "--peak-tflops", type=float, required=True, help="the GPU's dense bfloat16 peak (H100, H200: 989)"
@@ -44,7 +44,7 @@ def main() -> None:
     for case in [find_case(name) for name in given.cases] or GPU_CASES:
         outcome = measure(case, given.repetitions, ON_GPU)
         print(line(outcome), flush=True)
-        found += [row | mfu(outcome, row, given.peak_tflops) for row in rows([outcome])]
+        found += [row | mfu(outcome, row, given.peak_tflops) for row in rows(outcome)]
         write(found, given.out, given.peak_tflops)
 
 

@@ -1,4 +1,4 @@
-"""BENCHMARKS.md and benchmarks.json from what was measured."""
+"""benchmarks.json from what was measured, case by case, and BENCHMARKS.md from benchmarks.json."""
 
 from __future__ import annotations
 
@@ -10,147 +10,163 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench.cases import CASES, Case
 from tests.bench.run import ON_CPU, THREADS, Measured, Outcome
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 SLACK = 0.9  # a promised ratio is kept down to this share of it
+SIDES = ("ours", "trl_tuned", "trl_split", "trl_default")
+NAMES = "case", "what", "ours", "TRL tuned", "TRL split", "TRL default"
 HEAD = """# Benchmarks
 
 One optimiser step of `align` against one of TRL {trl}, on identical batches, from the same weights: layout or collation
-to zeroed gradients, clipping and AdamW included, the reference's pass too where it is not cached. Ratios are TRL tuned
-divided by ours: above 1 we are faster, or smaller.
+to zeroed gradients, clipping and AdamW included, the reference's pass too where it is not cached.
 
-- **TRL tuned**: float32, no gradient checkpointing, scaled-dot-product attention, and the fastest of the option sets
-  named in the last table. Its fused AdamW is the default, as is ours. Liger and flash attention need a GPU; DPO's
-  `padding_free` says that it is switched off.
+- **TRL tuned**: float32, no gradient checkpointing, scaled-dot-product attention, fused AdamW; padding-free collation
+  where that is faster. Liger and flash attention need a GPU; DPO's `padding_free` says that it is switched off. The
+  batch goes through in one piece, as it is given.
+- **TRL split**: the same, the batch divided by `gradient_accumulation_steps` into the micro-batches that were fastest
+  here: what somebody gets who tries them all for each shape. On a GPU small micro-batches are slower instead.
 - **TRL default**: as it comes: bfloat16 autocast, gradient checkpointing.
-- **ours**: the defaults of `training` but {options}; the layout is what `auto` chose.
+- **ours**: the defaults; layout and micro-batches are what the trainer chose.
+- **ratio**: TRL tuned / ours; **of split**: TRL split / ours. Above 1 we are faster, or smaller.
 - Before anything is timed both sides show the token numbers of every sequence, which must be the same, and their
   log-probabilities, whose largest difference stands under *equal* (limits {per_token:g} a token, {per_sequence:g} a
   sum).
-- Time: the sides' processes take turns, one step each, on {threads} threads; medians, quartiles in brackets.
+- Time: the sides' processes take turns, one step each, on {threads} threads; medians in seconds, quartiles in brackets.
 - Memory: a fresh process for each; the high-water mark of resident memory over its first two steps, less what it held
-  before them. Gradients and AdamW's state are in it, weights and the reference are not.
+  before them, in MiB. Gradients and AdamW's state are in it, weights and the reference are not.
 
-Command: `{command}`. Machine: {cpu}, {threads} threads; {versions}. Load of the machine during the run (1-minute
-average, the {threads} threads of the benchmark included): {load}.
+Command: `{command}`, {repetitions} steps a side. Machine: {cpu}, {threads} threads; {versions}. Load of the machine
+during the run (1-minute average, the {threads} threads of the benchmark included): {lowest} to {highest}.
+"""
+OPTIONS = """## TRL's option sets
+
+Median seconds of a step; TRL tuned is the fastest with the whole batch, TRL split the fastest of the others.
+"""
+ON_A_GPU = """## On a GPU
+
+Not measured. `python -m tests.bench.gpu` measures Llama shapes of 0.5 and 1.5 billion parameters in bfloat16 autocast
+on one, with model FLOPs utilisation, into BENCHMARKS_GPU.md.
 """
 
 
-def environment(command: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    loads = [load for o in outcomes for load in o.load]
+def keep(outcome: Outcome, command: str, folder: Path) -> list[dict[str, Any]]:
+    """Writes a case beside those that the files have already. Returns the rows of all."""
+    file = folder / "benchmarks.json"
+    before = json.loads(file.read_text())["rows"] if file.exists() else []
+    order = [case.name for case in CASES]
+    found = [row for row in before if row["case"] != outcome.case.name and row["case"] in order] + rows(outcome)
+    found.sort(key=lambda row: order.index(row["case"]))
+    made = environment(command) | {"rows": found}
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(made, indent=1) + "\n")
+    (folder / "BENCHMARKS.md").write_text(markdown(made))
+    return found
+
+
+def environment(command: str) -> dict[str, Any]:
     return {
         "command": command,
         "hardware": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": THREADS},
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
-        "load": {"lowest": round(min(loads), 2), "highest": round(max(loads), 2)},
     }
 
 
-def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """One for the time and one for the memory of each case."""
-    found: list[dict[str, Any]] = []
-    for o in outcomes:
-        shared = {"case": o.case.name, "equal": o.per_token, "equal_sum": o.per_sequence, "tuned_options": o.best.label}
-        seconds = {"ours": o.ours.median, "trl_default": o.trl_default.median, "trl_tuned": o.best.median}
-        spread = {"ours": o.ours.spread, "trl_default": o.trl_default.spread, "trl_tuned": o.best.spread}
-        found.append(shared | {"metric": "step_time", "unit": "s"} | seconds | {
-            "ratio": o.best.median / o.ours.median, "quartiles": spread, "num_steps": len(o.ours.seconds),
-            "load": o.load, "all_options": {m.label: m.median for m in o.trl_tuned},
-        })  # fmt: skip
-        memory = {"ours": o.ours.memory, "trl_default": o.trl_default.memory, "trl_tuned": o.best.memory}
-        found.append(
-            shared | {"metric": "peak_memory", "unit": "MiB"} | memory | {"ratio": o.best.memory / o.ours.memory}
-        )
-    return found
+def rows(o: Outcome) -> list[dict[str, Any]]:
+    """One for the time and one for the memory."""
+    sides = dict(zip(SIDES, (o.ours, o.tuned, o.split, o.trl_default), strict=True))
+    shared = {"case": o.case.name, "equal": o.per_token, "equal_sum": o.per_sequence, "tuned_options": o.tuned.label,
+              "split_options": o.split.label}  # fmt: skip
+    time = shared | {"metric": "step_time", "unit": "s"} | _compared({side: m.median for side, m in sides.items()})
+    time |= {"quartiles": {side: m.spread for side, m in sides.items()}, "num_steps": len(o.ours.seconds)}
+    time |= {"cpu_seconds": {side: _cpu_median(m) for side, m in sides.items()}, "load": o.load}
+    time |= {"all_options": {m.label: m.median for m in o.trl_tuned}, "layout": "; ".join(o.ours.notes)}
+    memory = {"metric": "peak_memory", "unit": "MiB"} | _compared({side: m.memory for side, m in sides.items()})
+    return [time, shared | memory]
 
 
-def missed(outcomes: Sequence[Outcome]) -> list[str]:
+def _compared(found: dict[str, float]) -> dict[str, Any]:
+    return found | {
+        k: found[side] / found["ours"] for k, side in (("ratio", "trl_tuned"), ("ratio_split", "trl_split"))
+    }
+
+
+def _cpu_median(m: Measured) -> float:
+    return sorted(m.cpu_seconds)[len(m.cpu_seconds) // 2]
+
+
+def missed(found: Sequence[dict[str, Any]]) -> list[str]:
     """Promised ratios that did not come true, less the slack."""
-    found: list[str] = []
-    for o in outcomes:
-        for what, target, ratio in (
-            ("time", o.case.target, o.best.median / o.ours.median),
-            ("memory", o.case.target_memory, o.best.memory / o.ours.memory),
-        ):
-            if ratio < SLACK * target:
-                found.append(f"{o.case.name}: {what} {ratio:.2f}x, promised {target:g}x less a tenth")
-    return found
+    lines: list[str] = []
+    for row in found:
+        target = promised(row)
+        against = [f"{row[k]:.2f}x {name}" for k, name in (("ratio", "of TRL tuned"), ("ratio_split", "of TRL split"))
+                   if row[k] < SLACK * target]  # fmt: skip
+        if against:
+            lines.append(f"`{row['case']}`, {row['metric']}: promised {target:g}x, found {', '.join(against)}")
+    return lines
 
 
-def write(outcomes: Sequence[Outcome], command: str, folder: Path) -> None:
-    made = environment(command, outcomes)
-    (folder / "benchmarks.json").write_text(json.dumps(made | {"rows": rows(outcomes)}, indent=1) + "\n")
-    (folder / "BENCHMARKS.md").write_text(markdown(outcomes, made))
+def promised(row: dict[str, Any]) -> float:
+    case = _case(row)
+    return case.target if row["metric"] == "step_time" else case.target_memory
 
 
-def markdown(outcomes: Sequence[Outcome], made: dict[str, Any]) -> str:
-    versions = ", ".join(f"{n} {v}" for n, v in made["versions"].items())
-    load = f"{made['load']['lowest']} to {made['load']['highest']}"
-    parts = [
-        HEAD.format(
-            **made["hardware"],
-            trl=made["versions"]["trl"],
-            command=made["command"],
-            options=", ".join(f"`{k}: {v}`" for k, v in ON_CPU.ours.items()),
-            per_token=ON_CPU.per_token,
-            per_sequence=ON_CPU.per_sequence,
-            versions=versions,
-            load=load,
-        ),
-        "## Time of a step\n",
-        _table(
-            ("case", "what", "ours, s", "TRL tuned, s", "TRL default, s", "ratio", "promised", "equal"),
-            [_time(o) for o in outcomes],
-        ),
-        _least(outcomes),
-        "## Peak memory above the baseline\n",
-        _table(
-            ("case", "ours, MiB", "TRL tuned, MiB", "TRL default, MiB", "ratio", "promised"),
-            [_memory(o) for o in outcomes],
-        ),
-        "## TRL's option sets\n\nMedian seconds of a step; the fastest is TRL tuned.\n",
-        _table(("case", "option sets", "our layout"), [_options(o) for o in outcomes]),
-        _promises(outcomes),
-        "## On a GPU\n\nNot measured. `python -m tests.bench.gpu` measures Llama shapes of 0.5 and 1.5 billion"
-        " parameters in bfloat16 autocast on one, with model FLOPs utilisation, into BENCHMARKS_GPU.md.\n",
-    ]
-    return "\n".join(parts)
+def _case(row: dict[str, Any]) -> Case:
+    return next(case for case in CASES if case.name == row["case"])
 
 
-def _time(o: Outcome) -> tuple[str, ...]:
-    return (
-        f"`{o.case.name}`", o.case.what, _seconds(o.ours), _seconds(o.best), _seconds(o.trl_default),
-        f"**{o.best.median / o.ours.median:.2f}**", f"{o.case.target:g}" if o.case.target else "", f"{o.per_token:.1e}",
+def markdown(made: dict[str, Any]) -> str:
+    found: list[dict[str, Any]] = made["rows"]
+    time = [row for row in found if row["metric"] == "step_time"]
+    memory = [row for row in found if row["metric"] == "peak_memory"]
+    loads = [load for row in time for load in row["load"]]
+    head = HEAD.format(
+        **made["hardware"], trl=made["versions"]["trl"], command=made["command"],
+        repetitions=max(row["num_steps"] for row in time), per_token=ON_CPU.per_token,
+        per_sequence=ON_CPU.per_sequence, versions=", ".join(f"{n} {v}" for n, v in made["versions"].items()),
+        lowest=f"{min(loads):.1f}", highest=f"{max(loads):.1f}",
     )  # fmt: skip
+    names = (*NAMES, "ratio", "of split", "promised")
+    options = [(f"`{row['case']}`", _options(row), row["layout"]) for row in time]
+    return "\n".join((
+        head, "## Time of a step\n", _table((*names, "equal"), [(*_line(r), f"{r['equal']:.1e}") for r in time]),
+        _least(time), "## Peak memory above the baseline\n", _table(names, [_line(r) for r in memory]),
+        _promises(found), OPTIONS,
+        _table(("case", "option sets", "our layout"), options), ON_A_GPU,
+    ))  # fmt: skip
 
 
-def _memory(o: Outcome) -> tuple[str, ...]:
-    numbers = (f"{m.memory:.0f}" for m in (o.ours, o.best, o.trl_default))
-    promised = f"{o.case.target_memory:g}" if o.case.target_memory else ""
-    return (f"`{o.case.name}`", *numbers, f"**{o.best.memory / o.ours.memory:.1f}**", promised)
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    target = promised(row)
+    ratios = f"**{row['ratio']:.2f}**", f"{row['ratio_split']:.2f}", f"{target:g}" if target else ""
+    return f"`{row['case']}`", _case(row).what, *(_number(row, side) for side in SIDES), *ratios
 
 
-def _options(o: Outcome) -> tuple[str, ...]:
-    tried = "; ".join(f"{m.label} {m.median:.2f}" for m in sorted(o.trl_tuned, key=lambda m: m.median))
-    return f"`{o.case.name}`", tried, "; ".join(o.ours.notes)
+def _number(row: dict[str, Any], side: str) -> str:
+    if row["metric"] == "peak_memory":
+        return f"{row[side]:.0f}"
+    low, high = row["quartiles"][side]
+    return f"{row[side]:.2f} ({low:.2f}, {high:.2f})"
 
 
-def _seconds(m: Measured) -> str:
-    return f"{m.median:.2f} ({m.spread[0]:.2f}, {m.spread[1]:.2f})"
+def _options(row: dict[str, Any]) -> str:
+    return "; ".join(f"{label} {value:.2f}" for label, value in sorted(row["all_options"].items(), key=lambda p: p[1]))
 
 
-def _least(outcomes: Sequence[Outcome]) -> str:
-    least = min(outcomes, key=lambda o: o.best.median / o.ours.median)
-    ratio = least.best.median / least.ours.median
-    return f"\nWe win least at `{least.case.name}` ({least.case.what}): {ratio:.2f} times.\n"
+def _least(time: Sequence[dict[str, Any]]) -> str:
+    parts: list[str] = []
+    for ratio, against in (("ratio", "TRL tuned"), ("ratio_split", "TRL split")):
+        least = min(time, key=lambda row: row[ratio])
+        parts.append(f"against {against} at `{least['case']}` ({_case(least).what}): {least[ratio]:.2f} times")
+    return f"\nWe win least {'; '.join(parts)}.\n"
 
 
-def _promises(outcomes: Sequence[Outcome]) -> str:
-    wrong = missed(outcomes)
-    if not wrong:
+def _promises(found: Sequence[dict[str, Any]]) -> str:
+    if not (wrong := missed(found)):
         return "\nEvery promised ratio is kept (less a tenth at most).\n"
-    return "\nPromised ratios that this run did not reach:\n\n" + "".join(f"- {line}\n" for line in wrong)
+    return "\nPromised ratios that were not reached (less a tenth):\n\n" + "".join(f"- {line}\n" for line in wrong)
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -16,27 +16,31 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tests.bench.cases import REPOSITORY, Case, write_model
 from tests.bench.worker import MARK
 
 THREADS = 2
 PLAIN: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}  # fp32, nothing recomputed
-DEFAULT = "default"
+DEFAULT, WHOLE, SPLIT = "default", "whole batch", "micro-batches of "  # what labels begin with
+PADDING_FREE = PLAIN | {"padding_free": True}
 # What TRL 1.16 offers on a CPU; its other switches need a GPU (liger, flash attention), or say in a warning that they
 # are off (padding_free of DPO).
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
-    "dpo": {"plain": PLAIN, "micro-batches of 2": PLAIN | {"micro": 2}, "micro-batches of 1": PLAIN | {"micro": 1}},
-    "reward": {"plain": PLAIN, "micro-batches of 2": PLAIN | {"micro": 2}},
+    "dpo": {WHOLE: PLAIN, SPLIT + "2": PLAIN | {"micro": 2}, SPLIT + "1": PLAIN | {"micro": 1}},
+    "reward": {WHOLE: PLAIN, SPLIT + "2": PLAIN | {"micro": 2}},
     "sft": {
-        "plain": PLAIN,
-        "micro-batches of 4": PLAIN | {"micro": 4},
-        "micro-batches of 2": PLAIN | {"micro": 2},
-        "padding_free, micro-batches of 2": PLAIN | {"micro": 2, "padding_free": True},
+        WHOLE: PLAIN,
+        WHOLE + ", padding_free": PADDING_FREE,
+        SPLIT + "4": PLAIN | {"micro": 4},
+        SPLIT + "2": PLAIN | {"micro": 2},
+        SPLIT + "2, padding_free": PADDING_FREE | {"micro": 2},
     },
 }
 
@@ -52,7 +56,7 @@ class Contest:
     per_sequence: float = 1e-4
 
 
-ON_CPU = Contest(ours={"max_tokens": 2048})  # smaller than the default; up to 15 % slower in some shapes
+ON_CPU = Contest()
 
 
 @dataclass
@@ -90,16 +94,21 @@ class Outcome:
     load: tuple[float, float]  # of the machine, before and after
 
     @property
-    def best(self) -> Measured:
-        """TRL's fastest option set."""
-        return min(self.trl_tuned, key=lambda m: m.median)
+    def tuned(self) -> Measured:
+        """TRL's fastest option set that takes the batch as it is given."""
+        return min((m for m in self.trl_tuned if m.label.startswith(WHOLE)), key=lambda m: m.median)
+
+    @property
+    def split(self) -> Measured:
+        """TRL's fastest division of the batch by gradient accumulation."""
+        return min((m for m in self.trl_tuned if m.label.startswith(SPLIT)), key=lambda m: m.median)
 
 
 class Worker:
     """A process of `tests.bench.worker`."""
 
     def __init__(self, side: str, case: Case, folder: Path, options: Mapping[str, Any], log: Path):
-        threads = {"OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "passive"}
+        threads = {"OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)}
         quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"}
         command = [sys.executable, "-m", "tests.bench.worker", side, case.name, str(folder), json.dumps(dict(options))]
         self.log = log
@@ -130,12 +139,13 @@ class Worker:
 
 @contextmanager
 def workers(case: Case, folder: Path, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[list[Worker]]:
-    """Started one after the other, so that none loads while another measures."""
+    """Ready: all have loaded before any is asked for a step."""
     found: list[Worker] = []
     try:
-        for number, (side, options) in enumerate(wanted):
-            found.append(Worker(side, case, folder, options, folder / f"{case.name}-{side}-{number}.log"))
-            found[-1].notes = found[-1].read()
+        for side, options in wanted:
+            found.append(Worker(side, case, folder, options, folder / f"{uuid4().hex}.log"))
+        for worker in found:
+            worker.notes = worker.read()
         yield found
     finally:
         for worker in found:
@@ -157,12 +167,14 @@ def measure(case: Case, repetitions: int, contest: Contest = ON_CPU) -> Outcome:
         with workers(case, folder, wanted) as running:
             gaps = compare(running[0], running[2], contest)
             sides[0].notes = running[0].notes
-            time_in_turns(running, sides, repetitions)
+            time_in_turns(running, sides, min(case.num_steps, repetitions))
         outcome = Outcome(case, sides[0], sides[1], sides[2:], *gaps, (before, load()))
-        lean = {id(sides[0]), id(sides[1]), id(outcome.best)}
-        for measured, (side, chosen) in zip(sides, wanted, strict=True):
-            if id(measured) in lean:
-                measured.memory = peak_memory(case, folder, side, chosen)
+        shown = [id(m) for m in (outcome.ours, outcome.trl_default, outcome.tuned, outcome.split)]
+        sides_shown = [(m, *w) for m, w in zip(sides, wanted, strict=True) if id(m) in shown]
+        with ThreadPoolExecutor(THREADS) as pool:
+            peaks = pool.map(lambda w: peak_memory(case, folder, *w[1:]), sides_shown)
+            for (measured, _, _), peak in zip(sides_shown, peaks, strict=True):
+                measured.memory = peak
     return outcome
 
 
@@ -184,8 +196,8 @@ def time_in_turns(running: Sequence[Worker], sides: Sequence[Measured], repetiti
     best = min(first[2:])
     for turn in range(repetitions):
         for worker, measured, warm in zip(running, sides, first, strict=True):
-            hopeless = measured.side == "trl" and warm > 1.3 * best and turn >= max(1, repetitions // 4)
-            if not hopeless:
+            enough = 3 if measured.label.startswith(WHOLE) else 1
+            if measured.side == "ours" or warm < 1.3 * best or turn < enough:
                 wall, cpu = worker.ask("step")
                 measured.seconds.append(wall)
                 measured.cpu_seconds.append(cpu)
@@ -203,21 +215,20 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
-def run(cases: Sequence[Case], repetitions: int) -> list[Outcome]:
-    found: list[Outcome] = []
+def run(cases: Sequence[Case], repetitions: int) -> Iterator[Outcome]:
+    """One after the other, each yielded as soon as it is known."""
     for case in cases:
         started = time.perf_counter()
-        found.append(measure(case, repetitions))
-        print(f"{line(found[-1])}   ({time.perf_counter() - started:.0f} s)", flush=True)
-    return found
+        outcome = measure(case, repetitions)
+        print(f"{line(outcome)}   ({time.perf_counter() - started:.0f} s)", flush=True)
+        yield outcome
 
 
 def line(o: Outcome) -> str:
     """A case on one line of the terminal."""
-    ours, best = o.ours, o.best
+    ours = o.ours
+    theirs = "; ".join(f"{m.label} {m.median:.2f} s {m.memory:.0f} MiB" for m in (o.trl_default, *o.trl_tuned))
     return (
-        f"{o.case.name:22} ours {ours.median:6.2f} s {ours.memory:5.0f} MiB   "
-        f"TRL {best.median:6.2f} s {best.memory:5.0f} MiB ({best.label})   default {o.trl_default.median:6.2f} s   "
-        f"{best.median / ours.median:.2f}x, memory {best.memory / ours.memory:.1f}x   "
-        f"load {o.load[1]:.1f}   {'; '.join(ours.notes)}"
+        f"{o.case.name:22} ours {ours.median:.2f} s {ours.memory:.0f} MiB ({'; '.join(ours.notes)})   TRL: {theirs}   "
+        f"{o.tuned.median / ours.median:.2f}x, split {o.split.median / ours.median:.2f}x   load {o.load[1]:.1f}"
     )

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from launches import LONG, STEPS, TIMEOUT, UNDISTURBED, launcher
+from launches import LONG, STEPS, TIMEOUT, launcher
+from launches import start as start_jobs
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
@@ -68,11 +69,15 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert kept[0] == kept[1]
 
 
-MODES = pytest.mark.parametrize("launch", ["ddp", "zero2"], indirect=True)
+@pytest.fixture(scope="module", params=["ddp", "zero2"])
+def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """How it was sharded, and the run folder."""
+    job = {"name": "run", "recipe": "dpo", "overrides": [*LONG]}
+    return request.param, start_jobs(request.param, tmp_path_factory.mktemp("undisturbed"), [job]).folder / "run"
 
 
-@MODES
-def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(launch, mode, tmp_path):
+def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(undisturbed, tmp_path):
+    mode, whole = undisturbed
     folder, draw = tmp_path / "run", random.Random(f"kill {mode}")
     process = start(mode, folder)
     await_step(process, folder, draw.randrange(4, 7))
@@ -95,12 +100,12 @@ def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(launch, mode
 
     run(mode, folder, "--resume")
     assert f"going on from step-{stopped:06d}" in told(folder)
-    assert_same_run(launch.folder / UNDISTURBED, folder)
+    assert_same_run(whole, folder)
 
 
-@pytest.mark.parametrize("launch", ["ddp"], indirect=True)
-def test_a_world_of_another_size_is_refused(launch, mode):
-    folder = launch.folder / UNDISTURBED
+@pytest.mark.parametrize("undisturbed", ["ddp"], indirect=True)
+def test_a_world_of_another_size_is_refused(undisturbed):
+    mode, folder = undisturbed
     command = [sys.executable, "-m", "align", "train", *RUN, f"training.output_dir={folder}", "--resume"]
     done = subprocess.run(command, env=launcher(mode)[1], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 2

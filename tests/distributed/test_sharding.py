@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from launches import FSDP2, STEPS_OF, Launch
+from launches import FSDP2, LEFT_OUT, MODES, STEPS_OF, Launch
 
 from align.errors import UserError
 from align.training.distributed import join
@@ -16,6 +16,9 @@ from align.training.settings import OptimSection
 pytestmark = pytest.mark.processes
 
 CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "lora", "fewer")
+BY_MODE = pytest.mark.parametrize(
+    ("launch", "name"), [(m, n) for m in MODES for n in CURVES if n not in LEFT_OUT.get(m, ())], indirect=["launch"]
+)
 OF_TIME = ("tokens_per_second", "memory_mb")
 
 
@@ -65,7 +68,7 @@ def assert_same_training(ours: Launch, theirs: Launch, name: str, prefix: str = 
         torch.testing.assert_close(last[key], first[key], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", CURVES)
+@BY_MODE
 def test_losses_gradient_norms_and_weights_are_those_of_one_process(launch, alone, name):
     assert_same_training(launch, alone, name)
 
@@ -92,7 +95,7 @@ def test_training_moved_the_weights_further_than_rounding(alone, name):
     assert max(losses) - min(losses) > 1e-2
 
 
-@pytest.mark.parametrize("name", CURVES)
+@BY_MODE
 def test_evaluation_is_that_of_one_process(launch, alone, name):
     ours, theirs = launch.rows(name)[-1], alone.rows(name)[-1]
     names = [k for k in theirs if k.startswith("eval/")]
@@ -101,12 +104,20 @@ def test_evaluation_is_that_of_one_process(launch, alone, name):
         assert ours[key] == pytest.approx(theirs[key], rel=1e-4, abs=1e-4), key
 
 
+@pytest.mark.parametrize("launch", ["ddp", "zero2"], indirect=True)
 def test_a_cached_reference_is_the_copy(alone, launch):
     for row, other in zip(launch.rows("dpo_cached"), alone.rows("dpo"), strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["dpo", "reward_model", "lora"])
+RESUMED = ("dpo", "lora", "reward_model")
+
+
+@pytest.mark.parametrize(
+    ("launch", "name"),
+    [(m, n) for m in MODES for n in RESUMED if f"{n}_resumed" not in LEFT_OUT.get(m, ())],
+    indirect=["launch"],
+)
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(launch, name):
     whole, resumed = launch.weights(name), launch.weights(f"{name}_resumed")
     assert whole.keys() == resumed.keys()

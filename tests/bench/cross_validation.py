@@ -1,0 +1,159 @@
+"""Where the knobs of two recipes come from: five-fold cross-validation within the training files.
+
+    python -m tests.bench.cross_validation hh_harmless|polite_pairs [--folder FOLDER] [--jobs N]
+
+The criterion, fixed before anything was run: accuracy on the fold left out, at the evaluation with the lowest loss on
+it (which is how the recipes choose their step), averaged over the folds. The test files are not opened. Rows with the
+same prompt are in the same fold. A finished cell is kept in FOLDER, so a study that was cut goes on; the summary is
+written beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import statistics
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from tests.bench.cases import HH, REPOSITORY
+
+FOLDS = 5
+OVERRIDES = ("data.test=null", "logging.baselines=null", "logging.num_completions=0", "logging.logging_steps=1000")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Overrides of a reward model's recipe, and whether the policy's SFT on the same fold comes before it."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    after_sft: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared on which rows."""
+
+    recipe: str
+    rows: Path
+    settings: tuple[Setting, ...]
+    overrides: tuple[str, ...] = field(default=())
+
+
+def _hh_settings() -> Iterator[Setting]:
+    for hidden, rate, decay, epochs in product((64, 128), (1e-3, 2e-3), (1, 10), (1, 2)):
+        yield Setting(
+            f"hidden {hidden}, learning rate {rate:g}, weight decay {decay}, epochs {epochs}",
+            (
+                f"model.config.hidden_size={hidden}", f"model.config.intermediate_size={2 * hidden}",
+                f"optim.learning_rate={rate}", f"optim.weight_decay={decay}", f"training.num_train_epochs={epochs}",
+            ),
+        )  # fmt: skip
+
+
+STUDIES = {
+    "hh_harmless": Study("hh_harmless_reward_model", HH, tuple(_hh_settings())),
+    "polite_pairs": Study(
+        "reward_model",
+        REPOSITORY / "align" / "assets" / "polite_pairs" / "train.jsonl",
+        tuple(
+            Setting(f"from {'SFT' if sft else 'the base model'}, learning rate {rate:g}",
+                    (f"optim.learning_rate={rate}",), sft)
+            for sft, rate in product((False, True), (5e-4, 1e-3, 2e-3))
+        ),
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Knobs by cross-validation.")
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--folder", type=Path, help="default: runs/cross_validation/STUDY")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
+    given = parser.parse_args()
+    study = STUDIES[given.study]
+    folder = (given.folder or REPOSITORY / "runs" / "cross_validation" / given.study).absolute()
+    write_folds(study.rows, folder)
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        if any(setting.after_sft for setting in study.settings):
+            list(pool.map(_sft, range(FOLDS), [folder] * FOLDS))
+        cells = [(setting, fold) for setting in study.settings for fold in range(FOLDS)]
+        found = list(pool.map(_cell, [study] * len(cells), *zip(*cells, strict=True), [folder] * len(cells)))
+    table = summary(study, found)
+    (Path(__file__).parent / f"cross_validation_{given.study}.json").write_text(json.dumps(table, indent=1) + "\n")
+    for row in table:
+        print(f"{row['accuracy']:.4f} ± {row['stderr']:.4f}   {row['setting']}")
+
+
+def write_folds(rows: Path, folder: Path) -> None:
+    """fold-K.jsonl and the rest of it, by the hash of the prompt."""
+    lines = rows.read_text(encoding="utf-8").splitlines()
+    folder.mkdir(parents=True, exist_ok=True)
+    for fold in range(FOLDS):
+        for name, held_out in ((f"fold-{fold}", True), (f"rest-{fold}", False)):
+            kept = [line for line in lines if (fold_of(json.loads(line)) == fold) == held_out]
+            (folder / f"{name}.jsonl").write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
+def fold_of(row: dict[str, Any]) -> int:
+    prompt = json.dumps(row.get("messages") or [row["instruction"], row.get("input")], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "little") % FOLDS
+
+
+def _cell(study: Study, setting: Setting, fold: int, folder: Path) -> dict[str, Any]:
+    """Held-out accuracy, its number of rows, and the step."""
+    place = folder / f"{hashlib.sha256(setting.name.encode()).hexdigest()[:12]}-{fold}"
+    done = place / "cell.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    start = (f"model.model_name_or_path={folder}/sft-{fold}",) if setting.after_sft else ()
+    _train(study.recipe, *_data(folder, fold), *start, *setting.overrides, f"training.output_dir={place}")
+    rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+    best = min((row for row in rows if "eval/loss" in row), key=lambda row: row["eval/loss"])
+    cell = {"setting": setting.name, "fold": fold, "step": best["step"], "accuracy": best["eval/accuracy"]}
+    cell |= {"loss": best["eval/loss"], "num_rows": len((folder / f"fold-{fold}.jsonl").read_text().splitlines())}
+    done.write_text(json.dumps(cell) + "\n")
+    return cell
+
+
+def _sft(fold: int, folder: Path) -> None:
+    _train("sft", *_data(folder, fold), f"training.output_dir={folder}/sft-{fold}")
+
+
+def _data(folder: Path, fold: int) -> tuple[str, ...]:
+    return f"data.train={folder}/rest-{fold}.jsonl", f"data.validation={folder}/fold-{fold}.jsonl", *OVERRIDES
+
+
+def _train(*words: str) -> None:
+    from align.cli import main as align
+
+    if align(["train", *words, "--resume"]):
+        raise RuntimeError(f"failed: align train {' '.join(words)}")
+
+
+def summary(study: Study, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Best first; the standard error is that of a share of all rows."""
+    found: list[dict[str, Any]] = []
+    for setting in study.settings:
+        mine = [cell for cell in cells if cell["setting"] == setting.name]
+        rows = sum(cell["num_rows"] for cell in mine)
+        accuracy = sum(cell["accuracy"] * cell["num_rows"] for cell in mine) / rows
+        found.append({
+            "setting": setting.name, "accuracy": accuracy, "stderr": (accuracy * (1 - accuracy) / rows) ** 0.5,
+            "loss": statistics.fmean(cell["loss"] for cell in mine), "folds": [cell["accuracy"] for cell in mine],
+            "steps": [cell["step"] for cell in mine], "num_rows": rows,
+        })  # fmt: skip
+    return sorted(found, key=lambda row: -row["accuracy"])
+
+
+if __name__ == "__main__":
+    main()
