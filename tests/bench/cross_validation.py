@@ -49,12 +49,15 @@ class Study:
 
 
 def _hh_settings() -> Iterator[Setting]:
-    for hidden, rate, decay, epochs in product((64, 128), (1e-3, 2e-3), (1, 10), (1,)):
+    """A first grid; a second one where its best settings were on its edge."""
+    first = product((64, 128), (1e-3, 2e-3), (1, 10))
+    second = product((32, 64), (5e-4, 1e-3), (10, 30))
+    for hidden, rate, decay in dict.fromkeys([*first, *second]):
         yield Setting(
-            f"hidden {hidden}, learning rate {rate:g}, weight decay {decay}, epochs {epochs}",
+            f"hidden {hidden}, learning rate {rate:g}, weight decay {decay}, epochs 1",
             (
                 f"model.config.hidden_size={hidden}", f"model.config.intermediate_size={2 * hidden}",
-                f"optim.learning_rate={rate}", f"optim.weight_decay={decay}", f"training.num_train_epochs={epochs}",
+                f"optim.learning_rate={rate}", f"optim.weight_decay={decay}",
             ),
         )  # fmt: skip
 
