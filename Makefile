@@ -13,7 +13,7 @@ quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: r
 	bash launch/pipelines/quickstart.sh
 
 test: lint  ## lint, then all tests
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --quiet --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --quiet --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## style and types
 	$(RUN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from align.data.mixture import steps_of
 from align.data.prepare import Splits, default_cache, prepare
 from align.data.store import Store
 from align.errors import UserError, did_you_mean
+from align.methods.base import Loss
 from align.models.adapters import reference_kind
 from align.models.fresh import make_fresh
 from align.models.frozen import frozen_copy
@@ -103,10 +105,26 @@ def check_metric(recipe: Recipe, sample: Sequence[Group]) -> None:
     widths = [max(len(g.members[i].completion) for g in sample) for i in range(len(needs.members))]
     members = zip(needs.members, widths, strict=True)
     zeros = {(m, c): torch.zeros(len(sample), width) for m, width in members for c in needs.stored(m)}
-    known = dict.fromkeys(["loss", *recipe.method.loss(empty_batch(needs, sample, zeros)).terms])
+    known = dict.fromkeys(["loss", *_tried(recipe, empty_batch(needs, sample, zeros)).terms])
     if name not in known:
         there = f"{recipe.method_name} reports {', '.join(known)}"
         raise UserError(f"training.metric_for_best_model: no such metric: {name}; {there}.{did_you_mean(name, known)}")
+
+
+def _tried(recipe: Recipe, batch: Any) -> Loss:
+    """The loss of a method, which may be a user's own, on its first rows."""
+    name = recipe.method_name
+    try:
+        found: object = recipe.method.loss(recipe.method.prepare(batch))
+    except Exception as error:
+        if ":" not in name:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename}, line {last.lineno}"
+        raise UserError(f"method {name}: {type(error).__name__} on the first rows: {error} ({where})") from error
+    if not isinstance(found, Loss):
+        raise UserError(f"method {name}: loss returned {type(found).__name__}, not align.methods.base.Loss")
+    return found
 
 
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:

@@ -20,7 +20,7 @@ from align.errors import AlignError, Elsewhere, RunError, UserError
 
 app = typer.Typer(
     name="align",
-    help="Align language models: preference data, demonstrations, prompts and rewards in, an aligned model out.",
+    help="Align language models: preference data, demonstrations and comparisons in, an aligned model out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -144,7 +144,10 @@ def summary(
     """The numbers that a pipeline was made for, out of its runs' test splits: FOLDER/summary.json."""
     from align.report import pipeline
 
-    print(pipeline.summarise(folder, numbers))
+    path = pipeline.summarise(folder, numbers)
+    print(f"{path}:")
+    for line in pipeline.lines(path):
+        print(f"  {line}")
 
 
 @app.command()

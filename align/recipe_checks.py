@@ -278,3 +278,5 @@ def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> Non
         written.wrong(key, f"{name} holds no config.json; expected a folder saved by transformers, or a finished run")
     elif key == "model.model_name_or_path" and not tokenizer and not m.tokenizer_name_or_path:
         written.wrong(key, f"{name} holds no tokenizer; name one with model.tokenizer_name_or_path")
+    elif not any(name.endswith(".safetensors") for name in held):
+        written.wrong(key, f"{name} holds no weights (*.safetensors; pickles are never loaded)")

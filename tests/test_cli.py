@@ -206,7 +206,7 @@ def test_chat_refuses_a_system_message_without_a_template(capsys: pytest.Capture
 def test_align_eval_compares_row_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for name, rows in (("before", [0.0, 0.0, 1.0, 0.0]), ("after", [1.0, 0.0, 1.0, 1.0])):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "recipe.yaml").write_text("name: x\n")
+        (tmp_path / name / "recipe.yaml").write_text("name: x\nmethod: {name: dpo}\n")
         (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
         measured = {"value": sum(rows) / 4, "stderr": 0.25, "n": 4, "rows": rows}
         (tmp_path / name / "test.json").write_text(json.dumps({"accuracy": measured}))
@@ -217,6 +217,9 @@ def test_align_eval_compares_row_by_row(tmp_path: Path, capsys: pytest.CaptureFi
         "accuracy",
         *["0.2500", "±", "0.2500", "0.7500", "±", "0.2500", "0.5000", "±", "0.2887", "paired,", "4", "rows"],
     ]
+    (tmp_path / "after" / "recipe.yaml").write_text("name: x\nmethod: {name: sft}\n")
+    assert eval_main(["compare", str(tmp_path / "before"), str(tmp_path / "after")]) == 0
+    assert "dpo and sft are different methods" in capsys.readouterr().out
     assert eval_main(["compare", str(tmp_path), str(tmp_path / "after")]) == 2
 
 

@@ -289,5 +289,3 @@ def test_padding_is_harmless():
         assert (rows.tree == -1).any()
         _, gradients = with_gradients(scorer, scorer(rows, ("logps",), 1)["logps"])
         assert all(g.isfinite().all() for g in gradients.values())
-
-

@@ -105,6 +105,29 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (
+            ("class Linear(", "class Linear"),
+            "method.name: method our_linear:Linear: SyntaxError on importing our_linear",
+        ),
+        (("return Loss(-gap", "return (-gap"), "method our_linear:Linear: AttributeError on the first rows"),
+        ((".report({", ".terms or ({"), "method our_linear:Linear: loss returned dict, not align.methods.base.Loss"),
+        (("batch.chosen, batch.rejected", "batch.chosen, batch.worse"), "has no attribute 'worse'"),
+    ],
+)
+def test_a_mistake_in_it_is_told_like_any_other(
+    outside: Path, capsys: pytest.CaptureFixture[str], mistake: tuple[str, str], said: str
+):
+    (outside / "our_linear.py").write_text(LINEAR.replace(*mistake))
+    sys.modules.pop("our_linear", None)
+    recipe = {"method": {"name": "our_linear:Linear"}, "model": FRESH, "data": DATA, "training": TRAINING}
+    assert main(["train", str(write_recipe(outside / "r.yaml", recipe))]) == 2
+    assert said in capsys.readouterr().err
+    sys.modules.pop("our_linear", None)
+
+
 def test_a_method_over_known_columns(outside: Path, capsys: pytest.CaptureFixture[str]):
     (outside / "our_linear.py").write_text(LINEAR)
     recipe = {"method": {"name": "our_linear:Linear", "ceiling": 1.5}, "model": FRESH, "data": DATA}

@@ -187,7 +187,10 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
 
 
 def memory_table(recipe: Recipe, size: Size) -> Table:
-    table = Table(title="memory of one rank, upper bound in float32 and full micro-batches (MB)", title_justify="left")
+    table = Table(
+        title="rough memory of one rank with full micro-batches (MB); Python and its libraries hold some 300 more",
+        title_justify="left",
+    )
     columns = {"1 rank or DDP": 0, f"ZeRO-2, {EXAMPLE_RANKS} ranks": 2, f"ZeRO-3 or FSDP, {EXAMPLE_RANKS} ranks": 3}
     table.add_column("")
     for name in columns:

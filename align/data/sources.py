@@ -161,7 +161,9 @@ def _lines(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except json.JSONDecodeError as error:
-                raise UserError(f"{Place(source, number)}: not JSON: {error.msg} at column {error.colno}") from None
+                raise UserError(
+                    f"{Place(source, number)}: not JSON: {error.msg.removesuffix(' at')}, column {error.colno}"
+                ) from None
 
 
 def _array(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:

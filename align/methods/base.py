@@ -130,6 +130,8 @@ def _outside(name: str) -> type[Method[Any]]:
         found: Any = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"method {name}: {error}; write package.module:Class, importable from here") from None
+    except Exception as error:  # whatever a file that is not ours may raise when it is read
+        raise UserError(f"method {name}: {type(error).__name__} on importing {module_name}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name}: {found!r} is not a subclass of align.methods.base.Method")
     return cast(type[Method[Any]], found)

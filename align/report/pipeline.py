@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,13 @@ def summarise(folder: Path, wanted: Sequence[str]) -> Path:
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     path.write_text(json.dumps(before | found, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Each number of a summary.json with its standard error."""
+    for name, found in json.loads(path.read_text(encoding="utf-8")).items():
+        error = "" if found["stderr"] is None else f" ± {found['stderr']:.3f}"
+        yield f"{name} {found['value']:.3f}{error} ({found['n']} rows)"
 
 
 def _malformed(word: str) -> dict[str, Any]:

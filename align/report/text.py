@@ -15,7 +15,7 @@ JOINERS = "\u200c\u200d"  # format characters that writing systems and emoji nee
 LABELS = {
     "grad_norm": "Gradient norm",
     "tokens_per_second": "Tokens per second",
-    "memory_mb": "Memory peak, MB",
+    "memory_mb": "Memory peak, MiB",
     "logps": "Log-probabilities",
     "chosen_logps": "Chosen log-probability",
     "rejected_logps": "Rejected log-probability",

@@ -18,7 +18,10 @@ def compare_runs(before: Path, after: Path) -> Iterator[str]:
         raise UserError(
             f"{before} and {after} have no test metric in common; they have {', '.join(theirs)} and {', '.join(ours)}"
         )
-    yield f"{'metric':24} {'before':>20} {'after':>20} {'after - before':>20}"
+    if (first := read(before).method) != (second := read(after).method):
+        yield f"{first} and {second} are different methods: their losses and rewards are different quantities"
+    heads = (before.name, after.name) if before.name != after.name else (str(before), str(after))
+    yield f"{'metric':24} {heads[0]:>20} {heads[1]:>20} {'difference':>20}"
     for name in shared:
         how = f"paired, {len(ours[name].rows)} rows" if paired(ours[name], theirs[name]) else "unpaired"
         gap = compare(ours[name], theirs[name])

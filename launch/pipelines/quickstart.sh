@@ -27,3 +27,4 @@ align summary "$OUT" \
 align report "$OUT"
 echo
 echo "Open $OUT/report.html in a browser. Talk to the model: align chat $OUT/dpo"
+echo "(Its 260 thousand weights can learn a manner of speaking, and hardly any sense.)"

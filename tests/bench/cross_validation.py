@@ -67,13 +67,9 @@ STUDIES = {
     "polite_pairs": Study(
         "reward_model",
         REPOSITORY / "align" / "assets" / "polite_pairs" / "train.jsonl",
-        tuple(
-            Setting(f"from {'SFT' if sft else 'the base model'}, learning rate {rate:g}",
-                    (f"optim.learning_rate={rate}",), sft)
-            for sft, rate in product((False, True), (5e-4, 1e-3, 2e-3))
-        ),
+        (Setting("from the base model"), Setting("from SFT", after_sft=True)),
     ),
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -32,7 +32,9 @@ def folder(tmp_path: Path) -> Path:
 def test_numbers_are_taken_with_their_errors(folder: Path, capsys: pytest.CaptureFixture[str]):
     words = ["dpo_accuracy=dpo:accuracy", "dpo_before=dpo:before/accuracy", "words=dpo:baselines/bag_of_words_accuracy"]
     assert main(["summary", str(folder), *words]) == 0
-    assert capsys.readouterr().out.strip() == str(folder / "summary.json")
+    first, accuracy, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"{folder / 'summary.json'}:"
+    assert accuracy.split() == ["dpo_accuracy", "0.800", "±", "0.080", "(50", "rows)"]
     assert json.loads((folder / "summary.json").read_text()) == {
         "dpo_accuracy": {"value": 0.8, "stderr": 0.08, "n": 50},
         "dpo_before": {"value": 0.4, "stderr": 0.04, "n": 50},
