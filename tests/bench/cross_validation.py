@@ -67,7 +67,16 @@ STUDIES = {
     "polite_pairs": Study(
         "reward_model",
         REPOSITORY / "align" / "assets" / "polite_pairs" / "train.jsonl",
-        (Setting("from the base model"), Setting("from SFT", after_sft=True)),
+        (
+            Setting("from the base model"),
+            Setting("from SFT", after_sft=True),
+            Setting("from the base model, epochs 6", ("training.num_train_epochs=6",)),
+            Setting("from the base model, learning rate 0.002", ("optim.learning_rate=2e-3",)),
+            Setting(
+                "from the base model, learning rate 0.002, epochs 6",
+                ("optim.learning_rate=2e-3", "training.num_train_epochs=6"),
+            ),
+        ),
     ),
 }
 
