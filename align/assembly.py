@@ -115,7 +115,8 @@ def _tried(recipe: Recipe, batch: Any) -> Loss:
     """The loss of a method, which may be a user's own, on its first rows."""
     name = recipe.method_name
     try:
-        found: object = recipe.method.loss(recipe.method.prepare(batch))
+        method: Any = recipe.method
+        found: object = method.loss(method.prepare(batch))
     except Exception as error:
         if ":" not in name:
             raise

@@ -18,7 +18,8 @@ def compare_runs(before: Path, after: Path) -> Iterator[str]:
         raise UserError(
             f"{before} and {after} have no test metric in common; they have {', '.join(theirs)} and {', '.join(ours)}"
         )
-    if (first := read(before).method) != (second := read(after).method):
+    first, second = (getattr(read(path), "method", "a pipeline") for path in (before, after))
+    if first != second:
         yield f"{first} and {second} are different methods: their losses and rewards are different quantities"
     heads = (before.name, after.name) if before.name != after.name else (str(before), str(after))
     yield f"{'metric':24} {heads[0]:>20} {heads[1]:>20} {'difference':>20}"
