@@ -12,10 +12,21 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Launch:
     return start("none", tmp_path_factory.mktemp("alone"), JOBS)
 
 
+@pytest.fixture(scope="session")
+def started() -> dict[str, Launch]:
+    """Launches by mode: pytest may tear a fixture with parameters down and ask for it again, and each takes a minute."""
+    return {}
+
+
 @pytest.fixture(scope="session", params=MODES)
-def launch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Launch:
+def launch(
+    request: pytest.FixtureRequest, started: dict[str, Launch], tmp_path_factory: pytest.TempPathFactory
+) -> Launch:
     """All jobs in two processes, sharded one way after the other."""
-    return start(request.param, tmp_path_factory.mktemp(request.param), jobs_of(request.param))
+    mode = request.param
+    if mode not in started:
+        started[mode] = start(mode, tmp_path_factory.mktemp(mode), jobs_of(mode))
+    return started[mode]
 
 
 @pytest.fixture
