@@ -14,7 +14,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Launch:
 
 @pytest.fixture(scope="session")
 def started() -> dict[str, Launch]:
-    """Launches by mode: pytest may tear a fixture with parameters down and ask for it again, and each takes a minute."""
+    """By mode: pytest may tear a fixture with parameters down and ask for it again, and each takes a minute."""
     return {}
 
 
