@@ -1,3 +1,3 @@
-"""A hub of alignment methods: preference data, demonstrations, prompts and rewards in, an aligned model out."""
+"""A hub of alignment methods: preference data and demonstrations in, an aligned model out."""
 
 __version__ = "0.1.0"

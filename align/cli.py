@@ -20,7 +20,7 @@ from align.errors import AlignError, Elsewhere, RunError, UserError
 
 app = typer.Typer(
     name="align",
-    help="Align language models: preference data, demonstrations and comparisons in, an aligned model out.",
+    help="Align language models: preference data and demonstrations in, an aligned model out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

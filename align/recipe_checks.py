@@ -19,6 +19,7 @@ from align.data.settings import DataSection
 from align.errors import UserError, did_you_mean
 from align.methods.base import Method
 from align.models.settings import ModelSection
+from align.models.sources import weight_files
 from align.recipe_text import Written
 from align.training.settings import OptimSection, TrainingSection
 
@@ -278,5 +279,12 @@ def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> Non
         written.wrong(key, f"{name} holds no config.json; expected a folder saved by transformers, or a finished run")
     elif key == "model.model_name_or_path" and not tokenizer and not m.tokenizer_name_or_path:
         written.wrong(key, f"{name} holds no tokenizer; name one with model.tokenizer_name_or_path")
-    elif not any(name.endswith(".safetensors") for name in held):
-        written.wrong(key, f"{name} holds no weights (*.safetensors; pickles are never loaded)")
+    else:
+        _weights(written, key, folder)
+
+
+def _weights(written: Written, key: str, folder: Path) -> None:
+    try:
+        weight_files(folder)
+    except UserError as error:
+        written.wrong(key, str(error))

@@ -21,6 +21,15 @@ def copy_of(name: str, *without: str, **config: Any) -> str:
     return f"model.model_name_or_path={name}"
 
 
+def test_a_folder_without_weights_is_found_by_check(told: Told, capsys: pytest.CaptureFixture[str]):
+    word = copy_of("hollow", "*.safetensors")
+    assert main(["check", "mine.yaml", word]) == 2
+    assert "model.model_name_or_path: " in (said := capsys.readouterr().err)
+    assert "hollow: no *.safetensors; give a folder with weights" in said
+    Path("hollow/pytorch_model.bin").touch()
+    assert "has pytorch_model.bin but no *.safetensors; pickles are never loaded" in told(word)
+
+
 def test_folders_without_a_usable_tokenizer(told: Told):
     assert "bare holds no tokenizer; name one with model.tokenizer_name_or_path" in told(copy_of("bare", "tokenizer*"))
     word = copy_of("endless")

@@ -37,7 +37,8 @@ to zeroed gradients, clipping and AdamW included, the reference's pass too where
 - Memory: a fresh process for each; the high-water mark of resident memory over its first two steps, less what it held
   before them, in MiB. Gradients and AdamW's state are in it, weights and the reference are not.
 
-Command: `{command}`, {repetitions} steps a side. Machine: {cpu}, {threads} threads; {versions}. Load of the machine
+Command: `{command}`; timed steps: ours up to {repetitions}, TRL's option sets as many, or 3 of the whole batch and 1 of
+the others where they are far behind the fastest. Machine: {cpu}, {threads} threads; {versions}. Load of the machine
 during the run (1-minute average, the {threads} threads of the benchmark included): {lowest} to {highest}.
 """
 OPTIONS = """## TRL's option sets
