@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from align.batches import Group, empty_batch
+from align.assembly_offline import offline_source, total_rows
+from align.assembly_online import online_source
+from align.assembly_parts import Parts
+from align.batches import Group, Tokens
 from align.data.mixture import steps_of
 from align.data.prepare import Splits, default_cache, prepare
-from align.data.store import Store
-from align.errors import UserError, did_you_mean
-from align.methods.base import Loss
-from align.models.adapters import reference_kind
+from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
-from align.models.frozen import frozen_copy
 from align.models.load import load_policy, where
 from align.models.save import fingerprint
 from align.models.tokenizer import load_tokenizer
 from align.recipe import Recipe
-from align.training.build import SAMPLE, autocast_of, choose_layout, frozen, kernel_of, limits_of, make_trainee
+from align.training.build import SAMPLE, choose_layout, kernel_of, limits_of, make_trainee
 from align.training.distributed import World
-from align.training.experience import ModelRole, Reader, Role
+from align.training.experience import Reader
+from align.training.loop import Run, Source
 from align.training.metrics import MetricsLog
-from align.training.offline import Offline
 from align.training.optim import learning_rate
 from align.training.progress import Progress as Display
-from align.training.roles import AdapterOff, cached
 from align.training.runfolder import RunFolder
 from align.training.step import Trainee
 
@@ -48,19 +44,12 @@ class Setup:
     splits: Splits
     trainee: Trainee
     reader: Reader
-    roles: Mapping[str, Mapping[str, Role]]  # split -> role -> who makes its columns
+    source: Source  # where experience comes from
     weights: str  # fingerprint of what training starts from
 
     @property
     def model(self) -> Any:
         return self.world.unwrap(self.trainee.module).model
-
-    def portions(self, store: Store) -> list[list[Group]]:
-        """The rows of a split in portions of the size of a training step."""
-        count, size = len(store), self.recipe.training.batch_size
-        if self.recipe.training.max_eval_rows:
-            count = min(count, self.recipe.training.max_eval_rows)
-        return [[store[i] for i in range(a, min(a + size, count))] for a in range(0, count, size)]
 
 
 def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str], Any]) -> Setup:
@@ -86,124 +75,54 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     world.must_agree("the model's weights", weights := fingerprint(places.adapter or places.weights))
     kernel = kernel_of(policy.to(world.device), recipe.training, world.device)
     limits = limits_of(policy, recipe.training, world)
-    trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world)
-    sample = needs.batch.arrange([splits.train[i] for i in range(min(SAMPLE, len(splits.train)))])
-    choice = choose_layout(trainee, needs, sample, recipe.training, limits, say)
+    valued = any("values" in needs.live(m) for m in needs.members)
+    trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world, value_head=valued)
+    sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
+    picked = learned_sequences(recipe, sample)
+    choice = choose_layout(trainee, needs, picked, recipe.training, limits, say)
     saved = choice.tokens["padded"] - choice.tokens[choice.layout]
     cost = choice.tokens[choice.layout]
     say(f"layout {choice.layout}: {cost} tokens for the first {len(sample)} rows, {saved} saved")
-    reader = Reader(needs, choice.layout, limits, world)
-    check_metric(recipe, sample)
-    roles = make_roles(recipe, reader, trainee, (tokenizer, init), splits)
+    reader = Reader(needs, choice.layout, limits, world, recipe.rollout.temperature)
+    parts = Parts(recipe, reader, trainee, tokenizer, init, splits)
+    source = online_source(parts, folder) if isinstance(recipe.method, OnlineMethod) else offline_source(parts, sample)
     torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
-    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, roles, weights)
+    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights)
 
 
-def check_metric(recipe: Recipe, sample: Sequence[Group]) -> None:
-    """UserError where the metric that decides keep-best and early stopping is none that the method reports."""
-    needs, name = recipe.method.needs(), recipe.training.metric_for_best_model
-    widths = [max(len(g.members[i].completion) for g in sample) for i in range(len(needs.members))]
-    members = zip(needs.members, widths, strict=True)
-    zeros = {(m, c): torch.zeros(len(sample), width) for m, width in members for c in needs.stored(m)}
-    known = dict.fromkeys(["loss", *_tried(recipe, empty_batch(needs, sample, zeros)).terms])
-    if name not in known:
-        there = f"{recipe.method_name} reports {', '.join(known)}"
-        raise UserError(f"training.metric_for_best_model: no such metric: {name}; {there}.{did_you_mean(name, known)}")
-
-
-def _tried(recipe: Recipe, batch: Any) -> Loss:
-    """The loss of a method, which may be a user's own, on its first rows."""
-    name = recipe.method_name
-    try:
-        method: Any = recipe.method
-        found: object = method.loss(method.prepare(batch))
-    except Exception as error:
-        if ":" not in name:
-            raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{last.filename}, line {last.lineno}"
-        raise UserError(f"method {name}: {type(error).__name__} on the first rows: {error} ({where})") from error
-    if not isinstance(found, Loss):
-        raise UserError(f"method {name}: loss returned {type(found).__name__}, not align.methods.base.Loss")
-    return found
+def learned_sequences(recipe: Recipe, sample: Sequence[Group]) -> list[list[Tokens]]:
+    """What a row of the loss will look like; of completions that are still to be written, a guess at their lengths."""
+    needs = recipe.method.needs()
+    if isinstance(recipe.method, OnlineMethod):
+        r = recipe.rollout
+        half = np.zeros(max(1, r.max_completion_length // 2), dtype=np.int32)
+        return [[Tokens(g.members[0].prompt, half, half == 0)] * r.num_generations for g in sample]
+    picks = [list(needs.members).index(m) for m in needs.learned()]
+    return [[g.members[i] for i in picks] for g in needs.batch.arrange(sample)]
 
 
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
     """Prepared by the main process, read by all."""
     needs = recipe.method.needs()
-    numbers = tuple(column for column, _ in needs.rows.values())
     found: list[Splits] = []
     with world.main_first():
-        found.append(prepare(recipe.data, needs.batch.kind, numbers, tokenizer, default_cache()))
+        found.append(prepare(recipe.data, needs.batch.kind, needs.numbers(), tokenizer, default_cache()))
     return found[0]
-
-
-def make_roles(
-    recipe: Recipe, reader: Reader, trainee: Trainee, source: tuple[Any, Path], splits: Splits
-) -> dict[str, dict[str, Role]]:
-    """Who makes each stored column, for each split. A role that the method does not need is not loaded."""
-    tokenizer, init = source
-    wanted = reader.needs.roles()
-    shared: dict[str, Role] = {"old": ModelRole(trainee.module)} if "old" in wanted else {}
-    splits_of = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    if "ref" not in wanted:
-        return dict.fromkeys(splits_of, shared)
-    kind = reference_kind(recipe.model)
-    if kind == "adapter_off":
-        return dict.fromkeys(splits_of, shared | {"ref": ModelRole(AdapterOff(trainee.module))})
-    model = frozen_copy(recipe.model, tokenizer, "lm", init)
-    device = reader.world.device
-    scorer = frozen(model, kernel_of(model.to(device), recipe.training, device), reader.world)
-    if kind == "copy":
-        return dict.fromkeys(splits_of, shared | {"ref": ModelRole(scorer)})
-    if any(len(store[0].members) < len(reader.needs.members) for store in splits_of.values() if len(store)):
-        raise UserError(
-            f"model.reference: cached, but {recipe.method_name} scores answers to other rows' prompts, "
-            "which no cache can hold; use copy"
-        )
-    computed = [reader.layout, str(autocast_of(recipe.training, device)), kernel_name(reader.world.unwrap(scorer))]
-    made: dict[str, dict[str, Role]] = {}
-    for name, store in splits_of.items():
-        path = default_cache() / "logps" / f"ref-{_digest([store.fingerprint, fingerprint(model), *computed])}.f32"
-        made[name] = shared | {"ref": cached(path, scorer, reader, store, recipe.training.batch_size)}
-    return made
-
-
-def kernel_name(scorer: Any) -> str:
-    return f"{scorer.kernel.attention}-{next(scorer.parameters()).dtype}"
-
-
-def _digest(parts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
 def count_steps(recipe: Recipe, num_rows: int) -> int:
     training = recipe.training
-    return training.max_steps or steps_of(total_rows(recipe, num_rows), training.batch_size)
+    if training.max_steps or not isinstance(recipe.method, OnlineMethod):
+        return training.max_steps or steps_of(total_rows(recipe, num_rows), training.batch_size)
+    num_prompts = recipe.rollout.num_prompts or training.batch_size
+    per_phase = recipe.rollout.num_iterations * (num_prompts // training.batch_size)
+    return per_phase * steps_of(total_rows(recipe, num_rows), num_prompts)
 
 
-def total_rows(recipe: Recipe, num_rows: int) -> int:
-    training = recipe.training
-    if training.max_steps:
-        return training.max_steps * training.batch_size
-    return round(num_rows * training.num_train_epochs)
-
-
-def offline_loop(
-    setup: Setup, num_steps: int, log: MetricsLog | None, trackers: Sequence[Any], display: Display
-) -> Offline:
-    recipe, store = setup.recipe, setup.splits.train
-    mixture = setup.splits.mixture(recipe.training.seed)
-    total = total_rows(recipe, len(store))
-
-    def rows_of_step(step: int) -> list[Group]:
-        return [store[int(i)] for i in mixture.rows_of_step(step, recipe.training.batch_size, total)]
-
-    return Offline(
-        trainee=setup.trainee, method=recipe.method, reader=setup.reader, roles=setup.roles["train"],
-        validation_roles=setup.roles["validation"], rows_of_step=rows_of_step,
-        place_of={"train": store.place, "validation": setup.splits.validation.place},
-        validation=setup.portions(setup.splits.validation), rate_of_step=learning_rate(recipe.optim, num_steps),
-        num_steps=num_steps, settings=recipe.training, root=setup.folder.checkpoints, log=log, trackers=trackers,
-        display=display,
+def make_run(setup: Setup, num_steps: int, log: MetricsLog | None, trackers: Sequence[Any], display: Display) -> Run:
+    recipe = setup.recipe
+    return Run(
+        trainee=setup.trainee, reader=setup.reader, source=setup.source,
+        rate_of_step=learning_rate(recipe.optim, num_steps), num_steps=num_steps, settings=recipe.training,
+        root=setup.folder.checkpoints, log=log, trackers=trackers, display=display,
     )  # fmt: skip

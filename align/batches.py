@@ -15,11 +15,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 LIVE_COLUMNS = ("logps", "entropies", "hits", "values", "scores")  # made by the trained model in the step itself
@@ -88,6 +87,30 @@ class Referenced(Sequences):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampled(Sequences):
+    """What the policy wrote: its log-probabilities then, by this model and by the engine; its entropy now (nats)."""
+
+    old_logps: Float[Tensor, "B T"]
+    sampler_logps: Float[Tensor, "B T"]
+    entropies: Float[Tensor, "B T"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchored(Sampled):
+    """With the log-probabilities of the frozen reference."""
+
+    ref_logps: Float[Tensor, "B T"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Valued(Anchored):
+    """With the critic's value of the state before each token: now, and when the completion was written."""
+
+    values: Float[Tensor, "B T"]
+    old_values: Float[Tensor, "B T"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scored(Member):
     """The scalar head at the last token."""
 
@@ -106,7 +129,7 @@ class Stored(Member):
 
 C = TypeVar("C", bound=Member)
 SomeBatch = TypeVar("SomeBatch", bound="Batch")  # beartype knows no typing.Self in a method
-RowKind = Literal["demonstrations", "pairs", "unpaired"]
+RowKind = Literal["demonstrations", "pairs", "unpaired", "prompts"]
 
 
 def from_row(name: str, default: float | None = None) -> Any:
@@ -115,7 +138,7 @@ def from_row(name: str, default: float | None = None) -> Any:
 
 
 def prepared() -> Any:
-    """A number per row that the method's own `prepare` fills in; zero until then."""
+    """What the method's own `prepare` or `advantages` fills in, a number per row or per token; zero until then."""
     return field(metadata={"prepared": True})
 
 
@@ -124,6 +147,7 @@ class Batch:
     """Base of the batch types; a subclass names members, and numbers of the data row."""
 
     kind: ClassVar[RowKind]  # what the rows of the data set must be
+    divisible: ClassVar[bool] = False  # whether rows of one prompt may be computed in different micro-batches
 
     @classmethod
     def arrange(cls, groups: Sequence[Group]) -> list[Group]:
@@ -197,6 +221,26 @@ class Judged(Batch, Generic[C]):
         return [dataclasses.replace(g, members=(*g.members, _mismatched(groups, i))) for i, g in enumerate(groups)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rollouts(Batch, Generic[C]):
+    """Completions that the policy wrote, one a row; those of one prompt stand side by side."""
+
+    kind = "prompts"
+    divisible = True
+
+    completion: C
+    groups: Int[Tensor, " B"] = from_row("group")  # which prompt, counted from 0 in this experience
+    rewards: Float[Tensor, " B"] = from_row("reward")  # weighted sum of the reward functions, shaped
+    advantages: Float[Tensor, "B T"] = prepared()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticRollouts(Rollouts[C], Generic[C]):
+    """With what the critic is to learn."""
+
+    returns: Float[Tensor, "B T"] = prepared()
+
+
 def _mismatched(groups: Sequence[Group], i: int) -> Tokens:
     own = groups[i].members[0]
     for step in range(1, len(groups)):
@@ -204,89 +248,3 @@ def _mismatched(groups: Sequence[Group], i: int) -> Tokens:
         if not np.array_equal(other.prompt, own.prompt):
             return Tokens(own.prompt, other.completion, other.mask)
     return Tokens(own.prompt, own.completion, np.zeros_like(own.mask))
-
-
-# ---- what a batch type asks for -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Needs:
-    """A batch type, read as a list: members with their columns, numbers of the data row, numbers made by `prepare`."""
-
-    batch: type[Batch]
-    members: dict[str, type[Member]]
-    rows: dict[str, tuple[str, float | None]]  # field -> (data column, default)
-    prepared: tuple[str, ...]
-
-    def live(self, member: str) -> tuple[str, ...]:
-        """Columns of this member that the trained model makes, in the step."""
-        return tuple(c for c in columns(self.members[member]) if c in LIVE_COLUMNS)
-
-    def stored(self, member: str) -> tuple[str, ...]:
-        """Columns of this member that are made before the step and kept."""
-        return tuple(c for c in columns(self.members[member]) if c not in LIVE_COLUMNS)
-
-    def learned(self) -> tuple[str, ...]:
-        """The members that the trained model runs over with gradient."""
-        return tuple(m for m in self.members if self.live(m))
-
-    def roles(self) -> tuple[str, ...]:
-        """The prefixes of all stored columns: which models other than the trained one must be there."""
-        return tuple(sorted({c.split("_")[0] for m in self.members for c in self.stored(m)}))
-
-
-def columns(member: type[Member]) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(member) if f.name != "mask")
-
-
-def needs_of(batch_type: Any) -> Needs:
-    """Reads `Pairs[Referenced]` and its like."""
-    origin: type[Batch] = get_origin(batch_type) or batch_type
-    arguments = get_args(batch_type)
-    hints = get_type_hints(origin)
-    members: dict[str, type[Member]] = {}
-    rows: dict[str, tuple[str, float | None]] = {}
-    made: list[str] = []
-    for f in fields(origin):
-        hint = arguments[0] if isinstance(hints[f.name], TypeVar) else hints[f.name]
-        if isinstance(hint, type) and issubclass(hint, Member):
-            members[f.name] = hint
-        elif "row" in f.metadata:
-            rows[f.name] = (f.metadata["row"], f.metadata["default"])
-        else:
-            assert "prepared" in f.metadata, f"{origin.__name__}.{f.name} is neither a member nor a number of the row"
-            made.append(f.name)
-    return Needs(origin, members, rows, tuple(made))
-
-
-def empty_batch(needs: Needs, groups: Sequence[Group], stored: dict[tuple[str, str], Tensor]) -> Any:
-    """The whole experience as a batch: masks, row numbers, `stored[member, column]`; live columns are zeros.
-
-    `groups` are arranged already: their members follow the order of the batch type.
-    """
-    made: dict[str, Any] = {}
-    for position, (name, member) in enumerate(needs.members.items()):
-        mask = stack([g.members[position].mask for g in groups])
-        values: dict[str, Tensor] = {}
-        for column in columns(member):
-            if column in LIVE_COLUMNS:
-                shape = (len(groups),) if column in SEQUENCE_COLUMNS else tuple(mask.shape)
-                values[column] = torch.zeros(shape, dtype=torch.bool if column == "hits" else torch.float32)
-            else:
-                values[column] = stored[name, column]
-        made[name] = member(mask=mask, **values)
-    for name, (column, default) in needs.rows.items():
-        numbers = torch.tensor([g.row.get(column, default) for g in groups], dtype=torch.float32)
-        made[name] = numbers > 0.5 if name == "labels" else numbers
-    for name in needs.prepared:
-        made[name] = torch.zeros(len(groups))
-    return needs.batch(**made)
-
-
-def stack(rows: Sequence[np.ndarray], width: int | None = None) -> Tensor:
-    """Rows of unequal length as one tensor, zeros (False) at the right."""
-    width = max((len(r) for r in rows), default=0) if width is None else width
-    out = np.zeros((len(rows), width), dtype=rows[0].dtype)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = row
-    return torch.as_tensor(out)

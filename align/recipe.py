@@ -1,9 +1,9 @@
 """A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
 
 `load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either
-returns a `Recipe` or raises `Mistakes` with all that is wrong. Three things alone are resolved: an empty
+returns a `Recipe` or raises `Mistakes` with all that is wrong. Four things alone are resolved: an empty
 `training.output_dir` is runs/NAME; TRL's two names for the batch size are multiplied out; a method with a scalar head
-shows no completions (and is refused when asked to).
+shows no completions (and is refused when asked to); where the policy writes, evaluations are compared by `reward`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
 from align.recipe_checks import check_combinations, check_context, check_models, writes_nothing
 from align.recipe_data import check_data
+from align.recipe_online import check_online, is_online
 from align.recipe_text import Written, find_recipe, override, read
 from align.recipe_types import build, names, show
 from align.recipe_words import LOSS_TYPES, SECTIONS, translate_knob
+from align.rewards.settings import RewardSection
+from align.rollout.settings import RolloutSection
 from align.training.runfolder import FREE
 from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
@@ -39,10 +42,7 @@ OWNERS: dict[str, type[Any]] = {
     "logging": LoggingSection,
 }
 
-LATER = {  # sections that other trainers' recipes have, and why they have no place yet
-    "rollout": "nothing is generated during training; remove the section, and take a method of `align methods`",
-    "reward": "no reward functions are called; remove the section. A reward is learned from pairs by reward_model",
-}
+ONLINE: dict[str, type[Any]] = {"rollout": RolloutSection, "reward": RewardSection}  # of methods whose policy writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,8 @@ class Recipe:
     optim: OptimSection
     training: TrainingSection
     logging: LoggingSection
+    rollout: RolloutSection = field(default_factory=RolloutSection)
+    reward: RewardSection = field(default_factory=RewardSection)
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was translated, to be said aloud
 
     @property
@@ -66,10 +68,11 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Resolved and complete; reading it again gives an equal recipe."""
-        sections = {name: dataclasses.asdict(getattr(self, name)) for name in OWNERS}
+        sections = {name: dataclasses.asdict(getattr(self, name)) for name in owners(type(self.method))}
         if self.training.max_steps:
             del sections["training"]["num_train_epochs"]  # beside max_steps it means nothing, and is refused
-        return {"name": self.name, "method": {"name": self.method_name, **dataclasses.asdict(self.method)}, **sections}
+        knobs = {name: getattr(self.method, name) for name in names(type(self.method))}
+        return {"name": self.name, "method": {"name": self.method_name, **knobs}, **sections}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True, width=120)
@@ -102,13 +105,15 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     path = find_recipe(str(recipe))
     written = read(path)
     override(written, overrides)
-    _known_sections(written)
     cls, method = _method(written)
+    _known_sections(written, cls)
     sections: dict[str, Any] = {
         name: build(written, name, owner, values := _section(written, name), _homes(values, name))
-        for name, owner in OWNERS.items()
+        for name, owner in owners(cls).items()
     }
     check_combinations(written, cls, sections)
+    if cls is not None and is_online(cls):
+        check_online(written, cls, sections)
     if sections["data"] is not None:
         check_data(written, sections["data"], cls.needs() if cls else None)
     if sections["model"] is not None:
@@ -121,6 +126,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)
     world = world_size or int(os.environ.get("WORLD_SIZE", "1"))
     training, notes = _resolve(sections["training"], str(name), world)
+    if is_online(cls) and not written.has("training.metric_for_best_model"):
+        training = dataclasses.replace(training, metric_for_best_model="reward", greater_is_better=True)
     sections["training"] = training
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
@@ -138,20 +145,31 @@ def _section(written: Written, name: str) -> Any:
 def _homes(values: Any, section: str = "") -> dict[str, str]:
     """A hint for every key that is at home in another section."""
     keys = values if isinstance(values, dict) else {}
-    return {k: f" {k}: here `{s}.{k}`." for k in keys for s, o in OWNERS.items() if s != section and k in names(o)}
+    return {
+        k: f" {k}: here `{s}.{k}`."
+        for k in keys
+        for s, o in (OWNERS | ONLINE).items()
+        if s != section and k in names(o)
+    }
 
 
-def _known_sections(written: Written) -> None:
-    known = ("name", "method", *OWNERS)
+def owners(cls: type[Method[Any]] | None) -> dict[str, type[Any]]:
+    """The sections of a recipe with this method."""
+    return OWNERS | ONLINE if is_online(cls) else OWNERS
+
+
+def _known_sections(written: Written, cls: type[Method[Any]] | None) -> None:
+    known = ("name", "method", *owners(cls))
     for key, value in written.values.items():
         if key == "name" and not isinstance(value, str):
             written.wrong(key, f"found {show(value)}; expected text")
         if key in known:
             continue
-        if key in LATER:
-            written.wrong(key, f"not in this release, which trains on rows that are there before: {LATER[key]}")
+        if key in ONLINE:
+            if cls is not None:
+                written.wrong(key, f"{cls.name} learns from rows that are there before; remove the section")
             continue
-        homes = [f"{s}.{key}" for s, owner in OWNERS.items() if key in names(owner)]
+        homes = [f"{s}.{key}" for s, owner in (OWNERS | ONLINE).items() if key in names(owner)]
         hint = f" {key}: here `{homes[0]}`." if homes else did_you_mean(SECTIONS.get(key, key), known)
         written.wrong(key, f"no such section; a recipe has {', '.join(known)}.{hint}")
 

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from align.assets import asset, is_asset
-from align.batches import Needs
 from align.data.settings import DataSection
 from align.errors import UserError, did_you_mean
 from align.methods.base import Method
 from align.models.settings import ModelSection
 from align.models.sources import weight_files
+from align.needs import Needs
 from align.recipe_text import Written
 from align.training.settings import OptimSection, TrainingSection
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from align.batches import Needs
 from align.data.messages import BadRow
 from align.data.rows import Reader
 from align.data.settings import DataSection, Source
 from align.data.sources import file_format, iterate, resolve
 from align.errors import UserError
+from align.needs import Needs
 from align.recipe_checks import cached, hub_like, offline
 from align.recipe_text import Written
 
@@ -66,9 +66,8 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
         return
     reader = None
     if needs is not None:
-        numbers = tuple(column for column, _ in needs.rows.values())
         mapped = {**data.columns, **source.columns}
-        reader = Reader(kind=needs.batch.kind, numbers=numbers, loss_on=data.loss_on, columns=mapped)
+        reader = Reader(kind=needs.batch.kind, numbers=needs.numbers(), loss_on=data.loss_on, columns=mapped)
     if Path(source.source).is_dir():
         return  # save_to_disk's folders take a second to open
     place, row = next(iterate(source.source, source.split, 1))

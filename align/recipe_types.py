@@ -37,7 +37,14 @@ SHARES = {
     "model.lora.lora_dropout",
 }
 LARGEST = 2**63  # what torch and numpy count with
-SECTIONS = ("data", "model", "optim", "training", "logging")  # whose numbers are never negative; methods know their own
+SECTIONS = (
+    "data",
+    "model",
+    "optim",
+    "training",
+    "logging",
+    "rollout",
+)  # whose numbers are never negative; methods know their own
 
 
 def build(written: Written, key: str, cls: type[T], values: Any, hints: dict[str, str] | None = None) -> T | None:
@@ -68,7 +75,7 @@ def _validated(cls: type[T], values: dict[str, Any]) -> T:
 
 
 def names(cls: type[Any]) -> list[str]:
-    return [f.name for f in dataclasses.fields(cls) if f.init]
+    return [f.name for f in dataclasses.fields(cls) if f.init and "remembered" not in f.metadata]
 
 
 # ---- unknown keys ---------------------------------------------------------------------------------------------------

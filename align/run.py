@@ -13,7 +13,7 @@ from typing import Any
 
 import transformers
 
-from align.assembly import Setup, assemble, count_steps, offline_loop
+from align.assembly import Setup, assemble, count_steps, make_run
 from align.errors import UserError
 from align.models.save import save_final
 from align.recipe import Recipe
@@ -22,9 +22,9 @@ from align.training import checkpoint, snapshot
 from align.training.baselines import bag_of_words
 from align.training.distributed import World, join
 from align.training.environment import environment
-from align.training.evaluate import Evaluation, evaluate
+from align.training.evaluate import Evaluation
+from align.training.loop import train as train_loop
 from align.training.metrics import CompletionsLog, MetricsLog
-from align.training.offline import train as train_offline
 from align.training.progress import Progress as Display
 from align.training.runfolder import RunFolder, check_resume
 from align.training.samples import complete, distinct_prompts
@@ -70,6 +70,8 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
     progress = Progress()
     if path is not None:
         progress = snapshot.load(path, setup.trainee, trusted=resume is not None and resume.trusted)
+        if (experience := snapshot.load_experience(path)) is not None:
+            setup.source.restore(experience)
     log, written = _logs(setup, progress, resumed=path is not None)
     num_steps = count_steps(recipe, len(setup.splits.train))
     with ExitStack() as opened:
@@ -99,11 +101,11 @@ def _steps(setup: Setup, progress: Progress, num_steps: int, logs: Logs, opened:
     for tracker in trackers:
         opened.callback(tracker.close)
     with display:
-        loop = offline_loop(setup, num_steps, log, trackers, display)
+        loop = make_run(setup, num_steps, log, trackers, display)
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE)
-        progress = train_offline(loop, progress)
+        progress = train_loop(loop, progress)
     _finish(setup, written, _outcome(setup, progress, num_steps, say), say)
 
 
@@ -229,11 +231,7 @@ def _test(setup: Setup, path: Path) -> None:
     splits, world = setup.splits, setup.world
     if not len(splits.test):
         return
-    found = test_of(
-        evaluate(
-            setup.trainee.module, setup.recipe.method, setup.portions(splits.test), setup.reader, setup.roles["test"]
-        )
-    )
+    found = test_of(setup.source.evaluate("test", lambda done: None))
     if not world.main:
         return
     before = path.with_name(BEFORE)

@@ -14,8 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from align.batches import Group, Tokens
 from align.data.forest import RowLayout
+from align.methods.base import OnlineMethod
+from align.needs import empty_batch
 from align.training.distributed import World
-from align.training.experience import Experience, ModelRole, Reader, gather_experience
+from align.training.experience import Experience, ModelRole, Reader, gather_experience, stored_columns
 from align.training.plan import Limits
 from align.training.score import Kernel, Scorer
 from align.training.step import StepResult, Trainee, train_step
@@ -48,21 +50,24 @@ def head_of(method: Any) -> str:
 def random_groups(method: Any, count: int, seed: int = 0) -> list[Group]:
     """Rows of unequal lengths; some completion tokens are not the policy's own."""
     draw = np.random.default_rng(seed)
-    members = {"pairs": 2, "demonstrations": 1, "unpaired": 1}[method.needs().batch.kind]
+    members = {"pairs": 2, "demonstrations": 1, "unpaired": 1, "prompts": 1}[method.needs().batch.kind]
 
     def ids(n: int) -> np.ndarray:
         return draw.integers(0, VOCABULARY, n).astype(np.int32)
 
     groups: list[Group] = []
+    prompt = ids(1)
     for i in range(count):
-        prompt = ids(int(draw.integers(1, 12)))
+        if members > 1 or method.needs().batch.kind != "prompts" or i % 3 == 0:  # three completions of each prompt
+            prompt = ids(int(draw.integers(1, 12)))
         said = []
         for _ in range(members):
             completion = ids(int(draw.integers(1, 9)))
             mask = draw.random(len(completion)) < 0.8
             mask[-1] = True
             said.append(Tokens(prompt, completion, mask))
-        groups.append(Group(tuple(said), {"label": float(i % 2), "margin": 0.1 * i, "soft_label": 0.9}, i))
+        row = {"soft_label": 0.9, "group": float(i // 3), "reward": float(draw.random())}
+        groups.append(Group(tuple(said), row | {"label": float(i % 2), "margin": 0.1 * i}, i))
     return groups
 
 
@@ -80,7 +85,13 @@ class Rig:
         return self.trainee.module.model
 
     def experience(self, groups: Sequence[Group]) -> Experience:
-        return gather_experience(self.reader, groups, self.roles, self.method)
+        if not isinstance(self.method, OnlineMethod):
+            return gather_experience(self.reader, groups, self.roles, self.method)
+        roles = {role: self.roles[role] for role in self.reader.needs.roles() if role != "sampler"}
+        stored = stored_columns(self.reader, groups, roles)
+        stored["completion", "sampler_logps"] = stored["completion", "old_logps"]
+        batch = empty_batch(self.reader.needs, groups, stored)
+        return Experience(list(groups), self.method.advantages(batch))
 
     def step(self, groups: Sequence[Group], rate: float = 0.0) -> StepResult:
         return train_step(self.trainee, self.method, self.experience(groups), self.reader, rate)
@@ -105,7 +116,8 @@ def rig(
 ) -> Rig:  # fmt: skip
     """Fresh each time, with the same weights each time."""
     head = head_of(method)
-    policy = Scorer(tiny_llama(head, 0, vocabulary), Kernel("sdpa"))
+    valued = any("values" in method.needs().live(m) for m in method.needs().members)
+    policy = Scorer(tiny_llama(head, 0, vocabulary), Kernel("sdpa"), value_head=valued)
     reference = Scorer(tiny_llama(head, 1, vocabulary), Kernel("sdpa")).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
     trainee = Trainee(policy, optimizer, alone(), max_grad_norm=0.0)

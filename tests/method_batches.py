@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
-from align.batches import SEQUENCE_COLUMNS, Needs, columns
-from align.methods.base import Loss
+from align.batches import SEQUENCE_COLUMNS
+from align.methods.base import Loss, OnlineMethod
+from align.needs import Needs, blank, columns, rebuilt
 
 Tensors = dict[str, Tensor]  # "chosen.logps", "chosen.mask", "margins", ...
 
 
-def build(needs: Needs, tensors: Tensors) -> Any:
-    """The batch whose members' columns are `tensors["member.column"]`, its numbers `tensors["field"]`."""
-    made: dict[str, Any] = {}
-    for member, kind in needs.members.items():
-        made[member] = kind(**{c: tensors[f"{member}.{c}"] for c in ("mask", *columns(kind))})
-    for field in (*needs.rows, *needs.prepared):
-        made[field] = tensors[field]
-    return needs.batch(**made)
+build = rebuilt
 
 
 def random_tensors(
@@ -46,11 +40,19 @@ def random_tensors(
             else:
                 values = 5 * uniform(*shape) * (1 if column == "entropies" else -1)
             made[f"{member}.{column}"] = values.requires_grad_(column in needs.live(member) and column != "hits")
+    hints = get_type_hints(needs.batch)
     for field in needs.rows:
-        made[field] = torch.arange(rows) % 2 == 0 if field == "labels" else uniform(rows)
+        kind = blank(hints[field], 0, 0).dtype
+        numbers = torch.arange(rows)
+        made[field] = numbers % 2 == 0 if kind == torch.bool else numbers // 2 if kind == torch.int64 else uniform(rows)
     for field in needs.prepared:
-        made[field] = torch.zeros(rows, dtype=dtype)
+        made[field] = blank(hints[field], rows, width).to(dtype)
     return made
+
+
+def ready(method: Any, batch: Any) -> Any:
+    """The batch with what the method itself prepares."""
+    return method.advantages(batch) if isinstance(method, OnlineMethod) else method.prepare(batch)
 
 
 def live(needs: Needs, tensors: Tensors) -> Tensors:

@@ -27,6 +27,7 @@ FLOORS = {
 }
 ANNEXES = {
     "assembly": "run",
+    "needs": "batches",
     "chat": "run",
     "commands": "cli",
 }  # what a top-level file has moved into a neighbour of its floor
@@ -47,7 +48,8 @@ def room_of(module: str) -> str:
     if first == "align_eval":
         return "cli" if rest in ("cli", "__main__") else first
     room = rest.split(".")[0]
-    return "recipe" if room.startswith("recipe_") else ANNEXES.get(room, room)
+    first = next((whole for whole in ("recipe", "assembly") if room.startswith(f"{whole}_")), room)
+    return ANNEXES.get(first, first)
 
 
 @cache

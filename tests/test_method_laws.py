@@ -17,17 +17,17 @@ from torch import Tensor
 
 from align.errors import UserError
 from align.methods import base
-from align.methods.base import Loss, OfflineMethod, find_method, method_names
+from align.methods.base import Loss, Method, OfflineMethod, OnlineMethod, find_method, method_names
 
 ROWS, WIDTH = 7, 5
 every_method = pytest.mark.parametrize("method", [find_method(name)() for name in method_names()], ids=method_names())
 
 
-def loss_of(method: OfflineMethod[Any], tensors: batches.Tensors) -> Loss:
-    return method.loss(method.prepare(batches.build(method.needs(), tensors)))
+def loss_of(method: Method[Any], tensors: batches.Tensors) -> Loss:
+    return method.loss(batches.ready(method, batches.build(method.needs(), tensors)))
 
 
-def gradients(method: OfflineMethod[Any], tensors: batches.Tensors) -> batches.Tensors:
+def gradients(method: Method[Any], tensors: batches.Tensors) -> batches.Tensors:
     leaves = batches.live(method.needs(), tensors)
     made = torch.autograd.grad(batches.objective(loss_of(method, tensors)), list(leaves.values()), allow_unused=True)
     return {n: torch.zeros_like(leaves[n]) if g is None else g for n, g in zip(leaves, made, strict=True)}
@@ -47,7 +47,7 @@ def mask_of(name: str, tensors: batches.Tensors) -> Tensor | None:
 
 @every_method
 @pytest.mark.parametrize("size", [1e-30, 1e-8, 1.0, 1e2, 1e4])
-def test_gradients_are_finite_and_some_are_there(method: OfflineMethod[Any], size: float) -> None:
+def test_gradients_are_finite_and_some_are_there(method: Method[Any], size: float) -> None:
     tensors = batches.random_tensors(method.needs(), ROWS, WIDTH, dtype=torch.float32)
     made = gradients(method, changed(tensors, lambda name, t: t * size if t.is_floating_point() else t))
     assert all(grad.isfinite().all() for grad in made.values())
@@ -56,7 +56,7 @@ def test_gradients_are_finite_and_some_are_there(method: OfflineMethod[Any], siz
 
 
 @every_method
-def test_certain_tokens_have_finite_gradients(method: OfflineMethod[Any]) -> None:
+def test_certain_tokens_have_finite_gradients(method: Method[Any]) -> None:
     tensors = batches.random_tensors(method.needs(), ROWS, WIDTH, dtype=torch.float32)
     made = gradients(method, changed(tensors, lambda name, t: torch.zeros_like(t) if name.endswith("logps") else t))
     assert all(grad.isfinite().all() for grad in made.values())
@@ -64,7 +64,7 @@ def test_certain_tokens_have_finite_gradients(method: OfflineMethod[Any]) -> Non
 
 @every_method
 @pytest.mark.parametrize("junk", [1e30, math.nan, math.inf, -math.inf])
-def test_masked_places_have_no_influence_and_no_gradient(method: OfflineMethod[Any], junk: float) -> None:
+def test_masked_places_have_no_influence_and_no_gradient(method: Method[Any], junk: float) -> None:
     clean = batches.random_tensors(method.needs(), ROWS, WIDTH)
 
     def spoil(name: str, tensor: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def test_masked_places_have_no_influence_and_no_gradient(method: OfflineMethod[A
 
 
 @every_method
-def test_padding_changes_nothing(method: OfflineMethod[Any]) -> None:
+def test_padding_changes_nothing(method: Method[Any]) -> None:
     tensors = batches.random_tensors(method.needs(), ROWS, WIDTH)
 
     def pad(name: str, tensor: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def test_padding_changes_nothing(method: OfflineMethod[Any]) -> None:
 
 
 @every_method
-def test_masks_of_terms_do_not_depend_on_the_trained_model(method: OfflineMethod[Any]) -> None:
+def test_masks_of_terms_do_not_depend_on_the_trained_model(method: Method[Any]) -> None:
     tensors = batches.random_tensors(method.needs(), ROWS, WIDTH, seed=1)
     other = batches.random_tensors(method.needs(), ROWS, WIDTH, seed=2)
     alive = {f"{m}.{c}" for m in method.needs().members for c in method.needs().live(m)}
@@ -114,7 +114,7 @@ def test_masks_of_terms_do_not_depend_on_the_trained_model(method: OfflineMethod
 
 
 @every_method
-def test_the_order_of_rows_changes_nothing_else(method: OfflineMethod[Any]) -> None:
+def test_the_order_of_rows_changes_nothing_else(method: Method[Any]) -> None:
     tensors = batches.random_tensors(method.needs(), ROWS, WIDTH)
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
     before = loss_of(method, tensors).terms
@@ -125,9 +125,9 @@ def test_the_order_of_rows_changes_nothing_else(method: OfflineMethod[Any]) -> N
 
 @every_method
 @pytest.mark.parametrize("sizes", [(1, 2, 4), (6, 1), (3, 4)])
-def test_micro_batches_of_unequal_size_add_up(method: OfflineMethod[Any], sizes: tuple[int, ...]) -> None:
+def test_micro_batches_of_unequal_size_add_up(method: Method[Any], sizes: tuple[int, ...]) -> None:
     tensors = batches.random_tensors(method.needs(), ROWS, WIDTH)
-    whole = method.prepare(batches.build(method.needs(), tensors))
+    whole = batches.ready(method, batches.build(method.needs(), tensors))
     wanted = batches.sums(method.loss(whole))
     parts = [batches.sums(method.loss(whole.select(rows))) for rows in torch.arange(ROWS).split(list(sizes))]
     for name, (total, count, weight) in wanted.items():
@@ -138,7 +138,7 @@ def test_micro_batches_of_unequal_size_add_up(method: OfflineMethod[Any], sizes:
 
 
 @every_method
-def test_the_loss_does_not_change_the_batch(method: OfflineMethod[Any]) -> None:
+def test_the_loss_does_not_change_the_batch(method: Method[Any]) -> None:
     tensors = batches.random_tensors(method.needs(), ROWS, WIDTH)
     copy = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     gradients(method, tensors)
@@ -146,7 +146,7 @@ def test_the_loss_does_not_change_the_batch(method: OfflineMethod[Any]) -> None:
 
 
 @every_method
-def test_misspelt_knobs_are_refused(method: OfflineMethod[Any]) -> None:
+def test_misspelt_knobs_are_refused(method: Method[Any]) -> None:
     for knob in [f.name for f in dataclasses.fields(method)] or ["beta"]:
         with pytest.raises(TypeError, match=f"{knob}x"):
             type(method)(**{f"{knob}x": 1.0})
@@ -154,23 +154,23 @@ def test_misspelt_knobs_are_refused(method: OfflineMethod[Any]) -> None:
 
 @every_method
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_knobs_that_are_no_numbers_are_refused(method: OfflineMethod[Any], value: float) -> None:
+def test_knobs_that_are_no_numbers_are_refused(method: Method[Any], value: float) -> None:
     for field in dataclasses.fields(method):
-        if isinstance(field.default, float):
+        if isinstance(field.default, float) and "remembered" not in field.metadata:
             with pytest.raises(ValueError, match=rf"{method.name}\.{field.name} is -?(nan|inf); it must be"):
                 dataclasses.replace(method, **{field.name: value})
 
 
 @every_method
-def test_a_method_is_frozen_and_inherits_from_the_base_alone(method: OfflineMethod[Any]) -> None:
-    assert type(method).__bases__ == (OfflineMethod,)
+def test_a_method_is_frozen_and_inherits_from_the_base_alone(method: Method[Any]) -> None:
+    assert type(method).__bases__ in ((OfflineMethod,), (OnlineMethod,))
     for knob in ("name", *(f.name for f in dataclasses.fields(method))):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(method, knob, getattr(method, knob))
 
 
 @every_method
-def test_file_name_and_docstring_tell_the_method(method: OfflineMethod[Any]) -> None:
+def test_file_name_and_docstring_tell_the_method(method: Method[Any]) -> None:
     module = importlib.import_module(type(method).__module__)
     assert module.__name__ == f"align.methods.{method.name}"
     text = module.__doc__ or ""
@@ -184,7 +184,7 @@ def test_file_name_and_docstring_tell_the_method(method: OfflineMethod[Any]) -> 
 
 
 @every_method
-def test_no_method_imports_another(method: OfflineMethod[Any]) -> None:
+def test_no_method_imports_another(method: Method[Any]) -> None:
     source = Path(importlib.import_module(type(method).__module__).__file__ or "").read_text()
     froms = [node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     assert {m for m in froms if m and m.startswith("align.methods")} == {"align.methods.base"}

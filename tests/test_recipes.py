@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from align.cli import main
 from align.methods.base import find_method, method_names
 from align.recipe import load
+from align.recipe_online import is_online
 from align.recipe_text import recipe_names, shipped
 from align.training import checkpoint
 
@@ -23,6 +24,7 @@ SMALL = (
     *("training.batch_size=4", "training.max_eval_rows=4", "training.save_steps=1"),
 )
 SHORT = ("logging.num_completions=2", "logging.max_completion_length=6")  # of those that write
+WRITTEN = ("rollout.num_prompts=4", "rollout.num_generations=2", "rollout.max_completion_length=6")
 SECTIONS = ("method", "model", "data", "optim", "training", "logging")
 
 
@@ -32,7 +34,9 @@ def _in_the_checkout(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def words(name: str) -> tuple[str, ...]:
-    return SMALL if load(name).logging.num_completions == 0 else (*SMALL, *SHORT)
+    recipe = load(name)
+    once = ("rollout.num_iterations=1",) if is_online(type(recipe.method)) else ()
+    return (*SMALL, *(SHORT if recipe.logging.num_completions else ()), *((*WRITTEN, *once) if once else ()))
 
 
 def test_every_method_has_a_recipe_of_its_name():
@@ -47,7 +51,7 @@ def test_a_recipe_is_complete_and_says_why(name: str, capsys: pytest.CaptureFixt
     written = yaml.safe_load(text)
     assert tuple(s for s in SECTIONS if s in written) == SECTIONS
     knobs = written["method"].keys() - {"name"}
-    known = {f.name for f in fields(find_method(written["method"]["name"]))}
+    known = {f.name for f in fields(find_method(written["method"]["name"])) if "remembered" not in f.metadata}
     assert knobs == known or (name != written["method"]["name"] and knobs <= known), "a knob is not shown"
     assert text.startswith("# ")
     assert written["data"]["validation"], "nothing is held out"
@@ -74,6 +78,7 @@ def test_a_recipe_leaves_a_whole_run_folder_and_can_be_run_again(name: str, tmp_
 
 def _files_are_whole(run: Path) -> None:
     recipe = load(run)
+    told_by = "reward" if is_online(type(recipe.method)) else "loss"
     logged = lines(run / "metrics.jsonl")
     assert [line["step"] for line in logged] == [1, 2]
     for line in logged:
@@ -84,8 +89,8 @@ def _files_are_whole(run: Path) -> None:
             "learning_rate",
             "num_tokens",
             "memory_mb",
-            "eval/loss",
-            "eval/loss_stderr",
+            f"eval/{told_by}",
+            f"eval/{told_by}_stderr",
         } <= line.keys()
         assert line["learning_rate"] > 0
         assert line["grad_norm"] > 0
@@ -98,10 +103,12 @@ def _files_are_whole(run: Path) -> None:
     assert data["train"]["read"] + data["validation"]["read"] == 30
     assert sum(data["train"]["lengths"]["counts"]) == data["train"]["kept"]
     test = told(run / "test.json")
-    assert {"value", "stderr", "n", "rows"} <= test["loss"].keys()
-    assert test["loss"]["n"] == 4
-    assert len(test["loss"]["rows"]) in (0, 4)  # a loss of several means has no value of a row
-    assert test["before"]["loss"]["value"] == told(run / "test_before.json")["loss"]["value"] != test["loss"]["value"]
+    assert {"value", "stderr", "n", "rows"} <= test[told_by].keys()
+    assert test[told_by]["n"] == 4
+    assert len(test[told_by]["rows"]) in (0, 4)  # a loss of several means has no value of a row
+    before = test["before"][told_by]["value"]
+    assert before == told(run / "test_before.json")[told_by]["value"]
+    assert told_by == "reward" or before != test["loss"]["value"]  # two steps need not change a greedy completion
     outcome = told(run / "outcome.json")
     assert (outcome["step"], outcome["num_steps"], outcome["ended_early"]) == (2, 2, False)
     samples = lines(run / "completions.jsonl")

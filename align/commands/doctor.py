@@ -24,6 +24,7 @@ from align.recipe import Recipe
 from align.training.distributed import join
 from align.training.evaluate import evaluate
 from align.training.layouts import TOLERANCE
+from align.training.offline import Offline
 from align.training.runfolder import RunFolder
 from align.training.score import scatter
 from align.training.trackers import no_telemetry
@@ -116,7 +117,8 @@ def _layouts(setup: Setup, groups: Sequence[Group], console: Console) -> list[st
 
 def _first_step(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
     """The loss and metrics before any update; where there is a reference, its distance from the policy."""
-    found = evaluate(setup.trainee.module, setup.recipe.method, [groups], setup.reader, setup.roles["train"])
+    assert isinstance(setup.source, Offline)
+    found = evaluate(setup.trainee.module, setup.recipe.method, [groups], setup.reader, setup.source.roles["train"])
     for name, estimate in found.estimates.items():
         console.print(f"{name:22} {estimate.value:12.6f} ± {estimate.stderr:.6f}", highlight=False)
     rewards = [found.estimates[n].value for n in ("chosen_rewards", "rejected_rewards") if n in found.estimates]

@@ -37,7 +37,9 @@ class Entry:
 def entry(cls: type[Method[Any]]) -> Entry:
     needs = cls.needs()
     columns = dict.fromkeys(c for m in needs.members for c in (*needs.live(m), *needs.stored(m)))
-    models = [ROLES.get(r, r) for r in needs.roles() if r != "old"]
+    models = [ROLES.get(r, r) for r in needs.roles() if r not in ("old", "sampler")]
+    if "values" in columns:
+        models.append("critic")
     if "scores" in columns:
         models.append("scalar head")
     return Entry(
@@ -46,7 +48,7 @@ def entry(cls: type[Method[Any]]) -> Entry:
         rows=needs.batch.kind,
         models=tuple(models),
         columns=tuple(columns),
-        knobs={f.name: f.default for f in dataclasses.fields(cls)},
+        knobs={f.name: f.default for f in dataclasses.fields(cls) if "remembered" not in f.metadata},
         paper=cls.paper,
         recipe=f"recipes/{cls.name}.yaml" if cls.name in recipe_names() else "",
     )

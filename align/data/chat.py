@@ -90,6 +90,8 @@ class Writer:
 
     def script(self, row: Row) -> Script:
         """BadRow where the template refuses the messages, PrefixBroken where it rewrites earlier turns."""
+        if not row.completions and isinstance(row.prompt, list):
+            return Script(self._render(row.prompt, row.tools, open_turn=True), (), templated=True)
         if all(isinstance(c, str) for c in row.completions):
             assert row.prompt is None or isinstance(row.prompt, str)
             return Script(row.prompt, tuple((Piece(str(c), True),) for c in row.completions), templated=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -147,9 +148,12 @@ class Fill:
             counts.shortened += cut
             counts.sources[job.name] += 1
             source = list(counts.sources).index(job.name)
-            entries[item.split].append(
-                Entry(members=members, numbers=item.row.numbers, key=item.key, source=source, row=item.place.row)
-            )
+            extras = json.dumps(item.row.extras, default=str).encode() if item.row.extras else b""
+            entry = Entry(
+                members=members, numbers=item.row.numbers, key=item.key, source=source, row=item.place.row,
+                extras=extras,
+            )  # fmt: skip
+            entries[item.split].append(entry)
         for name, found in entries.items():
             writers[name].append(found)
 

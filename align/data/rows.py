@@ -20,7 +20,7 @@ from align.errors import UserError, did_you_mean
 
 TEXT_COLUMNS = ("text", "messages", "conversations", "prompt", "completion", "chosen", "rejected")
 NUMBER_COLUMNS = ("label", "margin", "soft_label")
-MEMBERS: dict[RowKind, int] = {"demonstrations": 1, "pairs": 2, "unpaired": 1}
+MEMBERS: dict[RowKind, int] = {"demonstrations": 1, "pairs": 2, "unpaired": 1, "prompts": 1}  # a prompt's is empty
 LABELS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}  # CSV knows only text
 
 
@@ -48,6 +48,7 @@ class Row:
     key: str  # the prompt as text; rows of one key fall into one split
     numbers: dict[str, float]
     tools: list[Any] | None = None
+    extras: dict[str, Any] = field(default_factory=dict)  # of a prompt: every column, as rewards are to see it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,9 @@ class Reader:
         texts = _Texts({c: v for c in TEXT_COLUMNS if (v := self._value(raw, c)) is not None})
         numbers = {n: _number(v, n) for n in self.numbers if n != "label" and (v := self._value(raw, n)) is not None}
         tools = _tools(self._value(raw, "tools"))
-        if self.kind == "demonstrations":
+        if self.kind == "prompts":
+            rows = [_prompt_row(texts, raw)]
+        elif self.kind == "demonstrations":
             rows = [self._demonstration(texts, raw)]
         elif self.kind == "pairs":
             prompt, chosen, rejected = _pair(texts, raw)
@@ -185,6 +188,20 @@ def _prompt(texts: _Texts, raw: Mapping[str, Any]) -> Text:
         if name in texts:
             return texts[name]
     raise BadRow(f"no `prompt`; {_there(raw)}. Map one of them with data.columns.prompt")
+
+
+def _prompt_row(texts: _Texts, raw: Mapping[str, Any]) -> Row:
+    """A prompt to be answered; a conversation loses its last answer, which rewards still see in its column."""
+    prompt = _prompt(texts, raw)
+    if isinstance(prompt, list):
+        answers = [i for i, m in enumerate(prompt) if is_answer(m)]
+        if answers and answers[-1] == len(prompt) - 1:
+            prompt = prompt[:-1]
+        if not prompt:
+            raise BadRow("`prompt` has no message to answer")
+    elif is_empty(prompt):
+        raise BadRow("`prompt` is empty")
+    return Row(prompt=prompt, completions=(), key=_key(prompt), numbers={}, extras={**raw, "prompt": prompt})
 
 
 def _pair(texts: _Texts, raw: Mapping[str, Any]) -> tuple[Text, Text, Text]:

@@ -3,6 +3,7 @@
     index.bin    one record per row: where its tokens start, the lengths, the row's numbers, where it came from
     tokens.bin   int32: per row the prompt once, then the completion of each member
     masks.bin    one byte per completion token
+    extras.bin   JSON: what the rewards of a prompt are told (nothing for other kinds)
     store.json   kind, counts, file sizes
 
 A store in memory is three maps; a row is read when it is asked for.
@@ -21,7 +22,7 @@ import numpy as np
 from align.batches import Group, RowKind, Tokens
 from align.data.rows import MEMBERS
 
-FILES = ("index.bin", "tokens.bin", "masks.bin")
+FILES = ("index.bin", "tokens.bin", "masks.bin", "extras.bin")
 
 
 @dataclass(kw_only=True)
@@ -48,12 +49,13 @@ class Entry:
     key: int  # 64 bits of the hash of the prompt's text
     source: int  # which source of the mixture
     row: int  # its number there, from 1
+    extras: bytes = b""
 
 
 def record(members: int, numbers: int) -> np.dtype:
     return np.dtype([
         ("token", "<i8"), ("mask", "<i8"), ("prompt", "<i4"), ("completion", "<i4", (members,)),
-        ("numbers", "<f8", (numbers,)), ("key", "<u8"), ("source", "<i4"), ("row", "<i8"),
+        ("numbers", "<f8", (numbers,)), ("key", "<u8"), ("source", "<i4"), ("row", "<i8"), ("extras", "<i8"),
     ])  # fmt: skip
 
 
@@ -66,7 +68,7 @@ class StoreWriter:
         self.counts = Counts()
         self.files: dict[str, IO[bytes]] = {name: (folder / name).open("wb") for name in FILES}
         self.dtype = record(MEMBERS[kind], len(numbers))
-        self.token = self.mask = 0
+        self.token = self.mask = self.extras = 0
 
     def append(self, entries: Sequence[Entry]) -> None:
         index = np.zeros(len(entries), dtype=self.dtype)
@@ -78,12 +80,15 @@ class StoreWriter:
             record["completion"] = [len(m.completion) for m in entry.members]
             record["numbers"] = [entry.numbers.get(n, np.nan) for n in self.numbers]
             record["key"], record["source"], record["row"] = entry.key, entry.source, entry.row
+            record["extras"] = self.extras
+            self.extras += len(entry.extras)
             tokens += [prompt, *(m.completion for m in entry.members)]
             masks += [m.mask for m in entry.members]
             learned = sum(len(m.completion) for m in entry.members)
             self.token += len(prompt) + learned
             self.mask += learned
-        for name, arrays in zip(FILES, ([index], tokens, masks), strict=True):
+        extras = [np.frombuffer(entry.extras, dtype=np.uint8) for entry in entries]
+        for name, arrays in zip(FILES, ([index], tokens, masks, extras), strict=True):
             for array in arrays:
                 self.files[name].write(array.tobytes())
         self.counts.rows += len(entries)
@@ -111,6 +116,7 @@ class Store:
         self.index = _map(folder / "index.bin", record(MEMBERS[self.kind], len(self.numbers)))
         self.tokens = _map(folder / "tokens.bin", np.dtype("<i4"))
         self.masks = _map(folder / "masks.bin", np.dtype(np.bool_))
+        self.told = _map(folder / "extras.bin", np.dtype(np.uint8))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -132,6 +138,12 @@ class Store:
             token, mask = token + length, mask + length
         values = zip(self.numbers, found["numbers"].tolist(), strict=True)
         return Group(tuple(members), {n: v for n, v in values if v == v}, int(i))  # absent numbers are NaN
+
+    def extras(self, i: int) -> dict[str, Any]:
+        """The columns of prompt `i`, and `prompt` itself as text or messages."""
+        start = int(self.index[i]["extras"])
+        end = int(self.index[i + 1]["extras"]) if i + 1 < len(self) else len(self.told)
+        return json.loads(self.told[start:end].tobytes() or b"{}")
 
     def lengths(self, i: int) -> tuple[tuple[int, int], ...]:
         """(prompt, completion) length of each member, from the index alone."""

@@ -62,6 +62,9 @@ class Encoder:
             parts = _slices([[], *ids])
             return Encoded((self._whole(script, parts or self._apart([], script.completions[0])),), parts is None)
         prompt, rest = ids[0], iter(ids[1:])
+        if not script.completions:
+            nothing = np.zeros(0, dtype=bool)
+            return Encoded((Tokens(_array(self._begun(prompt, script.templated)), _array([]), nothing),), False)
         members, apart = [], False
         for pieces in script.completions:
             parts = _slices([prompt, *(next(rest) for _ in pieces)])

@@ -7,6 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+def kept(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """0 wherever nothing is kept, before anything non-linear could make NaN gradients of what stands there."""
+    return values.masked_fill(~mask, 0.0)
+
+
 def masked_sum(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
     """Per row, the sum over kept tokens; 0 for a row that keeps none."""
     return values.masked_fill(~mask, 0.0).sum(-1)

@@ -7,6 +7,7 @@ counts of the whole optimiser step, over all ranks and micro-batches, for every 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
@@ -19,12 +20,16 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 import torch
 from torch import Tensor
 
-from align.batches import Batch, Needs, Pairs, needs_of
+from align.batches import Anchored, Batch, Pairs, Rollouts, Sampled
 from align.errors import UserError, did_you_mean
-from align.functional.masked import masked_sum
+from align.functional.kl import k3
+from align.functional.masked import kept, masked_mean, masked_sum
 from align.functional.preference import pair_metrics
+from align.functional.surrogate import ratio_of
+from align.needs import Needs, needs_of
 
 B = TypeVar("B", bound=Batch)
+R = TypeVar("R", bound=Rollouts[Any])
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,23 @@ class Loss:
         for name, term in self.terms.items():
             assert term.values.ndim == 1 or term.mask is not None, f"term {name} is (B, T) and needs its mask"
 
-    def report(self, metrics: Mapping[str, Tensor]) -> Loss:
-        """The same loss, with numbers per row (B,) to be logged beside it."""
-        return Loss(None, **self.terms, **{name: metric(values) for name, values in metrics.items()})
+    def report(self, metrics: Mapping[str, Tensor | Term]) -> Loss:
+        """The same loss, with numbers per row (B,), or metrics, to be logged beside it."""
+        made = {name: m if isinstance(m, Term) else metric(m) for name, m in metrics.items()}
+        return Loss(None, **self.terms, **made)
 
 
 def weight(default: float, *, of: str) -> Any:
-    """A knob that weighs the role `of`: at 0 that role's model is not loaded."""
-    return field(default=default, metadata={"weighs": of})
+    """A knob that weighs the columns of the roles `of` (one name, or several with blanks between).
+
+    At 0 the role is not loaded, and its column repeats the log-probabilities of the policy that wrote.
+    """
+    return field(default=default, metadata={"weighs": tuple(of.split())})
+
+
+def remembered(default: float = 0.0) -> Any:
+    """No knob, but a number that `controllers` carries from one experience to the next; this is its first value."""
+    return field(default=default, metadata={"remembered": True})
 
 
 def pair_report(batch: Pairs[Any], chosen_rewards: Tensor, rejected_rewards: Tensor) -> dict[str, Tensor]:
@@ -102,6 +116,63 @@ class OfflineMethod(Method[B]):
     def prepare(self, batch: B) -> B:
         """Sees the whole experience, gathered from all ranks, before the first update; most methods need nothing."""
         return batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineMethod(Method[R]):
+    """A method that learns from what the policy writes.
+
+    The hooks see the whole experience: all rows that were written since the weights last changed hands, on the CPU.
+    """
+
+    smallest_group: ClassVar[int] = 1  # completions of a prompt; more where they are compared with each other
+
+    def advantages(self, rollouts: R) -> R:
+        """Fills in `advantages` (B, T), and `returns` for a critic; 0 where the mask is False."""
+        raise NotImplementedError(f"{type(self).__name__} has no advantages")
+
+    def keep(self, rollouts: R) -> Tensor:
+        """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything."""
+        return torch.ones(len(rollouts), dtype=torch.bool)
+
+    def controllers(self, rollouts: R) -> dict[str, float]:
+        """Fields of this method whose values the next experience is to find changed. Most remember nothing."""
+        return {}
+
+
+def per_token(rollouts: R, advantages: Tensor) -> R:
+    """The rollouts with one advantage (B,) on each kept token of a completion."""
+    mask = rollouts.completion.mask
+    return dataclasses.replace(rollouts, advantages=advantages[:, None].expand(mask.shape).masked_fill(~mask, 0.0))
+
+
+def of_completion(rollouts: Rollouts[Any]) -> Tensor:
+    """(B,): the advantage that all kept tokens of a completion share."""
+    return masked_mean(rollouts.advantages, rollouts.completion.mask)
+
+
+def drift(completion: Sampled) -> Tensor:
+    """(B, T): log pi - log pi_old of each kept token, 0 elsewhere."""
+    return kept(completion.logps - completion.old_logps, completion.mask)
+
+
+def distance(written: Anchored) -> Tensor:
+    """(B, T): log pi_old - log pi_ref of each kept token, 0 elsewhere."""
+    return kept(written.old_logps - written.ref_logps, written.mask)
+
+
+def policy_report(batch: Rollouts[Any], clipped: Tensor) -> dict[str, Term]:
+    """What every method over rollouts reports; `clipped` is bool, (B, T) or (B,), where the clip took the gradient."""
+    completion = batch.completion
+    mask = completion.mask
+    log_ratio = drift(completion)
+    return {
+        "entropy": metric(completion.entropies, mask),
+        "ratio": metric(ratio_of(log_ratio), mask),
+        "approx_kl": metric(k3(-log_ratio), mask),
+        "sampler_gap": metric((completion.old_logps - completion.sampler_logps).abs(), mask),
+        "clip_fraction": metric(clipped, mask if clipped.ndim == 2 else None),
+    }
 
 
 def method_names() -> list[str]:

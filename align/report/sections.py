@@ -46,7 +46,7 @@ def facts(run: Run) -> str:
     pairs.append(("steps", exact(run.last_step, f"{run.last_step:,}") if run.steps else ""))
     speeds, memory = [y for _, y in run.curve("tokens_per_second")], [y for _, y in run.curve("memory_mb")]
     pairs.append(("tokens per second, median", exact(m := statistics.median(speeds), short(m)) if speeds else ""))
-    pairs.append(("memory peak", exact(max(memory), f"{short(max(memory))} MB") if memory else ""))
+    pairs.append(("memory peak", exact(max(memory), f"{short(max(memory))} MiB") if memory else ""))
     pairs.append(("processes", escape(run.environment.get("world_size") or "")))
     shown = "".join(f"<span>{key} <b>{value}</b></span>" for key, value in pairs if value)
     return f'<p class="facts">{shown}</p>'

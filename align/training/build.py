@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from align.batches import Group, Needs
+from align.batches import Tokens
 from align.data.forest import RowLayout, lay_out, shapes
 from align.errors import AlignError, UserError
 from align.models.parts import num_block_params, unwrapped
+from align.needs import Needs
 from align.training.attention import BLOCK, FLEX, leaves_out_blocks
 from align.training.distributed import World
 from align.training.layouts import LAYOUTS, Cost, Probe, cheapest, choose, measured, probe
@@ -70,13 +71,21 @@ def limits_of(model: Any, settings: TrainingSection, world: World) -> Limits:
     return Limits(max_tokens, chunk, world.size, row_tokens)
 
 
-def make_trainee(model: Any, kernel: Kernel, optim: OptimSection, settings: TrainingSection, world: World) -> Trainee:
+def make_trainee(
+    model: Any,
+    kernel: Kernel,
+    optim: OptimSection,
+    settings: TrainingSection,
+    world: World,
+    *,
+    value_head: bool = False,
+) -> Trainee:
     """Wraps, moves, prepares. The optimiser is made before the shards are, over whole parameters."""
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if hasattr(model, "enable_input_require_grads"):
             model.enable_input_require_grads()
-    scorer = Scorer(model, kernel)
+    scorer = Scorer(model, kernel, value_head=value_head)
     scorer.train()
     module, optimizer = world.accelerator.prepare(scorer, make_optimizer(scorer, optim))
     settle_head(module, scorer, world)
@@ -117,17 +126,16 @@ class LayoutChoice:
 
 
 def choose_layout(
-    trainee: Trainee, needs: Needs, sample: Sequence[Group], settings: TrainingSection, limits: Limits,
+    trainee: Trainee, needs: Needs, picked: Sequence[Sequence[Tokens]], settings: TrainingSection, limits: Limits,
     say: Callable[[str], Any],
 ) -> LayoutChoice:  # fmt: skip
-    """Measures which layouts the model gets right and takes the cheapest for this data."""
+    """Measures which layouts the model gets right and takes the cheapest for data like `picked`, whose inner lists may
+    share a prompt."""
     module, world = trainee.module, trainee.world
     scorer = world.unwrap(module)
     model = scorer.model
     config = unwrapped(model).config.get_text_config()
     column = "logps" if any("logps" in needs.live(m) for m in needs.learned()) else "scores"
-    picks = [list(needs.members).index(m) for m in needs.learned()]
-    picked = [[g.members[i] for i in picks] for g in sample]
     longest = max((len(member) for members in picked for member in members), default=0)
     precision = scorer.kernel.autocast or next(p.dtype for p in model.parameters() if p.is_floating_point())
     layouts = ("padded",) if settings.layout == "padded" else LAYOUTS

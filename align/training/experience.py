@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from align.batches import SEQUENCE_COLUMNS, Group, Needs, columns, empty_batch
+from align.batches import SEQUENCE_COLUMNS, Group
 from align.data.forest import RowLayout, Rows, lay_out, shapes
+from align.needs import Needs, columns, empty_batch
 from align.training.distributed import World
 from align.training.plan import Limits, MicroBatch, Plan, make_plan
 from align.training.score import scatter
@@ -21,15 +22,19 @@ from align.training.score import scatter
 class Columns(Protocol):
     """A model over rows: a `Scorer`, or the prepared module around one."""
 
-    def __call__(self, rows: Rows, columns: Sequence[str], num_chunks: int) -> dict[str, Tensor]: ...
+    def __call__(
+        self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0
+    ) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable
 class Role(Protocol):
     """Who makes a stored column: a frozen model, the policy as it is, or a cache."""
 
-    def stored(self, reader: Reader, members: tuple[str, ...], groups: Sequence[Group]) -> dict[str, Tensor]:
-        """Log-probabilities (B, T) of each of `members`, on the CPU, complete on every rank."""
+    def stored(
+        self, reader: Reader, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
+    ) -> dict[tuple[str, str], Tensor]:
+        """(member, column) -> (B, T), for the columns asked of each member, on the CPU, complete on every rank."""
         ...
 
 
@@ -39,6 +44,11 @@ class Experience:
 
     groups: list[Group]
     batch: Any
+    repeats: tuple[str, ...] = ()  # stored columns that are the step's own log-probabilities, without gradient
+
+    def select(self, rows: Sequence[int]) -> Experience:
+        batch = self.batch.select(torch.tensor(rows, dtype=torch.int64))
+        return Experience([self.groups[i] for i in rows], batch, self.repeats)
 
 
 @dataclass(frozen=True)
@@ -49,9 +59,15 @@ class Reader:
     layout: RowLayout
     limits: Limits
     world: World
+    temperature: float = 1.0  # that completions were written with, and all log-probabilities are taken at
 
     def plan(self, groups: Sequence[Group], members: Sequence[str]) -> Plan:
-        return make_plan([shapes(self._pick(g, members), self.layout) for g in groups], self.layout, self.limits)
+        if not self.needs.batch.divisible:
+            return make_plan([shapes(self._pick(g, members), self.layout) for g in groups], self.layout, self.limits)
+        bundles = bundled(groups, self.layout, self.limits)
+        picked = [[t for i in bundle for t in self._pick(groups[i], members)] for bundle in bundles]
+        plan = make_plan([shapes(tokens, self.layout) for tokens in picked], self.layout, self.limits)
+        return dataclasses.replace(plan, ranks=tuple(tuple(_unbundled(m, bundles) for m in r) for r in plan.ranks))
 
     def mine(self, plan: Plan) -> tuple[MicroBatch, ...]:
         return plan.ranks[self.world.rank]
@@ -61,10 +77,11 @@ class Reader:
     ) -> dict[str, dict[str, Tensor]]:
         """The columns `asked` of each member, for the groups of this micro-batch, as wide as in the whole step."""
         members = list(asked)
-        picked = [self._pick(groups[i], members) for i in micro.groups]
+        bundles = micro.bundles or [(i,) for i in micro.groups]
+        picked = [[t for i in bundle for t in self._pick(groups[i], members)] for bundle in bundles]
         rows = lay_out(picked, self.layout, self.limits.row_tokens).to(self.world.device)
         wanted = tuple(dict.fromkeys(c for m in members for c in asked[m]))
-        made = model(rows, wanted, micro.num_chunks)
+        made = model(rows, wanted, micro.num_chunks, self.temperature)
         widths = [_width(groups, self._position(m)) for m in members]
         shape = (len(micro.groups) * len(members), max(widths))
         placed = {c: v if c in SEQUENCE_COLUMNS else scatter(v, rows, shape) for c, v in made.items()}
@@ -100,24 +117,58 @@ class ModelRole:
 
     model: Columns
 
-    def stored(self, reader: Reader, members: tuple[str, ...], groups: Sequence[Group]) -> dict[str, Tensor]:
-        out = {m: torch.zeros(len(groups), _width(groups, list(reader.needs.members).index(m))) for m in members}
-        for micro, made in reader.score_all(self.model, groups, {m: ("logps",) for m in members}):
-            for m in members:
-                out[m][list(micro.groups)] = made[m]["logps"].float().cpu()
-        return {m: reader.world.sum(values) for m, values in out.items()}  # each row was scored by one rank alone
+    def stored(
+        self, reader: Reader, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
+    ) -> dict[tuple[str, str], Tensor]:
+        members = list(reader.needs.members)
+        widths = {m: _width(groups, members.index(m)) for m in asked}
+        out = {(m, c): torch.zeros(len(groups), widths[m]) for m, columns in asked.items() for c in columns}
+        for micro, made in reader.score_all(self.model, groups, asked):
+            for (m, c), values in out.items():
+                values[list(micro.groups)] = made[m][c].float().cpu()
+        return {key: reader.world.sum(values) for key, values in out.items()}  # each row was scored by one rank alone
+
+
+def bundled(groups: Sequence[Group], layout: RowLayout, limits: Limits) -> list[tuple[int, ...]]:
+    """Neighbours with one prompt, as many as fit a micro-batch and leave work for every rank; alone where no prompt is
+    shared."""
+    if layout != "shared":
+        return [(i,) for i in range(len(groups))]
+    total = sum(len(member) for group in groups for member in group.members)
+    room = min(limits.max_tokens, -(-total // limits.world_size))
+    bundles: list[list[int]] = []
+    held = 0
+    for i, group in enumerate(groups):
+        new = sum(len(member.completion) for member in group.members)
+        if bundles and group.row["group"] == groups[i - 1].row["group"] and held + new <= room:
+            bundles[-1].append(i)
+            held += new
+        else:
+            bundles.append([i])
+            held = new + len(group.members[0].prompt)
+    return [tuple(bundle) for bundle in bundles]
+
+
+def _unbundled(micro: MicroBatch, bundles: Sequence[tuple[int, ...]]) -> MicroBatch:
+    mine = tuple(bundles[i] for i in micro.groups)
+    return MicroBatch(tuple(i for bundle in mine for i in bundle), micro.num_chunks, mine)
 
 
 def gather_experience(reader: Reader, groups: Sequence[Group], roles: Mapping[str, Role], method: Any) -> Experience:
     """Arranges the rows, has every stored column made, and lets the method prepare."""
     needs = reader.needs
     arranged = needs.batch.arrange(groups)
-    stored: dict[tuple[str, str], Tensor] = {}
-    for role in needs.roles():
-        members = tuple(m for m in needs.members if f"{role}_logps" in needs.stored(m))
-        for member, values in roles[role].stored(reader, members, arranged).items():
-            stored[member, f"{role}_logps"] = values
+    stored = stored_columns(reader, arranged, {role: roles[role] for role in needs.roles()})
     return Experience(arranged, method.prepare(empty_batch(needs, arranged, stored)))
+
+
+def stored_columns(reader: Reader, groups: Sequence[Group], roles: Mapping[str, Role]) -> dict[tuple[str, str], Tensor]:
+    """(member, stored column) -> (B, T), of every role."""
+    stored: dict[tuple[str, str], Tensor] = {}
+    for role, maker in roles.items():
+        for (member, column), values in maker.stored(reader, reader.needs.of_role(role), groups).items():
+            stored[member, f"{role}_{column}"] = values
+    return stored
 
 
 def live_batch(
@@ -126,7 +177,8 @@ def live_batch(
     """The rows of a micro-batch with their live columns, on this rank's device."""
     rows = torch.tensor(micro.groups, dtype=torch.int64)
     batch = experience.batch.select(rows).map(lambda tensor: tensor.to(world.device))
-    replaced = {m: dataclasses.replace(getattr(batch, m), **made[m]) for m in made}
+    again = {m: {c: made[m]["logps"].detach() for c in experience.repeats} for m in made}
+    replaced = {m: dataclasses.replace(getattr(batch, m), **made[m], **again[m]) for m in made}
     return dataclasses.replace(batch, **replaced)
 
 

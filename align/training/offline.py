@@ -1,173 +1,46 @@
-"""The offline loop: rows that exist before training, one optimiser step for each portion of them.
+"""Experience from rows that exist before training: the next of them for every step.
 
-    next rows -> stored columns -> method.prepare -> one step -> log -> evaluate -> save
-
-It names no method. What is done in each place stands a floor down: `experience`, `step`, `evaluate`, `snapshot`.
+next rows -> stored columns -> method.prepare
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from align.batches import Group
-from align.errors import RunError, Stopped
-from align.training import checkpoint, snapshot
 from align.training.evaluate import Evaluation, evaluate
 from align.training.experience import Reader, Role, gather_experience
-from align.training.metrics import MetricsLog, peak_memory_mb
-from align.training.progress import Progress as Display
-from align.training.settings import TrainingSection
-from align.training.signals import StopRequest
+from align.training.loop import Portion
 from align.training.snapshot import Progress
-from align.training.step import Diverged, StepResult, Trainee, train_step
-from align.training.trackers import Tracker
-
-Portions = Callable[[int], Sequence[Group]]  # step -> its rows
-SHOWN = 8  # rows that an error names
-CURE = (
-    "Lower optim.learning_rate (or optim.max_grad_norm), or look at these rows. Then --resume --allow-changes "
-    "optim.learning_rate goes on, or --resume PATH from an earlier checkpoint (or a new run) where the weights were "
-    "spoilt before"
-)
+from align.training.step import Trainee
 
 
 @dataclass(frozen=True)
 class Offline:
-    """Everything that the loop sequences."""
+    """The rows of a data set, as the source of a run's experience."""
 
     trainee: Trainee
     method: Any
     reader: Reader
-    roles: Mapping[str, Role]
-    validation_roles: Mapping[str, Role]
-    rows_of_step: Portions
-    place_of: Mapping[str, Callable[[int], str]]  # split -> row of the prepared data -> its file and row there
-    validation: Sequence[Sequence[Group]]
-    rate_of_step: Callable[[int], float]
-    num_steps: int
-    settings: TrainingSection
-    root: Any  # Path of checkpoints/
-    log: MetricsLog | None  # of the main process
-    trackers: Sequence[Tracker]
-    display: Display
+    roles: Mapping[str, Mapping[str, Role]]  # split -> role -> who makes its columns
+    rows_of_step: Callable[[int], Sequence[Group]]
+    place_of: Mapping[str, Callable[[int], str]]
+    portions: Mapping[str, Sequence[Sequence[Group]]]  # validation, test: rows in portions of a step's size
 
+    def held_out(self, split: str) -> Sequence[int]:
+        return [group.index for portion in self.portions[split] for group in portion]
 
-def train(run: Offline, progress: Progress) -> Progress:
-    """Goes on from `progress` to the last step. Raises Stopped when asked to stop, after saving."""
-    saved = progress.step
-    with StopRequest() as stop:
-        while progress.step < run.num_steps and not progress.ended_early:
-            started = time.perf_counter()
-            try:
-                result = _step(run, progress)
-            except RunError as error:
-                if progress.step > saved and not (isinstance(error, Diverged) and error.spoilt):
-                    _save(run, progress)
-                if isinstance(error, Diverged):
-                    run.trainee.world.fail(_diverged(run, progress, error))
-                raise
-            row = _row(run, progress, result, time.perf_counter() - started)
-            progress.step += 1
-            progress.num_tokens += result.num_tokens
-            failure: RunError | None = None
-            try:
-                improved = _evaluate(run, progress, row)
-            except RunError as error:
-                failure, improved = error, False
-            if run.log is not None:
-                run.log.append(progress.step, row)
-            for tracker in run.trackers:
-                tracker.log(progress.step, row)
-            run.display.step(progress.step, row)
-            asked = run.trainee.world.any(stop.asked)
-            if failure or asked or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
-                _save(run, progress)
-                saved = progress.step
-            if failure:
-                raise failure
-            if asked and not _finished(run, progress):
-                raise Stopped(
-                    f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume"
-                )
-    return progress
+    def next(self, progress: Progress) -> Portion:
+        groups = self.rows_of_step(progress.step)
+        return Portion(gather_experience(self.reader, groups, self.roles["train"], self.method), self.method)
 
+    def evaluate(self, split: str, tick: Callable[[int], Any]) -> Evaluation:
+        return evaluate(self.trainee.module, self.method, self.portions[split], self.reader, self.roles[split], tick)
 
-def _step(run: Offline, progress: Progress) -> StepResult:
-    groups = run.rows_of_step(progress.step)
-    experience = gather_experience(run.reader, groups, run.roles, run.method)
-    return train_step(run.trainee, run.method, experience, run.reader, run.rate_of_step(progress.step))
+    def state(self, progress: Progress) -> None:
+        return None
 
-
-def _diverged(run: Offline, progress: Progress, error: Diverged) -> str:
-    kept = "the last checkpoint is kept" if error.spoilt else f"the state after step {progress.step} is kept"
-    where = _places(run.place_of["train"], error.rows)
-    return f"step {progress.step + 1}: {error}, in {where}. {CURE}; {kept if progress.step else 'no step was made'}"
-
-
-def _places(place_of: Callable[[int], str], rows: Sequence[int]) -> str:
-    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-    return f"{len(rows)} row{'s' if len(rows) != 1 else ''} ({'; '.join(place_of(i) for i in rows[:SHOWN])}{more})"
-
-
-def _row(run: Offline, progress: Progress, result: StepResult, seconds: float) -> dict[str, float | int]:
-    return result.metrics | {
-        "grad_norm": result.grad_norm,
-        "learning_rate": run.rate_of_step(progress.step),
-        "num_tokens": progress.num_tokens + result.num_tokens,
-        "tokens_per_second": result.num_tokens / seconds,
-        "memory_mb": peak_memory_mb(),
-    }
-
-
-def _evaluate(run: Offline, progress: Progress, row: dict[str, float | int]) -> bool:
-    """Adds held-out metrics to the row where they are due; True when they are the best so far."""
-    due = _due(progress.step, run.settings.eval_steps) or progress.step == run.num_steps
-    if not run.validation or not due:
-        return False
-    with run.display.during("evaluating", sum(len(rows) for rows in run.validation)) as tick:
-        found = evaluate(run.trainee.module, run.method, run.validation, run.reader, run.validation_roles, tick)
-    if wrong := [n for n, e in found.estimates.items() if not math.isfinite(e.value)]:
-        groups, values = itertools.chain(*run.validation), found.per_row.get(wrong[0], [])
-        odd = [g.index for g, value in zip(groups, values, strict=False) if not math.isfinite(value)]
-        where = _places(run.place_of["validation"], odd)
-        finding = f"{wrong[0]} on the validation split is not finite, in {where}"
-        run.trainee.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
-    row |= found.flat("eval")
-    return _is_best(run.settings, progress, found)
-
-
-def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:
-    name = settings.metric_for_best_model
-    if name not in found.estimates:
-        raise RunError(f"training.metric_for_best_model: no metric {name}; there are {', '.join(found.estimates)}")
-    value = found.estimates[name].value
-    better = value > progress.best_value if settings.greater_is_better else value < progress.best_value
-    if progress.best_step < 0 or better:
-        progress.best_step, progress.best_value, progress.bad_evaluations = progress.step, value, 0
-        return settings.load_best_model_at_end
-    progress.bad_evaluations += 1
-    patience = settings.early_stopping_patience
-    progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
-    return False
-
-
-def _save(run: Offline, progress: Progress) -> None:
-    if run.log is not None:
-        run.log.sync()
-    snapshot.save(run.root, run.trainee, progress)
-    if run.trainee.world.main:
-        best = progress.best_step if run.settings.load_best_model_at_end else None
-        checkpoint.prune(run.root, run.settings.save_total_limit, best)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def _finished(run: Offline, progress: Progress) -> bool:
-    return progress.step >= run.num_steps or progress.ended_early
+    def restore(self, state: Any) -> None:
+        raise AssertionError("rows that are there before training leave nothing to be restored")

@@ -24,6 +24,7 @@ class MicroBatch:
 
     groups: tuple[int, ...]  # positions in the step; may be empty
     num_chunks: int  # portions in which the LM head is applied
+    bundles: tuple[tuple[int, ...], ...] = ()  # of divisible batches: the groups that are laid out as one
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ class AdapterOff:
 
     module: Any  # the prepared Scorer
 
-    def __call__(self, rows: Rows, columns: Sequence[str], num_chunks: int) -> dict[str, Tensor]:
+    def __call__(
+        self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0
+    ) -> dict[str, Tensor]:
         with adapter_off(self.module):
-            return self.module(rows, columns, num_chunks)
+            return self.module(rows, columns, num_chunks, temperature)
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,12 @@ class CachedRole:
     values: np.ndarray  # float32, all completion tokens of all rows end to end
     starts: np.ndarray  # (rows, members) int64
 
-    def stored(self, reader: Reader, members: tuple[str, ...], groups: Sequence[Group]) -> dict[str, Tensor]:
+    def stored(
+        self, reader: Reader, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
+    ) -> dict[tuple[str, str], Tensor]:
         names = list(reader.needs.members)
-        return {m: self._member(names.index(m), groups) for m in members}
+        assert all(columns == ("logps",) for columns in asked.values()), "log-probabilities alone are cached"
+        return {(m, "logps"): self._member(names.index(m), groups) for m in asked}
 
     def _member(self, position: int, groups: Sequence[Group]) -> Tensor:
         out = torch.zeros(len(groups), max(len(g.members[position].completion) for g in groups))
@@ -72,10 +77,10 @@ def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) 
     with open(aside if writes else os.devnull, "wb") as out:
         for start in range(0, len(store), portion):
             groups = [store[i] for i in range(start, min(start + portion, len(store)))]
-            made = role.stored(reader, members, groups)
+            made = role.stored(reader, dict.fromkeys(members, ("logps",)), groups)
             for i, group in enumerate(groups):
                 for position, member in enumerate(members):
-                    out.write(made[member][i, : len(group.members[position].completion)].numpy().tobytes())
+                    out.write(made[member, "logps"][i, : len(group.members[position].completion)].numpy().tobytes())
     if writes:
         aside.replace(path)
     reader.world.barrier()

@@ -36,7 +36,7 @@ def complete(
     model, was_training = scorer.model, scorer.model.training
     model.eval()
     made: list[Completion] = []
-    with torch.no_grad(), _unsharded(module, world), writing(model):
+    with torch.no_grad(), unsharded(module, world), writing(model):
         if world.main or world.sharding == "fsdp2":
             made = [_one(model, tokenizer, prompt, max_new_tokens, step) for prompt in prompts]
     model.train(was_training)
@@ -65,7 +65,7 @@ def _one(model: Any, tokenizer: Any, prompt: list[int], max_new_tokens: int, ste
 
 
 @contextmanager
-def _unsharded(module: Any, world: World) -> Iterator[None]:
+def unsharded(module: Any, world: World) -> Iterator[None]:
     if world.sharding == "zero3":
         import deepspeed
 

@@ -23,6 +23,8 @@ from align.models.parts import backbone, head_gap, head_transform, lm_head, scal
 from align.training.attention import model_inputs
 from align.training.blocks import enable as enable_blocks
 
+VALUE_SCALE = 0.1  # of a new value head's outputs
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -36,12 +38,13 @@ class Kernel:
 class Scorer(nn.Module):
     """A model that answers with columns instead of logits."""
 
-    def __init__(self, model: nn.Module, kernel: Kernel):
+    def __init__(self, model: nn.Module, kernel: Kernel, *, value_head: bool = False):
         super().__init__()
         enable_blocks(unwrapped(model))
         self.model = model
         self.kernel = kernel
         config = unwrapped(model).config
+        self.value = new_value_head(config.get_text_config().hidden_size) if value_head else None
         self.windows = window_layers(config)
         self.transform = head_transform(config)
         there = {type(module).__name__ for module in model.modules()}
@@ -63,7 +66,7 @@ class Scorer(nn.Module):
             if tokens:
                 places = hidden[rows.predictor[0], rows.predictor[1]]  # (N, H)
                 if "values" in tokens:
-                    made["values"] = self._scalar(places)
+                    made["values"] = self._values(places)
                 of_logits = tuple(c for c in tokens if c != "values")
                 if of_logits:
                     made |= self._from_logits(places, rows, of_logits, num_chunks, temperature)
@@ -82,6 +85,10 @@ class Scorer(nn.Module):
 
     def _inputs(self, rows: Rows) -> dict[str, Any]:
         return model_inputs(rows, self.windows, self.kernel.attention, _dtype(self))
+
+    def _values(self, places: Tensor) -> Tensor:
+        """A critic of its own is a one-label classifier; on the policy's trunk it is a head beside the other."""
+        return self._scalar(places) if self.value is None else self.value(places).squeeze(-1).float()
 
     def _scalar(self, hidden: Tensor) -> Tensor:
         return scalar_head(self.model)(hidden).squeeze(-1).float()
@@ -105,6 +112,16 @@ class Scorer(nn.Module):
             for h, t in zip(places.tensor_split(num_chunks), rows.target.tensor_split(num_chunks), strict=True)
         ]
         return {c: torch.cat(parts) for c, parts in zip(columns, zip(*made, strict=True), strict=True)}
+
+
+def new_value_head(hidden_size: int) -> nn.Module:
+    """Deterministic, and near zero for hidden states of unit variance."""
+    head = nn.Linear(hidden_size, 1)
+    with torch.no_grad():
+        draw = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(0))
+        head.weight.copy_(draw * VALUE_SCALE / hidden_size**0.5)
+        head.bias.zero_()
+    return head
 
 
 def _dtype(module: nn.Module) -> torch.dtype:

@@ -5,6 +5,7 @@ optimizer.pt          the optimiser's moments
 deepspeed/            instead of both: DeepSpeed's own files (pickles)
 random-00000.pt       the random generators of each rank
 progress.json         counters, controllers, best evaluation
+experience.pt         what has been written and not been learned to its end
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from align.training import checkpoint
 from align.training.state import load_state, load_tensors, random_state, save_state, save_tensors, set_random_state
 from align.training.step import Trainee
 
+EXPERIENCE = "experience.pt"
 TAG = "state"  # DeepSpeed wants a name inside its folder
 
 
@@ -40,6 +42,7 @@ class Progress:
 
     step: int = 0  # optimiser steps done
     num_tokens: int = 0  # tokens trained on so far, prompts included
+    num_prompts: int = 0  # prompts that completions were asked for so far
     best_step: int = -1  # of the best evaluation, -1 before the first
     best_value: float = 0.0
     bad_evaluations: int = 0  # in a row without improvement
@@ -47,7 +50,7 @@ class Progress:
     controllers: dict[str, float] = field(default_factory=dict)
 
 
-def save(root: Path, trainee: Trainee, progress: Progress) -> Path:
+def save(root: Path, trainee: Trainee, progress: Progress, experience: Any = None) -> Path:
     """Writes a checkpoint of `progress.step`; all ranks take part, the main one commits it."""
     world = trainee.world
     tmp = checkpoint.temporary(root, progress.step)
@@ -60,6 +63,8 @@ def save(root: Path, trainee: Trainee, progress: Progress) -> Path:
             _write(tmp, trainee)
             if world.main:
                 (tmp / "progress.json").write_text(json.dumps(asdict(progress)))
+                if experience is not None:
+                    save_state(experience, tmp / EXPERIENCE)
     except Exception as error:
         failure = error
     if world.any(failure is not None):
@@ -108,6 +113,11 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
         set_optimizer_state_dict(module, _plain(trainee.optimizer), load_state(path / "optimizer.pt"), options=options)
     set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
     return Progress(**json.loads((path / "progress.json").read_text()))
+
+
+def load_experience(path: Path) -> Any:
+    """What `save` was given as `experience`; None where the checkpoint has none."""
+    return load_state(path / EXPERIENCE) if (path / EXPERIENCE).exists() else None
 
 
 def _at_rest(trainee: Trainee) -> Any:

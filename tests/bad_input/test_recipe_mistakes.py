@@ -19,8 +19,8 @@ WRONG_WORDS = [
     (f"training.seed={'9' * 30}", "training.seed: found a number of 30 digits; expected less than 2^63"),
     (f"training.seed={'9' * 5000}", "training.seed: the value is no readable YAML: Exceeds the limit"),
     ("training.seed", "command line: training.seed: not of the form section.key=value, such as training.seed=1"),
-    ("rollout={}", "rollout: not in this release, which trains on rows that are there before"),
-    ("reward.shape=[]", "reward: not in this release"),
+    ("rollout={}", "rollout: dpo learns from rows that are there before; remove the section"),
+    ("reward.shape=[]", "reward: dpo learns from rows that are there before; remove the section"),
     ("model.lora={target_modules: [q_prj]}", "target_modules: ['q_prj'] matches nothing in LlamaForCausalLM; it has"),
     ("training.metric_for_best_model=acuracy", "no such metric: acuracy; dpo reports loss, accuracy, margin"),
     ("training.output_dir=mine.yaml", "training.output_dir: mine.yaml: cannot be written: "),
@@ -43,7 +43,10 @@ def test_a_wrong_word_is_told(word: str, finding: str, told: Told):
         ("method: {name: dpo\nmodel: x\n", "wrong.yaml: no readable YAML: line 2, column 6: expected ',' or '}'"),
         ("method:\n\tname: dpo\n", "wrong.yaml: no readable YAML: line 2, column 1: found character '\\t'"),
         (RECIPE + "training: {seed: 1}\n", "wrong.yaml: training: stands twice, in lines 6 and 8; keep one"),
-        (RECIPE + "rollout: {}\nreward: {}\n", "a reward is learned from pairs by reward_model".capitalize()),
+        (
+            RECIPE + "rollout: {}\nreward: {}\n",
+            "reward: dpo learns from rows that are there before; remove the section",
+        ),
         (RECIPE + "# caf\xe9\n", "wrong.yaml: no readable YAML: line 8: byte 0xe9 is not UTF-8"),
     ],
 )
@@ -54,6 +57,6 @@ def test_a_wrong_file_is_told_with_its_line(text: str, finding: str, told: Told)
 
 
 def test_a_recipe_that_is_not_there_or_a_folder(told: Told):
-    assert "Did you mean dpo?" in told(recipe="dppo")
+    assert "Did you mean dpo?" in told(recipe="dpoo")
     Path("folder").mkdir()
     assert "folder: a folder without recipe.yaml" in told(recipe="folder")

@@ -49,7 +49,7 @@ class Study:
 
 
 def _hh_settings() -> Iterator[Setting]:
-    """A first grid; a second one where its best settings were on its edge."""
+    """A first grid; a second one where its best settings were on its edge; then other knobs, one at a time."""
     first = product((64, 128), (1e-3, 2e-3), (1, 10))
     second = product((32, 64), (5e-4, 1e-3), (10, 30))
     for hidden, rate, decay in dict.fromkeys([*first, *second]):
@@ -60,6 +60,33 @@ def _hh_settings() -> Iterator[Setting]:
                 f"optim.learning_rate={rate}", f"optim.weight_decay={decay}",
             ),
         )  # fmt: skip
+    best = ("model.config.hidden_size=64", "model.config.intermediate_size=128", "optim.learning_rate=1e-3")
+    best += ("optim.weight_decay=10",)
+    for name, *more in (
+        ("max_length 256", "data.max_length=256"),
+        (
+            "batch 32, learning rate 2e-3", "training.batch_size=32", "optim.learning_rate=2e-3",
+            "training.eval_steps=13",
+        ),
+        ("batch 8, learning rate 5e-4", "training.batch_size=8", "optim.learning_rate=5e-4", "training.eval_steps=52"),
+        ("epochs 2", "training.num_train_epochs=2"),
+        ("epochs 3, weight decay 30", "training.num_train_epochs=3", "optim.weight_decay=30"),
+        ("initializer range 0.1", "model.config.initializer_range=0.1"),
+        ("initializer range 0.005", "model.config.initializer_range=0.005"),
+        ("center_coef 0.1", "method.center_coef=0.1"),
+        ("16 heads", "model.config.num_attention_heads=16", "model.config.num_key_value_heads=16"),
+        ("two layers", "model.config.num_hidden_layers=2"),
+        # a third round, from the best of the second
+        ("center_coef 0.3", "method.center_coef=0.3"),
+        ("center_coef 1", "method.center_coef=1.0"),
+        ("center_coef 0.1, epochs 2", "method.center_coef=0.1", "training.num_train_epochs=2"),
+        (
+            "center_coef 0.1, epochs 3, weight decay 30", "method.center_coef=0.1", "training.num_train_epochs=3",
+            "optim.weight_decay=30",
+        ),
+        ("center_coef 0.3, epochs 2", "method.center_coef=0.3", "training.num_train_epochs=2"),
+    ):  # fmt: skip
+        yield Setting(f"hidden 64, learning rate 1e-3, weight decay 10, epochs 1, but {name}", (*best, *more))
 
 
 STUDIES = {

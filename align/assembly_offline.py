@@ -1,0 +1,117 @@
+"""Rows of a data set as the source of a run's experience."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from align.assembly_parts import Parts
+from align.batches import Group
+from align.data.prepare import default_cache
+from align.errors import UserError, did_you_mean
+from align.methods.base import Loss
+from align.models.adapters import reference_kind
+from align.models.save import fingerprint
+from align.needs import empty_batch
+from align.recipe import Recipe
+from align.training.build import autocast_of
+from align.training.experience import ModelRole, Role
+from align.training.offline import Offline
+from align.training.roles import cached
+
+
+def offline_source(parts: Parts, sample: Sequence[Group]) -> Offline:
+    """`sample` are the first rows, to try the method on."""
+    recipe, store = parts.recipe, parts.splits.train
+    check_metric(recipe, parts.reader.needs.batch.arrange(sample))
+    mixture = parts.splits.mixture(recipe.training.seed)
+    total = total_rows(recipe, len(store))
+
+    def rows_of_step(step: int) -> list[Group]:
+        return [store[int(i)] for i in mixture.rows_of_step(step, recipe.training.batch_size, total)]
+
+    return Offline(
+        trainee=parts.trainee, method=recipe.method, reader=parts.reader, roles=make_roles(parts),
+        rows_of_step=rows_of_step, place_of={name: s.place for name, s in parts.stores.items()},
+        portions={name: _portions(parts, name) for name in ("validation", "test")},
+    )  # fmt: skip
+
+
+def total_rows(recipe: Recipe, num_rows: int) -> int:
+    training = recipe.training
+    if training.max_steps:
+        return training.max_steps * training.batch_size
+    return round(num_rows * training.num_train_epochs)
+
+
+def _portions(parts: Parts, split: str) -> list[list[Group]]:
+    """The rows of a split in portions of the size of a training step."""
+    store, count, size = parts.stores[split], parts.held_out(split), parts.recipe.training.batch_size
+    return [[store[i] for i in range(a, min(a + size, count))] for a in range(0, count, size)]
+
+
+def check_metric(recipe: Recipe, sample: Sequence[Group]) -> None:
+    """UserError where the metric that decides keep-best and early stopping is none that the method reports."""
+    needs, name = recipe.method.needs(), recipe.training.metric_for_best_model
+    widths = [max(len(g.members[i].completion) for g in sample) for i in range(len(needs.members))]
+    members = zip(needs.members, widths, strict=True)
+    zeros = {(m, c): torch.zeros(len(sample), width) for m, width in members for c in needs.stored(m)}
+    known = dict.fromkeys(["loss", *_tried(recipe, empty_batch(needs, sample, zeros)).terms])
+    if name not in known:
+        there = f"{recipe.method_name} reports {', '.join(known)}"
+        raise UserError(f"training.metric_for_best_model: no such metric: {name}; {there}.{did_you_mean(name, known)}")
+
+
+def _tried(recipe: Recipe, batch: Any) -> Loss:
+    """The loss of a method, which may be a user's own, on its first rows."""
+    name = recipe.method_name
+    try:
+        method: Any = recipe.method
+        found: object = method.loss(method.prepare(batch))
+    except Exception as error:
+        if ":" not in name:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename}, line {last.lineno}"
+        raise UserError(f"method {name}: {type(error).__name__} on the first rows: {error} ({where})") from error
+    if not isinstance(found, Loss):
+        raise UserError(f"method {name}: loss returned {type(found).__name__}, not align.methods.base.Loss")
+    return found
+
+
+def make_roles(parts: Parts) -> dict[str, dict[str, Role]]:
+    """Who makes each stored column, for each split. A role that the method does not need is not loaded."""
+    recipe, reader = parts.recipe, parts.reader
+    wanted = reader.needs.roles()
+    shared: dict[str, Role] = {"old": ModelRole(parts.trainee.module)} if "old" in wanted else {}
+    if "ref" not in wanted:
+        return dict.fromkeys(parts.stores, shared)
+    scorer: Any = parts.reference()
+    if reference_kind(recipe.model) != "cached":
+        return dict.fromkeys(parts.stores, shared | {"ref": ModelRole(scorer)})
+    if any(len(store[0].members) < len(reader.needs.members) for store in parts.stores.values() if len(store)):
+        raise UserError(
+            f"model.reference: cached, but {recipe.method_name} scores answers to other rows' prompts, "
+            "which no cache can hold; use copy"
+        )
+    inner = reader.world.unwrap(scorer)
+    computed = [reader.layout, str(autocast_of(recipe.training, reader.world.device)), kernel_name(inner)]
+    made: dict[str, dict[str, Role]] = {}
+    for name, store in parts.stores.items():
+        path = (
+            default_cache() / "logps" / f"ref-{_digest([store.fingerprint, fingerprint(inner.model), *computed])}.f32"
+        )
+        made[name] = shared | {"ref": cached(path, scorer, reader, store, recipe.training.batch_size)}
+    return made
+
+
+def kernel_name(scorer: Any) -> str:
+    return f"{scorer.kernel.attention}-{next(scorer.parameters()).dtype}"
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

@@ -1,0 +1,46 @@
+"""What sources of experience are made of, and the frozen model beside the policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.data.prepare import Splits
+from align.data.store import Store
+from align.models.adapters import reference_kind
+from align.models.frozen import frozen_copy
+from align.recipe import Recipe
+from align.training.build import frozen, kernel_of
+from align.training.experience import Columns, Reader
+from align.training.roles import AdapterOff
+from align.training.step import Trainee
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a source is made of."""
+
+    recipe: Recipe
+    reader: Reader
+    trainee: Trainee
+    tokenizer: Any
+    init: Path  # of weights made from a config
+    splits: Splits
+
+    @property
+    def stores(self) -> dict[str, Store]:
+        return {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
+
+    def held_out(self, split: str) -> int:
+        """Rows of a split that evaluations go through."""
+        store = self.stores[split]
+        return min(len(store), self.recipe.training.max_eval_rows or len(store))
+
+    def reference(self) -> Columns:
+        """The frozen reference: the policy with its adapter switched off, or a copy of the weights that were passed."""
+        if reference_kind(self.recipe.model) == "adapter_off":
+            return AdapterOff(self.trainee.module)
+        world = self.reader.world
+        model = frozen_copy(self.recipe.model, self.tokenizer, "lm", self.init)
+        return frozen(model, kernel_of(model.to(world.device), self.recipe.training, world.device), world)

@@ -1,0 +1,100 @@
+"""From rewards to advantages. Everything here is a constant to the gradient; better is larger.
+
+`groups` says which prompt each completion answers, (B,) numbers from 0; groups may be of unequal sizes.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from align.functional.masked import last_kept
+
+
+def leave_one_out(rewards: Float[Tensor, " B"], groups: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """The reward less the mean of the others of its group (Kool et al. 2019; RLOO, arXiv:2402.14740).
+
+    Sums to 0 over a group, and is 0 for a completion that has no others.
+    """
+    size = torch.bincount(groups)[groups]
+    return torch.where(size > 1, (rewards - group_means(rewards, groups)) * size / (size - 1).clamp(min=1), 0.0)
+
+
+def group_normalised(rewards: Float[Tensor, " B"], groups: Int[Tensor, " B"], eps: float = 1e-4) -> Float[Tensor, " B"]:
+    """(R - mean) / (std + eps) within each group, std by Bessel (GRPO, arXiv:2402.03300).
+
+    Exactly 0 in a group without spread, where 1 / eps would magnify rounding.
+    """
+    centred = rewards - group_means(rewards, groups)
+    size = torch.bincount(groups)[groups]
+    std = (group_means(centred**2, groups) * size / (size - 1).clamp(min=1)).sqrt()
+    return torch.where(group_spread(rewards, groups) > 0, centred / (std + eps), 0.0)
+
+
+def group_means(values: Float[Tensor, " B"], groups: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """For each completion, the mean over its group."""
+    totals = values.new_zeros(int(groups.max()) + 1).index_add(0, groups, values)
+    return (totals / torch.bincount(groups).clamp(min=1))[groups]
+
+
+def group_spread(values: Float[Tensor, " B"], groups: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """For each completion, largest less smallest value of its group: exactly 0 where all are equal."""
+    blank = values.new_zeros(int(groups.max()) + 1)
+    largest = blank.scatter_reduce(0, groups, values, "amax", include_self=False)
+    smallest = blank.scatter_reduce(0, groups, values, "amin", include_self=False)
+    return (largest - smallest)[groups]
+
+
+def gae(
+    rewards: Float[Tensor, "B T"], values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], gamma: float, lam: float
+) -> Float[Tensor, "B T"]:
+    """Generalised advantage estimation (arXiv:1506.02438), the value after the last kept token being 0.
+
+    delta_t = r_t + gamma V_{t+1} - V_t,    A_t = delta_t + gamma lam A_{t+1}
+
+    t counts kept tokens: what stands between them (tool results) is stepped over, with its rewards and values. Zero
+    where nothing is kept. Returns are A + V.
+    """
+    advantages = torch.zeros_like(rewards)
+    following = torch.zeros_like(rewards[:, 0])  # A and V of the next kept token
+    value = torch.zeros_like(following)
+    for t in reversed(range(rewards.shape[1])):
+        kept = mask[:, t]
+        delta = rewards[:, t] + gamma * value - values[:, t]
+        following = torch.where(kept, delta + gamma * lam * following, following)
+        value = torch.where(kept, values[:, t], value)
+        advantages[:, t] = torch.where(kept, following, 0.0)
+    return advantages
+
+
+def final_rewards(rewards: Float[Tensor, " B"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """A completion's reward on its last kept token, 0 elsewhere; nowhere where no token is kept."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(places == last_kept(mask)[:, None], rewards[:, None], 0.0)
+
+
+def rewards_to_go(rewards: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """Per kept token, the sum of its own and all later kept rewards; 0 elsewhere."""
+    kept = rewards.masked_fill(~mask, 0.0)
+    return kept.flip(-1).cumsum(-1).flip(-1).masked_fill(~mask, 0.0)
+
+
+def whiten(
+    values: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    *,
+    shift_mean: bool = True,
+    unbiased: bool = False,
+    eps: float = 1e-8,
+) -> Float[Tensor, "B T"]:
+    """Kept values with standard deviation 1, and with mean 0 unless their mean is to stay; 0 elsewhere.
+
+    `unbiased` divides the variance by n - 1; eps is added to the variance.
+    """
+    count = mask.sum()
+    mean = values.masked_fill(~mask, 0.0).sum() / count.clamp(min=1)
+    centred = (values - mean).masked_fill(~mask, 0.0)
+    variance = (centred**2).sum() / (count - int(unbiased)).clamp(min=1)
+    white = centred * torch.rsqrt(variance + eps)
+    return white if shift_mean else (white + mean).masked_fill(~mask, 0.0)

@@ -1,0 +1,52 @@
+"""Dr. GRPO: GRPO without the two normalisations that favour short right and long wrong answers.
+
+Liu, Chen, Li, Qi, Pang, Du, Lee, Lin, "Understanding R1-Zero-Like Training: A Critical Perspective", 2025,
+arXiv:2503.20783:
+
+    A_i  = reward_i - mean of the group
+    loss = (1 / constant_length) sum_t max(-A_i rho_t, -A_i clip(rho_t, 1 - clip_range, 1 + clip_range))
+
+averaged over completions; rho_t = pi(y_t) / pi_old(y_t). The divisor is the same for every completion, whatever its
+length.
+
+Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
+KL(pi_old || pi) per token, `sampler_gap` mean distance of the
+engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
+
+Departures: none known; the paper has no KL term.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from align.batches import Rollouts, Sampled
+from align.functional.advantages import group_means
+from align.functional.masked import masked_sum
+from align.functional.surrogate import clipped_surrogate, is_clipped
+from align.methods.base import Loss, OnlineMethod, drift, per_token, policy_report, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrGRPO(OnlineMethod[Rollouts[Sampled]]):
+    name = "dr_grpo"
+    paper = "arXiv:2503.20783"
+    smallest_group = 2
+
+    clip_range: float = 0.2
+    constant_length: int = 3000  # tokens; the paper takes the most that a completion may have
+
+    def __post_init__(self):
+        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+        require(self.constant_length >= 1, self, "constant_length", "1 or more")
+
+    def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:
+        return per_token(rollouts, rollouts.rewards - group_means(rollouts.rewards, rollouts.groups))
+
+    def loss(self, batch: Rollouts[Sampled]) -> Loss:
+        completion = batch.completion
+        log_ratio, low, high = drift(completion), 1 - self.clip_range, 1 + self.clip_range
+        losses = clipped_surrogate(log_ratio, batch.advantages, low, high)
+        loss = Loss(masked_sum(losses, completion.mask) / self.constant_length)
+        return loss.report(policy_report(batch, is_clipped(log_ratio, batch.advantages, low, high)))

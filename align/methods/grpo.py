@@ -1,0 +1,55 @@
+"""Group relative policy optimisation: rewards standardised within a group instead of a critic.
+
+Shao et al., "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models", 2024,
+arXiv:2402.03300, eq. 3 and 4:
+
+    A_i  = (reward_i - mean of the group) / (standard deviation of the group + 1e-4)
+    loss = mean_t [max(-A_i rho_t, -A_i clip(rho_t, 1 - clip_range, 1 + clip_range)) + kl_coef * k3_t(pi, pi_ref)]
+
+averaged over the tokens of a completion, then over completions; rho_t = pi(y_t) / pi_old(y_t). Here the KL is in the
+loss.
+
+Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
+KL(pi_old || pi) per token, `sampler_gap` mean distance of the
+engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
+
+Departures: the standard deviation is Bessel's, and a group without spread has advantages of exactly 0 (the paper says
+neither).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from align.batches import Anchored, Rollouts
+from align.functional.advantages import group_normalised
+from align.functional.kl import k3
+from align.functional.masked import kept, masked_mean
+from align.functional.surrogate import clipped_surrogate, is_clipped
+from align.methods.base import Loss, OnlineMethod, drift, per_token, policy_report, require, weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPO(OnlineMethod[Rollouts[Anchored]]):
+    name = "grpo"
+    paper = "arXiv:2402.03300"
+    smallest_group = 2  # one completion has no spread
+
+    kl_coef: float = weight(0.04, of="ref")  # of the k3 term in the loss
+    clip_range: float = 0.2
+
+    def __post_init__(self):
+        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
+        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+
+    def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
+        return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))
+
+    def loss(self, batch: Rollouts[Anchored]) -> Loss:
+        completion, advantages = batch.completion, batch.advantages
+        log_ratio, low, high = drift(completion), 1 - self.clip_range, 1 + self.clip_range
+        losses = clipped_surrogate(log_ratio, advantages, low, high)
+        losses = losses + self.kl_coef * k3(kept(completion.logps - completion.ref_logps, completion.mask))
+        loss = Loss(masked_mean(losses, completion.mask))
+        return loss.report(policy_report(batch, is_clipped(log_ratio, advantages, low, high)))

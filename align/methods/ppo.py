@@ -1,0 +1,91 @@
+"""Proximal policy optimisation with a learned critic: RLHF as it was first done.
+
+Schulman, Wolski, Dhariwal, Radford, Klimov, "Proximal Policy Optimization Algorithms", 2017, arXiv:1707.06347, eq. 7;
+for language models Ziegler et al., "Fine-Tuning Language Models from Human Preferences", 2019, arXiv:1909.08593, and
+Huang et al., "The N+ Implementation Details of RLHF with PPO", 2024, arXiv:2403.17031. Every token is an action:
+
+    r_t   = -kl_coef * k_t(log pi_old, log pi_ref),   plus the completion's reward on its last token
+    A, R  = generalised advantage estimation of r over the critic's old values, R = A + V_old; then A is whitened
+    policy = max(-A_t rho_t, -A_t clip(rho_t, 1 - clip_range, 1 + clip_range)),   rho_t = pi(y_t) / pi_old(y_t)
+    value  = max((V - R)^2, (clip(V, V_old - value_clip, V_old + value_clip) - R)^2) / 2
+    loss = policy + value_coef * value
+
+both averaged over tokens. The KL is in the reward, of the policy as it was when it wrote; there is none in the loss.
+
+Metrics: `policy` and `value` the two terms, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a
+token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
+log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken,
+`value_clip_fraction` share of tokens whose value has left the range.
+
+Departures: advantages are whitened once over all that was written (by population variance), as in N+, not per
+minibatch; rewards are not (see `reward.shape`). The controller of arXiv:1909.08593, section 2.2, runs where
+`kl_target` is set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from align.batches import CriticRollouts, Valued
+from align.functional.advantages import final_rewards, gae, whiten
+from align.functional.kl import ESTIMATORS, Estimator, adapted
+from align.functional.masked import kept
+from align.functional.surrogate import clipped_surrogate, clipped_value_loss, dual_clipped, is_clipped
+from align.methods.base import Loss, OnlineMethod, Term, distance, drift, metric, policy_report, require, weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPO(OnlineMethod[CriticRollouts[Valued]]):
+    name = "ppo"
+    paper = "arXiv:1707.06347"
+
+    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+    kl_estimator: Estimator = "k1"
+    kl_target: float = 0.0  # KL of a completion (nats) that kl_coef is steered to; 0: kl_coef stays
+    kl_horizon: float = 10_000.0  # completions after which it has moved by the error
+    gamma: float = 1.0
+    lam: float = 0.95
+    clip_range: float = 0.2
+    dual_clip: float = 0.0  # bounds the loss of bad tokens at -dual_clip A (arXiv:1912.09729); 0: none
+    value_clip: float = 0.2  # 0: none
+    value_coef: float = 0.1
+
+    def __post_init__(self):
+        for knob in ("kl_coef", "kl_target", "value_clip", "value_coef"):
+            require(0 <= getattr(self, knob) < math.inf, self, knob, "finite and at least 0")
+        for knob in ("kl_horizon", "clip_range"):
+            require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
+        for knob in ("gamma", "lam"):
+            require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+        require(self.dual_clip == 0 or 1 < self.dual_clip < math.inf, self, "dual_clip", "finite and above 1, or 0")
+
+    def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
+        written = rollouts.completion
+        kl = ESTIMATORS[self.kl_estimator](distance(written))
+        rewards = final_rewards(rollouts.rewards, written.mask) - self.kl_coef * kl
+        raw = gae(rewards, written.old_values, written.mask, self.gamma, self.lam)
+        returns = (raw + written.old_values).masked_fill(~written.mask, 0.0)
+        return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask), returns=returns)
+
+    def controllers(self, rollouts: CriticRollouts[Valued]) -> dict[str, float]:
+        if not self.kl_target:
+            return {}
+        written = rollouts.completion
+        kl = distance(written).sum(-1).mean().item()
+        return {"kl_coef": adapted(self.kl_coef, kl, self.kl_target, len(rollouts) / self.kl_horizon)}
+
+    def loss(self, batch: CriticRollouts[Valued]) -> Loss:
+        completion, advantages = batch.completion, batch.advantages
+        log_ratio = drift(completion)
+        low, high = 1 - self.clip_range, 1 + self.clip_range
+        policy = clipped_surrogate(log_ratio, advantages, low, high)
+        policy = dual_clipped(policy, advantages, self.dual_clip) if self.dual_clip else policy
+        near = self.value_clip or math.inf
+        values, old_values = kept(completion.values, completion.mask), kept(completion.old_values, completion.mask)
+        value = clipped_value_loss(values, old_values, batch.returns, near)
+        far = (values - old_values).abs() > near
+        loss = Loss(policy=Term(policy, completion.mask), value=Term(value, completion.mask, self.value_coef))
+        clipped = policy_report(batch, is_clipped(log_ratio, advantages, low, high))
+        return loss.report(clipped | {"value_clip_fraction": metric(far, completion.mask)})

@@ -1,0 +1,67 @@
+"""REINFORCE with the mean of earlier rewards as its baseline.
+
+Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning", 1992; in the form
+of Ahmadian et al., "Back to Basics", 2024, arXiv:2402.14740, eq. 6. A whole completion is one action:
+
+    R_i  = reward_i - kl_coef * sum_t [log pi_old(y_t) - log pi_ref(y_t)]
+    A_i  = R_i - (mean of all R of earlier experiences)
+    loss = -A_i sum_t log pi(y_t)
+
+averaged over completions. There is no ratio: take one step per experience, or the gradient is biased.
+
+Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate
+of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's log-probabilities from this model's,
+`clip_fraction` share of completions whose gradient a clip has taken: none.
+
+Departures: the baseline moves once per experience, over all its completions; the first experience has none (0).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from align.batches import Anchored, Rollouts
+from align.functional.masked import masked_sum
+from align.methods.base import (
+    Loss,
+    OnlineMethod,
+    distance,
+    of_completion,
+    per_token,
+    policy_report,
+    remembered,
+    require,
+    weight,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinforce(OnlineMethod[Rollouts[Anchored]]):
+    name = "reinforce"
+    paper = "arXiv:2402.14740"
+
+    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+    reward_sum: float = remembered()  # of all earlier completions, KL taken off
+    num_rewards: float = remembered()
+
+    def __post_init__(self):
+        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
+
+    def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
+        return per_token(rollouts, self._rewards(rollouts) - self.reward_sum / max(self.num_rewards, 1))
+
+    def controllers(self, rollouts: Rollouts[Anchored]) -> dict[str, float]:
+        total = self.reward_sum + self._rewards(rollouts).sum().item()
+        return {"reward_sum": total, "num_rewards": self.num_rewards + len(rollouts)}
+
+    def _rewards(self, rollouts: Rollouts[Anchored]) -> torch.Tensor:
+        written = rollouts.completion
+        return rollouts.rewards - self.kl_coef * distance(written).sum(-1)
+
+    def loss(self, batch: Rollouts[Anchored]) -> Loss:
+        advantages = of_completion(batch)
+        loss = Loss(-advantages * masked_sum(batch.completion.logps, batch.completion.mask))
+        return loss.report(policy_report(batch, torch.zeros_like(advantages, dtype=torch.bool)))

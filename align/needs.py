@@ -1,0 +1,130 @@
+"""A batch type read as a list of needs, and the tensors that stand in it before the model has run.
+
+Shapes and dtypes are those of the annotations: `Float[Tensor, "B T"]` is a number per token, `Bool[Tensor, " B"]` a
+truth value per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align.batches import LIVE_COLUMNS, Batch, Group, Member
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Members with their columns, numbers of the data row, numbers that the method itself prepares."""
+
+    batch: type[Batch]
+    members: dict[str, type[Member]]
+    rows: dict[str, tuple[str, float | None]]  # field -> (data column, default)
+    prepared: tuple[str, ...]
+
+    def live(self, member: str) -> tuple[str, ...]:
+        """Columns of this member that the trained model makes, in the step."""
+        return tuple(c for c in columns(self.members[member]) if c in LIVE_COLUMNS)
+
+    def stored(self, member: str) -> tuple[str, ...]:
+        """Columns of this member that are made before the step and kept."""
+        return tuple(c for c in columns(self.members[member]) if c not in LIVE_COLUMNS)
+
+    def of_role(self, role: str) -> dict[str, tuple[str, ...]]:
+        """Member -> what the role makes of it, by the live name: `old_values` is role `old`'s `values`."""
+        made = {m: [c for c in self.stored(m) if c.split("_", 1)[0] == role] for m in self.members}
+        return {m: tuple(c.split("_", 1)[1] for c in names) for m, names in made.items() if names}
+
+    def learned(self) -> tuple[str, ...]:
+        """The members that the trained model runs over with gradient."""
+        return tuple(m for m in self.members if self.live(m))
+
+    def numbers(self) -> tuple[str, ...]:
+        """Number columns of the data; what a completion earns is none of them."""
+        return () if self.batch.kind == "prompts" else tuple(column for column, _ in self.rows.values())
+
+    def roles(self) -> tuple[str, ...]:
+        """The prefixes of all stored columns: which models other than the trained one must be there."""
+        return tuple(sorted({c.split("_")[0] for m in self.members for c in self.stored(m)}))
+
+
+def columns(member: type[Member]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(member) if f.name != "mask")
+
+
+def needs_of(batch_type: Any) -> Needs:
+    """Reads `Pairs[Referenced]` and its like."""
+    origin: type[Batch] = get_origin(batch_type) or batch_type
+    arguments = get_args(batch_type)
+    hints = get_type_hints(origin)
+    members: dict[str, type[Member]] = {}
+    rows: dict[str, tuple[str, float | None]] = {}
+    made: list[str] = []
+    for f in fields(origin):
+        hint = arguments[0] if isinstance(hints[f.name], TypeVar) else hints[f.name]
+        if isinstance(hint, type) and issubclass(hint, Member):
+            members[f.name] = hint
+        elif "row" in f.metadata:
+            rows[f.name] = (f.metadata["row"], f.metadata["default"])
+        else:
+            assert "prepared" in f.metadata, f"{origin.__name__}.{f.name} is neither a member nor a number of the row"
+            made.append(f.name)
+    return Needs(origin, members, rows, tuple(made))
+
+
+def empty_batch(needs: Needs, groups: Sequence[Group], stored: dict[tuple[str, str], Tensor]) -> Any:
+    """The whole experience as a batch: masks, row numbers, `stored[member, column]`; live columns are zeros.
+
+    `groups` are arranged already: their members follow the order of the batch type.
+    """
+    made: dict[str, Any] = {}
+    width = 0
+    for position, (name, member) in enumerate(needs.members.items()):
+        mask = stack([g.members[position].mask for g in groups])
+        width = width or mask.shape[1]
+        hints = get_type_hints(member)
+        zeros = {c: blank(hints[c], *mask.shape) for c in needs.live(name)}
+        made[name] = member(mask=mask, **zeros, **{c: stored[name, c] for c in needs.stored(name)})
+    hints = get_type_hints(needs.batch)
+    for name, (column, default) in needs.rows.items():
+        numbers = torch.tensor([g.row.get(column, default) for g in groups], dtype=torch.float32)
+        made[name] = numbers.to(blank(hints[name], 0, 0).dtype)
+    for name in needs.prepared:
+        made[name] = blank(hints[name], len(groups), width)
+    return needs.batch(**made)
+
+
+def flattened(batch: Any) -> dict[str, Tensor]:
+    """Every tensor of a batch by its name: `completion.logps`, `rewards`."""
+    found: dict[str, Tensor] = {}
+    for name, value in vars(batch).items():
+        found |= {name: value} if isinstance(value, Tensor) else {f"{name}.{c}": t for c, t in vars(value).items()}
+    return found
+
+
+def rebuilt(needs: Needs, tensors: dict[str, Tensor]) -> Any:
+    """The batch that `flattened` took apart."""
+    members = {
+        m: kind(**{c: tensors[f"{m}.{c}"] for c in ("mask", *columns(kind))}) for m, kind in needs.members.items()
+    }
+    return needs.batch(**members, **{name: tensors[name] for name in (*needs.rows, *needs.prepared)})
+
+
+def blank(hint: Any, rows: int, width: int) -> Tensor:
+    """Zeros as an annotation has them: (rows,) or (rows, width); float32, int64 or bool."""
+    kinds = str(hint.dtypes)
+    dtype = torch.bool if "bool" in kinds else torch.float32 if "float" in kinds else torch.int64
+    return torch.zeros((rows, width) if "T" in hint.dim_str.split() else (rows,), dtype=dtype)
+
+
+def stack(rows: Sequence[np.ndarray], width: int | None = None) -> Tensor:
+    """Rows of unequal length as one tensor, zeros (False) at the right."""
+    width = max((len(r) for r in rows), default=0) if width is None else width
+    out = np.zeros((len(rows), width), dtype=rows[0].dtype)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return torch.as_tensor(out)

@@ -1,0 +1,93 @@
+"""What no single key of an online recipe can know: rewards that are not there, batches that do not divide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from align.errors import UserError
+from align.methods.base import Method, OnlineMethod
+from align.models.settings import ModelSection
+from align.recipe_text import Written
+from align.rewards.judge import make_judge
+from align.rewards.settings import Function, RewardSection
+from align.rewards.shape import piece
+from align.rollout.settings import RolloutSection
+from align.training.settings import TrainingSection
+
+
+def is_online(cls: type[Method[Any]] | None) -> bool:
+    return cls is not None and issubclass(cls, OnlineMethod)
+
+
+def check_online(written: Written, cls: type[Method[Any]], sections: dict[str, Any]) -> None:
+    if (rollout := sections["rollout"]) is not None:
+        _rollout(written, rollout, cls)
+        if sections["training"] is not None:
+            _division(written, rollout, sections["training"])
+    if (reward := sections["reward"]) is not None:
+        _reward(written, reward)
+    if (model := sections["model"]) is not None:
+        _model(written, model)
+
+
+def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> None:
+    smallest = getattr(cls, "smallest_group", 1)
+    if r.num_generations < smallest:
+        written.wrong(
+            "rollout.num_generations",
+            f"found {r.num_generations}; {cls.name} compares the completions of a prompt and needs {smallest} or more",
+        )
+    for key, least in (("num_iterations", 1), ("max_completion_length", 1), ("max_rows", 1)):
+        if getattr(r, key) < least:
+            written.wrong(f"rollout.{key}", f"found {getattr(r, key)}; expected {least} or more")
+    if r.temperature <= 0:
+        written.wrong("rollout.temperature", f"found {r.temperature:g}; expected more than 0 (1 samples the policy)")
+    biased = {"top_k": r.top_k > 0, "top_p": r.top_p < 1, "min_p": r.min_p > 0}
+    for key in (k for k, is_biased in biased.items() if is_biased and not r.biased_sampling):
+        written.wrong(
+            f"rollout.{key}",
+            f"found {getattr(r, key):g}: tokens would be drawn from another distribution than the one whose "
+            "gradient is taken, which biases it. Remove the key, or consent with rollout.biased_sampling: true",
+        )
+    if not 0 < r.top_p <= 1:
+        written.wrong("rollout.top_p", f"found {r.top_p:g}; expected a share above 0, up to 1")
+    if r.correction != "none" and not 0 <= r.correction_low < r.correction_high:
+        written.wrong("rollout.correction_high", f"found {r.correction_high:g}; expected more than correction_low")
+
+
+def _division(written: Written, r: RolloutSection, t: TrainingSection) -> None:
+    if r.num_prompts and r.num_prompts % t.batch_size:
+        near = sorted({n for k in (r.num_prompts // t.batch_size, r.num_prompts // t.batch_size + 1)
+                       if (n := k * t.batch_size)})  # fmt: skip
+        divisors = [n for n in range(1, r.num_prompts + 1) if r.num_prompts % n == 0]
+        written.wrong(
+            "rollout.num_prompts",
+            f"found {r.num_prompts}, which training.batch_size {t.batch_size} (prompts of one step) does not divide; "
+            f"set it to {' or '.join(map(str, near))}, or batch_size to one of {', '.join(map(str, divisors))}",
+        )
+
+
+def _reward(written: Written, r: RewardSection) -> None:
+    if not r.functions:
+        written.wrong(
+            "reward.functions", "missing; name what completions earn by, such as [length] or [my_file:function]"
+        )
+    for i, function in enumerate(r.functions):
+        alone = RewardSection(functions=[function])
+        try:
+            make_judge(alone)
+        except UserError as error:
+            name = function if isinstance(function, str) else function.name
+            written.wrong(f"reward.functions.{i}", str(error).removeprefix(f"reward {name}: "))
+        if isinstance(function, Function) and function.weight == 0:
+            written.wrong(f"reward.functions.{i}.weight", "found 0: the function would be called for nothing")
+    for i, one in enumerate(r.shape):
+        try:
+            piece(one)
+        except ValueError as error:
+            written.wrong(f"reward.shape.{i}", str(error))
+
+
+def _model(written: Written, m: ModelSection) -> None:
+    if m.reference == "cached":
+        written.wrong("model.reference", "cached is for rows that are there before training; use copy, or auto")

@@ -1,0 +1,28 @@
+r"""1 where a completion's text matches a pattern from beginning to end, 0 where not.
+
+The default is reasoning and answer in tags: `<think>...</think><answer>...</answer>`, white space apart.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from align.rewards.base import Text, text_of
+
+TAGGED = r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    pattern: str = TAGGED
+
+    def __post_init__(self):
+        try:
+            re.compile(self.pattern, re.DOTALL)
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r}: {error}") from None
+
+    def __call__(self, prompts: list[Text], completions: list[Text], **columns: Any) -> list[float]:
+        return [float(re.fullmatch(self.pattern, text_of(c), re.DOTALL) is not None) for c in completions]

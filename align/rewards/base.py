@@ -1,0 +1,126 @@
+"""Reward functions: found by name, called with TRL's signature, and held to it.
+
+    f(prompts, completions, completion_ids=..., **columns) -> list[float | None]
+
+`prompts` and `completions` are texts, or lists of messages where the data are conversations; every column of the data
+comes as a list too. None says that the function does not apply to a sample. It may be `async`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import math
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from align.errors import RunError, UserError, did_you_mean
+
+NO_REWARDS = ("base", "settings", "shape", "pool", "judge")  # files beside the functions
+Text = str | list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A completion to be judged."""
+
+    prompt: Text
+    completion: Text
+    completion_ids: list[int]
+    columns: dict[str, Any] = field(default_factory=dict)  # of the data row, without `prompt`
+
+
+def text_of(completion: Text) -> str:
+    """What the assistant said, whichever form it has."""
+    if isinstance(completion, str):
+        return completion
+    return "\n".join(str(m.get("content", "")) for m in completion if m.get("role") == "assistant")
+
+
+def reward_names() -> list[str]:
+    """Every reward function of this package: one file each."""
+    package = importlib.import_module("align.rewards")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in NO_REWARDS)
+
+
+def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
+    """The function called `name`, made with `settings` where it is a class. UserError says what is wrong."""
+    found: Any = _outside(name) if ":" in name else _own(name)
+    if not inspect.isclass(found):
+        if settings:
+            raise UserError(f"reward {name}: is a function and takes no settings; name a class instead")
+        if not callable(found):
+            raise UserError(f"reward {name}: {type(found).__name__} is not callable")
+        function: Callable[..., Any] = found
+        return function
+    known: list[str] = list(getattr(found, "__dataclass_fields__", settings))
+    for key in settings:
+        if key not in known:
+            raise UserError(f"reward {name}: no such setting: {key}; it has {', '.join(known) or 'none'}.")
+    try:
+        made: Any = found(**settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"reward {name}: {error}") from None
+    return made
+
+
+def _own(name: str) -> Any:
+    known = reward_names()
+    if name not in known:
+        there = f"{', '.join(known)}, or package.module:function"
+        raise UserError(f"no such reward: {name}; there are {there}.{did_you_mean(name, known)}")
+    return importlib.import_module(f"align.rewards.{name}").Reward
+
+
+def _outside(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())  # where an installed command, unlike `python -m`, does not look by itself
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"reward {name}: {error}; write package.module:function, importable from here") from None
+    except Exception as error:  # whatever a file that is not ours may raise when it is read
+        raise UserError(f"reward {name}: {type(error).__name__} on importing {module}: {error}") from error
+
+
+def call(name: str, function: Callable[..., Any], samples: Sequence[Sample]) -> list[float | None]:
+    """One verdict for each sample. RunError where the function breaks its signature; its own exceptions pass."""
+    columns = {c: [s.columns.get(c) for s in samples] for c in dict.fromkeys(c for s in samples for c in s.columns)}
+    found = function(
+        prompts=[s.prompt for s in samples],
+        completions=[s.completion for s in samples],
+        completion_ids=[s.completion_ids for s in samples],
+        **columns,
+    )
+    if inspect.iscoroutine(found):
+        found = asyncio.run(found)
+    if not isinstance(found, list | tuple):
+        raise RunError(f"reward {name}: returned {type(found).__name__}; expected a list of numbers or None")
+    if len(found) != len(samples):
+        raise RunError(f"reward {name}: returned {len(found)} values for {len(samples)} completions")
+    return [_number(name, value, sample) for value, sample in zip(found, samples, strict=True)]
+
+
+def _number(name: str, value: Any, sample: Sample) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise RunError(f"reward {name}: returned {value!r} for {_shown(sample)}; expected a number or None")
+    number = float(value)
+    if not math.isfinite(number):
+        raise RunError(
+            f"reward {name}: returned {number} for {_shown(sample)}; expected a finite number, or None where it does "
+            "not apply"
+        )
+    return number
+
+
+def _shown(sample: Sample) -> str:
+    text = text_of(sample.completion)
+    return f"the completion {text[:60]!r}{'...' if len(text) > 60 else ''}"

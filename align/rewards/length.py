@@ -1,0 +1,24 @@
+"""How near a completion's length is to a target, in tokens: 1 at the target, falling evenly to 0 `tolerance` away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from align.rewards.base import Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    target: int
+    tolerance: int = 0  # 0: as much as the target
+
+    def __post_init__(self):
+        if self.target < 1 or self.tolerance < 0:
+            raise ValueError(f"target {self.target} must be 1 or more, tolerance {self.tolerance} 0 or more")
+
+    def __call__(
+        self, prompts: list[Text], completions: list[Text], completion_ids: list[list[int]], **columns: Any
+    ) -> list[float]:
+        reach = self.tolerance or self.target
+        return [max(0.0, 1 - abs(len(ids) - self.target) / reach) for ids in completion_ids]

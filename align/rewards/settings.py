@@ -1,0 +1,26 @@
+"""The recipe's section `reward`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """One reward function."""
+
+    name: str  # of `align/rewards`, or package.module:function (or Class, made with `settings`)
+    weight: float = 1.0  # in the sum
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSection:
+    """What a completion earns."""
+
+    functions: list[str | Function] = field(default_factory=list)
+    shape: list[dict[str, Any]] = field(default_factory=list)  # done to the weighted sum, in this order
+    on_error: Literal["stop", "mark"] = "stop"  # mark: the sample counts as not judged, and is told
+    timeout: float = 0.0  # seconds a sample may take, each in a worker process; 0: all at once, in this process
+    num_workers: int = 2  # processes, where there is a timeout

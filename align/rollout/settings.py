@@ -1,0 +1,32 @@
+"""The recipe's section `rollout`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSection:
+    """What the policy writes, and how much of it is learned from before it writes again."""
+
+    engine: Literal["local"] = "local"  # in this process, with the weights that are trained
+    num_generations: int = 8  # completions of each prompt
+    num_prompts: int = 0  # prompts of an experience; 0: training.batch_size, so that it lasts one step
+    num_iterations: int = 1  # passes over an experience
+    max_completion_length: int = 256  # tokens
+    temperature: float = 1.0  # of the sampler, and of every log-probability in training
+    top_k: int = 0  # 0 keeps all tokens
+    top_p: float = 1.0
+    min_p: float = 0.0
+    biased_sampling: bool = False  # consent to top_k, top_p or min_p, under which the gradient is not the policy's
+    stop_strings: list[str] = field(default_factory=list)  # beside the end-of-sequence tokens
+    max_rows: int = 64  # completions that one rank writes side by side: memory, not mathematics
+    mask_truncated: bool = False  # completions cut at max_completion_length are not learned from
+    max_refills: int = 0  # further rounds of prompts where the method leaves groups out
+    correction: Literal["none", "truncate", "mask"] = "none"  # of the gap between sampler and trainer
+    correction_level: Literal["token", "sequence", "geometric"] = "token"
+    correction_high: float = 2.0  # largest weight pi_old / sampler
+    correction_low: float = 0.0  # with `mask`: smallest
+    replay: str = ""  # a run folder whose recorded rollouts are learned from, instead of writing
+    record: bool = False  # keep the rollouts of every experience in rollouts/, to be replayed

@@ -1,0 +1,204 @@
+"""The loop of every run: one optimiser step for each portion of experience, wherever that comes from.
+
+    experience -> one step -> log -> evaluate -> save
+
+It names no method, and does not know whether the rows were there before or have just been written. What is done in each
+place stands a floor down: `offline` and `online` make the experience, `step`, `evaluate`, `snapshot` do the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from align.errors import RunError, Stopped
+from align.training import checkpoint, snapshot
+from align.training.evaluate import Evaluation
+from align.training.experience import Experience, Reader
+from align.training.metrics import MetricsLog, peak_memory_mb
+from align.training.progress import Progress as Display
+from align.training.settings import TrainingSection
+from align.training.signals import StopRequest
+from align.training.snapshot import Progress
+from align.training.step import Diverged, StepResult, Trainee, train_step
+from align.training.trackers import Tracker
+
+SHOWN = 8  # rows that an error names
+CURE = (
+    "Lower optim.learning_rate (or optim.max_grad_norm), or look at these rows. Then --resume --allow-changes "
+    "optim.learning_rate goes on, or --resume PATH from an earlier checkpoint (or a new run) where the weights were "
+    "spoilt before"
+)
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What one optimiser step learns from."""
+
+    experience: Experience
+    method: Any  # with the controllers' values of now
+    metrics: Mapping[str, float] = field(default_factory=dict)  # told beside the step's own
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where experience comes from."""
+
+    @property
+    def place_of(self) -> Mapping[str, Callable[[int], str]]:
+        """Split -> row of the prepared data -> its file and row there."""
+        ...
+
+    def held_out(self, split: str) -> Sequence[int]:
+        """The rows of `validation` or `test` that `evaluate` goes through, in order."""
+        ...
+
+    def next(self, progress: Progress) -> Portion:
+        """For the step after `progress`; called once for each."""
+        ...
+
+    def evaluate(self, split: str, tick: Callable[[int], Any]) -> Evaluation: ...
+
+    def state(self, progress: Progress) -> Any:
+        """What a checkpoint must hold of an experience that is not learned to its end; None of a finished one."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """What `state` gave, in a process that goes on from the checkpoint."""
+        ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that the loop sequences."""
+
+    trainee: Trainee
+    reader: Reader
+    source: Source
+    rate_of_step: Callable[[int], float]
+    num_steps: int
+    settings: TrainingSection
+    root: Any  # Path of checkpoints/
+    log: MetricsLog | None  # of the main process
+    trackers: Sequence[Tracker]
+    display: Display
+
+
+def train(run: Run, progress: Progress) -> Progress:
+    """Goes on from `progress` to the last step. Raises Stopped when asked to stop, after saving."""
+    saved = progress.step
+    with StopRequest() as stop:
+        while progress.step < run.num_steps and not progress.ended_early:
+            started = time.perf_counter()
+            try:
+                portion, result = _step(run, progress)
+            except RunError as error:
+                if progress.step > saved and not (isinstance(error, Diverged) and error.spoilt):
+                    _save(run, progress)
+                if isinstance(error, Diverged):
+                    run.trainee.world.fail(_diverged(run, progress, error))
+                raise
+            row = {**portion.metrics, **_row(run, progress, result, time.perf_counter() - started)}
+            progress.step += 1
+            progress.num_tokens += result.num_tokens
+            failure: RunError | None = None
+            try:
+                improved = _evaluate(run, progress, row)
+            except RunError as error:
+                failure, improved = error, False
+            if run.log is not None:
+                run.log.append(progress.step, row)
+            for tracker in run.trackers:
+                tracker.log(progress.step, row)
+            run.display.step(progress.step, row)
+            asked = run.trainee.world.any(stop.asked)
+            if failure or asked or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
+                _save(run, progress)
+                saved = progress.step
+            if failure:
+                raise failure
+            if asked and not _finished(run, progress):
+                raise Stopped(
+                    f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume"
+                )
+    return progress
+
+
+def _step(run: Run, progress: Progress) -> tuple[Portion, StepResult]:
+    portion = run.source.next(progress)
+    rate = run.rate_of_step(progress.step)
+    return portion, train_step(run.trainee, portion.method, portion.experience, run.reader, rate)
+
+
+def _diverged(run: Run, progress: Progress, error: Diverged) -> str:
+    kept = "the last checkpoint is kept" if error.spoilt else f"the state after step {progress.step} is kept"
+    where = _places(run.source.place_of["train"], error.rows)
+    return f"step {progress.step + 1}: {error}, in {where}. {CURE}; {kept if progress.step else 'no step was made'}"
+
+
+def _places(place_of: Callable[[int], str], rows: Sequence[int]) -> str:
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return f"{len(rows)} row{'s' if len(rows) != 1 else ''} ({'; '.join(place_of(i) for i in rows[:SHOWN])}{more})"
+
+
+def _row(run: Run, progress: Progress, result: StepResult, seconds: float) -> dict[str, float | int]:
+    return result.metrics | {
+        "grad_norm": result.grad_norm,
+        "learning_rate": run.rate_of_step(progress.step),
+        "num_tokens": progress.num_tokens + result.num_tokens,
+        "tokens_per_second": result.num_tokens / seconds,
+        "memory_mb": peak_memory_mb(),
+    }
+
+
+def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool:
+    """Adds held-out metrics to the row where they are due; True when they are the best so far."""
+    due = _due(progress.step, run.settings.eval_steps) or progress.step == run.num_steps
+    rows = run.source.held_out("validation")
+    if not rows or not due:
+        return False
+    with run.display.during("evaluating", len(rows)) as tick:
+        found = run.source.evaluate("validation", tick)
+    if wrong := [n for n, e in found.estimates.items() if not math.isfinite(e.value)]:
+        values = found.per_row.get(wrong[0], [])
+        odd = [i for i, value in zip(rows, values, strict=False) if not math.isfinite(value)]
+        where = _places(run.source.place_of["validation"], odd)
+        finding = f"{wrong[0]} on the validation split is not finite, in {where}"
+        run.trainee.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
+    row |= found.flat("eval")
+    return _is_best(run.settings, progress, found)
+
+
+def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:
+    name = settings.metric_for_best_model
+    if name not in found.estimates:
+        raise RunError(f"training.metric_for_best_model: no metric {name}; there are {', '.join(found.estimates)}")
+    value = found.estimates[name].value
+    better = value > progress.best_value if settings.greater_is_better else value < progress.best_value
+    if progress.best_step < 0 or better:
+        progress.best_step, progress.best_value, progress.bad_evaluations = progress.step, value, 0
+        return settings.load_best_model_at_end
+    progress.bad_evaluations += 1
+    patience = settings.early_stopping_patience
+    progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
+    return False
+
+
+def _save(run: Run, progress: Progress) -> None:
+    if run.log is not None:
+        run.log.sync()
+    snapshot.save(run.root, run.trainee, progress, run.source.state(progress))
+    if run.trainee.world.main:
+        best = progress.best_step if run.settings.load_best_model_at_end else None
+        checkpoint.prune(run.root, run.settings.save_total_limit, best)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _finished(run: Run, progress: Progress) -> bool:
+    return progress.step >= run.num_steps or progress.ended_early

@@ -1,0 +1,52 @@
+"""`rollouts/`: what the policy wrote, a file for each experience, a line for each completion.
+
+The file of the experience under way lets a run that was killed while writing go on after its last finished chunk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from align.errors import RunError
+from align.training.distributed import World
+from align.training.metrics import read_lines
+from align.training.writing import Trajectory, from_line, line
+
+KEPT = 2  # files of the last experiences, where they are not to be recorded
+
+
+class RolloutLog:
+    """Written by the main process, read by it and told to the others."""
+
+    def __init__(self, folder: Path, *, record: bool, main: bool):
+        self.folder, self.record, self.main = folder, record, main
+
+    def path(self, phase: int) -> Path:
+        return self.folder / f"{phase:06d}.jsonl"
+
+    def found(self, phase: int, step: int, world: World) -> list[Trajectory]:
+        """What is there of this experience by the weights of this step."""
+        found: list[Trajectory] = []
+        if self.main and self.path(phase).exists():
+            found = [from_line(row) for row in read_lines(self.path(phase))]
+            if any(t.version != step for t in found):
+                self.path(phase).unlink()
+                found = []
+        return world.everyone(found)[0]
+
+    def append(self, phase: int, chunk: Sequence[Trajectory]) -> None:
+        """A finished chunk, onto the disk itself."""
+        if not self.main:
+            return
+        self.folder.mkdir(exist_ok=True)
+        path = self.path(phase)
+        try:
+            with path.open("a", encoding="utf-8") as out:
+                out.write("".join(json.dumps(line(t, phase)) + "\n" for t in chunk))
+                out.flush()
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error}; make room, then go on with --resume") from error
+        if not self.record:
+            self.path(phase - KEPT).unlink(missing_ok=True)

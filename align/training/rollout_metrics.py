@@ -1,0 +1,75 @@
+"""What is told of an experience: rewards, lengths, divergence, and how much of it is learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from align.functional.kl import k1, k3
+from align.functional.masked import masked_sum
+from align.rewards.judge import Judge
+from align.rollout.engine import StopReason
+from align.training.evaluate import Evaluation, ratio
+from align.training.experience import Experience
+from align.training.writing import Trajectory
+
+
+def phase_metrics(
+    written: Sequence[Trajectory], rewards: Tensor, whole: Experience, kept: Tensor, judge: Judge
+) -> dict[str, float]:
+    """One number each, for metrics.jsonl."""
+    lengths = torch.tensor([float(len(t.tokens)) for t in written])
+    found = reward_means(written, rewards, judge)
+    found |= {
+        "completion_length": lengths.mean().item(),
+        "truncated": _share(t.stop == StopReason.LENGTH for t in written),
+        "ended": _share(t.stop == StopReason.EOS for t in written),
+        "kept": kept.any(-1).float().mean().item(),
+        "equal_groups": _equal_groups(whole),
+    }
+    completion = whole.batch.completion
+    if "ref_logps" in vars(completion) and "ref_logps" not in whole.repeats:
+        old = completion.sampler_logps if "old_logps" in whole.repeats else completion.old_logps
+        ref, mask = completion.ref_logps, completion.mask
+        found["kl"] = masked_sum(k1(old - ref), mask).mean().item()
+        found["kl_k3"] = masked_sum(k3(old - ref), mask).mean().item()
+    return found
+
+
+def reward_means(written: Sequence[Trajectory], rewards: Tensor, judge: Judge) -> dict[str, float]:
+    judged = rewards[~rewards.isnan()]
+    spread = judged.std().item() if len(judged) > 1 else 0.0
+    found = {"reward": judged.mean().item() if len(judged) else 0.0, "reward_std": spread}
+    found["not_judged"] = 1 - len(judged) / max(len(rewards), 1)
+    for name in judge.functions:
+        values = [v for t in written if (v := t.rewards.get(name)) is not None]
+        if values:
+            found[f"rewards/{name}"] = sum(values) / len(values)
+    return found
+
+
+def held_out_rewards(written: Sequence[Trajectory], rewards: Tensor) -> Evaluation:
+    """Means over prompts with their standard errors; what could not be judged is left out."""
+    columns = {"reward": rewards, "completion_length": torch.tensor([float(len(t.tokens)) for t in written])}
+    columns["truncated"] = torch.tensor([float(t.stop == StopReason.LENGTH) for t in written])
+    for name in dict.fromkeys(n for t in written for n in t.rewards):
+        said = [t.rewards.get(name) for t in written]
+        columns[f"rewards/{name}"] = torch.tensor([float("nan") if v is None else v for v in said])
+    estimates = {n: ratio(v.nan_to_num().double(), (~v.isnan()).double()) for n, v in columns.items()}
+    return Evaluation(estimates, {n: v.nan_to_num().tolist() for n, v in columns.items()})
+
+
+def _equal_groups(whole: Experience) -> float:
+    """Share of prompts whose completions all earned the same, from which comparisons learn nothing."""
+    groups, rewards = whole.batch.groups.tolist(), whole.batch.rewards.tolist()
+    seen: dict[int, set[float]] = {}
+    for group, reward in zip(groups, rewards, strict=True):
+        seen.setdefault(int(group), set()).add(reward)
+    return sum(len(values) == 1 for values in seen.values()) / max(len(seen), 1)
+
+
+def _share(flags: object) -> float:
+    values = list(flags)  # type: ignore[call-overload]
+    return sum(values) / max(len(values), 1)
