@@ -75,6 +75,7 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
     log, written = _logs(setup, progress, resumed=path is not None)
     num_steps = count_steps(recipe, len(setup.splits.train))
     with ExitStack() as opened:
+        opened.callback(setup.source.close)
         for file in (log, written):
             if file is not None:
                 opened.callback(file.close)

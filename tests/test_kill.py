@@ -1,29 +1,21 @@
-"""kill -9 at any instant, then --resume: the run ends as if nothing had happened, bitwise.
-
-Children are forked from this process, which has everything imported, so that a life costs its training alone.
-"""
+"""kill -9 at any instant, then --resume: the run ends as if nothing had happened, bitwise."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import sys
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from kills import assert_same_run, begin, ended, kill, lines, wait_for
 
 from align.cli import main
 
 STEPS = 24
 KILLS = 9  # and one more inside a checkpoint's write
-PATIENCE = 120.0  # seconds for anything to happen
-TIMES = ("tokens_per_second", "memory_mb")  # what differs between any two runs
 RECIPE = """
 method: {name: kto}
 model: {model_name_or_path: "asset:stories260k"}
@@ -42,50 +34,6 @@ logging: {num_completions: 2, max_completion_length: 8}
 """
 
 
-def begin(recipe: Path, out: Path, *words: str) -> int:
-    """A child that trains; returns its process id."""
-    child = os.fork()
-    if child:
-        return child
-    log = os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    code = 1
-    try:
-        code = main(["train", str(recipe), f"training.output_dir={out}", *words])
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def wait_for(child: int, sign: Callable[[], bool]) -> bool:
-    """Until `sign()`; False when the child ended before."""
-    limit = time.monotonic() + PATIENCE
-    while not sign():
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return False
-        assert time.monotonic() < limit, "nothing happened"
-        time.sleep(0.0005)
-    return True
-
-
-def lines(path: Path) -> list[dict[str, float]]:
-    """The whole lines; a torn last one is not there."""
-    found = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in found if line.endswith("\n")]
-
-
-def lasting(path: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines(path)]
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("whole")
@@ -95,28 +43,20 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return recipe, folder / "run"
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    assert (one / "final/model.safetensors").read_bytes() == (other / "final/model.safetensors").read_bytes()
-    assert lasting(one / "metrics.jsonl") == lasting(other / "metrics.jsonl")
-    assert [line["step"] for line in lines(one / "metrics.jsonl")] == list(range(1, STEPS + 1))
-    assert (one / "completions.jsonl").read_text() == (other / "completions.jsonl").read_text()
-
-
 def test_ten_kills_leave_no_trace(uninterrupted: tuple[Path, Path], tmp_path: Path):
     recipe, whole = uninterrupted
     out = tmp_path / "run"
     draw = random.Random(7)
     child = begin(recipe, out)
-    for kill in range(KILLS):
-        wanted = (kill * (STEPS - 2)) // KILLS
+    for number in range(KILLS):
+        wanted = (number * (STEPS - 2)) // KILLS
         assert wait_for(child, lambda n=wanted: len(lines(out / "metrics.jsonl")) >= n), "ended before it was killed"
         time.sleep(draw.uniform(0.0, 0.12))
-        os.kill(child, signal.SIGKILL)
-        assert ended(child) == -signal.SIGKILL
+        kill(child)
         child = begin(recipe, out, "--resume")
     _kill_inside_a_write(child, out)
     assert ended(begin(recipe, out, "--resume")) == 0
-    assert_same_run(out, whole)
+    assert_same_run(out, whole, STEPS)
 
 
 def _kill_inside_a_write(child: int, out: Path) -> None:
@@ -128,8 +68,7 @@ def _kill_inside_a_write(child: int, out: Path) -> None:
 
     wait_for(child, lambda: not writing())
     assert wait_for(child, writing), "no checkpoint was written any more"
-    os.kill(child, signal.SIGKILL)
-    assert ended(child) == -signal.SIGKILL
+    kill(child)
     assert writing(), "the write had ended"
 
 
@@ -143,7 +82,7 @@ def test_sigterm_finishes_the_step_saves_and_exits_75(uninterrupted: tuple[Path,
     done = len(lines(out / "metrics.jsonl"))
     assert (out / "checkpoints" / f"step-{done:06d}" / "manifest.json").exists()
     assert ended(begin(recipe, out, "--resume")) == 0
-    assert_same_run(out, whole)
+    assert_same_run(out, whole, STEPS)
 
 
 def test_a_live_run_keeps_its_folder(
@@ -154,8 +93,7 @@ def test_a_live_run_keeps_its_folder(
     child = begin(recipe, out)
     assert wait_for(child, lambda: len(lines(out / "metrics.jsonl")) >= 1)
     assert main(["train", str(recipe), f"training.output_dir={out}", "--resume"]) == 2
-    os.kill(child, signal.SIGKILL)
-    ended(child)
+    kill(child)
     message = capsys.readouterr().err
     assert str(child) in message
     assert "training.output_dir" in message
@@ -192,13 +130,12 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     out = tmp_path / "run"
     child = begin(recipe, out)
     assert wait_for(child, lambda: len(lines(out / "metrics.jsonl")) >= 9)
-    os.kill(child, signal.SIGKILL)
-    ended(child)
+    kill(child)
     newest = max(p for p in (out / "checkpoints").iterdir() if p.name.startswith("step-"))
     with open(newest / "weights.safetensors", "r+b") as file:
         file.seek(5000)
         file.write(b"\0\1\2\3")
     assert main(["train", str(recipe), f"training.output_dir={out}", "--resume"]) == 0
     assert f"{newest.name}: damaged: weights.safetensors" in capsys.readouterr().out
-    assert_same_run(out, whole)
+    assert_same_run(out, whole, STEPS)
     assert torch.get_num_threads() == 1

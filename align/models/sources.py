@@ -147,3 +147,16 @@ def folder_fingerprint(folder: str | Path) -> str:
     if has_adapter(folder):
         total.update(f"base {folder_fingerprint(adapter_base(folder))}\n".encode())
     return total.hexdigest()
+
+
+@contextmanager
+def whole_weights() -> Iterator[None]:
+    """Within the block transformers loads whole weights into this process, also under ZeRO-3."""
+    from transformers.integrations import deepspeed
+
+    config = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = config

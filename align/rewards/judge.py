@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from align.errors import RunError
 from align.rewards.base import Sample, call, find_reward
+from align.rewards.pool import Pool, Verdict, place_of
 from align.rewards.settings import Function, RewardSection
+
+LATE = "took longer than reward.timeout"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a completion earns, by function; None: does not apply, or could not be judged."""
+
+    rewards: dict[str, float | None]
+    failed: dict[str, str] = field(default_factory=dict)  # functions that could not judge it, and why
 
 
 @dataclass(frozen=True)
@@ -19,48 +29,63 @@ class Judge:
     functions: Mapping[str, Callable[..., Any]]
     weights: Mapping[str, float]
     mark_errors: bool = False
+    pools: Mapping[str, Pool] = field(default_factory=dict)  # of functions that have a limit of time
 
-    def __call__(self, samples: Sequence[Sample]) -> list[dict[str, float | None]]:
-        """For each sample, what each function says; None: does not apply, or could not be judged."""
+    def __call__(self, samples: Sequence[Sample]) -> list[Judged]:
+        """For each sample, what each function says."""
         if not samples:
             return []
-        said = {name: self._said(name, function, samples) for name, function in self.functions.items()}
-        return [{name: values[i] for name, values in said.items()} for i in range(len(samples))]
+        said = {name: self._said(name, samples) for name in self.functions}
+        return [
+            Judged(
+                {name: verdicts[i].value for name, verdicts in said.items()},
+                {n: v[i].error or LATE for n, v in said.items() if v[i].error or v[i].late},
+            )
+            for i in range(len(samples))
+        ]
 
     def total(self, verdicts: Mapping[str, float | None]) -> float | None:
         """The weighted sum of what applies; None where nothing does."""
         values = [self.weights[name] * value for name, value in verdicts.items() if value is not None]
         return sum(values) if values else None
 
-    def _said(self, name: str, function: Callable[..., Any], samples: Sequence[Sample]) -> list[float | None]:
-        try:
-            return call(name, function, samples)
-        except RunError:
-            raise
-        except Exception as error:  # whatever a user's function may raise
-            if not self.mark_errors:
-                raise RunError(_told(name, error)) from error
-        return [self._alone(name, function, sample) for sample in samples]
+    def close(self) -> None:
+        for pool in self.pools.values():
+            pool.close()
 
-    def _alone(self, name: str, function: Callable[..., Any], sample: Sample) -> float | None:
-        """One sample by itself, so that one which cannot be judged spoils no other."""
+    def _said(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
+        found = self.pools[name].judge(samples) if name in self.pools else self._here(name, samples)
+        for verdict in found:
+            if verdict.broken:
+                raise RunError(verdict.error)
+            if verdict.error and not self.mark_errors:
+                raise RunError(_told(name, verdict.error))
+        return found
+
+    def _here(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
+        """All at once; one by one only to find those that cannot be judged."""
         try:
-            return call(name, function, [sample])[0]
-        except RunError:
-            raise
-        except Exception:
-            return None
+            return [Verdict(value) for value in call(name, self.functions[name], samples)]
+        except RunError as error:
+            return [Verdict(error=str(error), broken=True)] * len(samples)
+        except Exception as error:  # whatever a user's function may raise
+            if not self.mark_errors or len(samples) == 1:
+                return [Verdict(error=place_of(error))] * len(samples)
+        return [verdict for sample in samples for verdict in self._here(name, [sample])]
 
 
 def make_judge(section: RewardSection) -> Judge:
     """UserError where a function is not there, cannot be imported, or does not take its settings."""
     functions: dict[str, Callable[..., Any]] = {}
     weights: dict[str, float] = {}
+    pools: dict[str, Pool] = {}
     for entry in section.functions:
         asked = Function(name=entry) if isinstance(entry, str) else entry
         name = _free(asked.name.rpartition(":")[2], functions)
         functions[name], weights[name] = find_reward(asked.name, asked.settings), asked.weight
-    return Judge(functions, weights, section.on_error == "mark")
+        if section.timeout > 0 and not getattr(functions[name], "in_process", False):
+            pools[name] = Pool(asked.name, asked.settings, section.timeout, section.num_workers)
+    return Judge(functions, weights, section.on_error == "mark", pools)
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
@@ -72,9 +97,6 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     return free
 
 
-def _told(name: str, error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return (
-        f"reward {name}: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}); "
-        "correct it, or set reward.on_error: mark to leave out samples that it cannot judge"
-    )
+def _told(name: str, error: str) -> str:
+    cure = "correct it, or set reward.on_error: mark to leave out samples that it cannot judge"
+    return f"reward {name}: {error}; {cure}"

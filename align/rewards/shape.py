@@ -107,11 +107,15 @@ def piece(written: Mapping[str, Any]) -> Piece:
     if name not in PIECES:
         raise ValueError(f"no such piece: {name}; there are {', '.join(PIECES)}")
     known = [f.name for f in dataclasses.fields(PIECES[name])]
+    if not isinstance(settings, Mapping | None):
+        raise ValueError(f"{name}: expected its settings ({', '.join(known)}), found {settings!r}")
     given: dict[str, Any] = dict(settings or {})
     if unknown := [k for k in given if k not in known]:
         raise ValueError(f"{name}: no such key: {', '.join(unknown)}; it has {', '.join(known)}")
     if wrong := [k for k, v in given.items() if not isinstance(v, int | float | None)]:
         raise ValueError(f"{name}: {', '.join(wrong)} must be a number")
+    whole = [f.name for f in dataclasses.fields(PIECES[name]) if f.type in ("int", "bool")]
+    given = {k: v if k in whole or v is None else float(v) for k, v in given.items()}
     try:
         return PIECES[name](**given)
     except (ValueError, TypeError) as error:

@@ -66,6 +66,10 @@ class Source(Protocol):
         """What a checkpoint must hold of an experience that is not learned to its end; None of a finished one."""
         ...
 
+    def close(self) -> None:
+        """Ends what was started for it."""
+        ...
+
     def restore(self, state: Any) -> None:
         """What `state` gave, in a process that goes on from the checkpoint."""
         ...

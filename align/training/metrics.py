@@ -34,7 +34,7 @@ class JsonLines:
         rows = list(read_lines(path))
         if rows:
             self.last_step = max(int(r["step"]) for r in rows)
-        _drop_torn_end(path)
+        drop_torn_end(path)
         self._file = self._open()
 
     def _open(self) -> TextIO:
@@ -121,7 +121,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _drop_torn_end(path: Path) -> None:
+def drop_torn_end(path: Path) -> None:
     if path.exists():
         whole = path.read_bytes().rfind(b"\n") + 1
         if whole < path.stat().st_size:

@@ -42,5 +42,8 @@ class Offline:
     def state(self, progress: Progress) -> None:
         return None
 
+    def close(self) -> None:
+        pass
+
     def restore(self, state: Any) -> None:
         raise AssertionError("rows that are there before training leave nothing to be restored")

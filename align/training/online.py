@@ -109,6 +109,9 @@ class Online:
         phase = progress.step // self.steps_per_phase
         return self.buffer.state() if self.buffer is not None and self.buffer.phase == phase else None
 
+    def close(self) -> None:
+        self.writer.judge.close()
+
     def restore(self, state: Mapping[str, Any]) -> None:
         self.buffer = Buffer.restored(state, self.reader)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from align.errors import RunError
 from align.training.distributed import World
-from align.training.metrics import read_lines
+from align.training.metrics import drop_torn_end, read_lines
 from align.training.writing import Trajectory, from_line, line
 
 KEPT = 2  # files of the last experiences, where they are not to be recorded
@@ -30,7 +30,9 @@ class RolloutLog:
         """What is there of this experience by the weights of this step."""
         found: list[Trajectory] = []
         if self.main and self.path(phase).exists():
-            found = [from_line(row) for row in read_lines(self.path(phase))]
+            drop_torn_end(self.path(phase))  # of a chunk that a killed process was writing
+            lines = {(row["number"], row["place"]): row for row in read_lines(self.path(phase))}
+            found = [from_line(row) for row in lines.values()]
             if any(t.version != step for t in found):
                 self.path(phase).unlink()
                 found = []

@@ -43,6 +43,7 @@ def reward_means(written: Sequence[Trajectory], rewards: Tensor, judge: Judge) -
     spread = judged.std().item() if len(judged) > 1 else 0.0
     found = {"reward": judged.mean().item() if len(judged) else 0.0, "reward_std": spread}
     found["not_judged"] = 1 - len(judged) / max(len(rewards), 1)
+    found["failed_rewards"] = _share(bool(t.failed) for t in written)
     for name in judge.functions:
         values = [v for t in written if (v := t.rewards.get(name)) is not None]
         if values:

@@ -50,6 +50,7 @@ class Trajectory:
     version: int  # optimiser steps of the weights that wrote it
     text: str
     rewards: dict[str, float | None] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # reward functions that could not judge it, and why
 
     @property
     def finished(self) -> bool:
@@ -124,7 +125,8 @@ class Writer:
         return [
             Trajectory(
                 row=p.row, number=p.number, place=g, prompt=p.tokens.tolist(), tokens=w.tokens.tolist(),
-                logps=w.logps.tolist(), stop=str(w.stop), version=w.version, text=self._text(w), rewards=verdict,
+                logps=w.logps.tolist(), stop=str(w.stop), version=w.version, text=self._text(w),
+                rewards=verdict.rewards, failed=verdict.failed,
             )
             for (p, g, w), verdict in zip(flat, verdicts, strict=True)
         ]  # fmt: skip

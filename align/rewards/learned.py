@@ -1,0 +1,82 @@
+"""A reward model's score: what `reward_model` trained, or any one-label sequence classifier.
+
+It reads prompt and completion as its own tokenizer and chat template write them, with an end-of-sequence token
+behind, as it did when it was trained. Every process holds the whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from align.batches import Tokens
+from align.data.chat import Writer, choose_template
+from align.data.forest import lay_out
+from align.data.rows import Row
+from align.data.tokens import Encoder
+from align.models.frozen import freeze
+from align.models.load import load_policy
+from align.models.parts import backbone, scalar_head
+from align.models.settings import ModelSection
+from align.models.sources import resolve, weight_files, whole_weights
+from align.models.tokenizer import load_tokenizer
+from align.rewards.base import Text
+
+
+@dataclass(frozen=True)
+class Reward:
+    model: str  # a folder, a finished run, or a hub name
+    batch_size: int = 32  # completions scored at once
+
+    in_process: ClassVar[bool] = True  # a model is not sent to worker processes
+
+    def __post_init__(self):
+        if Path(self.model).expanduser().exists():
+            weight_files(Path(resolve(self.model, code=False)))
+
+    def __call__(self, prompts: list[Text], completions: list[Text], **columns: Any) -> list[float]:
+        tokens = self._reader.read(prompts, completions)
+        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
+        scores = [0.0] * len(tokens)
+        for start in range(0, len(order), self.batch_size):
+            portion = order[start : start + self.batch_size]
+            for i, score in zip(portion, self._reader.score([tokens[i] for i in portion]), strict=True):
+                scores[i] = score
+        return scores
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.model)
+
+
+class Reader:
+    """A classifier with the words that it knows. Loaded when the first completion comes."""
+
+    def __init__(self, name: str):
+        section = ModelSection(model_name_or_path=name)
+        tokenizer = load_tokenizer(section, "scalar")
+        with whole_weights():
+            self.model = freeze(load_policy(section, tokenizer, "scalar", Path()))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device)
+        self.encoder = Encoder(tokenizer)
+        self.writer = Writer(tokenizer, choose_template(tokenizer))
+
+    def read(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[Tokens]:
+        pairs = zip(prompts, completions, strict=True)
+        rows = [Row(prompt=p, completions=(c,), key="", numbers={}) for p, c in pairs]
+        return [encoded.members[0] for encoded in self.encoder.encode([self.writer.script(row) for row in rows])]
+
+    @torch.no_grad()
+    def score(self, tokens: Sequence[Tokens]) -> list[float]:
+        """At the last token of each; right padding is seen by nobody."""
+        rows = lay_out([[t] for t in tokens], "padded").to(self.device)
+        hidden = backbone(self.model)(
+            input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False
+        ).last_hidden_state
+        return scalar_head(self.model)(hidden[rows.last[0], rows.last[1]]).squeeze(-1).float().tolist()

@@ -1,0 +1,146 @@
+"""Reward functions in worker processes: a sample that takes too long is given up, and its worker replaced.
+
+A worker imports the function by its name; nothing of a model, a tokenizer or the trainer is sent to it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from align.errors import RunError, UserError
+from align.rewards.base import Sample, call, find_reward
+
+START = 120.0  # seconds a worker may take to import what it needs
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a sample."""
+
+    value: float | None = None
+    error: str = ""
+    broken: bool = False  # not the sample is to blame: the function does not keep to its signature
+    late: bool = False  # given up
+
+
+@dataclass
+class Worker:
+    """A process, the pipe to it, and the sample that it is at."""
+
+    process: Any
+    pipe: Connection
+    sample: int = -1
+    since: float = 0.0
+
+
+@dataclass
+class Pool:
+    """Workers for one reward function, started when the first sample comes, ended by `close`."""
+
+    name: str
+    settings: Mapping[str, Any]
+    timeout: float
+    num_workers: int
+    workers: list[Worker] = field(default_factory=list)
+
+    def judge(self, samples: Sequence[Sample]) -> list[Verdict]:
+        """One verdict for each sample, in order."""
+        found: list[Verdict] = [Verdict()] * len(samples)
+        waiting = list(reversed(range(len(samples))))
+        while len(self.workers) < min(self.num_workers, len(samples)):
+            self.workers.append(self._start())
+        while waiting or any(w.sample >= 0 for w in self.workers):
+            for worker in self.workers:
+                if worker.sample < 0 and waiting:
+                    worker.sample, worker.since = waiting.pop(), time.monotonic()
+                    worker.pipe.send(samples[worker.sample])
+            for worker in self._ready():
+                sample = worker.sample
+                found[sample] = self._answer(worker)
+            self._give_up(found)
+        return found
+
+    def close(self) -> None:
+        for worker in self.workers:
+            _end(worker)
+        self.workers = []
+
+    def _ready(self) -> list[Worker]:
+        busy = {w.pipe: w for w in self.workers if w.sample >= 0}
+        left = min(self.timeout - (time.monotonic() - w.since) for w in busy.values())
+        return [busy[pipe] for pipe in wait(list(busy), max(left, 0.0)) if isinstance(pipe, Connection)]
+
+    def _answer(self, worker: Worker) -> Verdict:
+        sample = worker.sample
+        try:
+            answer = worker.pipe.recv()
+        except EOFError:  # the process is gone: the function took it along
+            self.workers[self.workers.index(worker)] = self._start()
+            return Verdict(error=f"the worker process ended while it judged sample {sample}")
+        worker.sample = -1
+        return answer
+
+    def _give_up(self, found: list[Verdict]) -> None:
+        for i, worker in enumerate(self.workers):
+            if worker.sample >= 0 and time.monotonic() - worker.since > self.timeout:
+                found[worker.sample] = Verdict(late=True)
+                _end(worker)
+                self.workers[i] = self._start()
+
+    def _start(self) -> Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, self.name, dict(self.settings), sys.path), daemon=True)
+        process.start()
+        theirs.close()
+        worker = Worker(process, ours)
+        if not ours.poll(START):
+            _end(worker)
+            raise RunError(f"reward {self.name}: its worker process did not start within {START:.0f} seconds")
+        if trouble := ours.recv():
+            raise UserError(trouble)
+        return worker
+
+
+def place_of(error: Exception) -> str:
+    """What was raised, and where."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+
+
+def _end(worker: Worker) -> None:
+    worker.pipe.close()
+    worker.process.kill()
+    worker.process.join()
+
+
+def _work(pipe: Connection, name: str, settings: dict[str, Any], path: list[str]) -> None:
+    """The life of a worker: the function, then sample after sample until the pipe is closed."""
+    sys.path[:] = path
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        function = find_reward(name, settings)
+    except UserError as error:
+        pipe.send(str(error))
+        return
+    pipe.send("")
+    while True:
+        try:
+            sample = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            verdict = Verdict(call(name, function, [sample])[0])
+        except RunError as error:
+            verdict = Verdict(error=str(error), broken=True)
+        except Exception as error:  # whatever a user's function may raise
+            verdict = Verdict(error=place_of(error))
+        pipe.send(verdict)

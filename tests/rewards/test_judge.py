@@ -1,0 +1,118 @@
+"""Verdicts are numbers, None, or a mistake that is told: never a silent 0."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.errors import RunError, UserError
+from align.rewards.base import Sample, find_reward
+from align.rewards.judge import LATE, Judge, make_judge
+from align.rewards.settings import Function, RewardSection
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    sys.modules.pop("reward_functions", None)
+
+
+@pytest.fixture
+def judges() -> Iterator[Any]:
+    made: list[Judge] = []
+
+    def judge(*functions: str | Function, **section: Any) -> Judge:
+        named = [f"reward_functions:{f}" if isinstance(f, str) else f for f in functions]
+        made.append(make_judge(RewardSection(functions=named, **section)))
+        return made[-1]
+
+    yield judge
+    for each in made:
+        each.close()
+
+
+def samples(*texts: str, **columns: Any) -> list[Sample]:
+    return [Sample(prompt="Say it.", completion=text, completion_ids=[1], columns=columns) for text in texts]
+
+
+def test_several_functions_with_weights(judges: Any):
+    judge = judges("length", Function(name="reward_functions:raising", weight=-0.5))
+    found = judge(samples("skip", "okay!"))
+    assert [j.rewards for j in found] == [{"length": 4.0, "raising": None}, {"length": 5.0, "raising": 2.0}]
+    assert [judge.total(j.rewards) for j in found] == [4.0, 4.0]
+    assert judge.total({"length": None, "raising": None}) is None
+
+
+def test_async_functions_are_awaited(judges: Any):
+    assert [j.rewards["patient"] for j in judges("patient")(samples("a", "bcd"))] == [1.0, 3.0]
+
+
+def test_columns_of_the_data_are_passed_as_lists(judges: Any):
+    assert [j.rewards["question"] for j in judges("question")(samples("a", "b", question=7))] == [7.0, 7.0]
+
+
+@pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
+@pytest.mark.parametrize("on_error", ["stop", "mark"])
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("too_few", "returned [01] values for [12] completions"),
+        ("text", "returned 'good' for the completion 'a'; expected a number or None"),
+        ("nan", "returned nan for the completion 'a'; expected a finite number"),
+        ("number", "returned float; expected a list of numbers or None"),
+    ],
+)
+def test_a_function_that_breaks_its_signature_stops_the_run(
+    function: str, told: str, on_error: str, timeout: float, judges: Any
+):
+    with pytest.raises(RunError, match=f"reward .*{function}: {told}"):
+        judges(function, on_error=on_error, timeout=timeout, num_workers=1)(samples("a", "b"))
+
+
+@pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
+def test_an_exception_stops_the_run_or_marks_the_sample(timeout: float, judges: Any):
+    with pytest.raises(RunError, match=r"reward raising: KeyError: 'no such word' .*reward_functions.py, line \d+"):
+        judges("raising", timeout=timeout, num_workers=1)(samples("fine", "bad"))
+    found = judges("raising", timeout=timeout, num_workers=1, on_error="mark")(samples("fine", "bad", "skip"))
+    assert [j.rewards["raising"] for j in found] == [2.0, None, None]
+    assert [list(j.failed) for j in found] == [[], ["raising"], []]
+    assert "no such word" in found[1].failed["raising"]
+
+
+def test_a_function_that_hangs_costs_its_sample_and_not_the_run(judges: Any):
+    judge = judges("hanging", timeout=0.5, num_workers=2)
+    judge(samples("warm", "up"))
+    started = time.monotonic()
+    found = judge(samples("a", "hang", "b", "hang", "c"))
+    assert time.monotonic() - started < 60  # two limits and two new workers, where the function would sleep 20 minutes
+    assert [j.rewards["hanging"] for j in found] == [1.0, None, 1.0, None, 1.0]
+    assert found[1].failed == {"hanging": LATE}
+
+
+def test_a_function_that_takes_its_process_along_is_marked(judges: Any):
+    found = judges("dying", timeout=20.0, num_workers=1, on_error="mark")(samples("a", "die", "b"))
+    assert [j.rewards["dying"] for j in found] == [1.0, None, 1.0]
+    assert "ended while it judged" in found[1].failed["dying"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("lenth", {}, "no such reward: lenth; .* Did you mean length?"),
+        ("nowhere:f", {}, "No module named 'nowhere'; write package.module:function"),
+        ("reward_functions:lost", {}, "has no attribute 'lost'"),
+        ("reward_functions:length", {"a": 1}, "is a function and takes no settings"),
+        ("length", {"tarject": 3}, "no such setting: tarject; it has target, tolerance"),
+        ("length", {}, "missing .* 'target'"),
+        ("contains", {}, "takes words, or the column that holds them"),
+        ("answer_format", {"pattern": "("}, "missing \\)"),
+    ],
+)
+def test_a_function_that_cannot_be_made_is_told(name: str, settings: dict[str, Any], told: str):
+    with pytest.raises(UserError, match=told):
+        find_reward(name, settings)
