@@ -16,6 +16,7 @@ from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
 from align.training.experience import ModelRole, Role
+from align.training.harvest import Harvester
 from align.training.online import Online
 from align.training.rollout_log import RolloutLog
 from align.training.runfolder import RunFolder
@@ -38,14 +39,16 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
 
     writer = Writer(
         module=parts.trainee.module, tokenizer=parts.tokenizer, judge=judge, world=world, sampling=sampling_of(parts),
-        num_generations=rollout.num_generations, max_rows=rollout.max_rows, seed=recipe.training.seed,
+        max_rows=rollout.max_rows, seed=recipe.training.seed,
     )  # fmt: skip
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
+    shape = tuple(piece(p) for p in recipe.reward.shape)
     return Online(
-        method=recipe.method, reader=parts.reader, roles=online_roles(parts), writer=writer,
-        shape=tuple(piece(p) for p in recipe.reward.shape), settings=rollout, batch_size=recipe.training.batch_size,
-        prompts=prompts, place_of={name: s.place for name, s in parts.stores.items()},
+        method=recipe.method, writer=writer,
+        harvester=Harvester(parts.reader, online_roles(parts), judge, shape, rollout),
+        batch_size=recipe.training.batch_size, prompts=prompts,
         splits={n: [prompt_of(s, i, i) for i in range(parts.held_out(n))] for n, s in held_out.items()},
+        place_of={name: s.place for name, s in parts.stores.items()},
         log=RolloutLog(folder.path / "rollouts", record=rollout.record, main=world.main),
     )  # fmt: skip
 

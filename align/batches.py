@@ -49,6 +49,15 @@ class Group:
     index: int  # which row of the prepared data set this is
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """More completions of the prompt of a row, to be rewarded and never learned from."""
+
+    row: int
+    count: int = 1
+    greedy: bool = False
+
+
 # ---- columns --------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +240,7 @@ class Rollouts(Batch, Generic[C]):
     completion: C
     groups: Int[Tensor, " B"] = from_row("group")  # which prompt, counted from 0 in this experience
     rewards: Float[Tensor, " B"] = from_row("reward")  # weighted sum of the reward functions, shaped
+    auxiliary: Bool[Tensor, " B"] = from_row("auxiliary", default=0.0)  # asked for by `resample`; its mask is False
     advantages: Float[Tensor, "B T"] = prepared()
 
 

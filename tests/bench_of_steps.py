@@ -56,17 +56,20 @@ def random_groups(method: Any, count: int, seed: int = 0) -> list[Group]:
         return draw.integers(0, VOCABULARY, n).astype(np.int32)
 
     groups: list[Group] = []
+    asks = isinstance(method, OnlineMethod) and type(method).resample is not OnlineMethod.resample
     prompt = ids(1)
     for i in range(count):
         if members > 1 or method.needs().batch.kind != "prompts" or i % 3 == 0:  # three completions of each prompt
             prompt = ids(int(draw.integers(1, 12)))
+        extra = asks and i % 3 == 2  # the completion that the method asked for
         said = []
         for _ in range(members):
             completion = ids(int(draw.integers(1, 9)))
             mask = draw.random(len(completion)) < 0.8
             mask[-1] = True
+            mask &= not extra
             said.append(Tokens(prompt, completion, mask))
-        row = {"soft_label": 0.9, "group": float(i // 3), "reward": float(draw.random())}
+        row = {"soft_label": 0.9, "group": float(i // 3), "reward": float(draw.random()), "auxiliary": float(extra)}
         groups.append(Group(tuple(said), row | {"label": float(i % 2), "margin": 0.1 * i}, i))
     return groups
 

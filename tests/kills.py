@@ -16,6 +16,7 @@ from pathlib import Path
 
 from small_runs import TIMES
 
+import align.run  # noqa: F401  once, here, instead of in every child
 from align.cli import main
 
 PATIENCE = 120.0  # seconds for anything to happen

@@ -15,6 +15,7 @@ from align.rewards.judge import Judge
 from align.rollout.engine import Sampling
 from align.rollout.settings import RolloutSection
 from align.training.experience import ModelRole, Reader
+from align.training.harvest import Harvester
 from align.training.online import Online
 from align.training.plan import Limits
 from align.training.rollout_log import RolloutLog
@@ -73,11 +74,12 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
     reader = Reader(method.needs(), "shared", Limits(10_000, 10_000), alone())
     sampling = Sampling(max_completion_length=settings.max_completion_length, stop_token_ids=(bandit.EOS,))
     judge = Judge({"bandit": bandit.reward}, {"bandit": 1.0})
-    writer = Writer(policy, Words(), judge, alone(), sampling, settings.num_generations, settings.max_rows, seed)
+    writer = Writer(policy, Words(), judge, alone(), sampling, settings.max_rows, seed)
     every = {"old": ModelRole(policy), "ref": ModelRole(reference)}
+    roles = {r: every[r] for r in method.needs().roles() if r in every}
     source = Online(
-        method=method, reader=reader, roles={r: every[r] for r in method.needs().roles() if r in every},
-        writer=writer, shape=(), settings=settings, batch_size=8, prompts=prompts,
-        splits={"validation": prompts(0, 4)}, place_of={}, log=RolloutLog(folder, record=False, main=True),
+        method=method, writer=writer, harvester=Harvester(reader, roles, judge, (), settings), batch_size=8,
+        prompts=prompts, splits={"validation": prompts(0, 4)}, place_of={},
+        log=RolloutLog(folder, record=False, main=True),
     )  # fmt: skip
     return OnlineRig(source, trainee, Progress(), rate)

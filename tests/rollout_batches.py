@@ -31,6 +31,7 @@ def rollouts(method: OnlineMethod[Any], inputs: dict[str, Tensor], **given: Tens
         tensors[f"completion.{ours}"] = inputs[theirs].clone().requires_grad_(ours in LIVE)
     tensors["groups"] = inputs["group_index"].long()
     tensors["rewards"] = inputs["scores"]
+    tensors["auxiliary"] = torch.zeros(len(mask), dtype=torch.bool)
     for name in ("advantages", "returns"):
         tensors[name] = torch.zeros_like(mask, dtype=dtype)
     for name, value in given.items():

@@ -20,6 +20,7 @@ from align.errors import UserError
 from align.recipe import Recipe
 from align.recipe_checks import model_folder, read_config
 from align.recipe_data import train_rows
+from align.recipe_online import is_online
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
 
 FP32 = 4  # bytes
@@ -67,6 +68,9 @@ def say(recipe: Recipe, console: Console) -> None:
 
 
 def batch_lines(recipe: Recipe) -> Iterator[str]:
+    if is_online(type(recipe.method)):
+        yield from online_lines(recipe)
+        return
     t, needs = recipe.training, recipe.method.needs()
     per_group = len(needs.members)
     yield (
@@ -82,6 +86,26 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
     steps = t.max_steps or ceil(rows * split * t.num_train_epochs / t.batch_size)
     epochs = steps * t.batch_size / (rows * split)
     yield f"steps: {steps}, {epochs:.2f} epochs of about {rows * split} rows (fewer where some are dropped)"
+    yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
+
+
+def online_lines(recipe: Recipe) -> Iterator[str]:
+    t, r = recipe.training, recipe.rollout
+    prompts = r.num_prompts or t.batch_size
+    per_phase = r.num_iterations * (prompts // t.batch_size)
+    yield (
+        f"experience: {prompts} prompts x {r.num_generations} completions of up to {r.max_completion_length} tokens, "
+        f"written by {r.engine} engine, {r.max_rows} at once on each rank; learned from in {per_phase} "
+        f"step{'s' if per_phase > 1 else ''} of {t.batch_size} prompts"
+    )
+    rows = train_rows(recipe.data)
+    if rows is None:
+        yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
+        return
+    steps = t.max_steps or per_phase * ceil(rows * t.num_train_epochs / prompts)
+    written = ceil(steps / per_phase) * prompts
+    total = written * r.num_generations
+    yield f"steps: {steps}; completions written: {total}, of {written} prompts ({rows} in the data)"
     yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
 
 

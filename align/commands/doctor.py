@@ -16,6 +16,7 @@ from rich.text import Text
 
 from align.assembly import Setup, assemble
 from align.batches import Group
+from align.commands.doctor_online import rehearse
 from align.data.describe import describe
 from align.data.forest import lay_out
 from align.errors import RunError
@@ -25,6 +26,7 @@ from align.training.distributed import join
 from align.training.evaluate import evaluate
 from align.training.layouts import TOLERANCE
 from align.training.offline import Offline
+from align.training.online import Online
 from align.training.runfolder import RunFolder
 from align.training.score import scatter
 from align.training.trackers import no_telemetry
@@ -40,16 +42,25 @@ def examine(recipe: Recipe, console: Console) -> None:
     world = join(recipe.optim)
     with tempfile.TemporaryDirectory() as scratch:
         setup = assemble(recipe, world, RunFolder(Path(scratch)), console.print)
-        batch = min(len(setup.splits.train), recipe.training.batch_size)
-        groups = [setup.splits.train[i] for i in range(batch)]
-        problems = _tokens(setup, groups, console)
-        problems += _layouts(setup, groups[:8], console)
-        problems += _first_step(setup, groups, console)
+        problems = _online(setup, console) if isinstance(setup.source, Online) else _offline(setup, console)
+        setup.source.close()
     for problem in problems:
         console.print(f"PROBLEM  {problem}", style="bold red", markup=False)
     if problems:
         raise RunError(f"{recipe.file}: {len(problems)} findings to mend before training")
     console.print("nothing to mend")
+
+
+def _offline(setup: Setup, console: Console) -> list[str]:
+    batch = min(len(setup.splits.train), setup.recipe.training.batch_size)
+    groups = [setup.splits.train[i] for i in range(batch)]
+    problems = _tokens(setup, groups, console)
+    return problems + _layouts(setup, groups[:8], console) + _first_step(setup, groups, console)
+
+
+def _online(setup: Setup, console: Console) -> list[str]:
+    problems, harvest = rehearse(setup, console)
+    return problems + _layouts(setup, harvest.whole.groups[:8], console)
 
 
 def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:

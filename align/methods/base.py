@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 import torch
 from torch import Tensor
 
-from align.batches import Anchored, Batch, Pairs, Rollouts, Sampled
+from align.batches import Anchored, Ask, Batch, Pairs, Rollouts, Sampled
 from align.errors import UserError, did_you_mean
 from align.functional.kl import k3
 from align.functional.masked import kept, masked_mean, masked_sum
@@ -130,6 +130,10 @@ class OnlineMethod(Method[R]):
     def advantages(self, rollouts: R) -> R:
         """Fills in `advantages` (B, T), and `returns` for a critic; 0 where the mask is False."""
         raise NotImplementedError(f"{type(self).__name__} has no advantages")
+
+    def resample(self, rollouts: R) -> list[Ask]:
+        """More completions that are wanted, asked again until there are none; before any stored column is made."""
+        return []
 
     def keep(self, rollouts: R) -> Tensor:
         """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything."""

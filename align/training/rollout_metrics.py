@@ -13,28 +13,31 @@ from align.rewards.judge import Judge
 from align.rollout.engine import StopReason
 from align.training.evaluate import Evaluation, ratio
 from align.training.experience import Experience
+from align.training.harvest import Harvest, Harvester
 from align.training.writing import Trajectory
 
 
-def phase_metrics(
-    written: Sequence[Trajectory], rewards: Tensor, whole: Experience, kept: Tensor, judge: Judge
-) -> dict[str, float]:
-    """One number each, for metrics.jsonl."""
-    lengths = torch.tensor([float(len(t.tokens)) for t in written])
-    found = reward_means(written, rewards, judge)
+def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Harvester) -> dict[str, float]:
+    """One number each, for metrics.jsonl; auxiliary completions are counted and otherwise left out."""
+    own = [t for t in written if not t.auxiliary]
+    lengths = torch.tensor([float(len(t.tokens)) for t in own])
+    found = reward_means(own, harvester.rewards(own), harvester.judge)
     found |= {
         "completion_length": lengths.mean().item(),
-        "truncated": _share(t.stop == StopReason.LENGTH for t in written),
-        "ended": _share(t.stop == StopReason.EOS for t in written),
-        "kept": kept.any(-1).float().mean().item(),
-        "equal_groups": _equal_groups(whole),
+        "truncated": _share(t.stop == StopReason.LENGTH for t in own),
+        "ended": _share(t.stop == StopReason.EOS for t in own),
+        "kept": harvest.kept.any(-1).sum().item() / len(own),
+        "equal_groups": _equal_groups(harvest.whole),
     }
+    if len(own) < len(written):
+        found["auxiliary"] = float(len(written) - len(own))
+    whole = harvest.whole
     completion = whole.batch.completion
-    if "ref_logps" in vars(completion) and "ref_logps" not in whole.repeats:
+    if "ref_logps" in vars(completion) and "ref" in harvester.roles:
         old = completion.sampler_logps if "old_logps" in whole.repeats else completion.old_logps
-        ref, mask = completion.ref_logps, completion.mask
-        found["kl"] = masked_sum(k1(old - ref), mask).mean().item()
-        found["kl_k3"] = masked_sum(k3(old - ref), mask).mean().item()
+        d, learned = old - completion.ref_logps, completion.mask.any(-1)
+        found["kl"] = masked_sum(k1(d), completion.mask)[learned].mean().item()
+        found["kl_k3"] = masked_sum(k3(d), completion.mask)[learned].mean().item()
     return found
 
 
@@ -64,7 +67,8 @@ def held_out_rewards(written: Sequence[Trajectory], rewards: Tensor) -> Evaluati
 
 def _equal_groups(whole: Experience) -> float:
     """Share of prompts whose completions all earned the same, from which comparisons learn nothing."""
-    groups, rewards = whole.batch.groups.tolist(), whole.batch.rewards.tolist()
+    own = ~whole.batch.auxiliary
+    groups, rewards = whole.batch.groups[own].tolist(), whole.batch.rewards[own].tolist()
     seen: dict[int, set[float]] = {}
     for group, reward in zip(groups, rewards, strict=True):
         seen.setdefault(int(group), set()).add(reward)

@@ -6,6 +6,7 @@ whole; whoever keeps the finished ones (see `record`) can go on after them.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,16 @@ class Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Job:
+    """Completions of a prompt that are written together."""
+
+    prompt: Prompt
+    places: tuple[int, ...]  # their numbers among the prompt's completions; with the prompt's, what seeds them
+    greedy: bool = False
+    auxiliary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """A completion with its verdicts; plain values, so that a line of JSON holds it."""
 
@@ -49,6 +60,7 @@ class Trajectory:
     stop: str  # a StopReason
     version: int  # optimiser steps of the weights that wrote it
     text: str
+    auxiliary: bool = False  # judged, but never learned from
     rewards: dict[str, float | None] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # reward functions that could not judge it, and why
 
@@ -63,6 +75,10 @@ class Seconds:
 
     generate: float = 0.0
     reward: float = 0.0
+    score: float = 0.0
+
+    def told(self) -> dict[str, float]:
+        return {f"seconds_{name}": value for name, value in vars(self).items()}
 
 
 @runtime_checkable
@@ -83,22 +99,24 @@ class Writer:
     judge: Judge
     world: World
     sampling: Sampling
-    num_generations: int
-    max_rows: int
+    max_rows: int  # that this rank writes side by side
     seed: int
 
-    @property
-    def prompts_at_once(self) -> int:
-        """Prompts of a chunk, over all ranks."""
-        return max(1, self.max_rows // self.num_generations) * self.world.size
+    def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+        """As many jobs as all ranks together have rows for; at least one for each rank."""
+        held: list[Job] = []
+        for job in jobs:
+            rows = sum(len(j.places) for j in (*held, job))
+            if len(held) >= self.world.size and rows > self.max_rows * self.world.size:
+                yield held
+                held = []
+            held.append(job)
+        if held:
+            yield held
 
-    def chunks(self, prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
-        for start in range(0, len(prompts), self.prompts_at_once):
-            yield prompts[start : start + self.prompts_at_once]
-
-    def write(self, chunk: Sequence[Prompt], version: int, seconds: Seconds) -> list[Trajectory]:
-        """The chunk's completions, prompt by prompt, the same on every rank."""
-        mine = chunk[self.world.rank :: self.world.size]
+    def write(self, chunk: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
+        """The chunk's completions, job by job, the same on every rank."""
+        mine = list(chunk)[self.world.rank :: self.world.size]
         try:
             made, failure = self._write(mine, version, seconds), None
         except AlignError as error:
@@ -108,40 +126,48 @@ class Writer:
             raise failure
         if trouble := next((text for _, text in told if text), ""):
             raise RunError(trouble)
-        return sorted((t for found, _ in told for t in found), key=lambda t: (t.number, t.place))
+        found = {(t.number, t.place): t for part, _ in told for t in part}
+        return [found[job.prompt.number, place] for job in chunk for place in job.places]
 
-    def _write(self, prompts: Sequence[Prompt], version: int, seconds: Seconds) -> list[Trajectory]:
+    def _write(self, jobs: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
         started = time.perf_counter()
-        requests = [Request(p.tokens, tuple(self._seed(p, g) for g in range(self.num_generations))) for p in prompts]
-        with generating(self.module, self.world) as model:
-            engine = LocalEngine(model, self.tokenizer.pad_token_id, self._decode, self.max_rows, version)
-            written = engine.write(requests, self.sampling)
+        flat = list(zip(*self._texts(jobs, version), strict=True))
         seconds.generate += time.perf_counter() - started
         started = time.perf_counter()
-        made = [self._judged(p, answers) for p, answers in zip(prompts, written, strict=True)]
-        verdicts = self.judge([sample for samples in made for sample in samples])
+        verdicts = self.judge([self._sample(job.prompt, written) for job, _, written in flat])
         seconds.reward += time.perf_counter() - started
-        flat = [(p, g, w) for p, answers in zip(prompts, written, strict=True) for g, w in enumerate(answers)]
         return [
             Trajectory(
-                row=p.row, number=p.number, place=g, prompt=p.tokens.tolist(), tokens=w.tokens.tolist(),
-                logps=w.logps.tolist(), stop=str(w.stop), version=w.version, text=self._text(w),
-                rewards=verdict.rewards, failed=verdict.failed,
+                row=job.prompt.row, number=job.prompt.number, place=place, prompt=job.prompt.tokens.tolist(),
+                tokens=w.tokens.tolist(), logps=w.logps.tolist(), stop=str(w.stop), version=w.version,
+                text=self._text(w), auxiliary=job.auxiliary, rewards=verdict.rewards, failed=verdict.failed,
             )
-            for (p, g, w), verdict in zip(flat, verdicts, strict=True)
+            for (job, place, w), verdict in zip(flat, verdicts, strict=True)
         ]  # fmt: skip
 
-    def _judged(self, prompt: Prompt, answers: Sequence[Written]) -> list[Sample]:
-        asked = prompt.columns["prompt"]
+    def _texts(self, jobs: Sequence[Job], version: int) -> tuple[list[Job], list[int], list[Written]]:
+        """The job, the place and the completion of every row; the greedy ones are written by themselves."""
+        requests = [Request(j.prompt.tokens, tuple(self._seed(j.prompt, p) for p in j.places)) for j in jobs]
+        answers: list[list[Written]] = [[] for _ in jobs]
+        with generating(self.module, self.world) as model:
+            engine = LocalEngine(model, self.tokenizer.pad_token_id, self._decode, self.max_rows, version)
+            for greedy in (False, True):
+                picked = [i for i, job in enumerate(jobs) if job.greedy == greedy]
+                sampling = dataclasses.replace(self.sampling, temperature=0.0) if greedy else self.sampling
+                for i, found in zip(picked, engine.write([requests[i] for i in picked], sampling), strict=True):
+                    answers[i] = found
+        rows = [
+            (job, place, w)
+            for job, found in zip(jobs, answers, strict=True)
+            for place, w in zip(job.places, found, strict=True)
+        ]
+        return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
+
+    def _sample(self, prompt: Prompt, written: Written) -> Sample:
+        asked, text = prompt.columns["prompt"], self._text(written)
         told = {name: value for name, value in prompt.columns.items() if name != "prompt"}
-        samples: list[Sample] = []
-        for written in answers:
-            text = self._text(written)
-            completion: Any = text if isinstance(asked, str) else [{"role": "assistant", "content": text}]
-            samples.append(
-                Sample(prompt=asked, completion=completion, completion_ids=written.tokens.tolist(), columns=told)
-            )
-        return samples
+        completion: Any = text if isinstance(asked, str) else [{"role": "assistant", "content": text}]
+        return Sample(prompt=asked, completion=completion, completion_ids=written.tokens.tolist(), columns=told)
 
     def _seed(self, prompt: Prompt, place: int) -> int:
         return seed_of(self.seed, prompt.number, place)

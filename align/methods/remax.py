@@ -1,0 +1,72 @@
+"""ReMax: REINFORCE whose baseline is the reward of the greedy completion.
+
+Li, Xu, Zhang, Lin, Yu, Sun, Luo, "ReMax: A Simple, Effective, and Efficient Reinforcement Learning Method for Aligning
+Large Language Models", 2023, arXiv:2310.10505, algorithm 1:
+
+    R_i  = reward_i - kl_coef * sum_t [log pi_old(y_t) - log pi_ref(y_t)]
+    A_i  = R_i - reward of the greedy completion of the same prompt
+    loss = -A_i sum_t log pi(y_t)
+
+averaged over completions. The greedy completions are written, rewarded and never learned from. There is no ratio: take
+one step per experience, or the gradient is biased.
+
+Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
+KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's log-probabilities from this model's,
+`clip_fraction` share of completions whose gradient a clip has taken: none.
+
+Departures: a prompt whose greedy completion could not be judged teaches nothing; how the paper adds the KL to the
+reward (per token, or per completion as here) is unconfirmed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from align.batches import Anchored, Ask, Rollouts
+from align.functional.masked import masked_sum
+from align.methods.base import (
+    Loss,
+    OnlineMethod,
+    distance,
+    of_completion,
+    per_token,
+    policy_report,
+    require,
+    weight,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReMax(OnlineMethod[Rollouts[Anchored]]):
+    name = "remax"
+    paper = "arXiv:2310.10505"
+
+    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+
+    def __post_init__(self):
+        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
+
+    def resample(self, rollouts: Rollouts[Anchored]) -> list[Ask]:
+        """One greedy completion for each prompt that has none."""
+        first = rollouts.groups.diff(prepend=rollouts.groups.new_full((1,), -1)) != 0
+        rows = (first & ~self._answered(rollouts)).nonzero()
+        return [Ask(int(row), greedy=True) for row in rows]
+
+    def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
+        greedy, baseline = rollouts.auxiliary, rollouts.rewards.new_zeros(int(rollouts.groups.max()) + 1)
+        baseline[rollouts.groups[greedy]] = rollouts.rewards[greedy]
+        kl = distance(rollouts.completion).sum(-1)
+        advantages = rollouts.rewards - baseline[rollouts.groups] - self.kl_coef * kl
+        return per_token(rollouts, torch.where(self._answered(rollouts), advantages, 0.0))
+
+    def _answered(self, rollouts: Rollouts[Anchored]) -> torch.Tensor:
+        """(B,) bool: whether the greedy completion of the row's prompt has been judged."""
+        return torch.isin(rollouts.groups, rollouts.groups[rollouts.auxiliary])
+
+    def loss(self, batch: Rollouts[Anchored]) -> Loss:
+        advantages = of_completion(batch)
+        loss = Loss(-advantages * masked_sum(batch.completion.logps, batch.completion.mask))
+        return loss.report(policy_report(batch, torch.zeros_like(advantages, dtype=torch.bool)))

@@ -1,0 +1,175 @@
+"""From what was written to what is learned: rewards, stored columns, advantages, what is kept, minibatches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align.batches import Group, Tokens
+from align.errors import RunError
+from align.functional.correction import bounded, sampler_weights
+from align.needs import empty_batch
+from align.rewards.judge import Judge
+from align.rewards.shape import Ends, Piece, shaped
+from align.rollout.draws import seed_of
+from align.rollout.settings import RolloutSection
+from align.training.experience import Experience, Reader, Role, stored_columns
+from align.training.writing import Trajectory
+
+Passes = list[list[list[int]]]  # pass -> minibatch -> rows
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """An experience before it is cut into minibatches."""
+
+    written: list[Trajectory]  # those that were judged, row by row
+    whole: Experience
+    kept: Tensor  # (B, T) bool: what is learned from
+    metrics: dict[str, float]
+
+    @property
+    def num_groups(self) -> int:
+        """Prompts of which something is learned."""
+        return len(set(self.whole.batch.groups[self.kept.any(-1)].tolist()))
+
+
+@dataclass(frozen=True)
+class Harvester:
+    """What an experience is made with."""
+
+    reader: Reader
+    roles: Mapping[str, Role]  # those that are needed: `old`, `ref`
+    judge: Judge
+    shape: tuple[Piece, ...]
+    settings: RolloutSection
+
+    def rewards(self, written: Sequence[Trajectory]) -> Tensor:
+        """(B,) float32, shaped; NaN where nothing could be judged."""
+        totals = [self.judge.total(t.rewards) for t in written]
+        found = torch.tensor([float("nan") if v is None else v for v in totals], dtype=torch.float32)
+        judged = ~found.isnan()
+        ends = Ends(
+            finished=torch.tensor([t.finished for t in written], dtype=torch.bool)[judged],
+            lengths=torch.tensor([len(t.tokens) for t in written])[judged],
+        )
+        found[judged] = shaped(found[judged], ends, self.shape)
+        return found
+
+    def rollouts(self, written: Sequence[Trajectory]) -> tuple[list[Trajectory], list[Group], Any]:
+        """What was judged, as rows: the trajectories, the groups, and a batch whose stored columns are zeros."""
+        rewards = self.rewards(written)
+        judged = [(t, r) for t, r in zip(written, rewards.tolist(), strict=True) if r == r]
+        if not any(not t.auxiliary for t, _ in judged):
+            reasons = {reason for t in written for reason in t.failed.values()}
+            raise RunError(
+                f"none of {len(written)} completions could be judged ({'; '.join(sorted(reasons)) or 'all None'}); "
+                "look at reward.functions, and at the columns that they read"
+            )
+        numbers = {n: i for i, n in enumerate(dict.fromkeys(t.number for t, _ in judged))}
+        groups = [
+            Group(
+                (tokens_of(t),),
+                {"group": float(numbers[t.number]), "reward": r, "auxiliary": float(t.auxiliary)}, t.row,
+            )
+            for t, r in judged
+        ]  # fmt: skip
+        member = next(iter(self.reader.needs.members))
+        width = max(len(g.members[0].completion) for g in groups)
+        blank = {(member, c): torch.zeros(len(groups), width) for c in self.reader.needs.stored(member)}
+        return [t for t, _ in judged], groups, empty_batch(self.reader.needs, groups, blank)
+
+    def harvest(self, written: Sequence[Trajectory], method: Any) -> Harvest:
+        """Rows, their stored columns and advantages, and what of them is learned from."""
+        judged, groups, _ = self.rollouts(written)
+        stored, repeats = self._stored(groups, judged)
+        batch = method.advantages(empty_batch(self.reader.needs, groups, stored))
+        batch, metrics = self._corrected(batch)
+        kept = method.keep(batch)
+        kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
+        if self.settings.mask_truncated:
+            kept = kept & torch.tensor([t.finished for t in judged])[:, None]
+        return Harvest(judged, Experience(groups, batch, repeats), kept, metrics)
+
+    def _stored(
+        self, groups: Sequence[Group], written: Sequence[Trajectory]
+    ) -> tuple[dict[tuple[str, str], Tensor], tuple[str, ...]]:
+        """The stored columns; those that no role makes repeat the policy's log-probabilities."""
+        needs = self.reader.needs
+        member = next(iter(needs.members))
+        width = max(len(g.members[0].completion) for g in groups)
+        sampler = torch.zeros(len(groups), width)
+        for i, trajectory in enumerate(written):
+            sampler[i, : len(trajectory.logps)] = torch.tensor(trajectory.logps)
+        learned = [i for i, t in enumerate(written) if not t.auxiliary]
+        stored = {(member, "sampler_logps"): sampler}
+        for key, values in stored_columns(self.reader, [groups[i] for i in learned], self.roles).items():
+            stored[key] = torch.zeros_like(sampler)
+            stored[key][learned, : values.shape[1]] = values
+        missing = [c for c in needs.stored(member) if (member, c) not in stored]
+        repeats = () if "old" in self.roles else tuple(missing)
+        for column in missing:
+            stored[member, column] = stored.get((member, "old_logps"), torch.zeros_like(sampler))
+        return stored, repeats
+
+    def _corrected(self, batch: Any) -> tuple[Any, dict[str, float]]:
+        """Advantages times the bounded weight pi_old / sampler: every surrogate here is linear in them."""
+        settings = self.settings
+        if settings.correction == "none":
+            return batch, {}
+        written = batch.completion
+        raw = sampler_weights(written.old_logps, written.sampler_logps, written.mask, settings.correction_level)
+        weights = bounded(raw, settings.correction_low, settings.correction_high, settings.correction)
+        kept = written.mask
+        metrics = {
+            "correction_weight": weights[kept].mean().item(),
+            "correction_bounded": (weights != raw)[kept].float().mean().item(),
+        }
+        return dataclasses.replace(batch, advantages=batch.advantages * weights), metrics
+
+
+def minibatches(
+    harvest: Harvest, settings: RolloutSection, sizes: tuple[int, int], seed: int
+) -> tuple[Experience, Passes]:
+    """The experience with its masks narrowed, and the rows of each step, prompts kept together.
+
+    `sizes` are the prompts of an experience and of a step.
+    """
+    num_prompts, batch_size = sizes
+    count, whole, kept = num_prompts // batch_size, harvest.whole, harvest.kept
+    rows_of = _rows_of_groups(whole.batch.groups, kept)
+    if len(rows_of) < count:  # too little is left for a step each: everything is learned from, at its advantages
+        kept = whole.batch.completion.mask
+        rows_of = _rows_of_groups(whole.batch.groups, kept)
+    rows_of = rows_of[:num_prompts]
+    narrowed = dataclasses.replace(whole.batch.completion, mask=kept)
+    experience = dataclasses.replace(whole, batch=dataclasses.replace(whole.batch, completion=narrowed))
+    passes: Passes = []
+    for number in range(settings.num_iterations):
+        order = np.arange(len(rows_of))
+        if count > 1:
+            order = np.random.default_rng(seed_of(seed, number)).permutation(order)
+        passes.append([[row for g in part for row in rows_of[g]] for part in np.array_split(order, count)])
+    return experience, passes
+
+
+def _rows_of_groups(groups: Tensor, kept: Tensor) -> list[list[int]]:
+    """For each prompt of which something is kept, the rows of which something is."""
+    found: dict[int, list[int]] = {}
+    for row, (group, some) in enumerate(zip(groups.tolist(), kept.any(-1).tolist(), strict=True)):
+        if some:
+            found.setdefault(int(group), []).append(row)
+    return list(found.values())
+
+
+def tokens_of(trajectory: Trajectory) -> Tokens:
+    """The row of a completion; of an auxiliary one nothing is learned."""
+    mask = np.full(len(trajectory.tokens), not trajectory.auxiliary)
+    prompt, completion = (np.array(ids, dtype=np.int32) for ids in (trajectory.prompt, trajectory.tokens))
+    return Tokens(prompt, completion, mask)
