@@ -26,7 +26,7 @@ from align.training.build import SAMPLE, choose_layout, kernel_of, limits_of, ma
 from align.training.distributed import World
 from align.training.experience import Reader
 from align.training.loop import Run, Source
-from align.training.metrics import MetricsLog
+from align.training.metrics import CompletionsLog, MetricsLog
 from align.training.optim import learning_rate
 from align.training.progress import Progress as Display
 from align.training.runfolder import RunFolder
@@ -119,10 +119,13 @@ def count_steps(recipe: Recipe, num_rows: int) -> int:
     return per_phase * steps_of(total_rows(recipe, num_rows), num_prompts)
 
 
-def make_run(setup: Setup, num_steps: int, log: MetricsLog | None, trackers: Sequence[Any], display: Display) -> Run:
-    recipe = setup.recipe
+Logs = tuple[MetricsLog | None, CompletionsLog | None]  # of the main process
+
+
+def make_run(setup: Setup, num_steps: int, logs: Logs, trackers: Sequence[Any], display: Display) -> Run:
+    recipe, (log, written) = setup.recipe, logs
     return Run(
         trainee=setup.trainee, reader=setup.reader, source=setup.source,
         rate_of_step=learning_rate(recipe.optim, num_steps), num_steps=num_steps, settings=recipe.training,
-        root=setup.folder.checkpoints, log=log, trackers=trackers, display=display,
+        root=setup.folder.checkpoints, log=log, written=written, trackers=trackers, display=display,
     )  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +21,10 @@ from align.needs import empty_batch
 from align.recipe import Recipe
 from align.training.build import autocast_of
 from align.training.experience import ModelRole, Role
+from align.training.metrics import Completion
 from align.training.offline import Offline
 from align.training.roles import cached
+from align.training.samples import complete, distinct_prompts
 
 
 def offline_source(parts: Parts, sample: Sequence[Group]) -> Offline:
@@ -37,8 +40,28 @@ def offline_source(parts: Parts, sample: Sequence[Group]) -> Offline:
     return Offline(
         trainee=parts.trainee, method=recipe.method, reader=parts.reader, roles=make_roles(parts),
         rows_of_step=rows_of_step, place_of={name: s.place for name, s in parts.stores.items()},
-        portions={name: _portions(parts, name) for name in ("validation", "test")},
+        portions={name: _portions(parts, name) for name in ("validation", "test")}, complete=_completions(parts),
     )  # fmt: skip
+
+
+def _completions(parts: Parts) -> Callable[[int], list[Completion]]:
+    """What completes a few prompts of the test split, or of the validation split where there is no other."""
+    reader, logging = parts.reader, parts.recipe.logging
+    store = parts.splits.test if len(parts.splits.test) else parts.splits.validation
+    scalar = "scores" in reader.needs.live(reader.needs.learned()[0])
+    rows = [] if scalar else [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
+    model = reader.world.unwrap(parts.trainee.module).model
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    longest = context - logging.max_completion_length
+    prompts = [p for p in distinct_prompts(rows, logging.num_completions) if len(p) <= longest]
+
+    def complete_all(step: int) -> list[Completion]:
+        if not rows:
+            return []
+        limit = logging.max_completion_length
+        return complete(parts.trainee.module, parts.tokenizer, prompts, limit, step, reader.world)
+
+    return complete_all
 
 
 def total_rows(recipe: Recipe, num_rows: int) -> int:

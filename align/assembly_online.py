@@ -50,6 +50,7 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
         splits={n: [prompt_of(s, i, i) for i in range(parts.held_out(n))] for n, s in held_out.items()},
         place_of={name: s.place for name, s in parts.stores.items()},
         log=RolloutLog(folder.path / "rollouts", record=rollout.record, main=world.main),
+        num_shown=recipe.logging.num_completions,
     )  # fmt: skip
 
 

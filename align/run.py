@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import transformers
 
-from align.assembly import Setup, assemble, count_steps, make_run
+from align.assembly import Logs, Setup, assemble, count_steps, make_run
 from align.errors import UserError
 from align.models.save import save_final
 from align.recipe import Recipe
@@ -27,7 +26,6 @@ from align.training.loop import train as train_loop
 from align.training.metrics import CompletionsLog, MetricsLog
 from align.training.progress import Progress as Display
 from align.training.runfolder import RunFolder, check_resume
-from align.training.samples import complete, distinct_prompts
 from align.training.snapshot import Progress
 from align.training.summary import describe_data
 from align.training.trackers import check_trackers, no_telemetry, open_trackers
@@ -82,12 +80,9 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
         _steps(setup, progress, num_steps, (log, written), opened)
 
 
-Logs = tuple[MetricsLog | None, CompletionsLog | None]  # of the main process
-
-
 def _steps(setup: Setup, progress: Progress, num_steps: int, logs: Logs, opened: ExitStack) -> None:
     """From the first step to the report. What is opened here is closed by `opened`, however the run ends."""
-    recipe, world, folder, (log, written) = setup.recipe, setup.world, setup.folder, logs
+    recipe, world, folder, (_, written) = setup.recipe, setup.world, setup.folder, logs
     say = _speaker(world)
     display = Display(
         num_steps,
@@ -102,7 +97,7 @@ def _steps(setup: Setup, progress: Progress, num_steps: int, logs: Logs, opened:
     for tracker in trackers:
         opened.callback(tracker.close)
     with display:
-        loop = make_run(setup, num_steps, log, trackers, display)
+        loop = make_run(setup, num_steps, logs, trackers, display)
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE)
@@ -255,21 +250,9 @@ def test_of(found: Evaluation) -> dict[str, Any]:
 
 def _show_completions(setup: Setup, written: CompletionsLog | None, step: int, version: int) -> None:
     """`version` is the step whose weights write; another than the last one where the best evaluation is kept."""
-    logging = setup.recipe.logging
-    store = setup.splits.test if len(setup.splits.test) else setup.splits.validation
-    if (
-        not len(store)
-        or not logging.num_completions
-        or "scores" in setup.reader.needs.live(setup.reader.needs.learned()[0])
-    ):
-        return
-    rows = [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
-    config = setup.model.config.get_text_config()
-    longest = (getattr(config, "max_position_embeddings", None) or math.inf) - logging.max_completion_length
-    prompts = [p for p in distinct_prompts(rows, logging.num_completions) if len(p) <= longest]
-    made = complete(setup.trainee.module, setup.tokenizer, prompts, logging.max_completion_length, step, setup.world)
+    made = setup.source.show(step, version)
     if written is not None and written.last_step < step:
-        written.append([dataclasses.replace(c, policy_version=version) for c in made])
+        written.append(made)
 
 
 def _speaker(world: World) -> Callable[[str], Any]:

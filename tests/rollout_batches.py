@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import method_batches as batches
@@ -38,3 +39,37 @@ def rollouts(method: OnlineMethod[Any], inputs: dict[str, Tensor], **given: Tens
         wide = value.ndim == 1 and name in ("advantages", "returns")
         tensors[name] = value[:, None].expand(mask.shape).masked_fill(~mask, 0.0) if wide else value
     return batches.build(method.needs(), tensors)
+
+
+def random_rollouts(
+    method: OnlineMethod[Any], *, size: int = 4, width: int = 6, seed: int = 0, rewards: Tensor | None = None
+) -> Any:
+    """Three prompts with `size` completions of unequal lengths, float64; the policy has moved since it wrote."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    rows = 3 * size
+    lengths = torch.randint(1, width + 1, (rows,), generator=draw)
+    old = -normal(rows, width).abs()
+    inputs = {
+        "mask": (torch.arange(width) < lengths[:, None]).double(), "group_index": torch.arange(rows) // size,
+        "logprobs": old + 0.1 * normal(rows, width), "old_logprobs": old, "rollout_logprobs": old,
+        "ref_logprobs": old + 0.2 * normal(rows, width), "entropies": normal(rows, width).abs(),
+        "values": normal(rows, width), "old_values": normal(rows, width), "scores": normal(rows),
+    }  # fmt: skip
+    return rollouts(method, inputs, rewards=inputs["scores"] if rewards is None else rewards)
+
+
+def on_policy(batch: Any) -> Any:
+    """The same completions while the policy still is the one that wrote them."""
+    written = batch.completion
+    now = dataclasses.replace(written, logps=written.old_logps.clone().requires_grad_())
+    return dataclasses.replace(batch, completion=now)
+
+
+def gradient(method: OnlineMethod[Any], batch: Any) -> Tensor:
+    """Of the loss, with respect to each log-probability (B, T)."""
+    total = batches.objective(method.loss(batch))
+    return torch.autograd.grad(total, batch.completion.logps)[0]

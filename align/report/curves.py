@@ -9,7 +9,7 @@ from align.report.folder import Run
 from align.report.svg import Chart, Series, chart, window_of
 from align.report.text import folded, is_share, label
 
-QUALITY = ("loss", "accuracy", "token_accuracy", "margin", "rewards", "logps", "entropy")
+QUALITY = ("reward", "kl", "loss", "accuracy", "token_accuracy", "margin", "rewards", "logps", "entropy")
 FIRST = (*QUALITY, "learning_rate", "grad_norm", "tokens_per_second", "memory_mb")
 SIDES = (
     ("chosen_", "rejected_"),
@@ -20,6 +20,7 @@ SIDES = (
 EXACT = ("learning_rate", "memory_mb", "epoch")  # set by the run, not measured with noise
 FROM_ZERO = ("grad_norm", "learning_rate", "tokens_per_second", "memory_mb")  # amounts: their size is the message
 UNSHOWN = ("epoch",)
+TOGETHER = {"kl_k3": "kl", "ended": "truncated", "failed_rewards": "not_judged"}  # metric -> whose chart it is drawn in
 SUFFIXES = ("_stderr", "_n")
 
 
@@ -38,7 +39,8 @@ def panels(keys: Sequence[str]) -> dict[str, list[str]]:
                 found.setdefault(key.removeprefix(side), []).append(key)
                 break
         else:
-            found.setdefault(key.split("/")[0] if "/" in key else key, []).append(key)
+            name = "seconds" if key.startswith("seconds_") else TOGETHER.get(key, key.split("/")[0])
+            found.setdefault(name, []).append(key)
     order = [k for k in FIRST if k in found] + [k for k in found if k not in FIRST]
     return {k: sorted(found[k]) if k in ("rewards", "logps") else found[k] for k in order}
 

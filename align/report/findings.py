@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from align.report.curves import is_pairwise
+from align.report.findings_online import online_findings
 from align.report.folder import Measure, Run
 from align.report.headline import baselines, compare, ends, outcome
 from align.report.rows import counts
@@ -43,7 +44,7 @@ def _not_finite(run: Run) -> list[Finding]:
 
 def _loss_rose(run: Run) -> list[Finding]:
     line = run.curve("loss")
-    if len(line) < 20:
+    if len(line) < 20 or run.curve("reward"):  # a policy gradient's loss says nothing by itself
         return []
     first, last = ends(line)
     if last.value - first.value <= 2 * math.hypot(first.stderr or 0, last.stderr or 0):
@@ -149,8 +150,13 @@ def _dropped(run: Run) -> list[Finding]:
     return found
 
 
+def _of_rollouts(run: Run) -> list[Finding]:
+    return [Finding(sentence) for sentence in online_findings(run)]
+
+
 CHECKS = (
     _not_finite,
+    _of_rollouts,
     _loss_rose,
     _overfitted,
     _at_chance,

@@ -19,7 +19,9 @@ def headline(run: Run) -> list[str]:
         return [f"{who} has not logged a step yet."]
     key = next((k for k in ("accuracy", "token_accuracy") if outcome(run, k)[0]), "accuracy")
     accuracy, _ = outcome(run, key)
-    said: list[str] = []
+    said: list[str] = _reward_sentence(run, who)
+    if said:
+        return said
     if accuracy and 0 <= accuracy.value <= 1:
         said.append(_accuracy_sentence(run, who, key))
         said += _baselines(run, accuracy) if key == "accuracy" else []
@@ -70,6 +72,21 @@ def _accuracy_sentence(run: Run, who: str, key: str) -> str:
     tail = f"; before training {told(earlier, key)}" if earlier else ""
     tail = "; before training every pair is a tie" if key == "accuracy" and tied_before(run, split) else tail
     return f"{who} {verb} <strong>{told(accuracy, key)}</strong> of {count}held-out {split} {thing}{end}{tail}."
+
+
+def _reward_sentence(run: Run, who: str) -> list[str]:
+    """Of a policy that writes: what its greedy completions earn, and how far it has gone for it."""
+    reward, split = outcome(run, "reward")
+    if reward is None:
+        return []
+    earlier, line = before(run, "reward", split), run.curve("kl")
+    count = f"{reward.n:,} " if reward.n else ""
+    tail = f"; before training {told(earlier, 'reward')}" if earlier else ""
+    said = [f"{who} earns <strong>{told(reward, 'reward')}</strong> on {count}held-out {split} prompts{tail}."]
+    if line:
+        last = ends(line)[1]
+        said.append(f"It wrote {told(last, 'kl')} nats a completion away from the reference at the end.")
+    return said
 
 
 def baselines(run: Run, key: str = "accuracy") -> dict[str, Measure]:

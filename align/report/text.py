@@ -10,6 +10,10 @@ import unicodedata
 Number = float | int  # JSON has both
 
 MINUS = "\N{MINUS SIGN}"
+SHARES = (
+    *("accuracy", "win_rate", "share", "ties", "truncated", "ended", "kept", "equal_groups", "not_judged"),
+    *("failed_rewards", "clip_fraction", "correction_bounded"),
+)
 UNUSUAL = re.compile(r"[^ -~\n\t]")
 JOINERS = "\u200c\u200d"  # format characters that writing systems and emoji need
 LABELS = {
@@ -19,6 +23,16 @@ LABELS = {
     "logps": "Log-probabilities",
     "chosen_logps": "Chosen log-probability",
     "rejected_logps": "Rejected log-probability",
+    "reward": "Reward, all together",
+    "rewards": "Rewards by function",
+    "kl": "KL from the reference, nats a completion",
+    "kl_k3": "the same by k3",
+    "entropy": "Entropy, nats a token",
+    "equal_groups": "Prompts whose completions earned the same",
+    "sampler_gap": "Sampler against trainer, nats a token",
+    "approx_kl": "KL from the policy that wrote, nats a token",
+    "explained_variance": "Explained variance of the values",
+    "seconds": "Seconds of a rollout phase",
 }
 
 
@@ -57,7 +71,7 @@ def method_label(name: str) -> str:
 
 def is_share(key: str) -> bool:
     """Whether the numbers under this key lie between 0 and 1 and read better in per cent."""
-    return key.rsplit("/", 1)[-1].endswith(("accuracy", "win_rate", "share", "ties"))
+    return key.rsplit("/", 1)[-1].endswith(SHARES)
 
 
 def short(value: Number) -> str:

@@ -18,7 +18,7 @@ from align.errors import RunError, Stopped
 from align.training import checkpoint, snapshot
 from align.training.evaluate import Evaluation
 from align.training.experience import Experience, Reader
-from align.training.metrics import MetricsLog, peak_memory_mb
+from align.training.metrics import Completion, CompletionsLog, MetricsLog, peak_memory_mb
 from align.training.progress import Progress as Display
 from align.training.settings import TrainingSection
 from align.training.signals import StopRequest
@@ -62,6 +62,11 @@ class Source(Protocol):
 
     def evaluate(self, split: str, tick: Callable[[int], Any]) -> Evaluation: ...
 
+    def show(self, step: int, version: int) -> list[Completion]:
+        """Greedy completions of a few held-out prompts, the same each time, after `step` by the weights of `version`;
+        on the main process."""
+        ...
+
     def state(self, progress: Progress) -> Any:
         """What a checkpoint must hold of an experience that is not learned to its end; None of a finished one."""
         ...
@@ -87,6 +92,7 @@ class Run:
     settings: TrainingSection
     root: Any  # Path of checkpoints/
     log: MetricsLog | None  # of the main process
+    written: CompletionsLog | None  # likewise
     trackers: Sequence[Tracker]
     display: Display
 
@@ -115,6 +121,8 @@ def train(run: Run, progress: Progress) -> Progress:
                 failure, improved = error, False
             if run.log is not None:
                 run.log.append(progress.step, row)
+            if _evaluated(row) and not _finished(run, progress):
+                _show(run, progress)
             for tracker in run.trackers:
                 tracker.log(progress.step, row)
             run.display.step(progress.step, row)
@@ -174,6 +182,17 @@ def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool
         run.trainee.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
     row |= found.flat("eval")
     return _is_best(run.settings, progress, found)
+
+
+def _evaluated(row: Mapping[str, float | int]) -> bool:
+    return any(key.startswith("eval/reward") for key in row)
+
+
+def _show(run: Run, progress: Progress) -> None:
+    """What the policy writes by now; where nothing was written for an evaluation, the end alone shows it."""
+    made = run.source.show(progress.step, progress.step)
+    if run.written is not None:
+        run.written.append(made)
 
 
 def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:

@@ -5,6 +5,7 @@ next rows -> stored columns -> method.prepare
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from align.batches import Group
 from align.training.evaluate import Evaluation, evaluate
 from align.training.experience import Reader, Role, gather_experience
 from align.training.loop import Portion
+from align.training.metrics import Completion
 from align.training.snapshot import Progress
 from align.training.step import Trainee
 
@@ -28,6 +30,7 @@ class Offline:
     rows_of_step: Callable[[int], Sequence[Group]]
     place_of: Mapping[str, Callable[[int], str]]
     portions: Mapping[str, Sequence[Sequence[Group]]]  # validation, test: rows in portions of a step's size
+    complete: Callable[[int], list[Completion]]  # greedy completions of a few held-out prompts, after a step
 
     def held_out(self, split: str) -> Sequence[int]:
         return [group.index for portion in self.portions[split] for group in portion]
@@ -38,6 +41,9 @@ class Offline:
 
     def evaluate(self, split: str, tick: Callable[[int], Any]) -> Evaluation:
         return evaluate(self.trainee.module, self.method, self.portions[split], self.reader, self.roles[split], tick)
+
+    def show(self, step: int, version: int) -> list[Completion]:
+        return [dataclasses.replace(c, policy_version=version) for c in self.complete(step)]
 
     def state(self, progress: Progress) -> None:
         return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from align.training.evaluate import Evaluation
 from align.training.experience import Experience, Reader
 from align.training.harvest import Harvest, Harvester, Passes, minibatches
 from align.training.loop import Portion
+from align.training.metrics import Completion
 from align.training.rollout_log import RolloutLog
 from align.training.rollout_metrics import held_out_rewards, phase_metrics
 from align.training.snapshot import Progress
@@ -74,8 +75,8 @@ class Online:
     splits: Mapping[str, Sequence[Prompt]]  # validation, test
     place_of: Mapping[str, Callable[[int], str]]
     log: RolloutLog
+    num_shown: int = 8  # held-out prompts whose completions are told
     buffer: Buffer | None = None
-    shown: list[Trajectory] = field(default_factory=list)  # of the last phase, for completions.jsonl
 
     @property
     def settings(self) -> RolloutSection:
@@ -116,6 +117,19 @@ class Online:
     def close(self) -> None:
         self.writer.judge.close()
 
+    def show(self, step: int, version: int) -> list[Completion]:
+        """Of the validation split, so that the same prompts are seen again and again; of the test split without one."""
+        prompts = (self.splits["validation"] or self.splits["test"])[: self.num_shown]
+        jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in prompts]
+        written = [t for chunk in self.writer.chunks(jobs) for t in self.writer.write(chunk, version, Seconds())]
+        return [
+            Completion(
+                step=step, policy_version=version, prompt=self.writer.text(t.prompt), text=t.text,
+                prompt_length=len(t.prompt), completion_length=len(t.tokens), stop_reason=t.stop, rewards=t.rewards,
+            )
+            for t in written
+        ] if self.reader.world.main else []  # fmt: skip
+
     def evaluate(self, split: str, tick: Callable[[int], Any]) -> Evaluation:
         """Greedy completions of held-out prompts, and what they earn."""
         written: list[Trajectory] = []
@@ -151,7 +165,6 @@ class Online:
         metrics = phase_metrics(harvest, written, self.harvester) | harvest.metrics | seconds.told()
         progress.num_prompts = start
         progress.controllers = controllers | method.controllers(harvest.whole.batch)
-        self.shown = written
         sizes, seed = (self.num_prompts, self.batch_size), seed_of(self.writer.seed, phase)
         return Buffer(phase, *minibatches(harvest, self.settings, sizes, seed), controllers, metrics)
 

@@ -18,7 +18,10 @@ SHOWN = {  # metric: what it is called here, its format
     "loss": ("loss", "{:.4f}"),
     "accuracy": ("accuracy", "{:.3f}"),
     "margin": ("margin", "{:.3f}"),
+    "reward": ("reward", "{:.3f}"),
+    "kl": ("KL", "{:.2f}"),
     "eval/loss": ("held-out loss", "{:.4f}"),
+    "eval/reward": ("held-out reward", "{:.3f}"),
     "memory_mb": ("memory", "{:.0f} MiB"),
 }
 

@@ -140,7 +140,7 @@ class Writer:
             Trajectory(
                 row=job.prompt.row, number=job.prompt.number, place=place, prompt=job.prompt.tokens.tolist(),
                 tokens=w.tokens.tolist(), logps=w.logps.tolist(), stop=str(w.stop), version=w.version,
-                text=self._text(w), auxiliary=job.auxiliary, rewards=verdict.rewards, failed=verdict.failed,
+                text=self.text(w.tokens), auxiliary=job.auxiliary, rewards=verdict.rewards, failed=verdict.failed,
             )
             for (job, place, w), verdict in zip(flat, verdicts, strict=True)
         ]  # fmt: skip
@@ -150,7 +150,7 @@ class Writer:
         requests = [Request(j.prompt.tokens, tuple(self._seed(j.prompt, p) for p in j.places)) for j in jobs]
         answers: list[list[Written]] = [[] for _ in jobs]
         with generating(self.module, self.world) as model:
-            engine = LocalEngine(model, self.tokenizer.pad_token_id, self._decode, self.max_rows, version)
+            engine = LocalEngine(model, self.tokenizer.pad_token_id, self.text, self.max_rows, version)
             for greedy in (False, True):
                 picked = [i for i, job in enumerate(jobs) if job.greedy == greedy]
                 sampling = dataclasses.replace(self.sampling, temperature=0.0) if greedy else self.sampling
@@ -164,7 +164,7 @@ class Writer:
         return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
 
     def _sample(self, prompt: Prompt, written: Written) -> Sample:
-        asked, text = prompt.columns["prompt"], self._text(written)
+        asked, text = prompt.columns["prompt"], self.text(written.tokens)
         told = {name: value for name, value in prompt.columns.items() if name != "prompt"}
         completion: Any = text if isinstance(asked, str) else [{"role": "assistant", "content": text}]
         return Sample(prompt=asked, completion=completion, completion_ids=written.tokens.tolist(), columns=told)
@@ -172,11 +172,8 @@ class Writer:
     def _seed(self, prompt: Prompt, place: int) -> int:
         return seed_of(self.seed, prompt.number, place)
 
-    def _text(self, written: Written) -> str:
-        return self.tokenizer.decode(written.tokens.tolist(), skip_special_tokens=True)
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+    def text(self, ids: Sequence[int] | np.ndarray) -> str:
+        return self.tokenizer.decode(list(map(int, ids)), skip_special_tokens=True)
 
 
 @contextmanager

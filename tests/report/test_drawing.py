@@ -87,6 +87,10 @@ def test_logarithmic_axis_is_for_spikes_alone(tmp_path: Path) -> None:
 
 def test_panels_stand_together() -> None:
     keys = [
+        "zeal",
+        "kl_k3",
+        "seconds_score",
+        "seconds_reward",
         "kl",
         "rejected_rewards",
         "loss",
@@ -97,7 +101,9 @@ def test_panels_stand_together() -> None:
         "undesirable_logps",
     ]
     found = panels(keys)
-    assert list(found) == ["loss", "rewards", "logps", "kl", "weight"]
+    assert list(found) == ["kl", "loss", "rewards", "logps", "zeal", "seconds", "weight"]
+    assert found["kl"] == ["kl_k3", "kl"]
+    assert found["seconds"] == ["seconds_score", "seconds_reward"]
     assert found["rewards"] == ["chosen_rewards", "rejected_rewards"]
     assert found["weight"] == ["weight/a", "weight/b"]
     assert sorted(k for of in found.values() for k in of) == sorted(keys)

@@ -1,0 +1,81 @@
+"""PPO by the properties of its page, and A2C as the special case of it that arXiv:2205.09123 describes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from rollout_batches import gradient, on_policy, random_rollouts
+
+from align.functional.advantages import final_rewards, gae
+from align.methods.ppo import PPO
+
+
+def test_on_policy_the_gradient_is_that_of_a2c():
+    """One step, nothing clipped or normalised, lam 1: the policy gradient with returns less values, half the squared
+    error of the values, both averaged over tokens. Whitening is undone by hand: it is the one thing PPO adds."""
+    method = PPO(kl_coef=0.0, lam=1.0, value_clip=0.0, value_coef=0.5)
+    batch = random_rollouts(method)
+    written = batch.completion
+    now = dataclasses.replace(written, values=written.old_values.clone().requires_grad_())
+    batch = on_policy(dataclasses.replace(batch, completion=now))
+    filled = method.advantages(batch)
+    raw = gae(final_rewards(batch.rewards, written.mask), written.old_values, written.mask, 1.0, 1.0)
+    filled = dataclasses.replace(filled, advantages=raw)
+    loss = method.loss(filled)
+    count = written.mask.sum()
+    total = sum(
+        t.weight * t.values.masked_fill(~written.mask, 0.0).sum() / count for t in loss.terms.values() if t.weight
+    )
+    grads = torch.autograd.grad(total, [filled.completion.logps, filled.completion.values])
+
+    logps = written.old_logps.clone().requires_grad_()
+    values = written.old_values.clone().requires_grad_()
+    returns = batch.rewards[:, None].expand_as(values)  # gamma 1, the reward at the end
+    errors = (returns - values).masked_fill(~written.mask, 0.0)
+    a2c = (-(logps * errors.detach()).sum() + 0.5 * 0.5 * errors.square().sum()) / count
+    wanted = torch.autograd.grad(a2c, [logps, values])
+    torch.testing.assert_close(grads[0], wanted[0])
+    torch.testing.assert_close(grads[1], wanted[1])
+
+
+def test_without_values_and_kl_every_token_has_the_completions_reward():
+    method = PPO(kl_coef=0.0, gamma=1.0, lam=1.0)
+    batch = random_rollouts(method)
+    blank = dataclasses.replace(batch.completion, old_values=torch.zeros_like(batch.completion.old_values))
+    returns = method.advantages(dataclasses.replace(batch, completion=blank)).returns
+    wanted = batch.rewards[:, None].expand_as(returns).masked_fill(~blank.mask, 0.0)
+    torch.testing.assert_close(returns, wanted)
+
+
+def test_a_constant_on_all_advantages_is_whitened_away():
+    method = PPO(kl_coef=0.0)
+    batch = random_rollouts(method)
+    once = method.advantages(batch).advantages
+    assert once[batch.completion.mask].mean().abs() < 1e-9
+    assert abs(once[batch.completion.mask].std(correction=0).item() - 1) < 1e-6
+
+
+def test_the_value_loss_alone_moves_the_values():
+    method = PPO()
+    batch = method.advantages(random_rollouts(method))
+    assert gradient(dataclasses.replace(method, value_coef=0.0), batch).abs().sum() > 0
+    found = torch.autograd.grad(
+        method.loss(batch).terms["value"].values[batch.completion.mask].sum(), batch.completion.values
+    )
+    assert found[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("kl", "moved"), [(12.0, 1), (1.0, -1), (6.0, 0)])
+def test_the_coefficient_is_steered_to_its_target(kl: float, moved: int):
+    method = PPO(kl_coef=0.1, kl_target=6.0, kl_horizon=100.0)
+    batch = random_rollouts(method, width=1)
+    written = dataclasses.replace(batch.completion, ref_logps=batch.completion.old_logps - kl)
+    found = method.controllers(dataclasses.replace(batch, completion=written))["kl_coef"]
+    assert (found > 0.1 + 1e-9) - (found < 0.1 - 1e-9) == moved
+
+
+def test_without_a_target_it_stays():
+    method = PPO()
+    assert method.controllers(random_rollouts(method)) == {}
