@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,10 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
         batch_size=recipe.training.batch_size, prompts=prompts,
         splits={n: [prompt_of(s, i, i) for i in range(parts.held_out(n))] for n, s in held_out.items()},
         place_of={name: s.place for name, s in parts.stores.items()},
-        log=RolloutLog(folder.path / "rollouts", record=rollout.record, main=world.main),
+        log=RolloutLog(
+            folder.path / "rollouts", record=rollout.record, main=world.main,
+            replay=Path(rollout.replay) if rollout.replay else None,
+        ),
         num_shown=recipe.logging.num_completions,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from align.errors import UserError
@@ -51,6 +52,13 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
         )
     if not 0 < r.top_p <= 1:
         written.wrong("rollout.top_p", f"found {r.top_p:g}; expected a share above 0, up to 1")
+    if r.replay and not any(Path(r.replay, "rollouts").glob("*.jsonl")):
+        written.wrong(
+            "rollout.replay",
+            f"{r.replay} holds no rollouts/*.jsonl; name the folder of a run with rollout.record: true",
+        )
+    if r.replay and r.record:
+        written.wrong("rollout.record", "conflicts with replay: what is replayed is recorded already")
     if r.correction != "none" and not 0 <= r.correction_low < r.correction_high:
         written.wrong("rollout.correction_high", f"found {r.correction_high:g}; expected more than correction_low")
 

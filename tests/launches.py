@@ -45,6 +45,11 @@ COMPLETING = ("logging.num_completions=2", "logging.max_completion_length=6")
 LORA = ("model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING)
 FEWER = ("training.batch_size=1", "training.max_tokens=8192", "data.test=0.0")
 KEEP_LAST = ("training.load_best_model_at_end=false", *SAVING)
+WRITTEN = (  # two experiences of four steps; micro-batches that cut the completions of a prompt apart
+    "data.test=0.0", "data.max_length=64", "rollout.num_generations=3", "rollout.num_prompts=14",
+    "rollout.num_iterations=2", "rollout.max_completion_length=8", "rollout.max_rows=9", "training.max_tokens=120",
+    "training.eval_steps=4", "training.max_eval_rows=5", *SAVING,
+)  # fmt: skip
 STEPS_OF = {"sft": 5, "reward_model": 5, "dpo": 5, "dpo_resumed": 5, "kto": 5, "dpo_cached": 5, "lora": 3, "fewer": 2}
 JOBS = [
     job("sft", "sft", 5),
@@ -57,6 +62,8 @@ JOBS = [
     job("lora", "dpo", 3, *LORA),
     job("lora_resumed", "dpo", 3, *LORA, resume_from=["lora", 2]),
     job("fewer", "dpo", 2, *FEWER),
+    job("ppo", "ppo", 8, *WRITTEN, "rollout.record=true"),
+    job("ppo_resumed", "ppo", 8, *WRITTEN, "rollout.record=true", resume_from=["ppo", 6]),
     job(
         "diverging", "sft", 4,
         "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",

@@ -194,13 +194,19 @@ class Online:
     def _written(self, jobs: Sequence[Job], at: tuple[int, int], seconds: Seconds) -> list[Trajectory]:
         """Chunk by chunk; those that an earlier process finished with the same weights are read, not written again."""
         phase, step = at
-        done = {(t.number, t.place): t for t in self.log.found(phase, step, self.reader.world)}
+        world = self.reader.world
+        known = self.log.replayed(phase, world) if self.log.replay else self.log.found(phase, step, world)
+        done = {(t.number, t.place): t for t in known}
         written: list[Trajectory] = []
         for chunk in self.writer.chunks(jobs):
             wanted = [(job.prompt.number, place) for job in chunk for place in job.places]
             if all(key in done for key in wanted):
                 written += [done[key] for key in wanted]
                 continue
+            if self.log.replay:
+                lost = next(key for key in wanted if key not in done)
+                world.fail(f"rollout.replay: experience {phase} has no completion {lost[1]} of prompt {lost[0]}; the "
+                           "recorded run has other data, seed, num_generations, num_prompts or max_refills")  # fmt: skip
             made = self.writer.write(chunk, step, seconds)
             self.log.append(phase, made)
             written += made

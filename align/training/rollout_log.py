@@ -20,8 +20,8 @@ KEPT = 2  # files of the last experiences, where they are not to be recorded
 class RolloutLog:
     """Written by the main process, read by it and told to the others."""
 
-    def __init__(self, folder: Path, *, record: bool, main: bool):
-        self.folder, self.record, self.main = folder, record, main
+    def __init__(self, folder: Path, *, record: bool, main: bool, replay: Path | None = None):
+        self.folder, self.record, self.main, self.replay = folder, record, main, replay
 
     def path(self, phase: int) -> Path:
         return self.folder / f"{phase:06d}.jsonl"
@@ -36,6 +36,19 @@ class RolloutLog:
             if any(t.version != step for t in found):
                 self.path(phase).unlink()
                 found = []
+        return world.everyone(found)[0]
+
+    def replayed(self, phase: int, world: World) -> list[Trajectory]:
+        """What the run in `replay` recorded of this experience, whoever wrote it. RunError where it has nothing."""
+        found: list[Trajectory] = []
+        trouble = ""
+        if self.main:
+            assert self.replay is not None
+            path = self.replay / "rollouts" / self.path(phase).name
+            found = [from_line(row) for row in read_lines(path)]
+            trouble = "" if found else f"rollout.replay: {path} is not there or empty; record as long a run first"
+        if text := world.everyone(trouble)[0]:
+            world.fail(text)
         return world.everyone(found)[0]
 
     def append(self, phase: int, chunk: Sequence[Trajectory]) -> None:

@@ -1,0 +1,72 @@
+"""Mistakes in recipes of methods whose policy writes: found before training, told with the cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from align.cli import main
+
+SMALL = ("data.num_rows=20", "training.num_train_epochs=null", "training.max_steps=1", "training.batch_size=2")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("rloo", "rollout.num_generations=1"), "rloo compares the completions of a prompt and needs 2 or more"),
+        (("grpo", "rollout.top_p=0.9"), "rollout.top_p: found 0.9: tokens would be drawn from another distribution"),
+        (("grpo", "rollout.top_k=5"), "consent with rollout.biased_sampling: true"),
+        (("grpo", "rollout.temperature=0.0"), "rollout.temperature: found 0; expected more than 0"),
+        (("ppo", "rollout.num_prompts=30"), "set it to 16 or 32, or batch_size to one of 1, 2, 3, 5, 6, 10, 15, 30"),
+        (("ppo", "reward.functions=[]"), "reward.functions: missing; name what completions earn by"),
+        (("ppo", "reward.functions=[lenth]"), "Did you mean length?"),
+        (("ppo", "reward.functions=[nowhere:f]"), "No module named 'nowhere'"),
+        (("ppo", "reward.shape=[{clip: {low: 2, high: 1}}]"), "reward.shape.0: clip: low 2.0 is not below high 1.0"),
+        (("ppo", "model.reference=cached"), "cached is for rows that are there before training"),
+        (("ppo", "rollout.max_completion_length=0"), "expected 1 or more"),
+        (("ppo", "rollout.epsilon=0.1"), "no such key"),
+        (("dpo", "rollout.num_generations=4"), "rollout: dpo learns from rows that are there before"),
+    ],
+)
+def test_a_mistake_is_told_by_check(words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["check", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
+
+
+def test_consent_is_heard(capsys: pytest.CaptureFixture[str]):
+    assert main(["check", "grpo", "rollout.top_p=0.9", "rollout.biased_sampling=true"]) == 0
+
+
+def test_a_prompt_without_room_for_its_completion_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = (*SMALL, "rollout.max_completion_length=500", f"training.output_dir={tmp_path / 'run'}")
+    assert main(["train", "rloo", *words]) == 2
+    error = capsys.readouterr().err
+    assert "are more than the model's context of 512" in error
+    assert "set data.max_length=12 or less" in error
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return [1.0]", "reward mine: returned 1 values for"),
+        ("return ['a'] * len(completions)", "reward mine: returned 'a' for the completion"),
+        ("return [float('nan')] * len(completions)", "reward mine: returned nan for the completion"),
+        ("raise KeyError('colour')", "reward mine: KeyError: 'colour'"),
+        ("return [None] * len(completions)", "could be judged (all None)"),
+    ],
+)
+def test_a_reward_that_misbehaves_stops_the_run(
+    body: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    name = f"rewards_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(f"def mine(prompts, completions, **columns):\n    {body}\n")
+    words = (*SMALL, "rollout.max_completion_length=4", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0")
+    more = (f"reward.functions=[{name}:mine]", "logging.num_completions=0", f"training.output_dir={tmp_path / 'run'}")
+    assert main(["train", "rloo", *words, *more]) == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
