@@ -205,8 +205,10 @@ class Online:
                 continue
             if self.log.replay:
                 lost = next(key for key in wanted if key not in done)
-                world.fail(f"rollout.replay: experience {phase} has no completion {lost[1]} of prompt {lost[0]}; the "
-                           "recorded run has other data, seed, num_generations, num_prompts or max_refills")  # fmt: skip
+                world.fail(
+                    f"rollout.replay: experience {phase} has no completion {lost[1]} of prompt {lost[0]}; the recorded "
+                    "run has other data, seed, num_generations, num_prompts or max_refills"
+                )
             made = self.writer.write(chunk, step, seconds)
             self.log.append(phase, made)
             written += made
