@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from align.errors import RunError, Stopped
 from align.training import checkpoint, snapshot
@@ -46,6 +46,8 @@ class Portion:
 @runtime_checkable
 class Source(Protocol):
     """Where experience comes from."""
+
+    writes: ClassVar[bool]  # whether it lives by completions, so that those of every evaluation are worth keeping
 
     @property
     def place_of(self) -> Mapping[str, Callable[[int], str]]:
@@ -121,7 +123,7 @@ def train(run: Run, progress: Progress) -> Progress:
                 failure, improved = error, False
             if run.log is not None:
                 run.log.append(progress.step, row)
-            if _evaluated(row) and not _finished(run, progress):
+            if run.source.writes and _was_evaluated(row) and not _finished(run, progress):
                 _show(run, progress)
             for tracker in run.trackers:
                 tracker.log(progress.step, row)
@@ -184,12 +186,11 @@ def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool
     return _is_best(run.settings, progress, found)
 
 
-def _evaluated(row: Mapping[str, float | int]) -> bool:
-    return any(key.startswith("eval/reward") for key in row)
+def _was_evaluated(row: Mapping[str, float | int]) -> bool:
+    return any(key.startswith("eval/") for key in row)
 
 
 def _show(run: Run, progress: Progress) -> None:
-    """What the policy writes by now; where nothing was written for an evaluation, the end alone shows it."""
     made = run.source.show(progress.step, progress.step)
     if run.written is not None:
         run.written.append(made)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from align.batches import Group
 from align.training.evaluate import Evaluation, evaluate
@@ -22,6 +22,8 @@ from align.training.step import Trainee
 @dataclass(frozen=True)
 class Offline:
     """The rows of a data set, as the source of a run's experience."""
+
+    writes: ClassVar[bool] = False
 
     trainee: Trainee
     method: Any

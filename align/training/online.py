@@ -13,7 +13,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -66,6 +66,8 @@ class Buffer:
 @dataclass
 class Online:
     """The policy's own completions, as the source of a run's experience."""
+
+    writes: ClassVar[bool] = True
 
     method: Any
     writer: Writer
