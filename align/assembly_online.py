@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from align.assembly_parts import Parts
 from align.data.store import Store
 from align.errors import UserError, did_you_mean
-from align.methods.base import Method
+from align.methods.base import weighs
 from align.models.parts import unwrapped
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
@@ -98,15 +96,8 @@ def online_roles(parts: Parts) -> dict[str, Role]:
     wanted, made = needs.roles(), dict[str, Role]()
     several = rollout.num_iterations > 1 or rollout.num_prompts not in (0, recipe.training.batch_size)
     more = any(columns != ("logps",) for columns in needs.of_role("old").values())
-    if "old" in wanted and (several or more or weighed(recipe.method, "old") or rollout.correction != "none"):
+    if "old" in wanted and (several or more or weighs(recipe.method, "old") or rollout.correction != "none"):
         made["old"] = ModelRole(parts.trainee.module)
-    if "ref" in wanted and (weighed(recipe.method, "ref") or recipe.model.reference != "auto"):
+    if "ref" in wanted and (weighs(recipe.method, "ref") or recipe.model.reference != "auto"):
         made["ref"] = ModelRole(parts.reference())
     return made
-
-
-def weighed(method: Method[Any], role: str) -> bool:
-    """Whether a knob above 0 weighs the role."""
-    return any(
-        role in f.metadata.get("weighs", ()) and getattr(method, f.name) != 0 for f in dataclasses.fields(method)
-    )

@@ -28,6 +28,7 @@ FLOORS = {
 ANNEXES = {
     "assembly": "run",
     "needs": "batches",
+    "outside": "errors",
     "chat": "run",
     "commands": "cli",
 }  # what a top-level file has moved into a neighbour of its floor

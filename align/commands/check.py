@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from align.errors import UserError
+from align.methods.base import weighs
 from align.recipe import Recipe
 from align.recipe_checks import model_folder, read_config
 from align.recipe_data import train_rows
@@ -194,7 +195,8 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
     own_copy = bool(model.ref_model_name_or_path) or not (
         model.reference in ("adapter_off", "cached") or (model.reference == "auto" and model.lora is not None)
     )
-    reference = size.weights * width if "ref" in method.roles() and own_copy else 0
+    idle = is_online(type(recipe.method)) and model.reference == "auto" and not weighs(recipe.method, "ref")
+    reference = size.weights * width if "ref" in method.roles() and own_copy and not idle else 0
     adapter = size.trained if model.lora else 0
     scalar = any("scores" in method.live(m) for m in method.members)
     tokens = recipe.training.max_tokens or MICRO_BATCH

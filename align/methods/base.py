@@ -10,11 +10,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import os
 import pkgutil
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 import torch
@@ -27,6 +25,7 @@ from align.functional.masked import kept, masked_mean, masked_sum
 from align.functional.preference import pair_metrics
 from align.functional.surrogate import ratio_of
 from align.needs import Needs, needs_of
+from align.outside import load_outside
 
 B = TypeVar("B", bound=Batch)
 R = TypeVar("R", bound=Rollouts[Any])
@@ -165,6 +164,24 @@ def distance(written: Anchored) -> Tensor:
     return kept(written.old_logps - written.ref_logps, written.mask)
 
 
+def kl_charged(rollouts: Rollouts[Any], kl_coef: float) -> Tensor:
+    """(B,): the reward less kl_coef sum_t [log pi_old(y_t) - log pi_ref(y_t)]."""
+    return rollouts.rewards - kl_coef * distance(rollouts.completion).sum(-1)
+
+
+def reinforce_loss(batch: Rollouts[Any]) -> Loss:
+    """-A_i sum_t log pi(y_t) of each completion (Williams, 1992), and what every method over rollouts reports."""
+    advantages = of_completion(batch)
+    loss = Loss(-advantages * masked_sum(batch.completion.logps, batch.completion.mask))
+    return loss.report(policy_report(batch, torch.zeros_like(advantages, dtype=torch.bool)))
+
+
+def weighs(method: Method[Any], role: str) -> bool:
+    """Whether a knob that is not 0 weighs the role."""
+    knobs = (f.name for f in fields(method) if role in f.metadata.get("weighs", ()))
+    return any(getattr(method, knob) != 0 for knob in knobs)
+
+
 def policy_report(batch: Rollouts[Any], clipped: Tensor) -> dict[str, Term]:
     """What every method over rollouts reports; `clipped` is bool, (B, T) or (B,), where the clip took the gradient."""
     completion = batch.completion
@@ -198,15 +215,7 @@ def find_method(name: str) -> type[Method[Any]]:
 
 
 def _outside(name: str) -> type[Method[Any]]:
-    module_name, _, class_name = name.partition(":")
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.insert(0, os.getcwd())  # where an installed command, unlike `python -m`, does not look by itself
-    try:
-        found: Any = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"method {name}: {error}; write package.module:Class, importable from here") from None
-    except Exception as error:  # whatever a file that is not ours may raise when it is read
-        raise UserError(f"method {name}: {type(error).__name__} on importing {module_name}: {error}") from error
+    found = load_outside("method", name)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name}: {found!r} is not a subclass of align.methods.base.Method")
     return cast(type[Method[Any]], found)

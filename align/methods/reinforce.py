@@ -21,21 +21,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-
 from align.batches import Anchored, Rollouts
-from align.functional.masked import masked_sum
-from align.methods.base import (
-    Loss,
-    OnlineMethod,
-    distance,
-    of_completion,
-    per_token,
-    policy_report,
-    remembered,
-    require,
-    weight,
-)
+from align.methods.base import Loss, OnlineMethod, kl_charged, per_token, reinforce_loss, remembered, require, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +38,12 @@ class Reinforce(OnlineMethod[Rollouts[Anchored]]):
         require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
-        return per_token(rollouts, self._rewards(rollouts) - self.reward_sum / max(self.num_rewards, 1))
+        baseline = self.reward_sum / max(self.num_rewards, 1)
+        return per_token(rollouts, kl_charged(rollouts, self.kl_coef) - baseline)
 
     def controllers(self, rollouts: Rollouts[Anchored]) -> dict[str, float]:
-        total = self.reward_sum + self._rewards(rollouts).sum().item()
+        total = self.reward_sum + kl_charged(rollouts, self.kl_coef).sum().item()
         return {"reward_sum": total, "num_rewards": self.num_rewards + len(rollouts)}
 
-    def _rewards(self, rollouts: Rollouts[Anchored]) -> torch.Tensor:
-        written = rollouts.completion
-        return rollouts.rewards - self.kl_coef * distance(written).sum(-1)
-
     def loss(self, batch: Rollouts[Anchored]) -> Loss:
-        advantages = of_completion(batch)
-        loss = Loss(-advantages * masked_sum(batch.completion.logps, batch.completion.mask))
-        return loss.report(policy_report(batch, torch.zeros_like(advantages, dtype=torch.bool)))
+        return reinforce_loss(batch)

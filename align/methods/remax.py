@@ -26,17 +26,7 @@ from dataclasses import dataclass
 import torch
 
 from align.batches import Anchored, Ask, Rollouts
-from align.functional.masked import masked_sum
-from align.methods.base import (
-    Loss,
-    OnlineMethod,
-    distance,
-    of_completion,
-    per_token,
-    policy_report,
-    require,
-    weight,
-)
+from align.methods.base import Loss, OnlineMethod, kl_charged, per_token, reinforce_loss, require, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +48,7 @@ class ReMax(OnlineMethod[Rollouts[Anchored]]):
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
         greedy, baseline = rollouts.auxiliary, rollouts.rewards.new_zeros(int(rollouts.groups.max()) + 1)
         baseline[rollouts.groups[greedy]] = rollouts.rewards[greedy]
-        kl = distance(rollouts.completion).sum(-1)
-        advantages = rollouts.rewards - baseline[rollouts.groups] - self.kl_coef * kl
+        advantages = kl_charged(rollouts, self.kl_coef) - baseline[rollouts.groups]
         return per_token(rollouts, torch.where(self._answered(rollouts), advantages, 0.0))
 
     def _answered(self, rollouts: Rollouts[Anchored]) -> torch.Tensor:
@@ -67,6 +56,4 @@ class ReMax(OnlineMethod[Rollouts[Anchored]]):
         return torch.isin(rollouts.groups, rollouts.groups[rollouts.auxiliary])
 
     def loss(self, batch: Rollouts[Anchored]) -> Loss:
-        advantages = of_completion(batch)
-        loss = Loss(-advantages * masked_sum(batch.completion.logps, batch.completion.mask))
-        return loss.report(policy_report(batch, torch.zeros_like(advantages, dtype=torch.bool)))
+        return reinforce_loss(batch)

@@ -29,8 +29,8 @@ from align.functional.surrogate import clipped_surrogate, is_clipped
 from align.methods.base import (
     Loss,
     OnlineMethod,
-    distance,
     drift,
+    kl_charged,
     of_completion,
     per_token,
     policy_report,
@@ -53,9 +53,7 @@ class RLOO(OnlineMethod[Rollouts[Anchored]]):
         require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
-        written = rollouts.completion
-        kl = distance(written).sum(-1)
-        return per_token(rollouts, leave_one_out(rollouts.rewards - self.kl_coef * kl, rollouts.groups))
+        return per_token(rollouts, leave_one_out(kl_charged(rollouts, self.kl_coef), rollouts.groups))
 
     def loss(self, batch: Rollouts[Anchored]) -> Loss:
         completion, advantages = batch.completion, of_completion(batch)

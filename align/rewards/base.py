@@ -12,14 +12,13 @@ import asyncio
 import importlib
 import inspect
 import math
-import os
 import pkgutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from align.errors import RunError, UserError, did_you_mean
+from align.outside import load_outside
 
 NO_REWARDS = ("base", "settings", "shape", "pool", "judge")  # files beside the functions
 Text = str | list[dict[str, Any]]
@@ -50,7 +49,7 @@ def reward_names() -> list[str]:
 
 def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
     """The function called `name`, made with `settings` where it is a class. UserError says what is wrong."""
-    found: Any = _outside(name) if ":" in name else _own(name)
+    found: Any = load_outside("reward", name) if ":" in name else _own(name)
     if not inspect.isclass(found):
         if settings:
             raise UserError(f"reward {name}: is a function and takes no settings; name a class instead")
@@ -75,18 +74,6 @@ def _own(name: str) -> Any:
         there = f"{', '.join(known)}, or package.module:function"
         raise UserError(f"no such reward: {name}; there are {there}.{did_you_mean(name, known)}")
     return importlib.import_module(f"align.rewards.{name}").Reward
-
-
-def _outside(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.insert(0, os.getcwd())  # where an installed command, unlike `python -m`, does not look by itself
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"reward {name}: {error}; write package.module:function, importable from here") from None
-    except Exception as error:  # whatever a file that is not ours may raise when it is read
-        raise UserError(f"reward {name}: {type(error).__name__} on importing {module}: {error}") from error
 
 
 def call(name: str, function: Callable[..., Any], samples: Sequence[Sample]) -> list[float | None]:
