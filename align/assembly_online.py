@@ -14,6 +14,7 @@ from align.models.parts import unwrapped
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
+from align.training.engines import LocalEngines
 from align.training.experience import ModelRole, Role
 from align.training.harvest import Harvester
 from align.training.online import Online
@@ -36,8 +37,9 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
     def prompts(start: int, stop: int) -> list[Prompt]:
         return [prompt_of(store, int(i), start + n) for n, i in enumerate(mixture.rows(start, stop))]
 
+    engines = LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, world)
     writer = Writer(
-        module=parts.trainee.module, tokenizer=parts.tokenizer, judge=judge, world=world, sampling=sampling_of(parts),
+        engines=engines, tokenizer=parts.tokenizer, judge=judge, world=world, sampling=sampling_of(parts),
         max_rows=rollout.max_rows, seed=recipe.training.seed,
     )  # fmt: skip
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}

@@ -100,7 +100,7 @@ def _steps(setup: Setup, progress: Progress, num_steps: int, logs: Logs, opened:
         loop = make_run(setup, num_steps, logs, trackers, display)
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
-            _test(setup, folder.path / BEFORE)
+            _test(setup, folder.path / BEFORE, 0)
         progress = train_loop(loop, progress)
     _finish(setup, written, _outcome(setup, progress, num_steps, say), say)
 
@@ -210,7 +210,7 @@ def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any
     """outcome.json, final/, the test split, completions after training, the report."""
     world, folder = setup.world, setup.folder
     _show_completions(setup, written, outcome["step"], outcome["final_step"])
-    _test(setup, folder.path / "test.json")
+    _test(setup, folder.path / "test.json", outcome["final_step"])
     state = snapshot.whole_weights(setup.trainee)
     with world.main_first():
         if world.main:
@@ -222,12 +222,12 @@ def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any
             say(f"report: {write_report([folder.path], folder.report)}")
 
 
-def _test(setup: Setup, path: Path) -> None:
+def _test(setup: Setup, path: Path, version: int) -> None:
     """The test split's metrics; in the last file also what they were before training, and the baselines."""
     splits, world = setup.splits, setup.world
     if not len(splits.test):
         return
-    found = test_of(setup.source.evaluate("test", lambda done: None))
+    found = test_of(setup.source.evaluate("test", version, lambda done: None))
     if not world.main:
         return
     before = path.with_name(BEFORE)

@@ -14,6 +14,7 @@ from align.lab import bandit
 from align.rewards.judge import Judge
 from align.rollout.engine import Sampling
 from align.rollout.settings import RolloutSection
+from align.training.engines import LocalEngines
 from align.training.experience import ModelRole, Reader
 from align.training.harvest import Harvester
 from align.training.online import Online
@@ -74,7 +75,8 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
     reader = Reader(method.needs(), "shared", Limits(10_000, 10_000), alone())
     sampling = Sampling(max_completion_length=settings.max_completion_length, stop_token_ids=(bandit.EOS,))
     judge = Judge({"bandit": bandit.reward}, {"bandit": 1.0})
-    writer = Writer(policy, Words(), judge, alone(), sampling, settings.max_rows, seed)
+    engines = LocalEngines(policy, Words(), settings.max_rows, alone())
+    writer = Writer(engines, Words(), judge, alone(), sampling, settings.max_rows, seed)
     every = {"old": ModelRole(policy), "ref": ModelRole(reference)}
     roles = {r: every[r] for r in method.needs().roles() if r in every}
     source = Online(

@@ -1,7 +1,7 @@
 """What a rollout engine is asked, and what it answers.
 
-An engine writes completions with the weights it was last given. It says what it can do; what it cannot is refused
-before training. Token ids go in and come out: text is made of them elsewhere.
+An engine writes completions with the weights it was last given. Token ids go in and come out: text is made of them
+elsewhere.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def nothing() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Request:
-    """`count` completions of one prompt, each from a seed of its own."""
+    """Completions of one prompt, each from a seed of its own."""
 
     prompt: np.ndarray  # (L,) int32
     seeds: tuple[int, ...]  # one for each completion; with its place in the completion, all that a draw depends on

@@ -13,6 +13,7 @@ from torch import Tensor
 from align.batches import Group
 from align.methods.base import Term
 from align.training.experience import Reader, Role, gather_experience, live_batch, live_columns
+from align.training.metrics import Completion
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Evaluation:
     per_row: dict[
         str, list[float]
     ]  # each metric's value for each row, in the order of the rows; for paired comparisons
+    completions: tuple[Completion, ...] = ()  # a few of those that were written for it
 
     def flat(self, prefix: str) -> dict[str, float]:
         """`eval/loss`, `eval/loss_stderr`, ... as metrics.jsonl has them."""

@@ -29,7 +29,7 @@ Passes = list[list[list[int]]]  # pass -> minibatch -> rows
 class Harvest:
     """An experience before it is cut into minibatches."""
 
-    written: list[Trajectory]  # those that were judged, row by row
+    rewards: Tensor  # (number written,), shaped; NaN where nothing could be judged
     whole: Experience
     kept: Tensor  # (B, T) bool: what is learned from
     metrics: dict[str, float]
@@ -62,9 +62,16 @@ class Harvester:
         found[judged] = shaped(found[judged], ends, self.shape)
         return found
 
-    def rollouts(self, written: Sequence[Trajectory]) -> tuple[list[Trajectory], list[Group], Any]:
-        """What was judged, as rows: the trajectories, the groups, and a batch whose stored columns are zeros."""
-        rewards = self.rewards(written)
+    def unscored(self, written: Sequence[Trajectory]) -> tuple[list[Trajectory], Any]:
+        """What was judged, and a batch of it whose stored columns are zeros."""
+        judged, groups = self._rows(written, self.rewards(written))
+        member = next(iter(self.reader.needs.members))
+        width = max(len(g.members[0].completion) for g in groups)
+        blank = {(member, c): torch.zeros(len(groups), width) for c in self.reader.needs.stored(member)}
+        return judged, empty_batch(self.reader.needs, groups, blank)
+
+    def _rows(self, written: Sequence[Trajectory], rewards: Tensor) -> tuple[list[Trajectory], list[Group]]:
+        """What was judged, as trajectories and as groups."""
         judged = [(t, r) for t, r in zip(written, rewards.tolist(), strict=True) if r == r]
         if not any(not t.auxiliary for t, _ in judged):
             reasons = {reason for t in written for reason in t.failed.values()}
@@ -80,14 +87,12 @@ class Harvester:
             )
             for t, r in judged
         ]  # fmt: skip
-        member = next(iter(self.reader.needs.members))
-        width = max(len(g.members[0].completion) for g in groups)
-        blank = {(member, c): torch.zeros(len(groups), width) for c in self.reader.needs.stored(member)}
-        return [t for t, _ in judged], groups, empty_batch(self.reader.needs, groups, blank)
+        return [t for t, _ in judged], groups
 
     def harvest(self, written: Sequence[Trajectory], method: Any) -> Harvest:
         """Rows, their stored columns and advantages, and what of them is learned from."""
-        judged, groups, _ = self.rollouts(written)
+        rewards = self.rewards(written)
+        judged, groups = self._rows(written, rewards)
         stored, repeats = self._stored(groups, judged)
         batch = method.advantages(empty_batch(self.reader.needs, groups, stored))
         batch, metrics = self._corrected(batch)
@@ -95,7 +100,7 @@ class Harvester:
         kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
         if self.settings.mask_truncated:
             kept = kept & torch.tensor([t.finished for t in judged])[:, None]
-        return Harvest(judged, Experience(groups, batch, repeats), kept, metrics)
+        return Harvest(rewards, Experience(groups, batch, repeats), kept, metrics)
 
     def _stored(
         self, groups: Sequence[Group], written: Sequence[Trajectory]

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from align.errors import RunError, Stopped
 from align.training import checkpoint, snapshot
@@ -47,8 +47,6 @@ class Portion:
 class Source(Protocol):
     """Where experience comes from."""
 
-    writes: ClassVar[bool]  # whether it lives by completions, so that those of every evaluation are worth keeping
-
     @property
     def place_of(self) -> Mapping[str, Callable[[int], str]]:
         """Split -> row of the prepared data -> its file and row there."""
@@ -62,7 +60,9 @@ class Source(Protocol):
         """For the step after `progress`; called once for each."""
         ...
 
-    def evaluate(self, split: str, tick: Callable[[int], Any]) -> Evaluation: ...
+    def evaluate(self, split: str, version: int, tick: Callable[[int], Any]) -> Evaluation:
+        """By the weights of now; `version` is the number of steps that made them."""
+        ...
 
     def show(self, step: int, version: int) -> list[Completion]:
         """Greedy completions of a few held-out prompts, the same each time, after `step` by the weights of `version`;
@@ -123,8 +123,6 @@ def train(run: Run, progress: Progress) -> Progress:
                 failure, improved = error, False
             if run.log is not None:
                 run.log.append(progress.step, row)
-            if run.source.writes and _was_evaluated(row) and not _finished(run, progress):
-                _show(run, progress)
             for tracker in run.trackers:
                 tracker.log(progress.step, row)
             run.display.step(progress.step, row)
@@ -175,7 +173,7 @@ def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool
     if not rows or not due:
         return False
     with run.display.during("evaluating", len(rows)) as tick:
-        found = run.source.evaluate("validation", tick)
+        found = run.source.evaluate("validation", progress.step, tick)
     if wrong := [n for n, e in found.estimates.items() if not math.isfinite(e.value)]:
         values = found.per_row.get(wrong[0], [])
         odd = [i for i, value in zip(rows, values, strict=False) if not math.isfinite(value)]
@@ -183,17 +181,10 @@ def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool
         finding = f"{wrong[0]} on the validation split is not finite, in {where}"
         run.trainee.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
     row |= found.flat("eval")
-    return _is_best(run.settings, progress, found)
-
-
-def _was_evaluated(row: Mapping[str, float | int]) -> bool:
-    return any(key.startswith("eval/") for key in row)
-
-
-def _show(run: Run, progress: Progress) -> None:
-    made = run.source.show(progress.step, progress.step)
-    if run.written is not None:
-        run.written.append(made)
+    improved = _is_best(run.settings, progress, found)
+    if run.written is not None and not _finished(run, progress):  # the last ones are those of the weights that are kept
+        run.written.append(found.completions)
+    return improved
 
 
 def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from align.batches import Group
 from align.training.evaluate import Evaluation, evaluate
@@ -22,8 +22,6 @@ from align.training.step import Trainee
 @dataclass(frozen=True)
 class Offline:
     """The rows of a data set, as the source of a run's experience."""
-
-    writes: ClassVar[bool] = False
 
     trainee: Trainee
     method: Any
@@ -41,7 +39,7 @@ class Offline:
         groups = self.rows_of_step(progress.step)
         return Portion(gather_experience(self.reader, groups, self.roles["train"], self.method), self.method)
 
-    def evaluate(self, split: str, tick: Callable[[int], Any]) -> Evaluation:
+    def evaluate(self, split: str, version: int, tick: Callable[[int], Any]) -> Evaluation:
         return evaluate(self.trainee.module, self.method, self.portions[split], self.reader, self.roles[split], tick)
 
     def show(self, step: int, version: int) -> list[Completion]:

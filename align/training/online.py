@@ -13,7 +13,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -67,8 +67,6 @@ class Buffer:
 class Online:
     """The policy's own completions, as the source of a run's experience."""
 
-    writes: ClassVar[bool] = True
-
     method: Any
     writer: Writer
     harvester: Harvester
@@ -118,28 +116,31 @@ class Online:
 
     def close(self) -> None:
         self.writer.judge.close()
+        self.writer.engines.close()
 
     def show(self, step: int, version: int) -> list[Completion]:
         """Of the validation split, so that the same prompts are seen again and again; of the test split without one."""
         prompts = (self.splits["validation"] or self.splits["test"])[: self.num_shown]
         jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in prompts]
         written = [t for chunk in self.writer.chunks(jobs) for t in self.writer.write(chunk, version, Seconds())]
-        return [
-            Completion(
-                step=step, policy_version=version, prompt=self.writer.text(t.prompt), text=t.text,
-                prompt_length=len(t.prompt), completion_length=len(t.tokens), stop_reason=t.stop, rewards=t.rewards,
-            )
-            for t in written
-        ] if self.reader.world.main else []  # fmt: skip
+        return [self._shown(t, step) for t in written] if self.reader.world.main else []
 
-    def evaluate(self, split: str, tick: Callable[[int], Any]) -> Evaluation:
+    def _shown(self, written: Trajectory, step: int) -> Completion:
+        return Completion(
+            step=step, policy_version=written.version, prompt=self.writer.text(written.prompt), text=written.text,
+            prompt_length=len(written.prompt), completion_length=len(written.tokens), stop_reason=written.stop,
+            rewards=written.rewards,
+        )  # fmt: skip
+
+    def evaluate(self, split: str, version: int, tick: Callable[[int], Any]) -> Evaluation:
         """Greedy completions of held-out prompts, and what they earn."""
         written: list[Trajectory] = []
         jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in self.splits[split]]
         for chunk in self.writer.chunks(jobs):
-            written += self.writer.write(chunk, 0, Seconds())
+            written += self.writer.write(chunk, version, Seconds())
             tick(len(chunk))
-        return held_out_rewards(written, self.harvester.rewards(written))
+        shown = tuple(self._shown(t, version) for t in written[: self.num_shown])
+        return dataclasses.replace(held_out_rewards(written, self.harvester.rewards(written)), completions=shown)
 
     def rehearse(self, count: int) -> tuple[list[Trajectory], Harvest, Seconds]:
         """The first prompts' completions, judged, as an experience that nobody learns from."""
@@ -179,7 +180,7 @@ class Online:
         written = self._written([Job(prompt=p, places=places) for p in prompts], at, seconds)
         by_number, before = {p.number: p for p in prompts}, 0
         while True:
-            judged, _, batch = self.harvester.rollouts(written)
+            judged, batch = self.harvester.unscored(written)
             asks = method.resample(batch)
             if not asks or len(judged) == before:  # what cannot be judged would be asked for again and again
                 return written

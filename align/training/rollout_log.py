@@ -52,7 +52,7 @@ class RolloutLog:
         return world.everyone(found)[0]
 
     def append(self, phase: int, chunk: Sequence[Trajectory]) -> None:
-        """A finished chunk, onto the disk itself."""
+        """A finished chunk. A power cut may lose it, and it is written again; a killed process cannot."""
         if not self.main:
             return
         self.folder.mkdir(exist_ok=True)

@@ -20,8 +20,9 @@ from align.training.writing import Trajectory
 def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Harvester) -> dict[str, float]:
     """One number each, for metrics.jsonl; auxiliary completions are counted and otherwise left out."""
     own = [t for t in written if not t.auxiliary]
+    rewards = harvest.rewards[torch.tensor([not t.auxiliary for t in written])]
     lengths = torch.tensor([float(len(t.tokens)) for t in own])
-    found = reward_means(own, harvester.rewards(own), harvester.judge)
+    found = reward_means(own, rewards, harvester.judge)
     found |= {
         "completion_length": lengths.mean().item(),
         "truncated": _share(t.stop == StopReason.LENGTH for t in own),

@@ -9,22 +9,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-import torch
 
 from align.errors import AlignError, RunError
-from align.models.load import writing
 from align.rewards.base import Sample
 from align.rewards.judge import Judge
 from align.rollout.draws import seed_of
 from align.rollout.engine import Request, Sampling, StopReason, Written
-from align.rollout.local_engine import LocalEngine
 from align.training.distributed import World
-from align.training.samples import unsharded
+from align.training.engines import Engines, Texts, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,25 +77,16 @@ class Seconds:
         return {f"seconds_{name}": value for name, value in vars(self).items()}
 
 
-@runtime_checkable
-class Texts(Protocol):
-    """The part of a tokenizer that is needed here."""
-
-    pad_token_id: int
-
-    def decode(self, ids: Any, **options: Any) -> str: ...
-
-
 @dataclass(frozen=True)
 class Writer:
     """What a phase is made with."""
 
-    module: Any  # the prepared Scorer
+    engines: Engines
     tokenizer: Texts
     judge: Judge
     world: World
     sampling: Sampling
-    max_rows: int  # that this rank writes side by side
+    max_rows: int  # completions that one rank holds at a time
     seed: int
 
     def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
@@ -131,10 +118,10 @@ class Writer:
 
     def _write(self, jobs: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
         started = time.perf_counter()
-        flat = list(zip(*self._texts(jobs, version), strict=True))
+        rows = self._rows(jobs, version)
         seconds.generate += time.perf_counter() - started
         started = time.perf_counter()
-        verdicts = self.judge([self._sample(job.prompt, written) for job, _, written in flat])
+        verdicts = self.judge([self._sample(job.prompt, written) for job, _, written in rows])
         seconds.reward += time.perf_counter() - started
         return [
             Trajectory(
@@ -142,26 +129,24 @@ class Writer:
                 tokens=w.tokens.tolist(), logps=w.logps.tolist(), stop=str(w.stop), version=w.version,
                 text=self.text(w.tokens), auxiliary=job.auxiliary, rewards=verdict.rewards, failed=verdict.failed,
             )
-            for (job, place, w), verdict in zip(flat, verdicts, strict=True)
+            for (job, place, w), verdict in zip(rows, verdicts, strict=True)
         ]  # fmt: skip
 
-    def _texts(self, jobs: Sequence[Job], version: int) -> tuple[list[Job], list[int], list[Written]]:
+    def _rows(self, jobs: Sequence[Job], version: int) -> list[tuple[Job, int, Written]]:
         """The job, the place and the completion of every row; the greedy ones are written by themselves."""
         requests = [Request(j.prompt.tokens, tuple(self._seed(j.prompt, p) for p in j.places)) for j in jobs]
         answers: list[list[Written]] = [[] for _ in jobs]
-        with generating(self.module, self.world) as model:
-            engine = LocalEngine(model, self.tokenizer.pad_token_id, self.text, self.max_rows, version)
+        with self.engines.at(version) as engine:
             for greedy in (False, True):
                 picked = [i for i, job in enumerate(jobs) if job.greedy == greedy]
                 sampling = dataclasses.replace(self.sampling, temperature=0.0) if greedy else self.sampling
                 for i, found in zip(picked, engine.write([requests[i] for i in picked], sampling), strict=True):
                     answers[i] = found
-        rows = [
-            (job, place, w)
+        return [
+            (job, place, written)
             for job, found in zip(jobs, answers, strict=True)
-            for place, w in zip(job.places, found, strict=True)
+            for place, written in zip(job.places, found, strict=True)
         ]
-        return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
 
     def _sample(self, prompt: Prompt, written: Written) -> Sample:
         asked, text = prompt.columns["prompt"], self.text(written.tokens)
@@ -173,20 +158,7 @@ class Writer:
         return seed_of(self.seed, prompt.number, place)
 
     def text(self, ids: Sequence[int] | np.ndarray) -> str:
-        return self.tokenizer.decode(list(map(int, ids)), skip_special_tokens=True)
-
-
-@contextmanager
-def generating(module: Any, world: World) -> Iterator[Any]:
-    """The policy's model, whole and in evaluation mode, without gradient."""
-    model = world.unwrap(module).model
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), unsharded(module, world), writing(model):
-            yield model
-    finally:
-        model.train(was_training)
+        return text_of(self.tokenizer, ids)
 
 
 def line(trajectory: Trajectory, step: int) -> dict[str, Any]:

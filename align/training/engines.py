@@ -1,0 +1,76 @@
+"""Where a phase gets its engine from: the model that is trained, or a server that has been given its weights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from align.models.load import writing
+from align.rollout.engine import Engine
+from align.rollout.local_engine import LocalEngine
+from align.training.distributed import World
+from align.training.samples import unsharded
+
+
+@runtime_checkable
+class Engines(Protocol):
+    """What the rollout phase asks for an engine. All ranks ask together."""
+
+    def at(self, version: int) -> AbstractContextManager[Engine]:
+        """One that writes with the policy's weights of now; `version` is the number of steps that made them."""
+        ...
+
+    def close(self) -> None:
+        """Ends what was started."""
+        ...
+
+
+@runtime_checkable
+class Texts(Protocol):
+    """The part of a tokenizer that is needed where the policy writes."""
+
+    pad_token_id: int
+
+    def decode(self, ids: Any, **options: Any) -> str: ...
+
+
+def text_of(tokenizer: Texts, ids: Sequence[int] | np.ndarray) -> str:
+    return tokenizer.decode(list(map(int, ids)), skip_special_tokens=True)
+
+
+@dataclass(frozen=True)
+class LocalEngines:
+    """The model that is trained, in this process."""
+
+    module: Any  # the prepared Scorer
+    tokenizer: Texts
+    max_rows: int  # that this rank writes side by side
+    world: World
+
+    @contextmanager
+    def at(self, version: int) -> Iterator[Engine]:
+        with generating(self.module, self.world) as model:
+            decode = functools.partial(text_of, self.tokenizer)
+            yield LocalEngine(model, self.tokenizer.pad_token_id, decode, self.max_rows, version)
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def generating(module: Any, world: World) -> Iterator[Any]:
+    """The policy's model, whole and in evaluation mode, without gradient."""
+    model = world.unwrap(module).model
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), unsharded(module, world), writing(model):
+            yield model
+    finally:
+        model.train(was_training)
