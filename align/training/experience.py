@@ -47,8 +47,11 @@ class Experience:
     repeats: tuple[str, ...] = ()  # stored columns that are the step's own log-probabilities, without gradient
 
     def select(self, rows: Sequence[int]) -> Experience:
+        """These rows of an experience of one member, as wide as the longest of them."""
+        groups = [self.groups[i] for i in rows]
+        width = _width(groups, 0)
         batch = self.batch.select(torch.tensor(rows, dtype=torch.int64))
-        return Experience([self.groups[i] for i in rows], batch, self.repeats)
+        return Experience(groups, batch.map(lambda t: t[:, :width] if t.ndim == 2 else t), self.repeats)
 
 
 @dataclass(frozen=True)
