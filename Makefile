@@ -7,7 +7,7 @@ STAMP  := .venv/installed
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test lint bench study-online clean
 
 quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
 	bash launch/pipelines/quickstart.sh
@@ -21,6 +21,9 @@ lint: $(STAMP)  ## style and types
 
 bench: $(STAMP)  ## step time and memory against TRL: BENCHMARKS.md, benchmarks.json
 	$(RUN)/python -m tests.bench
+
+study-online: $(STAMP)  ## PPO, RLOO, GRPO and their relatives, three seeds each: STUDIES.md; under an hour, can be cut
+	$(RUN)/python -m tests.bench.online_study
 
 # torch first and by its exact version: a range would fetch the CUDA build and gigabytes with it.
 # The Makefile of a checkout that moved makes a new environment: scripts in .venv/bin name their interpreter absolutely.

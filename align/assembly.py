@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from align.assembly_critic import warmup_of, with_critic
 from align.assembly_offline import offline_source, total_rows
 from align.assembly_online import online_source
 from align.assembly_parts import Parts
@@ -76,7 +77,9 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     kernel = kernel_of(policy.to(world.device), recipe.training, world.device)
     limits = limits_of(policy, recipe.training, world)
     valued = any("values" in needs.live(m) for m in needs.members)
-    trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world, value_head=valued)
+    on_trunk = valued and recipe.model.critic is None
+    trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world, value_head=on_trunk)
+    trainee, of_critic = with_critic(trainee, recipe, tokenizer, init)
     sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
     picked = learned_sequences(recipe, sample)
     choice = choose_layout(trainee, needs, picked, recipe.training, limits, say)
@@ -87,7 +90,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     parts = Parts(recipe, reader, trainee, tokenizer, init, splits)
     source = online_source(parts, folder) if isinstance(recipe.method, OnlineMethod) else offline_source(parts, sample)
     torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
-    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights)
+    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights + of_critic)
 
 
 def learned_sequences(recipe: Recipe, sample: Sequence[Group]) -> list[list[Tokens]]:
@@ -126,6 +129,7 @@ def make_run(setup: Setup, num_steps: int, logs: Logs, trackers: Sequence[Any], 
     recipe, (log, written) = setup.recipe, logs
     return Run(
         trainee=setup.trainee, reader=setup.reader, source=setup.source,
-        rate_of_step=learning_rate(recipe.optim, num_steps), num_steps=num_steps, settings=recipe.training,
-        root=setup.folder.checkpoints, log=log, written=written, trackers=trackers, display=display,
+        rate_of_step=learning_rate(recipe.optim, num_steps), warmup=warmup_of(recipe, num_steps), num_steps=num_steps,
+        settings=recipe.training, root=setup.folder.checkpoints, log=log, written=written, trackers=trackers,
+        display=display,
     )  # fmt: skip

@@ -99,7 +99,7 @@ def online_roles(parts: Parts) -> dict[str, Role]:
     several = rollout.num_iterations > 1 or rollout.num_prompts not in (0, recipe.training.batch_size)
     more = any(columns != ("logps",) for columns in needs.of_role("old").values())
     if "old" in wanted and (several or more or weighs(recipe.method, "old") or rollout.correction != "none"):
-        made["old"] = ModelRole(parts.trainee.module)
+        made["old"] = ModelRole(parts.trainee.columns())
     if "ref" in wanted and (weighs(recipe.method, "ref") or recipe.model.reference != "auto"):
         made["ref"] = ModelRole(parts.reference())
     return made

@@ -45,6 +45,8 @@ def check_combinations(written: Written, cls: type[Method[Any]] | None, sections
         _model(written, sections["model"])
         if needs is not None and cls is not None:
             _reference(written, sections["model"], needs, cls.name)
+            if sections["model"].critic and not any("values" in needs.live(m) for m in needs.members):
+                written.wrong("model.critic", f"{cls.name} has no critic; remove the section")
     if sections["data"] is not None and not sections["data"].train:
         written.wrong("data.train", "missing; name a file of rows, a hub data set, asset:NAME, or a list of sources")
     if (logging := sections["logging"]) is None:

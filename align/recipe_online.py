@@ -99,3 +99,7 @@ def _reward(written: Written, r: RewardSection) -> None:
 def _model(written: Written, m: ModelSection) -> None:
     if m.reference == "cached":
         written.wrong("model.reference", "cached is for rows that are there before training; use copy, or auto")
+    if m.critic and m.critic.warmup_flat and not m.critic.warmup_steps:
+        written.wrong("model.critic.warmup_flat", "ends the warm-up, and warmup_steps is 0; set that to the most steps")
+    if m.critic and m.critic.warmup_flat >= 1:
+        written.wrong("model.critic.warmup_flat", f"found {m.critic.warmup_flat:g}; expected a share below 1")

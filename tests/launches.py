@@ -50,6 +50,7 @@ WRITTEN = (  # two experiences of four steps; micro-batches that cut the complet
     "rollout.num_iterations=2", "rollout.max_completion_length=8", "rollout.max_rows=9", "training.max_tokens=120",
     "training.eval_steps=4", "training.max_eval_rows=5", *SAVING,
 )  # fmt: skip
+OWN_CRITIC = ("rollout.record=true", "model.critic={learning_rate: 1.0e-3, warmup_steps: 2}")
 STEPS_OF = {"sft": 5, "reward_model": 5, "dpo": 5, "dpo_resumed": 5, "kto": 5, "dpo_cached": 5, "lora": 3, "fewer": 2}
 JOBS = [
     job("sft", "sft", 5),
@@ -64,6 +65,8 @@ JOBS = [
     job("fewer", "dpo", 2, *FEWER),
     job("ppo", "ppo", 8, *WRITTEN, "rollout.record=true"),
     job("ppo_resumed", "ppo", 8, *WRITTEN, "rollout.record=true", resume_from=["ppo", 6]),
+    job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
+    job("critic_resumed", "ppo", 8, *WRITTEN, *OWN_CRITIC, resume_from=["critic", 6]),
     job(
         "diverging", "sft", 4,
         "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",

@@ -15,14 +15,15 @@ from align.lab import addition
 ASSETS = Path(addition.__file__).parents[1] / "assets"
 START, END = (0.25, 0.35), 0.95  # share of 256 held-out sums that the likeliest completion gets right
 RUNS = {
-    "ppo": ["training.max_steps=80", "training.num_train_epochs=null", "rollout.num_prompts=128", "rollout.num_iterations=2"],
-    "grpo": ["training.max_steps=40", "training.num_train_epochs=null"],
+    "ppo": ["training.max_steps=80", "rollout.num_prompts=128", "rollout.num_iterations=2"],
+    "grpo": ["training.max_steps=40"],
 }
+BRIEF = ("training.num_train_epochs=null", "training.eval_steps=0")
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_rewards_teach_to_carry(name: str, tmp_path: Path):
-    out = train("addition", tmp_path / name, f"method.name={name}", "training.eval_steps=0", *RUNS[name])
+    out = train("addition", tmp_path / name, f"method.name={name}", *BRIEF, *RUNS[name])
     found = told(out / "test.json")
     before, after = (result["reward"]["value"] for result in (found["before"], found))
     assert START[0] < before < START[1]

@@ -64,7 +64,11 @@ def test_an_installed_wheel_finds_its_recipes_and_commands(wheel: Path, tmp_path
 
 
 def test_assets_are_whole_and_small():
-    data = [f"{name}/{split}.jsonl" for name in ("addition", "polite_pairs", "story_openings") for split in ("test", "train")]
+    data = [
+        f"{name}/{split}.jsonl"
+        for name in ("addition", "polite_pairs", "story_openings")
+        for split in ("test", "train")
+    ]
     assert asset_names() == sorted([*data, "careless_adder", "stories260k"])
     with safe_open(asset("asset:stories260k") / "model.safetensors", "np") as weights:
         assert sum(weights.get_tensor(k).size for k in weights.keys()) == 260_032  # noqa: SIM118  not a dict

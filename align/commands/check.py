@@ -200,13 +200,16 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
     adapter = size.trained if model.lora else 0
     scalar = any("scores" in method.live(m) for m in method.members)
     tokens = recipe.training.max_tokens or MICRO_BATCH
+    moments = MOMENTS.get(recipe.optim.optim, 1)
+    critic = size.weights * (width + FP32 + FP32 * moments) if model.critic else 0  # as large as the policy, or near it
     chunk = min(recipe.training.head_chunk or tokens, tokens)
     stored = 2 if recipe.training.gradient_checkpointing else 34  # activations of width `hidden` that a layer keeps
     return {
         "weights": ((size.weights + adapter) * width, 3),
         "gradients": (size.trained * width, 2),
-        f"{recipe.optim.optim} states": (size.trained * FP32 * MOMENTS.get(recipe.optim.optim, 1), 1),
+        f"{recipe.optim.optim} states": (size.trained * FP32 * moments, 1),
         "reference": (reference, 3),
+        "critic, its gradients and states": (critic, 1),
         "logits, with gradient": (0 if scalar else 2 * chunk * size.vocabulary * FP32, 9),
         "activations (rough)": (tokens * size.hidden * size.layers * stored * 2, 9),
     }

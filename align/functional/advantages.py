@@ -98,3 +98,12 @@ def whiten(
     variance = (centred**2).sum() / (count - int(unbiased)).clamp(min=1)
     white = centred * torch.rsqrt(variance + eps)
     return white if shift_mean else (white + mean).masked_fill(~mask, 0.0)
+
+
+def explained_variance(values: Float[Tensor, "B T"], returns: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> float:
+    """Share of the returns' variance that a critic foresaw, token by token: 1 all of it, 0 no more than a constant.
+
+    Below 0 it foresaw less than a constant would have; returns that are all the same leave nothing to be foreseen, 0.
+    """
+    variance = returns[mask].var(correction=0).item()
+    return 1 - (returns - values)[mask].var(correction=0).item() / variance if variance > 0 else 0.0

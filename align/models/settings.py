@@ -19,6 +19,16 @@ class LoraSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CriticSection:
+    """A critic that is a model of its own, with an optimiser of its own, instead of a head on the policy's trunk."""
+
+    model_name_or_path: str = ""  # a reward model's folder or run, any other of the vocabulary; empty: the policy's own
+    learning_rate: float = 0.0  # 0: the policy's; the schedule is the same
+    warmup_steps: int = 0  # first steps in which the critic learns alone
+    warmup_flat: float = 0.0  # ends them before, once its loss falls by less than this share in five steps
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSection:
     """Which weights, in which precision, with which reference."""
 
@@ -30,5 +40,6 @@ class ModelSection:
     trust_remote_code: bool = False
     add_tokens: list[str] = field(default_factory=list)  # new special tokens; embeddings are resized
     lora: LoraSection | None = None
+    critic: CriticSection | None = None  # of methods that have one; without it a head on the policy's trunk
     reference: Literal["auto", "copy", "adapter_off", "cached"] = "auto"  # auto: copy, but adapter_off if it is new
     ref_model_name_or_path: str = ""  # another reference than the weights that training starts from

@@ -117,6 +117,12 @@ def settle_head(module: Any, scorer: Scorer, world: World) -> None:
     scorer.kernel = dataclasses.replace(scorer.kernel, own_head=gap < HEAD_GAP)
 
 
+def _critic_in(critic: Trainee, asked: Probe) -> dict[RowLayout, str]:
+    scorer = critic.world.unwrap(critic.module)
+    with attention_works(scorer.kernel):
+        return measured(critic.module, scorer, dataclasses.replace(asked, column="values"))
+
+
 @dataclass(frozen=True)
 class LayoutChoice:
     """What the run will say about its layout."""
@@ -142,6 +148,9 @@ def choose_layout(
     asked = Probe(config.vocab_size, column, precision, world.device, layouts, longest)
     with attention_works(scorer.kernel):
         right = measured(module, scorer, asked)
+    if trainee.critic is not None:  # where the two differ, what is right for both
+        of_critic = _critic_in(trainee.critic, asked)
+        right.update((name, finding or of_critic[name]) for name, finding in right.items())
     if right["padded"]:
         raise UserError(f"the model does not score padded rows as it scores a sequence alone: {right['padded']}")
     lengths: dict[RowLayout, list[GroupShape]] = {name: [shapes(members, name) for members in picked] for name in right}

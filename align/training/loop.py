@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from align.errors import RunError, Stopped
 from align.training import checkpoint, snapshot
+from align.training.critic import Warmup
 from align.training.evaluate import Evaluation
 from align.training.experience import Experience, Reader
 from align.training.metrics import Completion, CompletionsLog, MetricsLog, peak_memory_mb
@@ -23,7 +24,7 @@ from align.training.progress import Progress as Display
 from align.training.settings import TrainingSection
 from align.training.signals import StopRequest
 from align.training.snapshot import Progress
-from align.training.step import Diverged, StepResult, Trainee, train_step
+from align.training.step import Diverged, Rates, StepResult, Trainee, train_step
 from align.training.trackers import Tracker
 
 SHOWN = 8  # rows that an error names
@@ -90,6 +91,7 @@ class Run:
     reader: Reader
     source: Source
     rate_of_step: Callable[[int], float]
+    warmup: Warmup | None  # of a critic that is a model of its own
     num_steps: int
     settings: TrainingSection
     root: Any  # Path of checkpoints/
@@ -105,15 +107,16 @@ def train(run: Run, progress: Progress) -> Progress:
     with StopRequest() as stop:
         while progress.step < run.num_steps and not progress.ended_early:
             started = time.perf_counter()
+            rates = _rates(run, progress)
             try:
-                portion, result = _step(run, progress)
+                portion, result = _step(run, progress, rates)
             except RunError as error:
                 if progress.step > saved and not (isinstance(error, Diverged) and error.spoilt):
                     _save(run, progress)
                 if isinstance(error, Diverged):
                     run.trainee.world.fail(_diverged(run, progress, error))
                 raise
-            row = {**portion.metrics, **_row(run, progress, result, time.perf_counter() - started)}
+            row = {**portion.metrics, **_row(progress, result, time.perf_counter() - started), **_told(rates)}
             progress.step += 1
             progress.num_tokens += result.num_tokens
             failure: RunError | None = None
@@ -139,10 +142,20 @@ def train(run: Run, progress: Progress) -> Progress:
     return progress
 
 
-def _step(run: Run, progress: Progress) -> tuple[Portion, StepResult]:
+def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResult]:
     portion = run.source.next(progress)
+    result = train_step(run.trainee, portion.method, portion.experience, run.reader, rates)
+    if run.warmup is not None and progress.step < run.warmup.steps:
+        progress.value_losses.append(result.metrics["value"])
+    return portion, result
+
+
+def _rates(run: Run, progress: Progress) -> Rates:
     rate = run.rate_of_step(progress.step)
-    return portion, train_step(run.trainee, portion.method, portion.experience, run.reader, rate)
+    if run.warmup is None:
+        return Rates(rate)
+    alone = run.warmup.alone(progress.step, progress.value_losses)
+    return Rates(None if alone else rate, run.warmup.rate_of_step(progress.step))
 
 
 def _diverged(run: Run, progress: Progress, error: Diverged) -> str:
@@ -156,14 +169,18 @@ def _places(place_of: Callable[[int], str], rows: Sequence[int]) -> str:
     return f"{len(rows)} row{'s' if len(rows) != 1 else ''} ({'; '.join(place_of(i) for i in rows[:SHOWN])}{more})"
 
 
-def _row(run: Run, progress: Progress, result: StepResult, seconds: float) -> dict[str, float | int]:
+def _row(progress: Progress, result: StepResult, seconds: float) -> dict[str, float | int]:
     return result.metrics | {
         "grad_norm": result.grad_norm,
-        "learning_rate": run.rate_of_step(progress.step),
         "num_tokens": progress.num_tokens + result.num_tokens,
         "tokens_per_second": result.num_tokens / seconds,
         "memory_mb": peak_memory_mb(),
     }
+
+
+def _told(rates: Rates) -> dict[str, float]:
+    critic = {"critic_learning_rate": rates.critic} if rates.critic else {}
+    return {"learning_rate": rates.policy or 0.0} | critic
 
 
 def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from align.functional.advantages import explained_variance
 from align.functional.kl import k1, k3
 from align.functional.masked import masked_sum
 from align.rewards.judge import Judge
@@ -39,6 +40,8 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
         d, learned = old - completion.ref_logps, completion.mask.any(-1)
         found["kl"] = masked_sum(k1(d), completion.mask)[learned].mean().item()
         found["kl_k3"] = masked_sum(k3(d), completion.mask)[learned].mean().item()
+    if "old_values" in vars(completion):
+        found["explained_variance"] = explained_variance(completion.old_values, whole.batch.returns, completion.mask)
     return found
 
 

@@ -3,6 +3,7 @@
 weights.safetensors   the trained parameters (whole; of an adapter only its own)
 optimizer.pt          the optimiser's moments
 deepspeed/            instead of both: DeepSpeed's own files (pickles)
+critic/               the same three for a critic that is a model of its own
 random-00000.pt       the random generators of each rank
 progress.json         counters, controllers, best evaluation
 experience.pt         what has been written and not been learned to its end
@@ -33,6 +34,7 @@ from align.training.state import load_state, load_tensors, random_state, save_st
 from align.training.step import Trainee
 
 EXPERIENCE = "experience.pt"
+CRITIC = "critic"  # a folder like this one, for a critic that is a model of its own
 TAG = "state"  # DeepSpeed wants a name inside its folder
 
 
@@ -48,6 +50,7 @@ class Progress:
     bad_evaluations: int = 0  # in a row without improvement
     ended_early: bool = False
     controllers: dict[str, float] = field(default_factory=dict)
+    value_losses: list[float] = field(default_factory=list)  # of the steps in which a critic may learn alone
 
 
 def save(root: Path, trainee: Trainee, progress: Progress, experience: Any = None) -> Path:
@@ -60,7 +63,10 @@ def save(root: Path, trainee: Trainee, progress: Progress, experience: Any = Non
     failure: Exception | None = None
     try:
         with checkpoint.guarded(tmp):
+            save_state(random_state(), tmp / f"random-{world.rank:05d}.pt")
             _write(tmp, trainee)
+            if trainee.critic is not None:
+                _write(tmp / CRITIC, trainee.critic)
             if world.main:
                 (tmp / "progress.json").write_text(json.dumps(asdict(progress)))
                 if experience is not None:
@@ -88,21 +94,29 @@ def _write(tmp: Path, trainee: Trainee) -> None:
         weights: dict[str, Any] = get_model_state_dict(module, options=options)
         moments = get_optimizer_state_dict(module, _plain(trainee.optimizer), options=options)
         if world.main:
+            tmp.mkdir(exist_ok=True)
             save_tensors(weights, tmp / "weights.safetensors")
             save_state(moments, tmp / "optimizer.pt")
-    save_state(random_state(), tmp / f"random-{world.rank:05d}.pt")
 
 
 def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
     """Puts the state of `path`, a verified checkpoint, into the trainee of every rank."""
     world = trainee.world
+    if world.deepspeed and not trusted and (reasons := checkpoint.untrusted(path)):
+        raise UserError(
+            f"{path}: DeepSpeed's state files are pickles, and these may not be opened: {'; '.join(reasons)}. "
+            "If you made them yourself, pass --trust-checkpoint"
+        )
+    _read(path, trainee)
+    if trainee.critic is not None:
+        _read(path / CRITIC, trainee.critic)
+    set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
+    return Progress(**json.loads((path / "progress.json").read_text()))
+
+
+def _read(path: Path, trainee: Trainee) -> None:
+    world = trainee.world
     if world.deepspeed:
-        reasons = [] if trusted else checkpoint.untrusted(path)
-        if reasons:
-            raise UserError(
-                f"{path}: DeepSpeed's state files are pickles, and these may not be opened: {'; '.join(reasons)}. "
-                "If you made them yourself, pass --trust-checkpoint"
-            )
         trainee.module.load_checkpoint(str(path / "deepspeed"), tag=TAG, load_module_strict=False)
     else:
         module = _at_rest(trainee)
@@ -111,8 +125,6 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
         _refuse_foreign(path, module, weights)
         set_model_state_dict(module, weights, options=options)
         set_optimizer_state_dict(module, _plain(trainee.optimizer), load_state(path / "optimizer.pt"), options=options)
-    set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
-    return Progress(**json.loads((path / "progress.json").read_text()))
 
 
 def load_experience(path: Path) -> Any:

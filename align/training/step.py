@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from align.errors import RunError
 from align.methods.base import Loss, Term
+from align.training.critic import Beside, Made, of_critic, of_policy
 from align.training.distributed import World
-from align.training.experience import Experience, Reader, live_batch, live_columns
+from align.training.experience import Columns, Experience, Reader, live_batch, live_columns
 from align.training.optim import set_rate
 
 
@@ -49,6 +50,11 @@ class Trainee:
     optimizer: Any
     world: World
     max_grad_norm: float
+    critic: Trainee | None = None  # where that is a model of its own
+
+    def columns(self, *, idle: bool = False) -> Columns:
+        """The model and its critic as one that answers with columns; `idle` where the policy does not learn."""
+        return self.module if self.critic is None else Beside(self.module, self.critic.module, idle)
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
@@ -85,25 +91,59 @@ class Trainee:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 
-def train_step(trainee: Trainee, method: Any, experience: Experience, reader: Reader, rate: float) -> StepResult:
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of a step."""
+
+    policy: float | None  # None: it does not learn in this step
+    critic: float = 0.0  # of one that is a model of its own
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One of the modules that learn in a step, and the step's columns as its loss sees them."""
+
+    trainee: Trainee
+    rate: float
+    seen: Callable[[Made], Made]
+
+
+def learners(trainee: Trainee, rates: Rates) -> list[Learner]:
+    """The policy, unless it is idle, and after it the critic, where that is a model of its own."""
+    if trainee.critic is None:
+        assert rates.policy is not None, "nothing learns"
+        return [Learner(trainee, rates.policy, lambda made: made)]
+    policy = [] if rates.policy is None else [Learner(trainee, rates.policy, of_policy)]
+    return [*policy, Learner(trainee.critic, rates.critic, of_critic)]
+
+
+def train_step(
+    trainee: Trainee, method: Any, experience: Experience, reader: Reader, rates: float | Rates
+) -> StepResult:
     """plan -> score -> method.loss -> backward for every micro-batch of this rank, then one update of the weights.
 
     Raises Diverged on every rank where a number is not finite.
     """
     world, asked = trainee.world, live_columns(reader.needs)
+    rates = rates if isinstance(rates, Rates) else Rates(rates)
+    learning, columns = learners(trainee, rates), trainee.columns(idle=rates.policy is None)
     plan = reader.plan(experience.groups, list(asked))
     counts = term_counts(method.loss(experience.batch))
     sums = {name: torch.zeros((), dtype=torch.float64) for name in counts}
     mine = reader.mine(plan)
     odd: list[tuple[tuple[int, ...], Tensor]] = []
     for i, micro in enumerate(mine):
-        with trainee.micro_batch(last=i == len(mine) - 1):
-            made = reader.score(trainee.module, experience.groups, micro, asked)
-            loss = method.loss(live_batch(experience, micro, made, reader.world))
-            totals = term_sums(loss)
-            # The anchor keeps a rank without rows in the backward pass, whose collectives the others wait for.
-            anchor = sum(v.sum() for columns in made.values() for v in columns.values() if v.requires_grad)
-            trainee.backward(weighted(loss, totals, counts) + 0.0 * anchor)
+        with ExitStack() as opened:
+            for learner in learning:
+                opened.enter_context(learner.trainee.micro_batch(last=i == len(mine) - 1))
+            made = reader.score(columns, experience.groups, micro, asked)
+            for learner in learning:
+                seen = learner.seen(made)
+                loss = method.loss(live_batch(experience, micro, seen, reader.world))
+                totals = term_sums(loss)
+                # The anchor keeps a rank without rows in the backward pass, whose collectives the others wait for.
+                anchor = sum(v.sum() for of in seen.values() for v in of.values() if v.requires_grad)
+                learner.trainee.backward(weighted(loss, totals, counts) + 0.0 * anchor)
             for name, value in totals.items():
                 sums[name] += value.detach().double().cpu()
             odd.append((micro.groups, _odd_rows(loss)))
@@ -113,12 +153,22 @@ def train_step(trainee: Trainee, method: Any, experience: Experience, reader: Re
         flagged = [pair for groups, flags in odd for pair in zip(groups, flags.tolist(), strict=True)]
         found = world.everyone([experience.groups[i].index for i, flag in flagged if flag])
         raise Diverged(f"{name} is {wrong[name]}", list(itertools.chain(*found)), spoilt=False)
-    norm = trainee.update(rate)
-    if not math.isfinite(norm):
-        finding = f"the gradient norm is {norm} while the loss is {metrics['loss']:.4g}"
-        spoilt = world.deepspeed and trainee.module.was_step_applied()
-        raise Diverged(finding, [g.index for g in experience.groups], spoilt=spoilt)
-    return StepResult(metrics, sum(len(m) for g in experience.groups for m in g.members), norm)
+    norms = _update(learning, experience, metrics["loss"])
+    if trainee.critic is not None:
+        metrics["critic_grad_norm"] = norms[-1]
+    return StepResult(metrics, sum(len(m) for g in experience.groups for m in g.members), norms[0])
+
+
+def _update(learning: Sequence[Learner], experience: Experience, loss: float) -> list[float]:
+    """The gradient norms before clipping. Raises Diverged where one is not finite."""
+    norms: list[float] = []
+    for learner in learning:
+        norms.append(norm := learner.trainee.update(learner.rate))
+        if not math.isfinite(norm):
+            finding = f"the gradient norm is {norm} while the loss is {loss:.4g}"
+            spoilt = len(norms) > 1 or (learner.trainee.world.deepspeed and learner.trainee.module.was_step_applied())
+            raise Diverged(finding, [g.index for g in experience.groups], spoilt=spoilt)
+    return norms
 
 
 def term_counts(loss: Loss) -> dict[str, float]:

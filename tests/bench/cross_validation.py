@@ -13,17 +13,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
 import os
 import statistics
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tests.bench.cases import HH, REPOSITORY
+from tests.bench.cells import align_train, every
 
 FOLDS = 5
 OVERRIDES = ("data.test=null", "logging.baselines=null", "logging.num_completions=0", "logging.logging_steps=1000")
@@ -119,12 +118,10 @@ def main() -> None:
     study = STUDIES[given.study]
     folder = (given.folder or REPOSITORY / "runs" / "cross_validation" / given.study).absolute()
     write_folds(study.rows, folder)
-    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-        if any(setting.after_sft for setting in study.settings):
-            list(pool.map(_sft, range(FOLDS), [folder] * FOLDS))
-        cells = [(setting, fold) for setting in study.settings for fold in range(FOLDS)]
-        found = list(pool.map(_cell, [study] * len(cells), *zip(*cells, strict=True), [folder] * len(cells)))
+    if any(setting.after_sft for setting in study.settings):
+        every(_sft, [(fold, folder) for fold in range(FOLDS)], given.jobs)
+    cells = [(study, setting, fold, folder) for setting in study.settings for fold in range(FOLDS)]
+    found = every(_cell, cells, given.jobs)
     table = summary(study, found)
     (Path(__file__).parent / f"cross_validation_{given.study}.json").write_text(json.dumps(table, indent=1) + "\n")
     for row in table:
@@ -153,7 +150,7 @@ def _cell(study: Study, setting: Setting, fold: int, folder: Path) -> dict[str, 
     if done.exists():
         return json.loads(done.read_text())
     start = (f"model.model_name_or_path={folder}/sft-{fold}",) if setting.after_sft else ()
-    _train(study.recipe, *_data(folder, fold), *start, *setting.overrides, f"training.output_dir={place}")
+    align_train(study.recipe, *_data(folder, fold), *start, *setting.overrides, f"training.output_dir={place}")
     rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     best = min((row for row in rows if "eval/loss" in row), key=lambda row: row["eval/loss"])
     cell = {"setting": setting.name, "fold": fold, "step": best["step"], "accuracy": best["eval/accuracy"]}
@@ -163,18 +160,11 @@ def _cell(study: Study, setting: Setting, fold: int, folder: Path) -> dict[str, 
 
 
 def _sft(fold: int, folder: Path) -> None:
-    _train("sft", *_data(folder, fold), f"training.output_dir={folder}/sft-{fold}")
+    align_train("sft", *_data(folder, fold), f"training.output_dir={folder}/sft-{fold}")
 
 
 def _data(folder: Path, fold: int) -> tuple[str, ...]:
     return f"data.train={folder}/rest-{fold}.jsonl", f"data.validation={folder}/fold-{fold}.jsonl", *OVERRIDES
-
-
-def _train(*words: str) -> None:
-    from align.cli import main as align
-
-    if align(["train", *words, "--resume"]):
-        raise RuntimeError(f"failed: align train {' '.join(words)}")
 
 
 def summary(study: Study, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,34 +1,49 @@
-"""One launch for each way of sharding; the tests read what its runs left behind."""
+"""One launch for each way of sharding, whichever worker of the suite asks first; the tests read what its runs left."""
 
 from __future__ import annotations
+
+import fcntl
+import shutil
+from pathlib import Path
 
 import pytest
 from launches import JOBS, MODES, Launch, jobs_of, start
 
+Root = Path
+
 
 @pytest.fixture(scope="session")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+def root(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Root:
+    """A folder that all workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if hasattr(request.config, "workerinput") else base
+
+
+@pytest.fixture(scope="session")
+def alone(root: Root) -> Launch:
     """All jobs in one process."""
-    return start("none", tmp_path_factory.mktemp("alone"), JOBS)
-
-
-@pytest.fixture(scope="session")
-def started() -> dict[str, Launch]:
-    """By mode: pytest may tear a fixture with parameters down and ask for it again, and each takes a minute."""
-    return {}
+    return once(root, "none")
 
 
 @pytest.fixture(scope="session", params=MODES)
-def launch(
-    request: pytest.FixtureRequest, started: dict[str, Launch], tmp_path_factory: pytest.TempPathFactory
-) -> Launch:
+def launch(request: pytest.FixtureRequest, root: Root) -> Launch:
     """All jobs in two processes, sharded one way after the other."""
-    mode = request.param
-    if mode not in started:
-        started[mode] = start(mode, tmp_path_factory.mktemp(mode), jobs_of(mode))
-    return started[mode]
+    return once(root, request.param)
 
 
 @pytest.fixture
 def mode(request: pytest.FixtureRequest) -> str:
     return request.node.callspec.params["launch"]
+
+
+def once(root: Root, mode: str) -> Launch:
+    """The launch, made by the first who asks; the others wait for it."""
+    folder, done = root / f"launch-{mode}", root / f"launch-{mode}.done"
+    with open(root / f"launch-{mode}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a launch that failed
+            folder.mkdir()
+            start(mode, folder, JOBS if mode == "none" else jobs_of(mode))
+            done.touch()
+    return Launch(folder, 1 if mode == "none" else 2)

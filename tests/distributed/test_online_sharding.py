@@ -12,6 +12,7 @@ from launches import Launch
 pytestmark = pytest.mark.processes
 
 PER_PHASE = 4
+NAMES = pytest.mark.parametrize("name", ["ppo", "critic"])  # a head on the policy's trunk, a model of its own
 
 
 def rollouts(run: Launch, name: str, phase: int) -> list[dict[str, Any]]:
@@ -19,8 +20,9 @@ def rollouts(run: Launch, name: str, phase: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_first_completions_are_those_of_one_process(launch, alone):
-    ours, theirs = rollouts(launch, "ppo", 0), rollouts(alone, "ppo", 0)
+@NAMES
+def test_the_first_completions_are_those_of_one_process(launch, alone, name):
+    ours, theirs = rollouts(launch, name, 0), rollouts(alone, name, 0)
     assert len(ours) == len(theirs) == 14 * 3
     for mine, other in zip(ours, theirs, strict=True):
         assert [mine[k] for k in ("number", "place", "tokens", "stop", "rewards")] == [
@@ -29,8 +31,9 @@ def test_the_first_completions_are_those_of_one_process(launch, alone):
         assert mine["logps"] == pytest.approx(other["logps"], abs=1e-5)
 
 
-def test_the_first_experience_is_learned_as_by_one_process(launch, alone):
-    for row, other in zip(launch.rows("ppo")[:PER_PHASE], alone.rows("ppo")[:PER_PHASE], strict=True):
+@NAMES
+def test_the_first_experience_is_learned_as_by_one_process(launch, alone, name):
+    for row, other in zip(launch.rows(name)[:PER_PHASE], alone.rows(name)[:PER_PHASE], strict=True):
         for key in ("value", "entropy", "ratio"):
             assert row[key] == pytest.approx(other[key], rel=1e-5), key
         assert row["policy"] == pytest.approx(other["policy"], abs=1e-6)
@@ -38,16 +41,18 @@ def test_the_first_experience_is_learned_as_by_one_process(launch, alone):
         assert row["num_tokens"] == other["num_tokens"]
 
 
-def test_later_experience_earns_the_same_but_for_rounding(launch, alone):
+@NAMES
+def test_later_experience_earns_the_same_but_for_rounding(launch, alone, name):
     """A sample may flip where two log-probabilities lie within rounding of a random number."""
-    ours, theirs = (run.rows("ppo")[PER_PHASE]["reward"] for run in (launch, alone))
+    ours, theirs = (run.rows(name)[PER_PHASE]["reward"] for run in (launch, alone, name))
     assert ours == pytest.approx(theirs, abs=0.02)
 
 
-def test_an_experience_is_resumed_bitwise(launch):
+@NAMES
+def test_an_experience_is_resumed_bitwise(launch, name):
     """From the middle of the second one."""
-    whole, resumed = launch.weights("ppo"), launch.weights("ppo_resumed")
+    whole, resumed = launch.weights(name), launch.weights(f"{name}_resumed")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     keep = [{k: v for k, v in row.items() if not k.startswith(("seconds", "tokens_per", "memory"))}
-            for name in ("ppo", "ppo_resumed") for row in launch.rows(name)]  # fmt: skip
+            for run in (name, f"{name}_resumed") for row in launch.rows(run)]  # fmt: skip
     assert keep[: len(keep) // 2] == keep[len(keep) // 2 :]

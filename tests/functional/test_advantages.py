@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from align.functional.advantages import (
+    explained_variance,
     final_rewards,
     gae,
     group_means,
@@ -93,3 +94,12 @@ def test_whitening(unbiased: bool):
     torch.testing.assert_close(whiten(5 + 3 * BETWEEN, MASK, unbiased=unbiased), white)
     stays = whiten(BETWEEN, MASK, shift_mean=False, unbiased=unbiased)[MASK].mean().item()
     assert stays == pytest.approx(BETWEEN[MASK].mean().item(), rel=1e-5)
+
+
+def test_explained_variance_of_a_perfect_a_constant_and_a_wrong_critic():
+    returns, mask = torch.tensor([[1.0, 2.0, 9.0], [3.0, 4.0, 5.0]]), torch.tensor([[True, True, False], [True] * 3])
+    assert explained_variance(returns, returns, mask) == 1.0
+    assert explained_variance(returns + 7.0, returns, mask) == pytest.approx(1.0)  # a shift is not variance
+    assert explained_variance(torch.zeros(2, 3), returns, mask) == 0.0
+    assert explained_variance(-returns, returns, mask) == pytest.approx(-3.0)
+    assert explained_variance(returns, torch.ones(2, 3), mask) == 0.0

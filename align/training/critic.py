@@ -1,0 +1,70 @@
+"""A critic that is a model of its own: in every pass beside the policy, with its own optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from align.data.forest import Rows
+from align.training.experience import Columns
+
+VALUES = "values"
+WINDOW = 5  # steps whose mean value loss is compared with that of as many before them
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The policy's columns and the critic's values, as if one model made them."""
+
+    policy: Columns
+    critic: Columns
+    idle: bool = False  # the policy does not learn: no gradient is kept of it
+
+    def __call__(
+        self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0
+    ) -> dict[str, Tensor]:
+        others = tuple(c for c in columns if c != VALUES)
+        made: dict[str, Tensor] = {}
+        if others:
+            with torch.no_grad() if self.idle else nullcontext():
+                made |= self.policy(rows, others, num_chunks, temperature)
+        return made | self.critic(rows, (VALUES,), num_chunks) if VALUES in columns else made
+
+
+Made = Mapping[str, Mapping[str, Tensor]]  # member -> column -> values
+
+
+def of_critic(made: Made) -> dict[str, dict[str, Tensor]]:
+    """What the critic's loss sees: everything else is a constant."""
+    return {m: {c: v if c == VALUES else v.detach() for c, v in columns.items()} for m, columns in made.items()}
+
+
+def of_policy(made: Made) -> dict[str, dict[str, Tensor]]:
+    """What the policy's loss sees: the values are constants."""
+    return {m: {c: v.detach() if c == VALUES else v for c, v in columns.items()} for m, columns in made.items()}
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """How the critic learns, and how long it learns alone."""
+
+    rate_of_step: Callable[[int], float]
+    steps: int = 0  # at most
+    flat: float = 0.0  # ends before, once the value loss falls by less than this share; 0: not before
+
+    def alone(self, step: int, losses: Sequence[float]) -> bool:
+        """Whether the step after `step` is the critic's alone; `losses` are the value losses of all steps so far."""
+        return step < self.steps and not (self.flat and is_flat(losses, self.flat))
+
+
+def is_flat(losses: Sequence[float], share: float) -> bool:
+    """Whether, anywhere so far, a window's mean loss was less than `share` below that of the window before it."""
+    for end in range(2 * WINDOW, len(losses) + 1):
+        before, after = losses[end - 2 * WINDOW : end - WINDOW], losses[end - WINDOW : end]
+        if sum(after) > (1 - share) * sum(before):
+            return True
+    return False

@@ -1,0 +1,115 @@
+"""What the methods whose policy writes earn, each from three seeds, and how far they go for it.
+
+    make study-online        (python -m tests.bench.online_study [--folder FOLDER] [--jobs N] [--only WORLD])
+
+Stories: the recipes `ppo`, `rloo` and `grpo` as they are. A tiny model goes on from openings that it was not trained
+on, and earns the share of ten happy words that it writes within 48 tokens. Addition: the recipe `addition`, every
+method; the policy has been taught to forget seven carries of ten, and earns 1 for a right sum.
+
+Before and after are the likeliest completions of the test prompts, which no choice of knobs has seen; the divergence is
+that of the samples of the last five experiences, in nats a completion. A run that has ended is kept in FOLDER, so a
+study that was cut goes on; the summary is written beside this file, and the tables to STUDIES.md and README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.cases import REPOSITORY
+from tests.bench.cells import align_train, every
+
+SEEDS = (0, 1, 2)
+STORIES = ("ppo", "rloo", "grpo")
+SUMMARY = Path(__file__).parent / "online_study.json"
+LAST = 5  # experiences that the divergence is averaged over
+MARKS = ("<!-- results: made by `make study-online` -->\n", "<!-- end of results -->\n")
+SEVERAL = ("rollout.num_prompts=128", "rollout.num_iterations=2")  # four steps of each experience
+OF_METHOD = {"ppo": SEVERAL, "loop": SEVERAL, "remax": ("rollout.num_generations=1", "optim.learning_rate=1e-3")}
+TITLES = {
+    "stories": "Share of ten happy words in 48 tokens of a story, 80 held-out openings",
+    "addition": "Share of right sums, 256 held-out problems, from a policy that forgets to carry",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Methods whose policy writes, three seeds each.")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / "runs" / "study_online")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
+    parser.add_argument("--only", choices=TITLES, help="one world; the other's figures stay")
+    given = parser.parse_args()
+    cells = [c for c in all_cells() if given.only in (None, c[0])]
+    found = every(run, [(*c, given.folder.absolute()) for c in cells], given.jobs)
+    kept = [c for c in read() if (c["world"], c["method"], c["seed"]) not in cells]
+    made = sorted(kept + found, key=lambda c: all_cells().index((c["world"], c["method"], c["seed"])))
+    SUMMARY.write_text("[\n " + ",\n ".join(json.dumps(cell) for cell in made) + "\n]\n")
+    write_tables(made)
+
+
+def all_cells() -> list[tuple[str, str, int]]:
+    """World, method, seed."""
+    from align.methods.base import OnlineMethod, find_method, method_names
+
+    online = [name for name in method_names() if issubclass(find_method(name), OnlineMethod)]
+    return [(world, method, seed) for world, methods in (("stories", STORIES), ("addition", online))
+            for method in methods for seed in SEEDS]  # fmt: skip
+
+
+def run(world: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
+    place = folder / f"{world}-{method}-{seed}"
+    words = [method] if world == "stories" else ["addition", f"method.name={method}", *OF_METHOD.get(method, ())]
+    align_train(*words, f"training.seed={seed}", "training.eval_steps=0", f"training.output_dir={place}")
+    test = json.loads((place / "test.json").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    kl = [row["kl"] for row in rows if "kl" in row][-LAST:]
+    return {
+        "world": world, "method": method, "seed": seed, "before": test["before"]["reward"]["value"],
+        "after": test["reward"]["value"], "stderr": test["reward"]["stderr"], "num_prompts": test["reward"]["n"],
+        "kl": statistics.fmean(kl) if kl else None, "steps": rows[-1]["step"],
+    }  # fmt: skip
+
+
+def read() -> list[dict[str, Any]]:
+    return json.loads(SUMMARY.read_text(encoding="utf-8")) if SUMMARY.exists() else []
+
+
+def table(cells: Sequence[dict[str, Any]], world: str) -> str:
+    """A line for each method: means over the seeds with their standard errors."""
+    lines = ["| method | before | after | KL | steps | seeds |", "|---|---|---|---|---|---|"]
+    for method in dict.fromkeys(c["method"] for c in cells if c["world"] == world):
+        mine = [c for c in cells if (c["world"], c["method"]) == (world, method)]
+        kl = [c["kl"] for c in mine if c["kl"] is not None]
+        lines.append(
+            f"| `{method}` | {mine[0]['before']:.3f} | {spread([c['after'] for c in mine])} "
+            f"| {spread(kl, 1) if kl else '-'} | {mine[0]['steps']} | {len(mine)} |"
+        )
+    return f"{TITLES[world]}:\n\n" + "\n".join(lines) + "\n"
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.{digits}f}"
+
+
+def write_tables(cells: Sequence[dict[str, Any]]) -> None:
+    head = (
+        "# Studies\n\nMade by `make study-online`; means of the seeds, with the standard error of the mean. KL is in\n"
+    )
+    head += "nats a completion, of the last five experiences' samples, from the model that training starts from.\n"
+    (REPOSITORY / "STUDIES.md").write_text(
+        head + "".join(f"\n## {world.capitalize()}\n\n{table(cells, world)}" for world in TITLES), encoding="utf-8"
+    )
+    readme = REPOSITORY / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
+    readme.write_text(before + MARKS[0] + table(cells, "stories") + MARKS[1] + rest.partition(MARKS[1])[2], "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""A critic that is a model of its own: what it learns from, what the policy learns from, who learns when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from bench_of_steps import alone, tiny_llama
+from online_rig import OnlineRig, online_rig
+from small_runs import lines, metrics, same, told, train, weights
+
+from align.lab import bandit
+from align.methods.ppo import PPO
+from align.training.critic import WINDOW, Warmup, is_flat
+from align.training.experience import ModelRole
+from align.training.score import Kernel, Scorer
+from align.training.step import Rates, Trainee, train_step
+
+RUN = (
+    "data.num_rows=60", "data.max_length=64", "rollout.num_generations=2", "rollout.num_prompts=8",
+    "rollout.max_completion_length=8", "training.batch_size=4", "training.max_steps=8", "training.eval_steps=8",
+    "training.num_train_epochs=null", "training.save_steps=1", "training.save_total_limit=9",
+    "logging.num_completions=0",
+)  # fmt: skip
+
+
+def rig_with_critic(folder: Path, **knobs: float) -> OnlineRig:
+    rig = online_rig(PPO(kl_coef=0.0, **knobs), folder)
+    model = Scorer(tiny_llama("scalar", 1, bandit.VOCABULARY), Kernel("sdpa"))
+    critic = Trainee(model, torch.optim.SGD(model.parameters(), lr=1.0), alone(), 0.0)
+    policy = Scorer(tiny_llama("lm", 0, bandit.VOCABULARY), Kernel("sdpa"))
+    rig.trainee = Trainee(policy, torch.optim.SGD(policy.parameters(), lr=1.0), alone(), 0.0, critic)
+    rig.source.harvester.roles["old"] = ModelRole(rig.trainee.columns())  # type: ignore[index]
+    return rig
+
+
+def moved(rig: OnlineRig, rates: Rates) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """How far a step takes every weight of the policy and of the critic; all numbers are the same each time."""
+    critic = rig.trainee.critic
+    assert critic is not None
+    modules = (rig.trainee.module, critic.module)
+    before = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in modules]
+    portion = rig.source.next(rig.progress)
+    train_step(rig.trainee, portion.method, portion.experience, rig.source.reader, rates)
+    policy, own = ({n: p.detach() - was[n] for n, p in m.named_parameters()}
+                   for m, was in zip(modules, before, strict=True))  # fmt: skip
+    return policy, own
+
+
+def test_the_policy_learns_nothing_from_the_value_loss(tmp_path: Path):
+    """The weight of the value loss scales the step of a critic of its own, and leaves the policy's as it is."""
+    one, other = (moved(rig_with_critic(tmp_path / str(c), value_coef=c), Rates(1.0, 1.0)) for c in (0.1, 0.2))
+    assert all(torch.equal(one[0][n], other[0][n]) for n in one[0])
+    assert any(step.abs().max() > 0 for step in one[0].values())
+    for name, step in one[1].items():
+        torch.testing.assert_close(2 * step, other[1][name], rtol=1e-4, atol=1e-6)
+    assert any(step.abs().max() > 0 for step in one[1].values())
+
+
+def test_a_critic_that_learns_alone_leaves_the_policy_as_it_is(tmp_path: Path):
+    alone_, both = (moved(rig_with_critic(tmp_path / str(r.policy)), r) for r in (Rates(None, 1.0), Rates(1.0, 1.0)))
+    assert all(step.abs().max() == 0 for step in alone_[0].values())
+    assert all(torch.equal(alone_[1][n], both[1][n]) for n in both[1])
+
+
+@pytest.mark.parametrize(
+    ("losses", "flat"),
+    [
+        ([1.0] * WINDOW, False),
+        ([1.0] * 2 * WINDOW, True),
+        ([0.8**i for i in range(4 * WINDOW)], False),
+        ([0.8**i for i in range(2 * WINDOW)] + [0.1] * 2 * WINDOW, True),
+    ],
+)
+def test_flat_is_what_no_longer_falls(losses: list[float], flat: bool):
+    assert is_flat(losses, 0.05) == flat
+
+
+def test_the_warm_up_ends_by_steps_or_when_flat():
+    by_steps, by_loss = Warmup(lambda step: 1.0, 3), Warmup(lambda step: 1.0, 100, 0.05)
+    assert [by_steps.alone(step, [1.0] * step) for step in range(5)] == [True] * 3 + [False] * 2
+    assert [by_loss.alone(step, [1.0] * step) for step in (9, 10, 11)] == [True, False, False]
+
+
+def test_a_run_with_its_own_critic_warms_up_and_resumes_bitwise(tmp_path: Path):
+    words = (*RUN, "model.critic={warmup_steps: 3, learning_rate: 1.0e-3}")
+    run = train("ppo", tmp_path / "run", *words)
+    rates = [(line["learning_rate"], line["critic_learning_rate"]) for line in lines(run / "metrics.jsonl")]
+    assert rates == [(0.0, 1e-3)] * 3 + [(1e-4, 1e-3)] * 5
+    assert all(line["ratio"] == 1.0 for line in lines(run / "metrics.jsonl")[:3])
+    again = tmp_path / "again"
+    train("ppo", again, *words, "training.max_steps=8", "--resume", str(run / "checkpoints" / "step-000006"))
+    assert same(weights(run), weights(again))
+    assert metrics(run)[6:] == metrics(again)[-2:]
+    assert told(run / "test.json")["reward"] == told(again / "test.json")["reward"]
