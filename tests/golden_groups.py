@@ -13,7 +13,7 @@ from rollout_batches import rollouts
 from align.functional.advantages import final_rewards, group_normalised, leave_one_out, rewards_to_go
 from align.functional.correction import bounded, sampler_weights
 from align.functional.kl import k1
-from align.functional.masked import masked_sum
+from align.functional.masked import masked_mean, masked_sum
 from align.methods.base import of_completion
 from align.rewards.shape import Ends, Overlong
 
@@ -153,4 +153,22 @@ def check_correction(stem: str, name: str, dtype: torch.dtype) -> None:
         if f"loss_{field}" in check.left:
             batch = rollouts(method, inputs, advantages=inputs["advantages"][:, None] * values)
             differentiate(check, batch, method.loss(batch), f"loss_{field}", f"grad_logprobs_{field}")
+    check.done()
+
+
+def check_off_policy_mask(stem: str, name: str, dtype: torch.dtype) -> None:
+    """Where the loss has no gradient: there is no KL, so what is left out has none at all."""
+    case, inputs, check = load(stem, name, dtype)
+    mask = inputs["mask"] > 0.5
+    gap = inputs["rollout_logprobs"] - inputs["logprobs"]
+    check.equal("mean_drift", masked_mean(gap, mask))
+    method = method_of("grpo", kl_coef=0.0, off_policy_delta=case["hyperparameters"]["delta"])
+    batch = rollouts(method, inputs, advantages=inputs["advantages"])
+    logps = batch.completion.logps.detach().clone().requires_grad_()
+    batch = dataclasses.replace(batch, completion=dataclasses.replace(batch.completion, logps=logps))
+    loss = method.loss(batch)
+    loss.terms["loss"].values.sum().backward()
+    assert logps.grad is not None
+    check.exactly("keep", (~loss.terms["off_policy"].values.bool()).tolist())
+    assert not logps.grad[loss.terms["off_policy"].values.bool()].any()
     check.done()

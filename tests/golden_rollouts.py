@@ -197,4 +197,5 @@ ROLLOUT_CHECKS: dict[tuple[str, str], Check] = {
     ("grpo", "soft_overlong_punishment"): groups.check_overlong,
     ("grpo", "dynamic_sampling"): groups.check_dynamic_sampling,
     ("grpo", "rollout_correction"): groups.check_correction,
+    ("grpo", "off_policy_sequence_mask"): groups.check_off_policy_mask,
 }

@@ -67,6 +67,7 @@ JOBS = [
     job("ppo_resumed", "ppo", 8, *WRITTEN, "rollout.record=true", resume_from=["ppo", 6]),
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
     job("critic_resumed", "ppo", 8, *WRITTEN, *OWN_CRITIC, resume_from=["critic", 6]),
+    job("replayed", "ppo", 8, *WRITTEN, replay_of="ppo"),
     job(
         "diverging", "sft", 4,
         "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",
@@ -136,3 +137,18 @@ def start(mode: str, folder: Path, jobs: list[dict[str, Any]]) -> Launch:
         done = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT)
     assert done.returncode == 0, (folder / "log.txt").read_text()[-8000:]
     return Launch(folder, 1 if mode == "none" else 2)
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    """The whole lines of its metrics so far."""
+    file = folder / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def ranks(process: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that the launcher has started."""
+    children = [c for t in Path(f"/proc/{process.pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    found = [int(c) for c in children if b"align" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    assert len(found) == 2, found
+    return sorted(found)

@@ -25,6 +25,14 @@ def sampler_weights(
     return gap.masked_fill(~mask, 0.0).exp().masked_fill(~mask, 0.0)
 
 
+def near(
+    advantages: Float[Tensor, "B"], gap: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], delta: float
+) -> Bool[Tensor, "B"]:
+    """Whether a completion is good, or its tokens are on average at most `delta` nats less likely to the policy than to
+    the engine that wrote it: gap_t = log mu(y_t) - log pi(y_t) (DeepSeek-V3.2)."""
+    return (advantages >= 0) | (masked_mean(gap, mask) <= delta)
+
+
 def bounded(weights: Float[Tensor, "B T"], low: float, high: float, bound: Bound) -> Float[Tensor, "B T"]:
     """Weights cut down to `high` (truncated importance sampling), or 0 outside [low, high]."""
     if bound == "truncate":

@@ -11,7 +11,11 @@ loss.
 
 Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
 KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
+engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken,
+`off_policy` share of completions that off_policy_delta leaves out.
+
+`off_policy_delta` is DeepSeek-V3.2's mask: of a completion with a negative advantage that this model finds, by more
+than so many nats a token, less likely than the engine did, the policy term is left out; its tokens still count.
 
 Departures: the standard deviation is Bessel's, and a group without spread has advantages of exactly 0 (the paper says
 neither).
@@ -22,12 +26,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 from align.batches import Anchored, Rollouts
 from align.functional.advantages import group_normalised
+from align.functional.correction import near
 from align.functional.kl import k3
 from align.functional.masked import kept, masked_mean
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, drift, per_token, policy_report, require, weight
+from align.methods.base import (
+    Loss,
+    OnlineMethod,
+    drift,
+    metric,
+    of_completion,
+    per_token,
+    policy_report,
+    require,
+    weight,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +55,12 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
 
     kl_coef: float = weight(0.04, of="ref")  # of the k3 term in the loss
     clip_range: float = 0.2
+    off_policy_delta: float = 0.0  # nats a token from which a bad completion is too far from the policy; 0: none is
 
     def __post_init__(self):
         require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
         require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+        require(0 <= self.off_policy_delta < math.inf, self, "off_policy_delta", "finite and at least 0")
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
         return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))
@@ -50,6 +69,11 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
         completion, advantages = batch.completion, batch.advantages
         log_ratio, low, high = drift(completion), 1 - self.clip_range, 1 + self.clip_range
         losses = clipped_surrogate(log_ratio, advantages, low, high)
+        report = policy_report(batch, is_clipped(log_ratio, advantages, low, high))
+        if self.off_policy_delta:
+            gap = kept(completion.sampler_logps - completion.logps, completion.mask)
+            learned = near(of_completion(batch), gap, completion.mask, self.off_policy_delta)
+            losses = torch.where(learned[:, None], losses, 0.0)
+            report["off_policy"] = metric(~learned)
         losses = losses + self.kl_coef * k3(kept(completion.logps - completion.ref_logps, completion.mask))
-        loss = Loss(masked_mean(losses, completion.mask))
-        return loss.report(policy_report(batch, is_clipped(log_ratio, advantages, low, high)))
+        return Loss(masked_mean(losses, completion.mask)).report(report)

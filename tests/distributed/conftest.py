@@ -27,7 +27,8 @@ def alone(root: Root) -> Launch:
 
 @pytest.fixture(scope="session", params=MODES)
 def launch(request: pytest.FixtureRequest, root: Root) -> Launch:
-    """All jobs in two processes, sharded one way after the other."""
+    """All jobs in two processes, sharded one way after the other. They replay what one process has written."""
+    once(root, "none")
     return once(root, request.param)
 
 

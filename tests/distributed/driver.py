@@ -3,7 +3,8 @@
     accelerate launch ... tests/distributed/driver.py JOBS.json
 
 A job is {"name", "recipe", "overrides"}; with "resume_from" [NAME, STEP] it goes on from a copy of that
-job's checkpoint, with "sharding" fsdp2 torch's own sharding takes the place of the launch's.
+job's checkpoint, with "sharding" fsdp2 torch's own sharding takes the place of the launch's, with "replay_of" NAME
+it learns from what that job of the launch of one process has written.
 A launch costs as much as ten of these jobs, so there is one for each sharding.
 """
 
@@ -45,9 +46,12 @@ def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
     resume = None
     if "resume_from" in job:
         resume = run.Resume(path=str(_copied(root, folder, *job["resume_from"])))
+    words = [*job["overrides"], f"training.output_dir={folder}"]
+    if "replay_of" in job:
+        words.append(f"rollout.replay={root.parent / 'launch-none' / job['replay_of']}")
     run.join = fully_sharded.join if job.get("sharding") == "fsdp2" else distributed.join
     try:
-        run.train(load(job["recipe"], [*job["overrides"], f"training.output_dir={folder}"]), resume)
+        run.train(load(job["recipe"], words), resume)
     except AlignError as error:
         return {"error": type(error).__name__, "text": str(error)}
     return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launches import LONG, STEPS, TIMEOUT, launcher
+from launches import LONG, STEPS, TIMEOUT, launcher, ranks, rows
 from launches import start as start_jobs
 from safetensors.torch import load_file
 
@@ -38,26 +37,12 @@ def told(folder: Path) -> str:
     return folder.with_suffix(".txt").read_text()
 
 
-def rows(folder: Path) -> list[dict[str, float]]:
-    file = folder / "metrics.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
 def await_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> None:
     end = time.monotonic() + TIMEOUT
     while len(rows(folder)) < step:
         assert process.poll() is None, told(folder)
         assert time.monotonic() < end, told(folder)
         time.sleep(0.02)
-
-
-def ranks(process: subprocess.Popen[bytes]) -> list[int]:
-    """The processes that the launcher has started."""
-    children = [c for t in Path(f"/proc/{process.pid}/task").iterdir() for c in (t / "children").read_text().split()]
-    found = [int(c) for c in children if b"align" in Path(f"/proc/{c}/cmdline").read_bytes()]
-    assert len(found) == 2, found
-    return sorted(found)
 
 
 def assert_same_run(one: Path, other: Path) -> None:

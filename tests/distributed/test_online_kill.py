@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from launches import JOBS, TIMEOUT, Launch, launcher
+from launches import JOBS, TIMEOUT, Launch, launcher, ranks, rows
 from safetensors.torch import load_file
-from test_kill import ranks, rows
 
 pytestmark = pytest.mark.processes
 

@@ -48,6 +48,19 @@ def test_later_experience_earns_the_same_but_for_rounding(launch, alone, name):
     assert ours == pytest.approx(theirs, abs=0.02)
 
 
+def test_replayed_rollouts_are_learned_to_the_curve_of_one_process(launch, alone):
+    """Two experiences, the second one written by weights that had learned from the first."""
+    ours, theirs = launch.rows("replayed"), alone.rows("ppo")
+    assert len(ours) == len(theirs) == 2 * PER_PHASE
+    for row, other in zip(ours, theirs, strict=True):
+        for key in ("value", "entropy", "ratio"):
+            assert row[key] == pytest.approx(other[key], rel=1e-5), key
+        assert row["policy"] == pytest.approx(other["policy"], abs=1e-6)
+        assert {k: row[k] for k in row if k.startswith("reward")} == {
+            k: other[k] for k in row if k.startswith("reward")
+        }
+
+
 @NAMES
 def test_an_experience_is_resumed_bitwise(launch, name):
     """From the middle of the second one."""
