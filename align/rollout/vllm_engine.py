@@ -83,10 +83,9 @@ class VLLMEngine:
         tokens, logps, end = _choice(self.client, body)
         count, stop = self._end(tokens, sampling, end == "string")
         if not stop and len(tokens) < room:
-            raise RunError(
-                f"vLLM at {self.client.url}: a completion ended ({end}) after {len(tokens)} of {room} tokens, by "
-                f"nothing that the recipe knows of; {AGAIN}"
-            )
+            full = f"its context is full, the prompt has {len(prompt)}; serve it with a larger --max-model-len, and"
+            why = full if end == "length" else f"it was ended by the server ({end});"
+            raise RunError(f"vLLM at {self.client.url}: a completion has {len(tokens)} of {room} tokens: {why} {AGAIN}")
         return Written(
             np.array(tokens[:count], dtype=np.int32), np.array(logps[:count], dtype=np.float32), stop or last,
             self.version,

@@ -1,0 +1,135 @@
+"""Whole runs that write with a real vLLM: what they learn, how they end when it is killed, and how they go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kills import begin, ended, wait_for
+from launches import BIN, REPOSITORY
+from small_runs import lines, run, write_recipe
+from with_vllm.conftest import COMMAND, EAGER
+
+from align.rollout.vllm_server import Server
+
+ROUNDING = 1e-4  # mean difference of sampler and trainer; measured about 1e-6
+REWARD = """
+def vowels(prompts, completions, **columns):
+    return [sum(c in "aeiou" for c in text) / max(len(text), 1) for text in completions]
+"""
+STEPS, PROMPTS, GENERATIONS = 6, 4, 4
+
+
+def recipe_of(wide: Path, **more: Any) -> dict[str, Any]:
+    rollout = {
+        "engine": "vllm", "temperature": 0.9, "num_generations": GENERATIONS, "max_completion_length": 20,
+        "record": True, "vllm_request_timeout": 60.0, **more.pop("rollout", {}),
+    }  # fmt: skip
+    training = {"batch_size": PROMPTS, "max_steps": STEPS, "save_steps": 0, "eval_steps": 0, **more.pop("training", {})}
+    return {
+        "method": {"name": "rloo"},
+        "model": {"model_name_or_path": str(wide), **more.pop("model", {})},
+        "data": {"train": "asset:story_openings/train.jsonl", "num_rows": 80, "max_length": 64},
+        "rollout": rollout,
+        "reward": {"functions": ["vowel_reward:vowels"]},
+        "optim": {"learning_rate": 1e-3, "lr_scheduler_type": "constant"},
+        "training": training,
+        "logging": {"num_completions": 0},
+    }
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder with the reward's file."""
+    monkeypatch.chdir(tmp_path)
+    Path("vowel_reward.py").write_text(REWARD)
+
+
+def assert_whole(out: Path, num_steps: int) -> None:
+    """Every step once, every prompt once, every completion by the weights of its own step."""
+    metrics = lines(out / "metrics.jsonl")
+    assert [line["step"] for line in metrics] == list(range(1, num_steps + 1))
+    assert max(line["sampler_gap"] for line in metrics) < ROUNDING
+    for step in range(num_steps):
+        written = lines(out / "rollouts" / f"{step:06d}.jsonl")
+        assert {t["version"] for t in written} == {step}
+        expected = [(step * PROMPTS + i, k) for i in range(PROMPTS) for k in range(GENERATIONS)]
+        assert sorted((t["number"], t["place"]) for t in written) == expected
+
+
+def family(pid: int) -> list[int]:
+    """A process's children, theirs, and so on."""
+    try:
+        direct = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [p for child in map(int, direct) for p in (child, *family(child))]
+
+
+def lives(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_killed_server_stops_the_run_and_another_one_goes_on_with_it(wide: Path, server: Server, tmp_path: Path):
+    rollout = {"vllm_command": COMMAND, "vllm_arguments": [EAGER], "max_completion_length": 60}
+    recipe, out = write_recipe(tmp_path / "killed.yaml", recipe_of(wide, rollout=rollout)), tmp_path / "killed"
+    child = begin(recipe, out)
+    log = out.with_suffix(".log")
+    metrics = out / "metrics.jsonl"
+    assert wait_for(child, lambda: metrics.exists() and len(lines(metrics)) >= 2), log.read_text()
+    started = family(child)
+    time.sleep(0.5)  # into the next batch
+    os.kill(started[0], signal.SIGKILL)
+    assert ended(child) == 1
+    told = log.read_text()
+    print(told[-1500:])
+    assert "the server that this run started ended by signal SIGKILL" in told
+    assert "go on with --resume" in told
+    assert "Traceback" not in told.partition("align:")[2].partition("the end of")[0]
+    done = len(lines(metrics))
+    assert 2 <= done < STEPS
+    assert (out / "checkpoints" / f"step-{done:06d}").is_dir()
+    assert not [pid for pid in started if lives(pid)]
+    joined = (f"rollout.vllm_server_base_url={server.client.url}", "rollout.vllm_arguments=[]")
+    assert ended(begin(recipe, out, "--resume", *joined)) == 0, log.read_text()[-3000:]
+    assert_whole(out, STEPS)
+
+
+def test_a_run_learns_from_what_a_server_writes(wide: Path, server: Server, tmp_path: Path):
+    steps = 15
+    recipe = recipe_of(
+        wide, rollout={"vllm_server_base_url": server.client.url, "num_iterations": 1}, training={"max_steps": steps}
+    )
+    out = run(tmp_path / "learns", recipe)
+    assert_whole(out, steps)
+    rewards = [line["reward"] for line in lines(out / "metrics.jsonl")]
+    print("rewards", [round(r, 3) for r in rewards])
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.05
+
+
+def test_an_adapter_is_served_merged(wide: Path, server: Server, tmp_path: Path):
+    model = {"lora": {"r": 4, "lora_alpha": 32}}
+    recipe = recipe_of(wide, rollout={"vllm_server_base_url": server.client.url}, model=model)
+    assert_whole(run(tmp_path / "adapter", recipe), STEPS)
+
+
+@pytest.mark.parametrize("sharding", ["cpu_2", "zero3"])
+def test_several_processes_write_with_one_server(sharding: str, wide: Path, server: Server, tmp_path: Path):
+    recipe = write_recipe(
+        tmp_path / "several.yaml", recipe_of(wide, rollout={"vllm_server_base_url": server.client.url})
+    )
+    out, file = tmp_path / "several", REPOSITORY / f"launch/accelerate/{sharding}.yaml"
+    words = ["--config_file", str(file), "--num_processes", "2", "-m", "align", "train", str(recipe)]
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(tmp_path)])}
+    done = subprocess.run(
+        [str(BIN / "accelerate"), "launch", *words, f"training.output_dir={out}"],
+        env=surroundings, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    assert_whole(out, STEPS)
