@@ -24,6 +24,11 @@ SHOWN = 500  # characters of a server's own words
 class ServerError(RunError):
     """The server cannot be reached, does not answer in time, or answers with an error."""
 
+    def with_cure(self, cure: str) -> str:
+        """The text with what to do, before the lines of a log that may follow its first."""
+        first, newline, log = str(self).partition("\n")
+        return f"{first}; {cure}{newline}{log}"
+
 
 class Refused(ServerError):
     """The server understood, and will not (status 4xx): asking again is of no use."""

@@ -57,7 +57,7 @@ class VLLMEngine:
             written = iter(self._all(asked, sampling))
             self._check_label("after")
         except ServerError as error:
-            raise RunError(f"{error}; {AGAIN}") from error
+            raise RunError(error.with_cure(AGAIN)) from error
         return [[next(written) for _ in request.seeds] for request in requests]
 
     def _all(self, asked: Sequence[tuple[Request, int]], sampling: Sampling) -> list[Written]:

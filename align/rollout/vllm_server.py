@@ -31,7 +31,7 @@ from align.rollout.vllm_client import Client, Refused, ServerError
 
 HOST = "127.0.0.1"
 NAME = "policy"  # under which a server that is started here serves
-TAIL = 2000  # characters of a log that an error shows
+TAIL = 15  # lines of a log that an error shows
 PATIENCE = 20.0  # seconds that a server may take to end when it is asked to
 POLL = 0.25  # seconds
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -97,7 +97,7 @@ class Process:
         if code is None:
             return ""
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        return f"the server that this run started ended {how}; the end of {self.log}:\n{tail(self.log)}"
+        return f"the server that this run started ended {how}, and below is the end of {self.log}\n{tail(self.log)}"
 
     def end(self) -> None:
         atexit.unregister(self.end)
@@ -159,7 +159,7 @@ def _wait(process: Process, url: str, seconds: float) -> None:
         if time.monotonic() > limit:
             raise RunError(
                 f"rollout.vllm_server_timeout: the server was not up within {seconds:g} seconds; allow it more, or see "
-                f"the end of {process.log}:\n{tail(process.log)}"
+                f"the end of {process.log} below\n{tail(process.log)}"
             )
         time.sleep(POLL)
 
@@ -173,7 +173,7 @@ def free_port() -> int:
 def tail(log: Path) -> str:
     """The last lines of a server's log."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return text[-TAIL:].partition("\n")[2].strip() if len(text) > TAIL else text.strip()
+    return "\n".join([line for line in text.splitlines() if line.strip()][-TAIL:])
 
 
 # ---- joining --------------------------------------------------------------------------------------------------------

@@ -72,13 +72,13 @@ class ServerEngines:
     def _with_weights(self, version: int) -> VLLMEngine:
         """An engine whose server has the policy's weights of now."""
         state = whole_weights(self.trainee)
-        label = f"{self.run}:{version}"
 
-        def push() -> tuple[Client, str]:
+        def push() -> tuple[Client, str, str]:
+            label = f"{self.run}:{version}"  # the main process's; the other ranks have drawn other words
             server = self._serve(state, label)
-            return replace(server.client, ended=always_up), server.model  # a process cannot be sent
+            return replace(server.client, ended=always_up), server.model, label  # a process cannot be sent
 
-        client, model = self._on_main(push)
+        client, model, label = self._on_main(push)
         if self.server is not None:  # knows when its own process has ended
             client = self.server.client
         decode = functools.partial(text_of, self.tokenizer)
@@ -131,7 +131,7 @@ class ServerEngines:
             try:
                 made = do()
             except ServerError as error:
-                failure = RunError(f"{error}; {AGAIN}")
+                failure = RunError(error.with_cure(AGAIN))
             except AlignError as error:
                 failure = error
             except OSError as error:

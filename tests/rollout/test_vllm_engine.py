@@ -228,13 +228,15 @@ def test_a_server_is_started_and_ended(tmp_path: Path):
     assert server.client.get("/health") == {}
     server.close()
     assert gone(server.process.child.pid)
-    with pytest.raises(ServerError, match=r"ended by signal SIGTERM; the end of .*vllm.log:\na line of the log"):
+    with pytest.raises(
+        ServerError, match=r"ended by signal SIGTERM, and below is the end of .*vllm.log\na line of the log"
+    ):
         server.client.get("/health")
 
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("--die", r"ended with exit code 1; .*\na line of the log\nno memory"), ("--deaf", "not up within 1.5 seconds")],
+    [("--die", r"ended with exit code 1, .*\na line of the log\nno memory"), ("--deaf", "not up within 1.5 seconds")],
 )
 def test_one_that_does_not_come_up_is_told_with_the_end_of_its_log(word: str, told: str, tmp_path: Path):
     with pytest.raises(RunError, match=told):
