@@ -112,15 +112,14 @@ def test_a_killed_server_stops_the_run_and_another_one_goes_on_with_it(wide: Pat
 
 
 def test_a_run_learns_from_what_a_server_writes(wide: Path, server: Server, tmp_path: Path):
-    steps = 15
-    recipe = recipe_of(
-        wide, rollout={"vllm_server_base_url": server.client.url, "num_iterations": 1}, training={"max_steps": steps}
-    )
+    steps = 8
+    recipe = recipe_of(wide, rollout={"vllm_server_base_url": server.client.url}, training={"max_steps": steps})
+    recipe["method"]["kl_coef"], recipe["optim"]["learning_rate"] = 0.0, 4e-3
     out = run(tmp_path / "learns", recipe)
     assert_whole(out, steps)
     rewards = [line["reward"] for line in lines(out / "metrics.jsonl")]
     print("rewards", [round(r, 3) for r in rewards])
-    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.05
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1  # of 0.3
 
 
 def test_an_adapter_is_served_merged(wide: Path, server: Server, tmp_path: Path):
