@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from peft import PeftModel
 
 from align.assembly_parts import Parts
 from align.errors import UserError
@@ -17,17 +18,19 @@ from align.models.load import where
 from align.models.parts import unwrapped
 from align.rollout.engine import Sampling
 from align.rollout.vllm_engine import mode_of
-from align.rollout.vllm_server import Expected, Server, check_vocabulary, join, shape_of, start
+from align.rollout.vllm_join import Expected, check_vocabulary, join, shape_of
+from align.rollout.vllm_server import Server, start
 from align.training.server_engines import ServerEngines
 
 
 def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngines:
     """Joined at once, so that what does not fit is told before training; started when the first weights are there."""
     rollout, world = parts.recipe.rollout, parts.reader.world
-    if parts.recipe.model.lora and world.sharding in ("zero3", "fsdp2"):
+    model = world.unwrap(parts.trainee.module).model
+    if isinstance(model, PeftModel) and world.sharding in ("zero3", "fsdp2"):
         raise UserError(
             f"rollout.engine: vllm is given the adapter merged, which shards ({world.sharding}) do not allow; launch "
-            "with ddp or zero2, train without model.lora, or set rollout.engine: local"
+            "with ddp or zero2, train without an adapter, or set rollout.engine: local"
         )
     server: Server | None = None
     with world.main_first():

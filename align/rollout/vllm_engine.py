@@ -134,7 +134,7 @@ def _choice(client: Client, body: dict[str, Any]) -> tuple[list[int], list[float
     except (KeyError, TypeError, ValueError) as error:
         raise Refused(
             f"vLLM at {client.url}: a completion came without token ids or log-probabilities "
-            f"({type(error).__name__}: {error}); it must be vLLM 0.20 or newer"
+            f"({type(error).__name__}: {error}); vLLM 0.32 gives them"
         ) from None
     if not tokens or len(tokens) != len(logps) or not all(map(math.isfinite, logps)):
         raise Refused(f"vLLM at {client.url}: a completion of {len(tokens)} tokens has log-probabilities {logps[:8]}")

@@ -1,4 +1,4 @@
-"""A vLLM server: started here, or joined; checked before anything is written with it, and given new weights.
+"""A vLLM server that a run starts and ends, and that is given new weights. See `vllm_join` for one that runs already.
 
 Weights go through storage that both see: a folder is written, and the server told to read it (`reload_weights`, on a
 CPU and on GPUs alike). vLLM's own transfer between GPUs (NCCL) is not used: it wants one process group over trainer and
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -23,24 +22,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
-from align.errors import RunError, UserError
+from align.errors import RunError
 from align.rollout.settings import RolloutSection
-from align.rollout.vllm_client import Client, Refused, ServerError
+from align.rollout.vllm_client import Client, ServerError
 
 HOST = "127.0.0.1"
 NAME = "policy"  # under which a server that is started here serves
 TAIL = 15  # lines of a log that an error shows
 PATIENCE = 20.0  # seconds that a server may take to end when it is asked to
+PAUSES = (0.25, 1.0, 4.0)  # seconds between tries to reset a cache that is in use
 POLL = 0.25  # seconds
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "ROLE_", "GROUP_WORLD_")  # of variables that are the trainer's own
-SHAPE = (
-    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "vocab_size",
-)  # fmt: skip
 LOADING = "loading"  # label of weights that are being read
 # SIGTERM where the trainer dies, however it does: prctl's PR_SET_PDEATHSIG (1), which outlives exec; Linux alone has it
 CHILD = (
@@ -48,15 +43,6 @@ CHILD = (
     "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
-
-
-@runtime_checkable
-class Vocabulary(Protocol):
-    """The part of a tokenizer by which vocabularies are compared."""
-
-    def __len__(self) -> int: ...
-
-    def decode(self, ids: Any, **options: Any) -> str: ...
 
 
 @dataclass
@@ -75,8 +61,12 @@ class Server:
 
     def label(self, label: str) -> None:
         """Forgets what was computed with other weights, and says which they are."""
-        if (self.client.post("/reset_prefix_cache", {}) or {}).get("success") is False:
-            raise ServerError(f"vLLM at {self.client.url}: its prefix cache is in use by others and was not reset")
+        for pause in (*PAUSES, None):
+            if (self.client.post("/reset_prefix_cache", {}) or {}).get("success") is not False:
+                break
+            if pause is None:
+                raise ServerError(f"vLLM at {self.client.url}: its prefix cache is in use by others and was not reset")
+            time.sleep(pause)  # requests of a trainer that was killed are on their way out
         self.client.post("/update_weight_version", {"new_version": label})
 
     def close(self) -> None:
@@ -174,106 +164,3 @@ def tail(log: Path) -> str:
     """The last lines of a server's log."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     return "\n".join([line for line in text.splitlines() if line.strip()][-TAIL:])
-
-
-# ---- joining --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a server must serve."""
-
-    names: tuple[str, ...]  # of the recipe's model: as it is spelt, and its folder
-    shape: Mapping[str, Any]  # `shape_of` its config
-    length: int  # tokens of the longest prompt with its completion
-    mode: str  # its --logprobs-mode
-
-
-def join(settings: RolloutSection, expected: Expected) -> Server:
-    """Looks at a server that runs already. UserError where it cannot be reached or serves something else."""
-    url = settings.vllm_server_base_url.rstrip("/").removesuffix("/v1")
-    client = Client(url, settings.vllm_request_timeout, settings.vllm_retries)
-    place = f"rollout.vllm_server_base_url: vLLM at {url}"
-    try:
-        served = client.get("/v1/models")["data"]
-        found = next((card for card in served if _is_expected(card, expected)), None)
-        if found is None:
-            there = ", ".join(f"{c.get('id')} ({c.get('root')})" for c in served) or "nothing"
-            raise UserError(
-                f"{place}: serves {there}, expected {expected.names[0]}; serve the recipe's model, or name it so with "
-                "--served-model-name if it is that one"
-            )
-        if (length := found.get("max_model_len")) and length < expected.length:
-            raise UserError(
-                f"{place}: takes {length} tokens (max_model_len), expected {expected.length}: the longest prompt and "
-                "rollout.max_completion_length"
-            )
-        _check_settings(client, place, expected)
-    except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{place}: its /v1/models is not that of an OpenAI server") from None
-    except ServerError as error:
-        raise UserError(
-            f"rollout.vllm_server_base_url: {error}; start it with VLLM_SERVER_DEV_MODE=1 vllm serve "
-            f"{expected.names[0]} --logprobs-mode {expected.mode}, or correct the URL"
-        ) from error
-    return Server(client, str(found["id"]))
-
-
-def _is_expected(card: Mapping[str, Any], expected: Expected) -> bool:
-    """By its name or folder, or by the shape of the weights where its folder can be read from here."""
-    root = str(card.get("root"))
-    if card.get("id") in expected.names or root in expected.names:
-        return True
-    try:
-        there = shape_of(json.loads(Path(root, "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return False
-    return bool(there) and all(expected.shape.get(key, value) == value for key, value in there.items())
-
-
-def shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config.json decides which weights fit."""
-    text = config.get("text_config") or config
-    return {key: text[key] for key in SHAPE if text.get(key) is not None}
-
-
-def _check_settings(client: Client, place: str, expected: Expected) -> None:
-    """Its development interface must be there, and its log-probabilities must be those that are wanted."""
-    try:
-        client.get("/weight_info")
-        info = client.get("/server_info?config_format=json")
-    except Refused as error:
-        raise UserError(
-            f"{place}: lacks the interface by which weights are loaded ({error}); start it with "
-            "VLLM_SERVER_DEV_MODE=1, on a port that nobody else can reach"
-        ) from None
-    mode = ((info.get("vllm_config") or {}).get("model_config") or {}).get("logprobs_mode")
-    if mode not in (None, expected.mode):
-        raise UserError(
-            f"{place}: gives {mode}; at this rollout.temperature log-probabilities are right under "
-            f"--logprobs-mode {expected.mode}"
-        )
-
-
-def check_vocabulary(server: Server, tokenizer: Vocabulary) -> None:
-    """UserError where the server's tokenizer makes other text of some token."""
-
-    def differs(count: int) -> bool:
-        ids = list(range(count))
-        answer = server.client.post("/detokenize", {"model": server.model, "tokens": ids})
-        return answer["prompt"] != tokenizer.decode(ids, skip_special_tokens=False)
-
-    place = f"vLLM at {server.client.url}"
-    try:
-        if not differs(len(tokenizer)):
-            return
-        low, high = 0, len(tokenizer)  # equal up to `low` tokens, not up to `high`
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if differs(middle) else (middle, high)
-    except Refused as error:
-        raise UserError(f"{place}: its vocabulary cannot be read: {error}; serve it with its tokenizer") from None
-    raise UserError(
-        f"{place}: its vocabulary is not the policy's: token {high - 1} is another than "
-        f"{tokenizer.decode([high - 1], skip_special_tokens=False)!r}; serve the recipe's model with its own tokenizer"
-    )

@@ -24,7 +24,8 @@ from align.errors import AlignError, Elsewhere, RunError
 from align.rollout.engine import Engine, Request, Sampling, Written
 from align.rollout.vllm_client import Client, ServerError, always_up
 from align.rollout.vllm_engine import AGAIN, VLLMEngine
-from align.rollout.vllm_server import Server, check_vocabulary
+from align.rollout.vllm_join import check_vocabulary
+from align.rollout.vllm_server import Server
 from align.training.distributed import World
 from align.training.engines import text_of
 from align.training.experience import ModelRole, Reader

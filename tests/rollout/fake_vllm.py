@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+DROPPED = 0  # instead of a status: the connection is closed without an answer
 CARD = {"id": "policy", "root": "/nowhere", "max_model_len": 512}
 
 
@@ -54,6 +55,8 @@ def _handler(fake: Fake) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             status, answer = fake.answer(self.path, body)
+            if status == DROPPED:
+                return
             content = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))

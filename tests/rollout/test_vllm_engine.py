@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rollout.fake_vllm import CARD, Fake, completion, serving
+from rollout.fake_vllm import CARD, DROPPED, Fake, completion, serving
 
 from align.errors import RunError, UserError
 from align.rollout.engine import Request, Sampling, StopReason
 from align.rollout.settings import RolloutSection
 from align.rollout.vllm_client import Client, ServerError
 from align.rollout.vllm_engine import VLLMEngine, mode_of
-from align.rollout.vllm_server import Expected, check_vocabulary, free_port, join, start, surroundings
+from align.rollout.vllm_join import Expected, check_vocabulary, join
+from align.rollout.vllm_server import free_port, start, surroundings
 
 COMMAND = f"{sys.executable} {Path(__file__).with_name('fake_vllm.py')}"
 ENDS = {"stop_strings": ("33",)}
@@ -122,6 +123,26 @@ def test_one_that_stays_is_told_with_the_cure():
             engine(fake).write([request(0)], sampling())
 
 
+def test_a_server_that_dies_in_the_middle_of_a_batch_stops_the_run():
+    with serving() as fake:
+        fake.answers["/v1/completions"] = lambda body: completion([5] * 6) if len(fake.asked) < 6 else DROPPED
+        with pytest.raises(RunError, match=r"closed connection without response \(tried 2 times\).*--resume"):
+            engine(fake).write([request(*range(12))], sampling())
+
+
+def test_a_cache_that_others_use_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("align.rollout.vllm_server.PAUSES", (0.0, 0.0))
+    found = iter([False, True])
+    with serving() as fake:
+        server = join(settings(vllm_server_base_url=fake.url), EXPECTED)
+        fake.answers |= {"/reset_prefix_cache": lambda body: {"success": next(found, False)}}
+        fake.answers |= {"/update_weight_version": {}}
+        server.label("mine:4")
+        assert fake.asked[-1] == ("/update_weight_version", {"new_version": "mine:4"})
+        with pytest.raises(ServerError, match="prefix cache is in use by others"):
+            server.label("mine:5")
+
+
 def test_a_refusal_is_not_asked_again():
     with serving() as fake:
         fake.answers["/v1/completions"] = 400
@@ -184,6 +205,10 @@ def test_a_model_is_known_by_the_shape_of_its_weights(tmp_path: Path):
         fake.answers["/v1/models"] = {"data": [{**CARD, "id": "copy", "root": str(tmp_path)}]}
         (tmp_path / "config.json").write_text('{"hidden_size": 64}')
         assert join(settings(vllm_server_base_url=fake.url), EXPECTED).model == "copy"
+        fake.answers["/server_info"] = {"vllm_config": {"device_config": {"device": "cpu"}}}
+        (tmp_path / "config.json").write_text('{"hidden_size": 64, "tie_word_embeddings": true}')
+        with pytest.raises(UserError, match="does not renew a head that is tied"):
+            join(settings(vllm_server_base_url=fake.url), EXPECTED)
         (tmp_path / "config.json").write_text('{"hidden_size": 128}')
         with pytest.raises(UserError, match="serves copy"):
             join(settings(vllm_server_base_url=fake.url), EXPECTED)

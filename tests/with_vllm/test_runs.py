@@ -15,6 +15,7 @@ from launches import REPOSITORY, environment, launcher
 from small_runs import lines, run, write_recipe
 from with_vllm.conftest import COMMAND, EAGER
 
+from align.cli import main
 from align.rollout.vllm_server import Server
 
 ROUNDING = 1e-4  # mean difference of sampler and trainer; measured about 1e-6
@@ -140,3 +141,25 @@ def test_several_processes_write_with_one_server(sharding: str, wide: Path, serv
         done = subprocess.run([*words, *program], stdout=told, stderr=told, env=surroundings, timeout=300, check=False)
     assert done.returncode == 0, log.read_text()[-3000:]
     assert_whole(out, STEPS)
+
+
+def test_weights_that_did_not_arrive_stop_the_run(
+    wide: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A server that only says that it has read them."""
+    monkeypatch.setattr(Server, "load", lambda self, folder, label: self.label(label))
+    rollout, optim = {"vllm_server_base_url": server.client.url}, {"learning_rate": 1e-2}
+    recipe = write_recipe(tmp_path / "stale.yaml", recipe_of(wide, rollout=rollout) | {"optim": optim})
+    out = tmp_path / "stale"
+    assert main(["train", str(recipe), f"training.output_dir={out}"]) == 1
+    assert "does not serve the policy's weights: its log-probabilities differ" in capsys.readouterr().err
+    steps = len(lines(out / "metrics.jsonl"))
+    assert not steps or (out / "checkpoints" / f"step-{steps:06d}").is_dir()
+
+
+def test_doctor_finds_nothing_to_mend(wide: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = recipe_of(wide, rollout={"vllm_server_base_url": server.client.url})
+    assert main(["doctor", str(write_recipe(tmp_path / "mine.yaml", recipe))]) == 0
+    told = capsys.readouterr().out
+    assert "sampler and trainer: log-probabilities differ by" in told
+    assert "nothing to mend" in told
