@@ -4,16 +4,20 @@
 PYTHON ?= python3
 RUN    := .venv/bin
 STAMP  := .venv/installed
+VLLM   := .venv-vllm
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test lint bench study-online clean
+.PHONY: quickstart test test-vllm lint bench study-online clean
 
 quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
 	bash launch/pipelines/quickstart.sh
 
 test: lint  ## lint, then all tests
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --quiet --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-vllm: $(STAMP) $(VLLM)/installed  ## the engine of vLLM against a real server on the CPU
+	OMP_NUM_THREADS=1 ALIGN_VLLM=$(VLLM) $(RUN)/python -m pytest --quiet tests/with_vllm
 
 lint: $(STAMP)  ## style and types
 	$(RUN)/ruff check .
@@ -35,5 +39,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) --no-build-isolation --editable ".[dev,deepspeed]"
 	@touch $@
 
-clean:  ## the environment and all caches; never runs/
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+# Of its own: vLLM wants other versions. The list is complete, so nothing is resolved.
+$(VLLM)/installed: constraints-vllm.txt
+	@$(VLLM)/bin/python -c "" 2>/dev/null && grep -qsF "$(CURDIR)" $(VLLM)/bin/activate || { rm -rf $(VLLM) && $(PYTHON) -m venv $(VLLM); }
+	@echo "installing vLLM into $(VLLM) (3 GB, several minutes the first time)"
+	@$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+clean:  ## the environments and all caches; never runs/
+	rm -rf .venv $(VLLM) build dist *.egg-info .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from align.assembly_parts import Parts
+from align.assembly_server import server_engines
 from align.data.store import Store
 from align.errors import UserError, did_you_mean
 from align.methods.base import weighs
@@ -14,7 +15,7 @@ from align.models.parts import unwrapped
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
-from align.training.engines import LocalEngines
+from align.training.engines import Engines, LocalEngines
 from align.training.experience import ModelRole, Role
 from align.training.harvest import Harvester
 from align.training.online import Online
@@ -37,9 +38,10 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
     def prompts(start: int, stop: int) -> list[Prompt]:
         return [prompt_of(store, int(i), start + n) for n, i in enumerate(mixture.rows(start, stop))]
 
-    engines = LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, world)
+    sampling = sampling_of(parts)
     writer = Writer(
-        engines=engines, tokenizer=parts.tokenizer, judge=judge, world=world, sampling=sampling_of(parts),
+        engines=engines_of(parts, sampling, folder.path), tokenizer=parts.tokenizer, judge=judge, world=world,
+        sampling=sampling,
         max_rows=rollout.max_rows, seed=recipe.training.seed,
     )  # fmt: skip
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
@@ -56,6 +58,13 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
         ),
         num_shown=recipe.logging.num_completions,
     )  # fmt: skip
+
+
+def engines_of(parts: Parts, sampling: Sampling, folder: Path) -> Engines:
+    rollout = parts.recipe.rollout
+    if rollout.engine == "vllm":
+        return server_engines(parts, sampling, folder)
+    return LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, parts.reader.world)
 
 
 def prompt_of(store: Store, row: int, number: int) -> Prompt:

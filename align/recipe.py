@@ -25,7 +25,7 @@ from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
 from align.recipe_checks import check_combinations, check_context, check_models, writes_nothing
 from align.recipe_data import check_data
-from align.recipe_online import check_online, is_online
+from align.recipe_online import check_online, is_online, notes_of
 from align.recipe_text import Written, find_recipe, override, read
 from align.recipe_types import build, names, show
 from align.recipe_words import LOSS_TYPES, SECTIONS, translate_knob
@@ -131,8 +131,11 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     sections["training"] = training
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
+    said = notes_of(sections.get("rollout"))
     spelt = str(written.get("method.name"))
-    return Recipe(name=str(name), file=path, method_name=spelt, method=method, notes=(*notes, *beyond), **sections)
+    return Recipe(
+        name=str(name), file=path, method_name=spelt, method=method, notes=(*notes, *beyond, *said), **sections
+    )
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from align.errors import UserError
 from align.methods.base import Method, OnlineMethod
@@ -23,6 +25,7 @@ def is_online(cls: type[Method[Any]] | None) -> bool:
 def check_online(written: Written, cls: type[Method[Any]], sections: dict[str, Any]) -> None:
     if (rollout := sections["rollout"]) is not None:
         _rollout(written, rollout, cls)
+        _vllm(written, rollout)
         if sections["training"] is not None:
             _division(written, rollout, sections["training"])
     if (reward := sections["reward"]) is not None:
@@ -61,6 +64,43 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
         written.wrong("rollout.record", "conflicts with replay: what is replayed is recorded already")
     if r.correction != "none" and not 0 <= r.correction_low < r.correction_high:
         written.wrong("rollout.correction_high", f"found {r.correction_high:g}; expected more than correction_low")
+
+
+def _vllm(written: Written, r: RolloutSection) -> None:
+    """Keys of a server, and what vLLM cannot do."""
+    if r.engine != "vllm":
+        for f in fields(r):
+            if f.name.startswith("vllm_") and getattr(r, f.name) != getattr(RolloutSection(), f.name):
+                written.wrong(
+                    f"rollout.{f.name}", "has no effect without rollout.engine: vllm; set it, or remove the key"
+                )
+        return
+    url = r.vllm_server_base_url
+    if url and not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
+        written.wrong("rollout.vllm_server_base_url", f"found {url}; expected a URL such as http://127.0.0.1:8000")
+    if url and r.vllm_arguments:
+        written.wrong("rollout.vllm_arguments", "are for a server that the run starts; remove them, or the base URL")
+    for key in ("vllm_server_timeout", "vllm_request_timeout"):
+        if getattr(r, key) <= 0:
+            written.wrong(f"rollout.{key}", f"found {getattr(r, key):g}; expected seconds, more than 0")
+    if r.vllm_retries < 0:
+        written.wrong("rollout.vllm_retries", f"found {r.vllm_retries}; expected 0 or more")
+    if r.temperature != 1 and (r.top_k > 0 or r.top_p < 1 or r.min_p > 0):
+        written.wrong(
+            "rollout.temperature",
+            f"found {r.temperature:g} beside top_k, top_p or min_p; vLLM gives log-probabilities before all of these "
+            "or after all of them, and training wants those between. Set temperature to 1, or engine to local",
+        )
+
+
+def notes_of(r: RolloutSection | None) -> tuple[str, ...]:
+    """What is said aloud once."""
+    if r is None or r.engine != "vllm":
+        return ()
+    return (
+        "rollout.engine: vllm: a run that is resumed loses and repeats no prompt, but does not go on bitwise: a "
+        "server's rounding depends on what it does side by side",
+    )
 
 
 def _division(written: Written, r: RolloutSection, t: TrainingSection) -> None:

@@ -25,6 +25,7 @@ import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
+collect_ignore = [] if "ALIGN_VLLM" in os.environ else ["with_vllm"]  # needs an environment: `make test-vllm`
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -42,8 +42,10 @@ def examine(recipe: Recipe, console: Console) -> None:
     world = join(recipe.optim)
     with tempfile.TemporaryDirectory() as scratch:
         setup = assemble(recipe, world, RunFolder(Path(scratch)), console.print)
-        problems = _online(setup, console) if isinstance(setup.source, Online) else _offline(setup, console)
-        setup.source.close()
+        try:
+            problems = _online(setup, console) if isinstance(setup.source, Online) else _offline(setup, console)
+        finally:
+            setup.source.close()
     for problem in problems:
         console.print(f"PROBLEM  {problem}", style="bold red", markup=False)
     if problems:

@@ -51,6 +51,12 @@ class Request:
     window: int = 0  # new tokens at most; 0: up to max_completion_length
 
 
+def room_of(request: Request, sampling: Sampling) -> tuple[int, StopReason]:
+    """How many new tokens there is room for, and why a completion stops that takes them all."""
+    room = sampling.max_completion_length - len(request.prefix)
+    return (request.window, StopReason.WINDOW) if 0 < request.window < room else (room, StopReason.LENGTH)
+
+
 @dataclass(frozen=True)
 class Written:
     """One completion, without the prefix of its request."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from align.rollout.draws import draw, uniforms
-from align.rollout.engine import Request, Sampling, StopReason, Written
+from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -117,11 +117,8 @@ def portions(requests: Sequence[Request], batch_size: int) -> Iterator[list[int]
 
 
 def _rows(index: int, request: Request, sampling: Sampling) -> list[Row]:
-    begun = len(request.prefix)
-    room, last = sampling.max_completion_length - begun, StopReason.LENGTH
-    if 0 < request.window < room:
-        room, last = request.window, StopReason.WINDOW
-    return [Row(index, place, seed, begun, room, last) for place, seed in enumerate(request.seeds)]
+    room, last = room_of(request, sampling)
+    return [Row(index, place, seed, len(request.prefix), room, last) for place, seed in enumerate(request.seeds)]
 
 
 def _left_padded(rows: Sequence[np.ndarray], pad: int, device: Any) -> tuple[Tensor, Tensor]:

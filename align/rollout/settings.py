@@ -10,7 +10,7 @@ from typing import Literal
 class RolloutSection:
     """What the policy writes, and how much of it is learned from before it writes again."""
 
-    engine: Literal["local"] = "local"  # in this process, with the weights that are trained
+    engine: Literal["local", "vllm"] = "local"  # in this process, with the weights that are trained; or a vLLM server
     num_generations: int = 8  # completions of each prompt
     num_prompts: int = 0  # prompts of an experience; 0: training.batch_size, so that it lasts one step
     num_iterations: int = 1  # passes over an experience
@@ -30,3 +30,10 @@ class RolloutSection:
     correction_low: float = 0.0  # with `mask`: smallest
     replay: str = ""  # a run folder whose recorded rollouts are learned from, instead of writing
     record: bool = False  # keep the rollouts of every experience in rollouts/, to be replayed
+    # where the engine is vllm; none of these changes what is learned
+    vllm_server_base_url: str = ""  # of a server that runs already and sees the run folder; empty: the run starts one
+    vllm_command: str = "vllm serve"  # what starts one: `env CUDA_VISIBLE_DEVICES=1 other-environment/bin/vllm serve`
+    vllm_arguments: list[str] = field(default_factory=list)  # further ones of that command
+    vllm_server_timeout: float = 240.0  # seconds for a server to be up
+    vllm_request_timeout: float = 600.0  # seconds for an answer
+    vllm_retries: int = 3  # further tries where a connection breaks, with growing pauses

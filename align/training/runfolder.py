@@ -22,6 +22,8 @@ FREE = (  # recipe keys that change neither what is learned nor in which order
     "training.output_dir",
     "training.save_steps",
     "training.save_total_limit",
+    *(f"rollout.vllm_{key}" for key in ("server_base_url", "command", "arguments")),
+    *(f"rollout.vllm_{key}" for key in ("server_timeout", "request_timeout", "retries")),
 )
 CONTENTS = {  # what is compared by fingerprint
     "data": " (a hash of the rows as the tokenizer, the template and the settings make tokens of them)",

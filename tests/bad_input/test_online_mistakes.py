@@ -9,6 +9,7 @@ import pytest
 from align.cli import main
 
 SMALL = ("data.num_rows=20", "training.num_train_epochs=null", "training.max_steps=1", "training.batch_size=2")
+VLLM = ("rloo", "rollout.engine=vllm")
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,23 @@ SMALL = ("data.num_rows=20", "training.num_train_epochs=null", "training.max_ste
         (("ppo", "model.reference=cached"), "cached is for rows that are there before training"),
         (("ppo", "rollout.max_completion_length=0"), "expected 1 or more"),
         (("ppo", "rollout.epsilon=0.1"), "no such key"),
+        (("rloo", "rollout.vllm_retries=5"), "rollout.vllm_retries: has no effect without rollout.engine: vllm"),
+        (("rloo", "rollout.engine=vlm"), "expected one of local, vllm. Did you mean vllm?"),
+        ((*VLLM, "rollout.vllm_server_base_url=localhost:8000"), "expected a URL such as http://127.0.0.1:8000"),
+        (
+            (*VLLM, "rollout.vllm_server_timeout=0"),
+            "rollout.vllm_server_timeout: found 0; expected seconds, more than 0",
+        ),
+        ((*VLLM, "rollout.vllm_retries=-1"), "rollout.vllm_retries: found -1; expected 0 or more"),
+        (
+            (*VLLM, "rollout.vllm_server_base_url=http://127.0.0.1:8000", "rollout.vllm_arguments=[--enforce-eager]"),
+            "rollout.vllm_arguments: are for a server that the run starts",
+        ),
+        (
+            (*VLLM, "rollout.temperature=0.7", "rollout.top_k=5", "rollout.biased_sampling=true"),
+            "rollout.temperature: found 0.7 beside top_k, top_p or min_p; vLLM gives log-probabilities",
+        ),
+        (("rloo", "rollout.use_vllm=true"), "here `rollout.engine`"),
         (("dpo", "rollout.num_generations=4"), "rollout: dpo learns from rows that are there before"),
     ],
 )
@@ -38,6 +56,31 @@ def test_a_mistake_is_told_by_check(words: tuple[str, ...], told: str, capsys: p
 
 def test_consent_is_heard(capsys: pytest.CaptureFixture[str]):
     assert main(["check", "grpo", "rollout.top_p=0.9", "rollout.biased_sampling=true"]) == 0
+
+
+def test_a_server_is_not_needed_to_check_its_recipe(capsys: pytest.CaptureFixture[str]):
+    assert main(["check", *VLLM]) == 0
+    assert "note: rollout.engine: vllm: a run that is resumed loses and repeats no prompt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("rollout.vllm_command=no-such-vllm serve", "rollout.vllm_command: no-such-vllm: no such program"),
+        (
+            "rollout.vllm_server_base_url=http://127.0.0.1:9",
+            "rollout.vllm_server_base_url: vLLM at http://127.0.0.1:9:",
+        ),
+    ],
+)
+def test_a_server_that_is_not_there_is_told_before_training(
+    word: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = (*SMALL, word, "rollout.vllm_retries=0", f"training.output_dir={tmp_path / 'run'}")
+    assert main(["train", *VLLM, *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
 
 
 def test_a_prompt_without_room_for_its_completion_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,0 +1,299 @@
+"""The client's side of a vLLM engine, against servers that answer what a test lays down (the real one: with_vllm)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rollout.fake_vllm import CARD, DROPPED, Fake, completion, serving
+
+from align.errors import RunError, UserError
+from align.rollout.engine import Request, Sampling, StopReason
+from align.rollout.settings import RolloutSection
+from align.rollout.vllm_client import Client, ServerError
+from align.rollout.vllm_engine import VLLMEngine, mode_of
+from align.rollout.vllm_join import Expected, check_vocabulary, join
+from align.rollout.vllm_server import free_port, start, surroundings
+
+COMMAND = f"{sys.executable} {Path(__file__).with_name('fake_vllm.py')}"
+ENDS = {"stop_strings": ("33",)}
+EXPECTED = Expected(("policy",), {"hidden_size": 64}, length=100, mode="raw_logprobs")
+
+
+def engine(fake: Fake, **more: Any) -> VLLMEngine:
+    client = Client(fake.url, **{"timeout": 5.0, "retries": 1, **more})
+    return VLLMEngine(client, "policy", lambda ids: " ".join(map(str, ids)), 4, label="mine:3", version=3)
+
+
+def sampling(**given: Any) -> Sampling:
+    return Sampling(**{"max_completion_length": 6, "stop_token_ids": (1,), **given})
+
+
+def request(*seeds: int, **more: Any) -> Request:
+    return Request(np.array([7, 8], dtype=np.int32), seeds, **more)
+
+
+def settings(**given: Any) -> RolloutSection:
+    given = {"vllm_server_timeout": 20.0, "vllm_retries": 0, "vllm_command": COMMAND, **given}
+    return RolloutSection(engine="vllm", **given)
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def test_answers_come_in_the_order_of_requests_and_seeds():
+    with serving() as fake:
+        fake.answers["/v1/completions"] = lambda body: completion([body["prompt"][0], 2, 3, 4, 5, 1])
+        requests = [Request(np.array([40 + i], dtype=np.int32), (1, 2)) for i in range(5)]
+        found = engine(fake).write(requests, sampling())
+    assert [[w.tokens[0] for w in written] for written in found] == [[40 + i] * 2 for i in range(5)]
+    assert {(w.stop, w.version) for written in found for w in written} == {(StopReason.EOS, 3)}
+
+
+def test_a_seed_says_what_is_drawn_also_where_a_completion_goes_on():
+    with serving() as fake:
+        writer = engine(fake)
+        writer.write([request(2**64 - 1, 5)], sampling())
+        writer.write([request(5, prefix=np.array([9, 9], dtype=np.int32), window=3)], sampling())
+        asked = [body for path, body in fake.asked if path == "/v1/completions"]
+    seeds = [body["seed"] for body in asked]
+    assert len(set(seeds)) == 3
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert (asked[2]["prompt"], asked[2]["max_tokens"]) == ([7, 8, 9, 9], 3)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ends", "given", "expected"),
+    [
+        ([5, 1], {"finish_reason": "stop", "stop_reason": 1}, {}, ([5, 1], StopReason.EOS)),
+        ([5] * 6, {}, {}, ([5] * 6, StopReason.LENGTH)),
+        ([5, 33], {"finish_reason": "stop", "stop_reason": "33"}, ENDS, ([5, 33], StopReason.STRING)),
+        ([5, 33, 6], {"finish_reason": "stop", "stop_reason": "33"}, ENDS, ([5, 33], StopReason.STRING)),
+        ([5, 34], {"finish_reason": "stop", "stop_reason": "<33>"}, ENDS, ([5, 34], StopReason.STRING)),
+    ],
+)  # fmt: skip
+def test_completions_end_as_those_of_the_local_engine(tokens: list[int], ends: Any, given: Any, expected: Any):
+    with serving() as fake:
+        fake.answers["/v1/completions"] = completion(tokens, **ends)
+        ((written,),) = engine(fake).write([request(0)], sampling(**given))
+    assert (written.tokens.tolist(), written.stop) == expected
+    assert len(written.logps) == len(written.tokens)
+
+
+def test_a_completion_that_ends_by_nothing_known_stops_the_run():
+    with serving() as fake:
+        fake.answers["/v1/completions"] = completion([5, 5], finish_reason="abort")
+        with pytest.raises(RunError, match=r"has 2 of 6 tokens: it was ended by the server \(abort\)"):
+            engine(fake).write([request(0)], sampling())
+
+
+def test_weights_that_change_during_a_batch_stop_the_run():
+    labels = iter(["mine:3", "other:4"])
+    with serving() as fake:
+        fake.answers["/weight_info"] = lambda body: {"weight_version": next(labels)}
+        with pytest.raises(RunError, match=r"after a batch its weights are 'other:4', expected 'mine:3'"):
+            engine(fake).write([request(0)], sampling())
+
+
+def test_answers_without_token_ids_are_refused():
+    with serving() as fake:
+        fake.answers["/v1/completions"] = {"choices": [{"text": "Once", "finish_reason": "length"}]}
+        with pytest.raises(RunError, match="without token ids or log-probabilities"):
+            engine(fake).write([request(0)], sampling())
+
+
+def test_an_error_of_the_server_that_passes_is_asked_again():
+    statuses = iter([503, 500])
+    with serving() as fake:
+        fake.answers["/v1/completions"] = lambda body: next(statuses, completion([5] * 6))
+        assert engine(fake, retries=2).write([request(0)], sampling())[0][0].stop == StopReason.LENGTH
+
+
+def test_one_that_stays_is_told_with_the_cure():
+    with serving() as fake:
+        fake.answers["/v1/completions"] = 500
+        with pytest.raises(RunError, match=r"answers 500: status 500 \(tried 2 times\).*--resume"):
+            engine(fake).write([request(0)], sampling())
+
+
+def test_a_server_that_dies_in_the_middle_of_a_batch_stops_the_run():
+    with serving() as fake:
+        fake.answers["/v1/completions"] = lambda body: completion([5] * 6) if len(fake.asked) < 6 else DROPPED
+        with pytest.raises(RunError, match=r"closed connection without response \(tried 2 times\).*--resume"):
+            engine(fake).write([request(*range(12))], sampling())
+
+
+def test_a_cache_that_others_use_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("align.rollout.vllm_server.PAUSES", (0.0, 0.0))
+    found = iter([False, True])
+    with serving() as fake:
+        server = join(settings(vllm_server_base_url=fake.url), EXPECTED)
+        fake.answers |= {"/reset_prefix_cache": lambda body: {"success": next(found, False)}}
+        fake.answers |= {"/update_weight_version": {}}
+        server.label("mine:4")
+        assert fake.asked[-1] == ("/update_weight_version", {"new_version": "mine:4"})
+        with pytest.raises(ServerError, match="prefix cache is in use by others"):
+            server.label("mine:5")
+
+
+def test_a_refusal_is_not_asked_again():
+    with serving() as fake:
+        fake.answers["/v1/completions"] = 400
+        with pytest.raises(RunError, match="answers 400"):
+            engine(fake).write([request(0)], sampling())
+        assert sum(path == "/v1/completions" for path, _ in fake.asked) == 1
+
+
+def test_an_answer_that_does_not_come_is_given_up():
+    with serving(delay=0.5) as fake, pytest.raises(RunError, match=r"no answer to /weight_info within 0.1 seconds"):
+        engine(fake, timeout=0.1).write([request(0)], sampling())
+
+
+def test_nothing_asked_is_nothing_written():
+    assert engine(Fake(url="http://127.0.0.1:1")).write([], sampling()) == []
+
+
+def test_log_probabilities_before_top_k_at_temperature_1_and_under_the_temperature_elsewhere():
+    assert [mode_of(t) for t in (0.0, 1.0, 0.7)] == ["raw_logprobs", "raw_logprobs", "processed_logprobs"]
+
+
+# ---- joining --------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_fits_is_joined():
+    with serving() as fake:
+        server = join(settings(vllm_server_base_url=f"{fake.url}/v1/"), EXPECTED)
+    assert (server.model, server.client.url, server.process) == ("policy", fake.url, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "told"),
+    [
+        ("/v1/models", {"data": [{**CARD, "id": "other"}]}, r"serves other \(/nowhere\), expected policy"),
+        ("/v1/models", {"data": [{**CARD, "max_model_len": 64}]}, r"takes 64 tokens \(max_model_len\), expected 100"),
+        ("/v1/models", {"models": []}, "is not that of an OpenAI server"),
+        ("/weight_info", 404, "VLLM_SERVER_DEV_MODE=1"),
+        (
+            "/server_info",
+            {"vllm_config": {"model_config": {"logprobs_mode": "processed_logprobs"}}},
+            "gives processed_logprobs; .* --logprobs-mode raw_logprobs",
+        ),
+    ],
+)
+def test_one_that_does_not_fit_is_refused(path: str, answer: Any, told: str):
+    with serving() as fake:
+        fake.answers[path] = answer
+        with pytest.raises(UserError, match=told):
+            join(settings(vllm_server_base_url=fake.url), EXPECTED)
+
+
+def test_one_that_is_not_there_is_told_with_the_command_that_starts_it():
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(UserError, match=rf"vLLM at {url}: .*refused.*VLLM_SERVER_DEV_MODE=1 vllm serve policy"):
+        join(settings(vllm_server_base_url=url), EXPECTED)
+
+
+def test_a_model_is_known_by_the_shape_of_its_weights(tmp_path: Path):
+    with serving() as fake:
+        fake.answers["/v1/models"] = {"data": [{**CARD, "id": "copy", "root": str(tmp_path)}]}
+        (tmp_path / "config.json").write_text('{"hidden_size": 64}')
+        assert join(settings(vllm_server_base_url=fake.url), EXPECTED).model == "copy"
+        fake.answers["/server_info"] = {"vllm_config": {"device_config": {"device": "cpu"}}}
+        (tmp_path / "config.json").write_text('{"hidden_size": 64, "tie_word_embeddings": true}')
+        with pytest.raises(UserError, match="does not renew a head that is tied"):
+            join(settings(vllm_server_base_url=fake.url), EXPECTED)
+        (tmp_path / "config.json").write_text('{"hidden_size": 128}')
+        with pytest.raises(UserError, match="serves copy"):
+            join(settings(vllm_server_base_url=fake.url), EXPECTED)
+
+
+class Letters:
+    """A tokenizer of so many letters."""
+
+    def __init__(self, letters: str):
+        self.letters = letters
+
+    def __len__(self) -> int:
+        return len(self.letters)
+
+    def decode(self, ids: Any, **options: Any) -> str:
+        return "".join(self.letters[i] for i in ids)
+
+
+def test_another_vocabulary_is_found_at_its_first_other_token():
+    with serving() as fake:
+        server = join(settings(vllm_server_base_url=fake.url), EXPECTED)
+        fake.answers["/detokenize"] = lambda body: {"prompt": Letters("abcdeXgh").decode(body["tokens"])}
+        check_vocabulary(server, Letters("abcde"))
+        with pytest.raises(UserError, match="token 5 is another than 'f'"):
+            check_vocabulary(server, Letters("abcdefgh"))
+        fake.answers["/detokenize"] = 404
+        with pytest.raises(UserError, match="its vocabulary cannot be read"):
+            check_vocabulary(server, Letters("abcdefgh"))
+
+
+# ---- starting -------------------------------------------------------------------------------------------------------
+
+
+def gone(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_server_is_started_and_ended(tmp_path: Path):
+    server = start(settings(), tmp_path, ("--dtype", "float32"), tmp_path / "server" / "vllm.log")
+    assert server.process is not None
+    assert server.client.get("/health") == {}
+    server.close()
+    assert gone(server.process.child.pid)
+    with pytest.raises(
+        ServerError, match=r"ended by signal SIGTERM, and below is the end of .*vllm.log\na line of the log"
+    ):
+        server.client.get("/health")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("--die", r"ended with exit code 1, .*\na line of the log\nno memory"), ("--deaf", "not up within 1.5 seconds")],
+)
+def test_one_that_does_not_come_up_is_told_with_the_end_of_its_log(word: str, told: str, tmp_path: Path):
+    with pytest.raises(RunError, match=told):
+        start(settings(vllm_arguments=[word], vllm_server_timeout=1.5), tmp_path, (), tmp_path / "vllm.log")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux alone tells a child of its parent's death")
+def test_a_server_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom align.rollout.settings import RolloutSection\n"
+        "from align.rollout.vllm_server import start\n"
+        f"folder, settings = Path({str(tmp_path)!r}), RolloutSection(vllm_command={COMMAND!r})\n"
+        "server = start(settings, folder, (), folder / 'log')\n"
+        "print(server.process.child.pid, flush=True)\nsys.stdin.read()\n"
+    )
+    trainer = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None
+    assert trainer.stdin is not None
+    pid = int(trainer.stdout.readline())
+    assert not gone(pid)
+    os.kill(trainer.pid, signal.SIGKILL)
+    trainer.wait()
+    trainer.stdout.close()
+    trainer.stdin.close()
+    limit = time.monotonic() + 10
+    while not gone(pid):
+        assert time.monotonic() < limit, "the server lives on"
+        time.sleep(0.05)
+
+
+def test_a_server_is_told_nothing_of_the_trainers_launch():
+    given = {"RANK": "1", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "x", "PATH": "/bin", "HF_HOME": "/hub"}
+    found = surroundings(given)
+    assert found.keys() & given.keys() == {"PATH", "HF_HOME"}
+    assert (found["VLLM_NO_USAGE_STATS"], found["DO_NOT_TRACK"], found["VLLM_SERVER_DEV_MODE"]) == ("1", "1", "1")
