@@ -19,7 +19,7 @@ TOKENIZER = REPOSITORY / "tests" / "data" / "tokenizer-minimind6400"
 PAD, EOS, FIRST = 0, 1, 2  # FIRST: the first token that is a word
 MAX_LENGTH = 512  # of a row of real text
 
-Kind = Literal["dpo", "sft", "reward"]
+Kind = Literal["dpo", "sft", "reward", "grpo", "generate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,3 +215,17 @@ def write_model(folder: Path, case: Case) -> None:
     kind = LlamaForSequenceClassification if case.kind == "reward" else LlamaForCausalLM
     kind(config).save_pretrained(folder)
     write_tokenizer(folder, case.shape.vocab_size)
+
+
+def write_moved(folder: Path, case: Case, seed: int = 5, by: float = 0.02) -> None:
+    """The same model with noise on every weight."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    write_model(folder, case)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(by * torch.randn(parameter.shape, generator=draw))
+    model.save_pretrained(folder)
