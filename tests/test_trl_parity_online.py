@@ -135,7 +135,7 @@ def rollouts() -> list[tuple[list[int], list[list[int]]]]:
     return [(tokens(n), [[*tokens(m - 1), EOS] if m % 2 else tokens(m) for m in of]) for n, of in LENGTHS]
 
 
-def earned(completion_ids: Sequence[Sequence[int]], **rest: Any) -> list[float]:
+def earned(completion_ids: Sequence[Sequence[int]], **rest: Any) -> list[float | None]:
     """The reward function of both sides."""
     last = {tuple(c) for c in rollouts()[-1][1]}
     return [0.5 if tuple(ids) in last else (sum(ids) % 11) / 3 for ids in completion_ids]
@@ -169,7 +169,8 @@ def theirs(request: pytest.FixtureRequest, folders: Folders, tmp_path_factory: p
 
 def trl_trainer(setting: Setting, off_policy: bool, policy: Path, scratch: Path) -> Any:
     """Two iterations make GRPO's trainer score by the policy that wrote; RLOO's always does."""
-    kind, config = (RLOOTrainer, RLOOConfig) if setting.method == "rloo" else (GRPOTrainer, GRPOConfig)
+    made: tuple[Any, Any] = (RLOOTrainer, RLOOConfig) if setting.method == "rloo" else (GRPOTrainer, GRPOConfig)
+    kind, config = made
     args = config(
         output_dir=str(scratch), report_to="none", disable_tqdm=True, use_cpu=True, bf16=False, save_strategy="no",
         gradient_checkpointing=False, per_device_train_batch_size=SIZE * len(LENGTHS), num_generations=SIZE,
