@@ -78,6 +78,10 @@ class OurOnline:
         jobs = [Job(prompt=p, places=(0,), greedy=True) for p in self._prompts(0, len(self.rows))]
         return [t.tokens for t in self.source.writer.write(jobs, 0, Seconds())]
 
+    def lengths(self) -> list[int]:
+        """Of sampled completions."""
+        return [len(t.tokens) for t in self._write(Progress())]
+
     def columns(self) -> list[list[float]]:
         """Log-probabilities of the given completions."""
         groups = self._given().groups
@@ -112,7 +116,7 @@ class OurOnline:
         """A step each time that `wait` says True."""
         progress = Progress()
         while wait():
-            clock = Clock(self.loaded.world.device)
+            self.parts.now, clock = {}, Clock(self.loaded.world.device)
             if self.case.kind == "generate":
                 self._write(progress)
             else:
@@ -121,14 +125,15 @@ class OurOnline:
             self.parts.rest("train" if self.case.kind == "grpo" else "score", taken[0])
             done(taken)
 
-    def _write(self, progress: Progress) -> None:
+    def _write(self, progress: Progress) -> list[Trajectory]:
         places, seconds = tuple(range(self.case.group_size)), Seconds()
         start = progress.num_prompts
         jobs = [Job(prompt=p, places=places) for p in self._prompts(start, start + len(self.rows))]
-        for chunk in self.source.writer.chunks(jobs):
-            self.source.writer.write(chunk, progress.step, seconds)
+        writer = self.source.writer
+        written = [t for chunk in writer.chunks(jobs) for t in writer.write(chunk, progress.step, seconds)]
         progress.num_prompts += len(self.rows)
-        self.parts.add("generate", seconds.generate)
+        self.parts.now["generate"] = seconds.generate
+        return written
 
     def _step(self, progress: Progress) -> None:
         portion = self.source.next(progress)

@@ -43,7 +43,7 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
         SPLIT + "2, padding_free": PADDING_FREE | {"micro": 2},
     },
     "grpo": {WHOLE: PLAIN, SPLIT + "16": PLAIN | {"micro": 16}, SPLIT + "8": PLAIN | {"micro": 8}},
-    "generate": {WHOLE: PLAIN},
+    "generate": {WHOLE: PLAIN, WHOLE + ", static cache": PLAIN | {"cache_implementation": "static"}},
 }
 
 
@@ -172,7 +172,7 @@ def measure(case: Case, repetitions: int, contest: Contest = ON_CPU) -> Outcome:
         with workers(case, folder, wanted) as running:
             gaps = compare(running[0], running[2], contest)
             if case.online:
-                compare_online(running[0], running[2], contest)
+                compare_online(case, running[0], running[2], contest)
             sides[0].notes = running[0].notes
             time_in_turns(running, sides, min(case.num_steps, repetitions))
             if case.online:
@@ -200,8 +200,11 @@ def compare(ours: Worker, trl: Worker, contest: Contest) -> tuple[float, float]:
     return per_token, per_sequence
 
 
-def compare_online(ours: Worker, trl: Worker, contest: Contest) -> None:
-    """Asserts that both sides write the same greedily, and learn the same from given completions and their rewards."""
+def compare_online(case: Case, ours: Worker, trl: Worker, contest: Contest) -> None:
+    """Asserts that both sides write the same greedily and as much as the case says otherwise, and that they learn the
+    same from given completions and their rewards."""
+    whole = [case.completion] * case.batch_size * case.group_size
+    assert ours.ask("lengths") == whole == trl.ask("lengths"), "a completion is shorter than the case says"
     assert ours.ask("greedy") == trl.ask("greedy"), "the two sides write different completions"
     mine, theirs = ours.ask("learn"), trl.ask("learn")
     for name, a, b in zip(("loss", "gradient norm"), mine, theirs, strict=True):

@@ -62,6 +62,10 @@ class TRLOnline:
         finally:
             self.trainer.generation_config.do_sample = True
 
+    def lengths(self) -> list[int]:
+        """Of sampled completions."""
+        return [len(c) for c in self._write()[1]]
+
     def columns(self) -> list[list[float]]:
         """Log-probabilities of the given completions."""
         inputs = self._given()

@@ -4,8 +4,9 @@ python -m tests.bench.worker SIDE CASE FOLDER OPTIONS    (OPTIONS: JSON)
 
 ready     -> what the side chose
 tokens    -> the token numbers of every sequence; columns -> their log-probabilities or scores
-greedy    -> the likeliest completions; learn -> loss and gradient norm on given ones   (where the policy writes)
-parts     -> medians of the seconds that the parts of the steps took   (likewise)
+greedy    -> the likeliest completions; lengths -> those of sampled ones   (where the policy writes, as the next two)
+learn     -> loss and gradient norm on given completions
+parts     -> medians of the seconds that the parts of the steps took
 step      -> seconds of one optimiser step
 baseline  -> forgets the peak so far; peak -> MiB of memory above the baseline at its highest
 """
@@ -45,7 +46,7 @@ def main() -> None:
             match line.strip():
                 case "step":
                     return True
-                case "tokens" | "columns" | "greedy" | "learn" as asked:
+                case "tokens" | "columns" | "greedy" | "lengths" | "learn" as asked:
                     answer(getattr(made, asked)())
                 case "parts":
                     answer(made.parts.medians())
