@@ -30,20 +30,34 @@ def sides(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Any]:
     return ours, theirs
 
 
-def test_the_sides_agree_and_take_a_step(sides: tuple[Any, Any]):
-    ours, theirs = sides
+def agree(ours: Any, theirs: Any) -> None:
     assert ours.tokens() == theirs.tokens()
     for mine, other in zip(ours.columns(), theirs.columns(), strict=True):
         assert mine == pytest.approx(other, abs=1e-5)
-    if ours.case.online:
-        assert ours.greedy() == theirs.greedy()
-        whole = [ours.case.completion] * ours.case.batch_size * ours.case.group_size
-        assert ours.lengths() == theirs.lengths() == whole
-        assert ours.learn() == pytest.approx(theirs.learn(), abs=1e-5)
-        assert ours.learn()[1] > 1e-3
-    for side in sides:
-        seconds: list[Any] = []
-        side.train(lambda seconds=seconds: len(seconds) < 2, seconds.append)
-        assert len(seconds) == 2
+    if not ours.case.online:
+        return
+    assert ours.greedy() == theirs.greedy()
+    whole = [ours.case.completion] * ours.case.batch_size * ours.case.group_size
+    assert ours.lengths() == theirs.lengths() == whole
+    assert ours.learn() == pytest.approx(theirs.learn(), abs=1e-5)
+    assert ours.learn()[1] > 1e-3
+
+
+def test_the_sides_agree_and_take_a_step(sides: tuple[Any, Any]):
+    """Questions are answered where a process answers them: before a step, within `train`."""
+    ours, theirs = sides
+    seconds: list[Any] = []
+
+    def of_theirs() -> bool:
+        if not seconds:
+            agree(ours, theirs)
+        return len(seconds) < 2
+
+    theirs.train(of_theirs, seconds.append)
+    mine: list[Any] = []
+    ours.train(lambda: len(mine) < 2, mine.append)
+    for side, taken in ((ours, mine), (theirs, seconds)):
+        assert len(taken) == 2
         if ours.case.online:
-            assert sum(side.parts.medians().values()) == pytest.approx(seconds[1][0])
+            assert sum(side.parts.medians().values()) == pytest.approx(taken[1][0])
+            assert min(side.parts.medians().values()) >= 0

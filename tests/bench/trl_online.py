@@ -96,31 +96,36 @@ class TRLOnline:
     def _given(self) -> Any:
         """The batch that the trainer makes of the given completions."""
         trainer, given = self.trainer, [c for row in self.rows for c in row.completions]
-        trainer._generate_single_turn = lambda *rest, **more: (given, None)
+        write, trainer._generate_single_turn = trainer._generate_single_turn, lambda *rest, **more: (given, None)
         trainer.model.train()
         try:
             return trainer._generate_and_score_completions([{"prompt": p} for p in self._prompts()])
         finally:
-            del trainer._generate_single_turn
+            trainer._generate_single_turn = write
 
     # ---- time -------------------------------------------------------------------------------------------------------
 
     def train(self, wait: Callable[[], bool], done: Callable[[Seconds], None]) -> None:
         """A step each time that `wait` says True."""
 
+        def begin() -> bool:
+            asked = wait()
+            self.parts.now = {}  # of questions that were answered in between
+            return asked
+
         def over(taken: Seconds) -> None:
             self.parts.rest("train" if self.case.kind == "grpo" else "score", taken[0])
             done(taken)
 
         if self.case.kind == "generate":
-            while wait():
+            while begin():
                 clock, started = Clock(self.trainer.args.device), time.perf_counter()
                 self._write()
                 self.parts.add("generate", time.perf_counter() - started)
                 over(clock.read())
             return
         self._watched()
-        self.trainer.add_callback(Gate(wait, over, self.trainer.args.device))
+        self.trainer.add_callback(Gate(begin, over, self.trainer.args.device))
         with suppress(Over):
             self.trainer.train()
 
@@ -136,10 +141,9 @@ class TRLOnline:
             return found
 
         def making(*given: Any, **named: Any) -> Any:
-            started, before = time.perf_counter(), parts.now.get("generate", 0.0)
-            trainer._generate_single_turn = writing
+            started = time.perf_counter()
             found = make(*given, **named)
-            parts.add("score", time.perf_counter() - started - (parts.now["generate"] - before))
+            parts.add("score", time.perf_counter() - started - parts.now.get("generate", 0.0))
             return found
 
-        trainer._generate_and_score_completions = making
+        trainer._generate_single_turn, trainer._generate_and_score_completions = writing, making
