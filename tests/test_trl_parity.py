@@ -28,7 +28,7 @@ from align.training.plan import Limits
 from align.training.score import Scorer
 from align.training.settings import OptimSection, TrainingSection
 from align.training.step import term_counts, term_sums, weighted
-from tests.bench.cases import EOS, Case, Row, Shape, write_model
+from tests.bench.cases import EOS, Case, Row, Shape, write_model, write_moved
 from tests.bench.trl_side import TRLSide
 
 TOLERANCE = 1e-5
@@ -60,7 +60,7 @@ def theirs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder, other = tmp_path_factory.mktemp("policy"), tmp_path_factory.mktemp("reference")
     write_model(folder, case)
     if case.kind == "dpo":
-        _write_reference(other, case)
+        write_moved(other, case)
     trainer = (side := TRLSide(case, rows(case), folder, OPTIONS)).trainer
     if case.kind == "dpo":
         trainer.ref_model.load_state_dict(LlamaForCausalLM.from_pretrained(other).state_dict())
@@ -68,17 +68,6 @@ def theirs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(side._batch()))
     loss.backward()
     return Theirs(case, folder, other, loss.item(), {n: p.grad for n, p in trainer.model.named_parameters()})
-
-
-def _write_reference(folder: Path, case: Case) -> None:
-    """The same model with every weight moved."""
-    write_model(folder, case)
-    model = LlamaForCausalLM.from_pretrained(folder)
-    draw = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=draw))
-    model.save_pretrained(folder)
 
 
 def rows(case: Case) -> list[Row]:

@@ -41,7 +41,7 @@ def draw(logps: Float[Tensor, "N V"], uniform: Float[Tensor, " N"], sampling: Sa
     """A token for each row: where the cumulated probability passes its uniform number."""
     if sampling.temperature == 0:
         return logps.argmax(-1)
-    probs = filtered(logps.double().exp(), sampling)
+    probs = filtered(logps.exp().double(), sampling)
     cumulated = probs.cumsum(-1)
     wanted = uniform[:, None] * cumulated[:, -1:]
     chosen = torch.searchsorted(cumulated, wanted, right=True).squeeze(-1)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from align.rollout.draws import draw, uniforms
 from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
+from align.rollout.roomy_cache import make_room
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -66,6 +67,7 @@ class LocalEngine:
                          logits_to_keep=1)  # fmt: skip
         cache, logits = out.past_key_values, out.logits[:, -1][source]
         cache.batch_select_indices(source)
+        make_room(cache)
         mask = mask[source]
         while rows:
             tokens = self._next(rows, logits, sampling)

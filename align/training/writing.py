@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,7 @@ class Writer:
 
 
 def line(trajectory: Trajectory, step: int) -> dict[str, Any]:
-    return {"step": step, **asdict(trajectory)}
+    return {"step": step, **vars(trajectory)}
 
 
 def from_line(row: Mapping[str, Any]) -> Trajectory:

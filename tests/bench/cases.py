@@ -7,6 +7,7 @@ one word per token gives the numbers back; both sides report what they got, and 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ TOKENIZER = REPOSITORY / "tests" / "data" / "tokenizer-minimind6400"
 PAD, EOS, FIRST = 0, 1, 2  # FIRST: the first token that is a word
 MAX_LENGTH = 512  # of a row of real text
 
-Kind = Literal["dpo", "sft", "reward"]
+Kind = Literal["dpo", "sft", "reward", "grpo", "generate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +51,30 @@ class Case:
     kind: Kind
     what: str  # for the table
     shape: Shape
-    batch_size: int = 8  # pairs, or demonstrations
+    batch_size: int = 8  # pairs, demonstrations or prompts
     prompt: int = 0
     completion: int = 0
+    group_size: int = 0  # completions of a prompt, where the policy writes them
+    beta: float = 0.0  # of the KL to the reference, where the policy writes
     num_steps: int = 7  # timed of each side, at most
     cached: bool = False  # the reference's log-probabilities are computed before training, on both sides
     target: float = 0.0  # TRL tuned / ours that is promised, 0 where nothing is
     target_memory: float = 0.0
 
+    @property
+    def online(self) -> bool:
+        """Whether the policy writes the completions."""
+        return self.group_size > 0
+
+    @property
+    def num_written(self) -> int:
+        """Tokens that the policy writes in a step."""
+        return self.batch_size * self.group_size * self.completion
+
 
 @dataclass(frozen=True)
 class Row:
-    """Token numbers of a prompt and its completions (two for a pair); each completion ends with EOS."""
+    """Token numbers of a prompt and its completions (two for a pair). Those of data sets end with EOS."""
 
     prompt: list[int]
     completions: list[list[int]]
@@ -75,6 +88,15 @@ def _dpo(prompt: int, completion: int, target: float, *, cached: bool = False) -
     name = f"dpo_{prompt}_{completion}" + ("_cached" if cached else "")
     lengths = {"prompt": prompt, "completion": completion}
     return Case(name=name, kind="dpo", what=what, shape=SMALL, cached=cached, target=target, **lengths)
+
+
+def _online(kind: Kind, prompt: int, completion: int, target: float) -> Case:
+    what = f"8 prompts of {prompt} tokens, 8 completions of {completion} each"
+    what += ", written only" if kind == "generate" else ", one optimiser step"
+    return Case(
+        name=f"{kind}_{prompt}_{completion}_g8", kind=kind, what=what, shape=SMALL, prompt=prompt,
+        completion=completion, group_size=8, beta=0.04, target=target,
+    )  # fmt: skip
 
 
 CASES = (
@@ -125,6 +147,9 @@ CASES = (
         prompt=1,
         completion=255,
     ),
+    _online("generate", 64, 64, 2.2),
+    _online("grpo", 256, 32, 5.4),
+    _online("grpo", 64, 64, 1.8),
 )
 
 
@@ -162,6 +187,9 @@ def rows_of(case: Case) -> list[Row]:
     def tokens(count: int) -> list[int]:
         return draw.integers(FIRST, case.shape.vocab_size, count).tolist()
 
+    if case.online:
+        several = range(case.group_size)
+        return [Row(tokens(case.prompt), [tokens(case.completion) for _ in several]) for _ in range(case.batch_size)]
     answers = 1 if case.kind == "sft" else 2
     return [
         Row(tokens(case.prompt), [[*tokens(case.completion - 1), EOS] for _ in range(answers)])
@@ -186,6 +214,11 @@ def _dialogues(case: Case) -> list[Row]:
         cut = 1 if case.name.startswith("sft_text") else len(whole) - len(after) - 1
         rows.append(Row(whole[:cut], [whole[cut:]]))
     return rows
+
+
+def earned(completion_ids: Sequence[Sequence[int]], **rest: Any) -> list[float | None]:
+    """The reward function of both sides, where the policy writes: the share of even token numbers."""
+    return [sum(i % 2 == 0 for i in ids) / len(ids) for ids in completion_ids]
 
 
 def words(ids: list[int]) -> str:
@@ -215,3 +248,17 @@ def write_model(folder: Path, case: Case) -> None:
     kind = LlamaForSequenceClassification if case.kind == "reward" else LlamaForCausalLM
     kind(config).save_pretrained(folder)
     write_tokenizer(folder, case.shape.vocab_size)
+
+
+def write_moved(folder: Path, case: Case, seed: int = 5, by: float = 0.02) -> None:
+    """The same model with noise on every weight."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    write_model(folder, case)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(by * torch.randn(parameter.shape, generator=draw))
+    model.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import torch
@@ -26,3 +27,24 @@ class Clock:
         if self.cuda:
             torch.cuda.synchronize()
         return time.perf_counter(), time.process_time()
+
+
+class Parts:
+    """Where the time of steps went: generate, score, train."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, float] = {}
+        self.steps: list[dict[str, float]] = []
+
+    def add(self, name: str, seconds: float) -> None:
+        self.now[name] = self.now.get(name, 0.0) + seconds
+
+    def rest(self, name: str, whole: float) -> None:
+        """Ends a step that took `whole`: what no part has claimed is this one's."""
+        self.add(name, whole - sum(self.now.values()))
+        self.steps.append(self.now)
+        self.now = {}
+
+    def medians(self) -> dict[str, float]:
+        """Of all steps but the first, which warms up."""
+        return {name: statistics.median(s[name] for s in self.steps[1:]) for name in self.steps[-1]}

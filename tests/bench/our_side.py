@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,53 @@ from align.methods.base import find_method
 from align.models.frozen import frozen_copy
 from align.models.load import load_policy
 from align.models.settings import ModelSection
-from align.models.tokenizer import load_tokenizer
+from align.models.tokenizer import Head, load_tokenizer
+from align.needs import Needs
 from align.training.build import choose_layout, frozen, kernel_of, limits_of, make_trainee
-from align.training.distributed import join
+from align.training.distributed import World, join
 from align.training.experience import ModelRole, Reader, gather_experience
+from align.training.plan import Limits
 from align.training.roles import cached
+from align.training.score import Kernel
 from align.training.settings import OptimSection, TrainingSection
-from align.training.step import train_step
+from align.training.step import Trainee, train_step
 from tests.bench.cases import Case, Row
 from tests.bench.clock import Clock, Seconds
 
 METHODS = {"dpo": "dpo", "sft": "sft", "reward": "reward_model"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A policy that can be trained, and what it was made with."""
+
+    section: ModelSection
+    settings: TrainingSection
+    world: World
+    tokenizer: Any
+    kernel: Kernel
+    limits: Limits
+    trainee: Trainee
+
+    @classmethod
+    def of(cls, folder: Path, head: Head, options: dict[str, Any]) -> Loaded:
+        world, settings = join(optim := OptimSection()), TrainingSection(**options)
+        section = ModelSection(model_name_or_path=str(folder))
+        tokenizer = load_tokenizer(section, head)
+        policy = load_policy(section, tokenizer, head, folder)
+        kernel = kernel_of(policy.to(world.device), settings, world.device)
+        limits = limits_of(policy, settings, world)
+        return cls(
+            section, settings, world, tokenizer, kernel, limits, make_trainee(policy, kernel, optim, settings, world)
+        )
+
+    def reader(self, needs: Needs, picked: Sequence[Any], say: Callable[[str], Any]) -> Reader:
+        """With the layout that is cheapest for sequences like `picked`."""
+        choice = choose_layout(self.trainee, needs, picked, self.settings, self.limits, say)
+        return Reader(needs, choice.layout, self.limits, self.world)
+
+    def reference(self, folder: Path) -> Any:
+        return frozen(frozen_copy(self.section, self.tokenizer, "lm", folder), self.kernel, self.world)
 
 
 class Store:
@@ -48,27 +85,19 @@ class OurSide:
 
     def __init__(self, case: Case, rows: Sequence[Row], folder: Path, options: dict[str, Any]):
         self.case = case
-        self.world = join(optim := OptimSection())
-        settings = TrainingSection(**options)
-        section = ModelSection(model_name_or_path=str(folder))
-        head = "scalar" if case.kind == "reward" else "lm"
-        tokenizer = load_tokenizer(section, head)
-        policy = load_policy(section, tokenizer, head, folder)
-        kernel = kernel_of(policy.to(self.world.device), settings, self.world.device)
-        self.trainee = make_trainee(policy, kernel, optim, settings, self.world)
+        self.loaded = Loaded.of(folder, "scalar" if case.kind == "reward" else "lm", options)
+        self.trainee = self.loaded.trainee
         self.method = find_method(METHODS[case.kind])()
         self.needs = self.method.needs()
-        self.groups = [_group(row, i) for i, row in enumerate(rows)]
+        self.groups = [group_of(row, i) for i, row in enumerate(rows)]
         self.notes: list[str] = []
-        limits = limits_of(policy, settings, self.world)
-        choice = choose_layout(self.trainee, self.needs, self.groups, settings, limits, self.notes.append)
-        self.reader = Reader(self.needs, choice.layout, limits, self.world)
-        self.notes.append(f"layout {choice.layout}, {len(self.reader.mine(self._plan()))} micro-batches")
+        self.reader = self.loaded.reader(self.needs, [g.members for g in self.groups], self.notes.append)
+        layout = self.reader.layout
+        self.notes.append(f"layout {layout}, {len(self.reader.mine(self._plan()))} micro-batches")
         self.roles: dict[str, Any] = {}
         if "ref" in self.needs.roles():
-            copy = frozen_copy(section, tokenizer, "lm", folder)
-            reference = frozen(copy, kernel, self.world)
-            file = folder / f"ref-{case.name}-{choice.layout}.f32"
+            reference = self.loaded.reference(folder)
+            file = folder / f"ref-{case.name}-{layout}.f32"
             made = cached(file, reference, self.reader, Store(self.groups), case.batch_size) if case.cached else None
             self.roles["ref"] = made or ModelRole(reference)
 
@@ -94,7 +123,7 @@ class OurSide:
     def train(self, wait: Callable[[], bool], done: Callable[[Seconds], None]) -> None:
         """A step each time that `wait` says True."""
         while wait():
-            clock = Clock(self.world.device)
+            clock = Clock(self.loaded.world.device)
             experience = gather_experience(self.reader, self.groups, self.roles, self.method)
             train_step(self.trainee, self.method, experience, self.reader, 1e-6)
             done(clock.read())
@@ -103,7 +132,7 @@ class OurSide:
         return self.reader.plan(self.groups, list(self.needs.members))
 
 
-def _group(row: Row, index: int) -> Group:
+def group_of(row: Row, index: int) -> Group:
     prompt = np.array(row.prompt, dtype=np.int32)
     members = [Tokens(prompt, np.array(c, dtype=np.int32), np.ones(len(c), dtype=bool)) for c in row.completions]
     return Group(tuple(members), {}, index)

@@ -20,7 +20,9 @@ NAMES = "case", "what", "ours", "TRL tuned", "TRL split", "TRL default"
 HEAD = """# Benchmarks
 
 One optimiser step of `align` against one of TRL {trl}, on identical batches, from the same weights: layout or collation
-to zeroed gradients, clipping and AdamW included, the reference's pass too where it is not cached.
+to zeroed gradients, clipping and AdamW included, the reference's pass too where it is not cached. Where the policy
+writes (`grpo_*`), a step is prompts to zeroed gradients through both sides' own loops: writing, rewards, the reference,
+advantages, one update; `generate_*` is the writing alone.
 
 - **TRL tuned**: float32, no gradient checkpointing, scaled-dot-product attention, fused AdamW; padding-free collation
   where that is faster. Liger and flash attention need a GPU; DPO's `padding_free` says that it is switched off. The
@@ -32,7 +34,9 @@ to zeroed gradients, clipping and AdamW included, the reference's pass too where
 - **ratio**: TRL tuned / ours; **of split**: TRL split / ours. Above 1 we are faster, or smaller.
 - Before anything is timed both sides show the token numbers of every sequence, which must be the same, and their
   log-probabilities, whose largest difference stands under *equal* (limits {per_token:g} a token, {per_sequence:g} a
-  sum).
+  sum). Where the policy writes, greedy completions must be the same token by token too, and a step on given completions
+  must have the same loss and gradient norm (limit {learned:g}). What is timed is sampled at temperature 1, and no token
+  ends a completion, so that all are of the length that the case says.
 - Time: the sides' processes take turns, one step each, on {threads} threads; medians in seconds, quartiles in brackets.
 - Memory: a fresh process for each; the high-water mark of resident memory over its first two steps, less what it held
   before them, in MiB. Gradients and AdamW's state are in it, weights and the reference are not.
@@ -40,6 +44,12 @@ to zeroed gradients, clipping and AdamW included, the reference's pass too where
 Command: `{command}`; timed steps: ours up to {repetitions}, TRL's option sets as many, or 3 of the whole batch and 1 of
 the others where they are far behind the fastest. Machine: {cpu}, {threads} threads; {versions}. Load of the machine
 during the run (1-minute average, the {threads} threads of the benchmark included): {lowest} to {highest}.
+"""
+WRITING = """## Where the policy writes
+
+Seconds of a step by part (medians): *generate* is the writing, *score* what stands between it and the loss (rewards,
+the reference's log-probabilities, advantages), *train* the rest. Tokens are those that the policy wrote, by the whole
+step's time. Memory is in the table above.
 """
 OPTIONS = """## TRL's option sets
 
@@ -83,6 +93,9 @@ def rows(o: Outcome) -> list[dict[str, Any]]:
     time |= {"quartiles": {side: m.spread for side, m in sides.items()}, "num_steps": len(o.ours.seconds)}
     time |= {"cpu_seconds": {side: _cpu_median(m) for side, m in sides.items()}, "load": o.load}
     time |= {"all_options": {m.label: m.median for m in o.trl_tuned}, "layout": "; ".join(o.ours.notes)}
+    if o.case.online:
+        time["parts"] = {side: m.parts for side, m in sides.items()}
+        time["tokens_per_second"] = {side: o.case.num_written / m.median for side, m in sides.items()}
     memory = {"metric": "peak_memory", "unit": "MiB"} | _compared({side: m.memory for side, m in sides.items()})
     return [time, shared | memory]
 
@@ -123,7 +136,8 @@ def markdown(made: dict[str, Any]) -> str:
     head = HEAD.format(
         **made["hardware"], trl=made["versions"]["trl"], command=made["command"],
         repetitions=max(row["num_steps"] for row in time), per_token=ON_CPU.per_token,
-        per_sequence=ON_CPU.per_sequence, versions=", ".join(f"{n} {v}" for n, v in made["versions"].items()),
+        per_sequence=ON_CPU.per_sequence, learned=ON_CPU.learned,
+        versions=", ".join(f"{n} {v}" for n, v in made["versions"].items()),
         lowest=f"{min(loads):.1f}", highest=f"{max(loads):.1f}",
     )  # fmt: skip
     names = (*NAMES, "ratio", "of split", "promised")
@@ -131,7 +145,7 @@ def markdown(made: dict[str, Any]) -> str:
     return "\n".join((
         head, "## Time of a step\n", _table((*names, "equal"), [(*_line(r), f"{r['equal']:.1e}") for r in time]),
         _least(time), "## Peak memory above the baseline\n", _table(names, [_line(r) for r in memory]),
-        _promises(found), OPTIONS,
+        _promises(found), *_writing(time), OPTIONS,
         _table(("case", "option sets", "our layout"), options), ON_A_GPU,
     ))  # fmt: skip
 
@@ -147,6 +161,19 @@ def _number(row: dict[str, Any], side: str) -> str:
         return f"{row[side]:.0f}"
     low, high = row["quartiles"][side]
     return f"{row[side]:.2f} ({low:.2f}, {high:.2f})"
+
+
+def _writing(time: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Speed and parts of the steps in which the policy writes; nothing where there are none."""
+    sides = dict(zip(SIDES, NAMES[2:], strict=True))
+    parts = ("generate", "score", "train")
+    body = [
+        (f"`{row['case']}`", name, f"{row['tokens_per_second'][side]:.0f}",
+         *(f"{row['parts'][side][part]:.2f}" if part in row["parts"][side] else "" for part in parts))
+        for row in time if "parts" in row
+        for side, name in sides.items()
+    ]  # fmt: skip
+    return (WRITING, _table(("case", "side", "tokens/s", *parts), body)) if body else ()
 
 
 def _options(row: dict[str, Any]) -> str:

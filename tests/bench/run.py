@@ -42,6 +42,8 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
         SPLIT + "2": PLAIN | {"micro": 2},
         SPLIT + "2, padding_free": PADDING_FREE | {"micro": 2},
     },
+    "grpo": {WHOLE: PLAIN, SPLIT + "16": PLAIN | {"micro": 16}, SPLIT + "8": PLAIN | {"micro": 8}},
+    "generate": {WHOLE: PLAIN, WHOLE + ", static cache": PLAIN | {"cache_implementation": "static"}},
 }
 
 
@@ -54,6 +56,7 @@ class Contest:
     tuned: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=lambda: TUNED)
     per_token: float = 1e-5
     per_sequence: float = 1e-4
+    learned: float = 1e-4  # loss and gradient norm, where the policy writes
 
 
 ON_CPU = Contest()
@@ -68,6 +71,7 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)  # of all threads
     memory: float = 0.0  # MiB above the baseline
+    parts: dict[str, float] = field(default_factory=dict)  # seconds of generate, score, train, where the policy writes
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -100,8 +104,9 @@ class Outcome:
 
     @property
     def split(self) -> Measured:
-        """TRL's fastest division of the batch by gradient accumulation."""
-        return min((m for m in self.trl_tuned if m.label.startswith(SPLIT)), key=lambda m: m.median)
+        """TRL's fastest division of the batch by gradient accumulation; `tuned` where there is nothing to divide."""
+        divided = [m for m in self.trl_tuned if m.label.startswith(SPLIT)]
+        return min(divided, key=lambda m: m.median) if divided else self.tuned
 
 
 class Worker:
@@ -166,8 +171,13 @@ def measure(case: Case, repetitions: int, contest: Contest = ON_CPU) -> Outcome:
         wanted = [(m.side, o) for m, o in zip(sides, options, strict=True)]
         with workers(case, folder, wanted) as running:
             gaps = compare(running[0], running[2], contest)
+            if case.online:
+                compare_online(case, running[0], running[2], contest)
             sides[0].notes = running[0].notes
             time_in_turns(running, sides, min(case.num_steps, repetitions))
+            if case.online:
+                for worker, measured in zip(running, sides, strict=True):
+                    measured.parts = worker.ask("parts")
         outcome = Outcome(case, sides[0], sides[1], sides[2:], *gaps, (before, load()))
         shown = [id(m) for m in (outcome.ours, outcome.trl_default, outcome.tuned, outcome.split)]
         sides_shown = [(m, *w) for m, w in zip(sides, wanted, strict=True) if id(m) in shown]
@@ -188,6 +198,17 @@ def compare(ours: Worker, trl: Worker, contest: Contest) -> tuple[float, float]:
     assert per_token <= contest.per_token, f"a log-probability differs by {per_token:.2g}"
     assert per_sequence <= contest.per_sequence, f"a sum differs by {per_sequence:.2g}"
     return per_token, per_sequence
+
+
+def compare_online(case: Case, ours: Worker, trl: Worker, contest: Contest) -> None:
+    """Asserts that both sides write the same greedily and as much as the case says otherwise, and that they learn the
+    same from given completions and their rewards."""
+    whole = [case.completion] * case.batch_size * case.group_size
+    assert ours.ask("lengths") == whole == trl.ask("lengths"), "a completion is shorter than the case says"
+    assert ours.ask("greedy") == trl.ask("greedy"), "the two sides write different completions"
+    mine, theirs = ours.ask("learn"), trl.ask("learn")
+    for name, a, b in zip(("loss", "gradient norm"), mine, theirs, strict=True):
+        assert abs(a - b) <= contest.learned, f"the {name} differs by {abs(a - b):.2g}"
 
 
 def time_in_turns(running: Sequence[Worker], sides: Sequence[Measured], repetitions: int) -> None:

@@ -25,11 +25,11 @@ TRAINERS: dict[str, tuple[Any, Any]] = {
 }
 
 
-class _Over(Exception):
+class Over(Exception):
     """No more steps are wanted: leaves the training loop where it stands."""
 
 
-class _Gate(TrainerCallback):
+class Gate(TrainerCallback):
     """Waits before a step and times it."""
 
     def __init__(self, wait: Callable[[], bool], done: Callable[[Seconds], None], device: torch.device):
@@ -37,7 +37,7 @@ class _Gate(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if not self.wait():
-            raise _Over
+            raise Over
         self.clock = Clock(self.device)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -88,8 +88,8 @@ class TRLSide:
 
     def train(self, wait: Callable[[], bool], done: Callable[[Seconds], None]) -> None:
         """A step each time that `wait` says True."""
-        self.trainer.add_callback(_Gate(wait, done, self.trainer.args.device))
-        with suppress(_Over):
+        self.trainer.add_callback(Gate(wait, done, self.trainer.args.device))
+        with suppress(Over):
             self.trainer.train()
 
     def _batch(self) -> dict[str, torch.Tensor]:

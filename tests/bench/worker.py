@@ -4,6 +4,9 @@ python -m tests.bench.worker SIDE CASE FOLDER OPTIONS    (OPTIONS: JSON)
 
 ready     -> what the side chose
 tokens    -> the token numbers of every sequence; columns -> their log-probabilities or scores
+greedy    -> the likeliest completions; lengths -> those of sampled ones   (where the policy writes, as the next two)
+learn     -> loss and gradient norm on given completions
+parts     -> medians of the seconds that the parts of the steps took
 step      -> seconds of one optimiser step
 baseline  -> forgets the peak so far; peak -> MiB of memory above the baseline at its highest
 """
@@ -29,11 +32,9 @@ def main() -> None:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     from tests.bench.cases import find_case, rows_of
-    from tests.bench.our_side import OurSide
-    from tests.bench.trl_side import TRLSide
 
     case = find_case(name)
-    made: Any = (OurSide if side == "ours" else TRLSide)(case, rows_of(case), Path(folder), json.loads(options))
+    made: Any = side_of(side, online=case.online)(case, rows_of(case), Path(folder), json.loads(options))
     memory = Memory(torch.cuda.is_available())
 
     def answer(value: Any) -> None:
@@ -45,10 +46,10 @@ def main() -> None:
             match line.strip():
                 case "step":
                     return True
-                case "tokens":
-                    answer(made.tokens())
-                case "columns":
-                    answer(made.columns())
+                case "tokens" | "columns" | "greedy" | "lengths" | "learn" as asked:
+                    answer(getattr(made, asked)())
+                case "parts":
+                    answer(made.parts.medians())
                 case "baseline":
                     answer(memory.forget())
                 case "peak":
@@ -57,6 +58,19 @@ def main() -> None:
 
     answer(made.notes)
     made.train(wait, answer)
+
+
+def side_of(side: str, *, online: bool) -> Any:
+    """The class that makes a side; the other packages are imported only where they are wanted."""
+    if side == "ours":
+        from tests.bench.our_online import OurOnline
+        from tests.bench.our_side import OurSide
+
+        return OurOnline if online else OurSide
+    from tests.bench.trl_online import TRLOnline
+    from tests.bench.trl_side import TRLSide
+
+    return TRLOnline if online else TRLSide
 
 
 class Memory:
