@@ -10,7 +10,8 @@ from align.report.svg import Chart, Series, chart, window_of
 from align.report.text import folded, is_share, label
 
 QUALITY = ("reward", "kl", "loss", "accuracy", "token_accuracy", "margin", "rewards", "logps", "entropy")
-FIRST = (*QUALITY, "learning_rate", "grad_norm", "tokens_per_second", "memory_mb")
+FRONTIER = "frontier"
+FIRST = (FRONTIER, *QUALITY, "learning_rate", "grad_norm", "tokens_per_second", "memory_mb")
 SIDES = (
     ("chosen_", "rejected_"),
     ("rejected_", "chosen_"),
@@ -52,8 +53,8 @@ def is_pairwise(run: Run) -> bool:
 
 def curves(run: Run) -> str:
     """All charts of one run."""
-    drawn = {name: _own(run, name, keys) for name, keys in panels(plain_keys(run)).items()}
-    return _arranged({k: v for k, v in drawn.items() if v}, _note([run]))
+    own = {name: _own(run, name, keys) for name, keys in panels(plain_keys(run)).items()}
+    return _arranged({FRONTIER: frontier([run])} | own, _note([run]))
 
 
 def overlaid(runs: Sequence[Run]) -> str:
@@ -64,10 +65,24 @@ def overlaid(runs: Sequence[Run]) -> str:
         series = [s for slot, run in enumerate(runs) for s in _both(run, key, slot, run.name, "")]
         if len({s.slot for s in series}) > 1:
             drawn[key] = chart(_spec(label(key), series, key, None))
-    return _arranged(drawn, _note(runs))
+    return _arranged({FRONTIER: frontier(runs)} | drawn, _note(runs))
+
+
+def frontier(runs: Sequence[Run]) -> str:
+    """What was earned at which distance from the reference: a ring for each experience, a colour for each run."""
+    series = []
+    for slot, run in enumerate(runs):
+        kl = dict(run.curve("kl"))
+        dots = [(kl[step], reward, None) for step, reward in run.curve("reward") if step in kl]
+        if dots:
+            series.append(Series(label=run.name if len(runs) > 1 else "an experience", slot=slot % 8, dots=dots))
+    if not series:
+        return ""
+    return chart(Chart(title="Reward against KL, nats a completion", series=series, across="KL"))
 
 
 def _arranged(drawn: dict[str, str], note: str) -> str:
+    drawn = {k: v for k, v in drawn.items() if v}
     main = "".join(v for k, v in drawn.items() if k in FIRST)
     rest = "".join(v for k, v in drawn.items() if k not in FIRST)
     main, rest = (main, rest) if main else (rest, "")

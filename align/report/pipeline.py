@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import Mistakes, UserError, did_you_mean
+from align.report.folder import read_run
+from align.report.headline import ends
 
 
 def summarise(folder: Path, wanted: Sequence[str]) -> Path:
@@ -17,8 +19,9 @@ def summarise(folder: Path, wanted: Sequence[str]) -> Path:
 
     Of several runs, such as three seeds, it is their mean; they are told on the same rows, so its error is that of the
     rows' own means over the runs, and says nothing about other seeds. METRIC is a name in RUN's test.json;
-    `before/METRIC` and `baselines/METRIC` reach into those parts of it. Each number keeps its `value`, `stderr` and
-    `n`; numbers that were there under other names stay. Raises Mistakes.
+    `before/METRIC` and `baselines/METRIC` reach into those parts of it, and `training/METRIC` is the mean of the last
+    tenth of its lines in metrics.jsonl. Each number keeps its `value`, `stderr` and `n`; numbers that were there under
+    other names stay. Raises Mistakes.
     """
     mistakes: list[str] = []
     found: dict[str, Any] = {}
@@ -40,7 +43,7 @@ def lines(path: Path) -> Iterator[str]:
     """Each number of a summary.json with its standard error."""
     for name, found in json.loads(path.read_text(encoding="utf-8")).items():
         error = "" if found["stderr"] is None else f" ± {found['stderr']:.3f}"
-        yield f"{name} {found['value']:.3f}{error} ({found['n']} rows)"
+        yield f"{name} {found['value']:.3f}{error} ({found['n']} {found.get('unit', 'rows')})"
 
 
 def _malformed(word: str) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def _malformed(word: str) -> dict[str, Any]:
 def _number(folder: Path, word: str, runs: str, metric: str) -> dict[str, Any]:
     found = [_measure(folder, word, run, metric) for run in runs.split(",")]
     if len(found) == 1:
-        return {key: found[0][key] for key in ("value", "stderr", "n")}
+        return {key: found[0][key] for key in ("value", "stderr", "n", "unit") if key in found[0]}
     rows = [measure.get("rows") or [] for measure in found]
     if len({len(r) for r in rows}) > 1 or len(rows[0]) < 2:
         raise UserError(f"{word}: the runs were not told on the same rows, so they have no common mean")
@@ -60,6 +63,8 @@ def _number(folder: Path, word: str, runs: str, metric: str) -> dict[str, Any]:
 
 
 def _measure(folder: Path, word: str, run: str, metric: str) -> dict[str, Any]:
+    if metric.startswith("training/"):
+        return _at_the_end(word, folder / run, metric.removeprefix("training/"))
     path = folder / run / "test.json"
     if not path.exists():
         raise UserError(f"{word}: {path} is not there; the run must have ended, and had a test split")
@@ -73,3 +78,12 @@ def _measure(folder: Path, word: str, run: str, metric: str) -> dict[str, Any]:
     if not isinstance(measure, dict) or not {"value", "stderr", "n"} <= measure.keys():
         raise UserError(f"{word}: {path}: {metric} has no value, stderr and n")
     return measure
+
+
+def _at_the_end(word: str, folder: Path, metric: str) -> dict[str, Any]:
+    """What a metric of training came to; its error is that of the mean of these lines."""
+    line = read_run(folder).curve(metric)
+    if not line:
+        raise UserError(f"{word}: {folder / 'metrics.jsonl'} has no {metric}; the run must have ended")
+    last = ends(line)[1]
+    return {"value": last.value, "stderr": last.stderr, "n": last.n, "unit": "steps"}

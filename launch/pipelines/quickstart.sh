@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a report, on one CPU in a few minutes: SFT, reward model, DPO on shipped data and a shipped model.
+# From nothing to a report, on one CPU in a few minutes: SFT, reward model, DPO, then RLOO, where the policy writes for
+# itself; on shipped data and a shipped model.
 #
 #   bash launch/pipelines/quickstart.sh [FOLDER]        default: runs/quickstart
 #
@@ -19,12 +20,18 @@ stage reward_model reward_model
 # 3. Prefer polite to rude, from where SFT ended, and no further from it than beta allows.
 stage dpo dpo "model.model_name_or_path=$OUT/sft"
 
-# Held-out pairs, the same 109 for both.
+# 4. Go on with stories, and earn by happy words: the policy writes, the reward counts, RLOO learns.
+stage rloo rloo
+
+# Held-out pairs, the same 109 for both; held-out openings of stories.
 align summary "$OUT" \
     reward_model_accuracy=reward_model:accuracy \
     dpo_accuracy=dpo:accuracy \
     sft_likelihood_accuracy=dpo:before/likelihood_accuracy \
-    dpo_likelihood_accuracy=dpo:likelihood_accuracy
+    dpo_likelihood_accuracy=dpo:likelihood_accuracy \
+    online_reward_before=rloo:before/reward \
+    online_reward_after=rloo:reward \
+    online_kl=rloo:training/kl
 align report "$OUT"
 echo
 echo "Open $OUT/report.html in a browser. Talk to the model: align chat $OUT/dpo"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from report.simulated import write_json, write_lines, write_run
 
+from align.report.curves import frontier
 from align.report.findings import findings
 from align.report.folder import Run, read_run
 from align.report.headline import headline
@@ -83,3 +85,9 @@ def test_the_headline_is_the_reward_and_what_it_cost(tmp_path: Path):
     assert "on 80 held-out test prompts; before training" in said
     assert "0.20 ± 0.02" in said
     assert "nats a completion away from the reference" in said
+
+
+def test_reward_is_drawn_against_the_divergence_where_both_were_told(tmp_path: Path):
+    run = run_of(tmp_path / "ppo")
+    assert "Reward against KL" in frontier([run])
+    assert frontier([replace(run, steps=[{k: v for k, v in line.items() if k != "kl"} for line in run.steps])]) == ""

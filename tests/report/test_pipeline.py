@@ -86,3 +86,13 @@ def test_the_mean_of_three_seeds_keeps_the_error_of_the_rows(folder: Path):
     assert (found["n"], found["runs"]) == (4, 3)
     with pytest.raises(Mistakes, match="not told on the same rows"):
         summarise(folder, ["mean=seed0,dpo:accuracy"])
+
+
+def test_a_metric_of_training_is_the_mean_of_its_last_tenth(folder: Path, capsys: pytest.CaptureFixture[str]):
+    """Where it was told, which need not be every step."""
+    lines = [{"step": i, "loss": 1.0} | ({"kl": float(i)} if i % 2 else {}) for i in range(1, 81)]
+    (folder / "dpo" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["summary", str(folder), "kl=dpo:training/kl"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["kl", "76.000", "±", "1.291", "(4", "steps)"]
+    with pytest.raises(Mistakes, match=r"metrics.jsonl has no reward; the run must have ended"):
+        summarise(folder, ["reward=dpo:training/reward"])
