@@ -92,7 +92,9 @@ def _write(tmp: Path, trainee: Trainee) -> None:
             full_state_dict=world.sharding == "fsdp2", cpu_offload=world.sharding == "fsdp2", ignore_frozen_params=True
         )
         weights: dict[str, Any] = get_model_state_dict(module, options=options)
-        moments = get_optimizer_state_dict(module, _plain(trainee.optimizer), options=options)
+        optimizer = _plain(trainee.optimizer)
+        # torch would first make an empty state with a step of its own, and count that step.
+        moments: Any = get_optimizer_state_dict(module, optimizer, options=options) if optimizer.state else {}
         if world.main:
             tmp.mkdir(exist_ok=True)
             save_tensors(weights, tmp / "weights.safetensors")
@@ -124,7 +126,8 @@ def _read(path: Path, trainee: Trainee) -> None:
         weights: dict[str, Any] = load_tensors(path / "weights.safetensors")
         _refuse_foreign(path, module, weights)
         set_model_state_dict(module, weights, options=options)
-        set_optimizer_state_dict(module, _plain(trainee.optimizer), load_state(path / "optimizer.pt"), options=options)
+        if moments := load_state(path / "optimizer.pt"):
+            set_optimizer_state_dict(module, _plain(trainee.optimizer), moments, options=options)
 
 
 def load_experience(path: Path) -> Any:

@@ -94,3 +94,13 @@ def test_a_run_with_its_own_critic_warms_up_and_resumes_bitwise(tmp_path: Path):
     assert same(weights(run), weights(again))
     assert metrics(run)[6:] == metrics(again)[-2:]
     assert told(run / "test.json")["reward"] == told(again / "test.json")["reward"]
+
+
+def test_saving_while_the_critic_learns_alone_changes_nothing(tmp_path: Path):
+    """The policy's optimiser has made no step yet, and a checkpoint must not count one."""
+    words = (*RUN, "model.critic={warmup_steps: 3, learning_rate: 1.0e-3}")
+    saved, unsaved = (train("ppo", tmp_path / str(n), *words, f"training.save_steps={n}") for n in (1, 8))
+    assert same(weights(saved), weights(unsaved))
+    again = tmp_path / "again"
+    train("ppo", again, *words, "--resume", str(saved / "checkpoints" / "step-000002"))
+    assert same(weights(saved), weights(again))
