@@ -20,7 +20,7 @@ from typing import Any
 from align.errors import RunError, UserError, did_you_mean
 from align.outside import load_outside
 
-NO_REWARDS = ("base", "settings", "shape", "pool", "judge")  # files beside the functions
+NO_REWARDS = ("base", "cache", "settings", "shape", "pool", "judge")  # files beside the functions
 Text = str | list[dict[str, Any]]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from align.errors import RunError
 from align.rewards.base import Sample, call, find_reward
+from align.rewards.cache import Cache
 from align.rewards.pool import Pool, Verdict, place_of
 from align.rewards.settings import Function, RewardSection
 
@@ -30,12 +31,13 @@ class Judge:
     weights: Mapping[str, float]
     mark_errors: bool = False
     pools: Mapping[str, Pool] = field(default_factory=dict)  # of functions that have a limit of time
+    caches: Mapping[str, Cache] = field(default_factory=dict)  # of functions whose verdicts are remembered
 
     def __call__(self, samples: Sequence[Sample]) -> list[Judged]:
         """For each sample, what each function says."""
         if not samples:
             return []
-        said = {name: self._said(name, samples) for name in self.functions}
+        said = {name: self._remembered(name, samples) for name in self.functions}
         return [
             Judged(
                 {name: verdicts[i].value for name, verdicts in said.items()},
@@ -52,6 +54,11 @@ class Judge:
     def close(self) -> None:
         for pool in self.pools.values():
             pool.close()
+
+    def _remembered(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
+        if name not in self.caches:
+            return self._said(name, samples)
+        return self.caches[name].through(samples, lambda missing: self._said(name, missing))
 
     def _said(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
         found = self.pools[name].judge(samples) if name in self.pools else self._here(name, samples)
@@ -79,13 +86,16 @@ def make_judge(section: RewardSection) -> Judge:
     functions: dict[str, Callable[..., Any]] = {}
     weights: dict[str, float] = {}
     pools: dict[str, Pool] = {}
+    caches: dict[str, Cache] = {}
     for entry in section.functions:
         asked = Function(name=entry) if isinstance(entry, str) else entry
         name = _free(asked.name.rpartition(":")[2], functions)
         functions[name], weights[name] = find_reward(asked.name, asked.settings), asked.weight
         if section.timeout > 0 and not getattr(functions[name], "in_process", False):
             pools[name] = Pool(asked.name, asked.settings, section.timeout, section.num_workers)
-    return Judge(functions, weights, section.on_error == "mark", pools)
+        if asked.cache:
+            caches[name] = Cache()
+    return Judge(functions, weights, section.on_error == "mark", pools, caches)
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

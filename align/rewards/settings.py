@@ -13,6 +13,7 @@ class Function:
     name: str  # of `align/rewards`, or package.module:function (or Class, made with `settings`)
     weight: float = 1.0  # in the sum
     settings: dict[str, Any] = field(default_factory=dict)
+    cache: bool = False  # verdicts are remembered: for functions that always say the same of the same completion
 
 
 @dataclass(frozen=True, kw_only=True)

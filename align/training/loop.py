@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from align.errors import RunError, Stopped
 from align.training import checkpoint, snapshot
+from align.training.alarms import Alarms
 from align.training.critic import Warmup
 from align.training.evaluate import Evaluation
 from align.training.experience import Experience, Reader
@@ -99,6 +100,7 @@ class Run:
     written: CompletionsLog | None  # likewise
     trackers: Sequence[Tracker]
     display: Display
+    alarms: Alarms = field(default_factory=Alarms)
 
 
 def train(run: Run, progress: Progress) -> Progress:
@@ -129,6 +131,8 @@ def train(run: Run, progress: Progress) -> Progress:
             for tracker in run.trackers:
                 tracker.log(progress.step, row)
             run.display.step(progress.step, row)
+            for sentence in run.alarms.look(row):
+                run.display.say(f"warning: step {progress.step}: {sentence}")
             asked = run.trainee.world.any(stop.asked)
             if failure or asked or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
                 _save(run, progress)
@@ -199,6 +203,7 @@ def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool
         run.trainee.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
     row |= found.flat("eval")
     improved = _is_best(run.settings, progress, found)
+    run.display.samples(found.completions)
     if run.written is not None and not _finished(run, progress):  # the last ones are those of the weights that are kept
         run.written.append(found.completions)
     return improved

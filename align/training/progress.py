@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich import progress as bars
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
+
+from align.training.metrics import Completion
 
 WINDOW = 50  # steps that the rate is measured over
 EVERY = 30.0  # seconds between plain lines of other long work
+SAMPLES, LOGGED = 4, 2  # completions of an evaluation that are shown on a terminal, in a log
 SHOWN = {  # metric: what it is called here, its format
     "loss": ("loss", "{:.4f}"),
     "accuracy": ("accuracy", "{:.3f}"),
@@ -100,6 +104,16 @@ class Progress:
         elif self.main:
             self._line(text)
 
+    def samples(self, completions: Sequence[Completion]) -> None:
+        """What the policy has just written for an evaluation and earned: a table, in a log a line for each."""
+        shown = completions[:SAMPLES]
+        if self._live and shown:
+            self._live.console.print(_table(shown))
+        elif self.main:
+            for c in shown[:LOGGED]:
+                said = f"...{_one_line(c.prompt)[-30:]!r} {_one_line(c.text)[:90]!r}"
+                self._line(f"  {_earned(c)}  {c.stop_reason}  {said}")
+
     @contextmanager
     def during(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """Other long work (an evaluation) of `total` rows: yields what to call with the number of rows just done."""
@@ -128,6 +142,24 @@ class Progress:
 
     def _line(self, text: str) -> None:
         print(text, file=self._out, flush=True)
+
+
+def _table(completions: Sequence[Completion]) -> Table:
+    names = list(dict.fromkeys(name for c in completions for name in c.rewards))
+    table = Table("prompt", "completion", *names, "end", show_edge=False)
+    for c in completions:
+        rewards = ("-" if (value := c.rewards.get(name)) is None else f"{value:.3g}" for name in names)
+        text = [Text(f"...{_one_line(c.prompt)[-40:]}"), Text(_one_line(c.text)[:160])]
+        table.add_row(*text, *rewards, c.stop_reason)
+    return table
+
+
+def _earned(completion: Completion) -> str:
+    return "  ".join(f"{n} {'-' if v is None else format(v, '.3g')}" for n, v in completion.rewards.items())
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _bar(console: Console) -> bars.Progress:

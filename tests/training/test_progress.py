@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -10,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from align.training import progress
+from align.training.metrics import Completion
 from align.training.progress import Progress, Rate
 
 SCRIPT = """
@@ -105,3 +108,27 @@ def test_rate_is_of_the_last_steps():
 )
 def test_clock(seconds: float | None, text: str):
     assert progress._clock(seconds) == text
+
+
+def test_samples_are_lines_in_a_log_and_show_no_control_characters(capsys: pytest.CaptureFixture[str]):
+    sample = Completion(
+        step=1, policy_version=1, prompt="Once\nupon a time", text="there was\x1b[31m a cat.\n", prompt_length=4,
+        completion_length=5, stop_reason="eos", rewards={"happy": 0.25, "short": None},
+    )  # fmt: skip
+    Progress(4).samples([sample] * 9)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["  happy 0.25  short -  eos  ...'Once upon a time' 'there was [31m a cat.'"] * 2
+    Progress(4, main=False).samples([sample])
+    assert capsys.readouterr().out == ""
+
+
+def test_samples_are_a_table_with_a_column_for_each_reward():
+    sample = Completion(
+        step=1, policy_version=1, prompt="[bold]Once", text="a cat", prompt_length=1, completion_length=1,
+        stop_reason="length", rewards={"happy": 0.25, "short": None},
+    )  # fmt: skip
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(progress._table([sample]))
+    text = console.export_text()
+    assert re.search(r"prompt +┃ completion +┃ happy +┃ short +┃ end", text)
+    assert re.search(r"\.\.\.\[bold\]Once +│ a cat +│ 0.25 +│ - +│ length", text)

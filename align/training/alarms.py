@@ -1,0 +1,76 @@
+"""What goes wrong while a policy writes, told while there is time to stop: each kind once, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+HALF = 0.5
+LONG = 5  # experiences in a row
+RATIO = 0.01  # that pi / pi_old may be away from 1 before anything has been learned from an experience
+COLLAPSED = 0.1  # of the entropy at the beginning
+Row = Mapping[str, float | int]
+
+
+class Alarms:
+    """`look(row)` after every step; what it knows of earlier steps begins anew with the process."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._negative = 0  # experiences in a row with a KL below 0
+        self._entropy: float | None = None  # of the first step
+
+    def look(self, row: Row) -> list[str]:
+        """Sentences that have not been told yet; none of a step that begins no experience."""
+        if "reward" not in row:
+            return []
+        self._negative = self._negative + 1 if row.get("kl", 0.0) < 0 else 0
+        self._entropy = row.get("entropy") if self._entropy is None else self._entropy
+        found = dict(self._found(row))
+        new = [sentence for kind, sentence in found.items() if kind not in self._told]
+        self._told |= found.keys()
+        return new
+
+    def _found(self, row: Row) -> Iterator[tuple[str, str]]:
+        checks: list[Callable[[Row], tuple[str, str] | None]] = [
+            _equal, _truncated, self._negative_kl, self._collapsed, _ratio,
+        ]  # fmt: skip
+        yield from (found for check in checks if (found := check(row)))
+
+    def _negative_kl(self, row: Row) -> tuple[str, str] | None:
+        if self._negative < LONG:
+            return None
+        return "kl", (
+            f"the KL to the reference has been negative for {self._negative} experiences, which a true one cannot be: "
+            "sampling (top_k, top_p) and scoring are of different distributions"
+        )
+
+    def _collapsed(self, row: Row) -> tuple[str, str] | None:
+        entropy = row.get("entropy")
+        if not self._entropy or entropy is None or entropy >= COLLAPSED * self._entropy:
+            return None
+        change = f"from {self._entropy:.3g} to {entropy:.3g} nats a token"
+        return "entropy", f"the entropy has collapsed {change}: the policy repeats itself"
+
+
+def _equal(row: Row) -> tuple[str, str] | None:
+    if row.get("equal_groups", 0.0) < 1:
+        return None
+    return "equal", "all completions of every prompt earned the same: comparisons within a prompt learn nothing"
+
+
+def _truncated(row: Row) -> tuple[str, str] | None:
+    if (share := row.get("truncated", 0.0)) <= HALF:
+        return None
+    return "truncated", (
+        f"{100 * share:.0f} % of the completions were cut at rollout.max_completion_length, and are judged unfinished; "
+        "raise it, or add missing_eos to reward.shape"
+    )
+
+
+def _ratio(row: Row) -> tuple[str, str] | None:
+    if abs((ratio := row.get("ratio", 1.0)) - 1) <= RATIO:
+        return None
+    return "ratio", (
+        f"pi / pi_old is {ratio:.3f} before anything was learned from this experience: log-probabilities are not "
+        "reproduced (dropout, precision, another engine); rollout.correction: truncate corrects for it"
+    )
