@@ -211,7 +211,8 @@ def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any
     world, folder = setup.world, setup.folder
     _show_completions(setup, written, outcome["step"], outcome["final_step"])
     _test(setup, folder.path / "test.json", outcome["final_step"])
-    state = snapshot.whole_weights(setup.trainee)
+    state, critic = snapshot.whole_weights(setup.trainee), setup.trainee.critic
+    of_critic = snapshot.whole_weights(critic) if critic else None
     with world.main_first():
         if world.main:
             _write_json(folder.path / "outcome.json", outcome)
@@ -219,6 +220,9 @@ def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any
                 setup.model, setup.tokenizer, folder.final, state, base_name=setup.recipe.model.model_name_or_path
             )
             say(f"final model: {folder.final}")
+            if critic:
+                save_final(world.unwrap(critic.module).model, setup.tokenizer, folder.critic, of_critic)
+                say(f"its critic, as a reward model: {folder.critic}")
             say(f"report: {write_report([folder.path], folder.report)}")
 
 

@@ -42,6 +42,7 @@ class RunFolder:
         self.completions = self.path / "completions.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.final = self.path / "final"
+        self.critic = self.path / "critic"  # of a run whose critic is a model of its own
         self.report = self.path / "report.html"
         self._lock = Lock(self.path / ".lock")
 

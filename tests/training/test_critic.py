@@ -8,8 +8,11 @@ import pytest
 import torch
 from bench_of_steps import alone, tiny_llama
 from online_rig import OnlineRig, online_rig
+from safetensors.torch import load_file
 from small_runs import lines, metrics, same, told, train, weights
+from transformers import AutoModelForSequenceClassification
 
+from align.cli import main
 from align.lab import bandit
 from align.methods.ppo import PPO
 from align.training.critic import WINDOW, Warmup, is_flat
@@ -104,3 +107,23 @@ def test_saving_while_the_critic_learns_alone_changes_nothing(tmp_path: Path):
     again = tmp_path / "again"
     train("ppo", again, *words, "--resume", str(saved / "checkpoints" / "step-000002"))
     assert same(weights(saved), weights(again))
+
+
+def test_a_critic_is_kept_and_can_begin_another_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = train("ppo", tmp_path / "run", *RUN, "training.max_steps=2", "model.critic={learning_rate: 1.0e-3}")
+    assert f"its critic, as a reward model: {run / 'critic'}" in capsys.readouterr().out
+    saved = AutoModelForSequenceClassification.from_pretrained(run / "critic").state_dict()
+    kept = load_file(run / "checkpoints" / "step-000002" / "critic" / "weights.safetensors")
+    assert all(torch.equal(saved[name.removeprefix("model.")], tensor) for name, tensor in kept.items())
+    other = f"model.critic={{model_name_or_path: {run / 'critic'}}}"
+    train("ppo", tmp_path / "other", *RUN, "training.max_steps=1", other)
+
+
+def test_a_critic_of_another_vocabulary_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = (
+        *RUN,
+        f"training.output_dir={tmp_path / 'run'}",
+        "model.critic={model_name_or_path: 'asset:careless_adder'}",
+    )
+    assert main(["train", "ppo", *words]) == 2
+    assert "model.critic.model_name_or_path: asset:careless_adder" in capsys.readouterr().err
