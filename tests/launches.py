@@ -50,8 +50,19 @@ WRITTEN = (  # two experiences of four steps; micro-batches that cut the complet
     "rollout.num_iterations=2", "rollout.max_completion_length=8", "rollout.max_rows=9", "training.max_tokens=120",
     "training.eval_steps=4", "training.max_eval_rows=5", *SAVING,
 )  # fmt: skip
+ON_TRUNK = ("rollout.record=true", "model.critic=null")
 OWN_CRITIC = ("rollout.record=true", "model.critic={learning_rate: 1.0e-3, warmup_steps: 2}")
-STEPS_OF = {"sft": 5, "reward_model": 5, "dpo": 5, "dpo_resumed": 5, "kto": 5, "dpo_cached": 5, "lora": 3, "fewer": 2}
+STEPS_OF = {
+    "sft": 5,
+    "reward_model": 5,
+    "dpo": 5,
+    "dpo_resumed": 5,
+    "kto": 5,
+    "dpo_cached": 5,
+    "lora": 3,
+    "fewer": 2,
+    "ppo": 8,
+}
 JOBS = [
     job("sft", "sft", 5),
     job("reward_model", "reward_model", 5, *KEEP_LAST),
@@ -63,11 +74,11 @@ JOBS = [
     job("lora", "dpo", 3, *LORA),
     job("lora_resumed", "dpo", 3, *LORA, resume_from=["lora", 2]),
     job("fewer", "dpo", 2, *FEWER),
-    job("ppo", "ppo", 8, *WRITTEN, "rollout.record=true"),
-    job("ppo_resumed", "ppo", 8, *WRITTEN, "rollout.record=true", resume_from=["ppo", 6]),
+    job("ppo", "ppo", 8, *WRITTEN, *ON_TRUNK),
+    job("ppo_resumed", "ppo", 8, *WRITTEN, *ON_TRUNK, resume_from=["ppo", 6]),
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
     job("critic_resumed", "ppo", 8, *WRITTEN, *OWN_CRITIC, resume_from=["critic", 6]),
-    job("replayed", "ppo", 8, *WRITTEN, replay_of="ppo"),
+    job("replayed", "ppo", 8, *WRITTEN, "model.critic=null", replay_of="ppo"),
     job(
         "diverging", "sft", 4,
         "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",
@@ -80,6 +91,7 @@ FSDP2 = [
         ("dpo_resumed", "dpo", (*SAVING, *COMPLETING), {"resume_from": ["fsdp2_dpo", 2]}),
         ("lora", "dpo", LORA, {}),
         ("fewer", "dpo", FEWER, {}),
+        ("ppo", "ppo", (*WRITTEN, *ON_TRUNK), {}),
     )
 ]  # fmt: skip
 

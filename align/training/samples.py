@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from align.batches import Group
 from align.models.load import writing
@@ -29,15 +30,14 @@ def complete(
 ) -> list[Completion]:
     """Greedy completions by the prepared `module`, on the main process; elsewhere an empty list.
 
-    ZeRO-3's shards are put together on every rank meanwhile (`logging.num_completions: 0` where they do not fit). Under
-    FSDP every rank writes the same along with the main one, for each layer's weights come by a collective.
+    Shards are put together on every rank meanwhile (`logging.num_completions: 0` where they do not fit).
     """
     scorer = world.unwrap(module)
     model, was_training = scorer.model, scorer.model.training
     model.eval()
     made: list[Completion] = []
     with torch.no_grad(), unsharded(module, world), writing(model):
-        if world.main or world.sharding == "fsdp2":
+        if world.main:
             made = [_one(model, tokenizer, prompt, max_new_tokens, step) for prompt in prompts]
     model.train(was_training)
     world.barrier()
@@ -66,14 +66,30 @@ def _one(model: Any, tokenizer: Any, prompt: list[int], max_new_tokens: int, ste
 
 @contextmanager
 def unsharded(module: Any, world: World) -> Iterator[None]:
+    """All weights on every rank, so that ranks may call the model unequally often. All ranks enter and leave."""
     if world.sharding == "zero3":
         import deepspeed
 
         with deepspeed.zero.unwrap_model_for_generation(module):
             yield
-    elif world.sharding == "fsdp2":  # what belongs to no layer (embeddings, head) is gathered when the whole is called
-        module.unshard()
-        yield
-        module.reshard()
+    elif world.sharding == "fsdp2":
+        with _gathered(module, world):
+            yield
     else:
         yield
+
+
+@contextmanager
+def _gathered(module: Any, world: World) -> Iterator[None]:
+    """FSDP's layers gather themselves for a pass and let go after it; here they hold on until the end."""
+    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    plugin: Any = world.accelerator.state.fsdp_plugin
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.set_reshard_after_forward(bool(plugin.reshard_after_forward), recurse=False)
+            part.reshard()

@@ -69,3 +69,13 @@ def test_an_experience_is_resumed_bitwise(launch, name):
     keep = [{k: v for k, v in row.items() if not k.startswith(("seconds", "tokens_per", "memory"))}
             for run in (name, f"{name}_resumed") for row in launch.rows(run)]  # fmt: skip
     assert keep[: len(keep) // 2] == keep[len(keep) // 2 :]
+
+
+@pytest.mark.parametrize("launch", ["ddp"], indirect=True)
+def test_shards_of_fsdp_write_and_learn_as_one_process_does(launch, alone):
+    """While they write, all layers are on both ranks, which write unequally many tokens."""
+    ours, theirs = rollouts(launch, "fsdp2_ppo", 0), rollouts(alone, "ppo", 0)
+    assert [t["tokens"] for t in ours] == [t["tokens"] for t in theirs]
+    for row, other in zip(launch.rows("fsdp2_ppo")[:PER_PHASE], alone.rows("ppo")[:PER_PHASE], strict=True):
+        for key in ("value", "entropy", "ratio"):
+            assert row[key] == pytest.approx(other[key], rel=1e-5), key
