@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from align.assembly_critic import warmup_of, with_critic
-from align.assembly_offline import offline_source, total_rows
+from align.assembly_offline import offline_source
 from align.assembly_online import online_source
 from align.assembly_parts import Parts
 from align.batches import Group, Tokens
-from align.data.mixture import steps_of
 from align.data.prepare import Splits, default_cache, prepare
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
@@ -111,15 +110,6 @@ def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
     with world.main_first():
         found.append(prepare(recipe.data, needs.batch.kind, needs.numbers(), tokenizer, default_cache()))
     return found[0]
-
-
-def count_steps(recipe: Recipe, num_rows: int) -> int:
-    training = recipe.training
-    if training.max_steps or not isinstance(recipe.method, OnlineMethod):
-        return training.max_steps or steps_of(total_rows(recipe, num_rows), training.batch_size)
-    num_prompts = recipe.rollout.num_prompts or training.batch_size
-    per_phase = recipe.rollout.num_iterations * (num_prompts // training.batch_size)
-    return per_phase * steps_of(total_rows(recipe, num_rows), num_prompts)
 
 
 Logs = tuple[MetricsLog | None, CompletionsLog | None]  # of the main process

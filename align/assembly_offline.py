@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from align.assembly_parts import Parts
+from align.assembly_parts import Parts, total_rows
 from align.batches import Group
 from align.data.prepare import default_cache
 from align.errors import UserError, did_you_mean
@@ -62,13 +62,6 @@ def _completions(parts: Parts) -> Callable[[int], list[Completion]]:
         return complete(parts.trainee.module, parts.tokenizer, prompts, limit, step, reader.world)
 
     return complete_all
-
-
-def total_rows(recipe: Recipe, num_rows: int) -> int:
-    training = recipe.training
-    if training.max_steps:
-        return training.max_steps * training.batch_size
-    return round(num_rows * training.num_train_epochs)
 
 
 def _portions(parts: Parts, split: str) -> list[list[Group]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from align.assembly_parts import Parts
+from align.assembly_parts import Parts, count_steps
 from align.assembly_server import server_engines
 from align.data.store import Store
 from align.errors import UserError, did_you_mean
@@ -56,7 +56,7 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
             folder.path / "rollouts", record=rollout.record, main=world.main,
             replay=Path(rollout.replay) if rollout.replay else None,
         ),
-        num_shown=recipe.logging.num_completions,
+        num_shown=recipe.logging.num_completions, num_steps=count_steps(recipe, len(store)),
     )  # fmt: skip
 
 

@@ -62,6 +62,14 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
         )
     if r.replay and r.record:
         written.wrong("rollout.record", "conflicts with replay: what is replayed is recorded already")
+    if r.staleness not in (0, 1):
+        written.wrong(
+            "rollout.staleness", f"found {r.staleness}; expected 0, or 1 for the weights of one experience ago"
+        )
+    if r.staleness and r.correction == "none":
+        written.wrong(
+            "rollout.staleness", "older weights have written than those that learn; set rollout.correction: truncate"
+        )
     if r.correction != "none" and not 0 <= r.correction_low < r.correction_high:
         written.wrong("rollout.correction_high", f"found {r.correction_high:g}; expected more than correction_low")
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import transformers
 
-from align.assembly import Logs, Setup, assemble, count_steps, make_run
+from align.assembly import Logs, Setup, assemble, make_run
+from align.assembly_parts import count_steps
 from align.errors import UserError
 from align.models.save import save_final
 from align.recipe import Recipe

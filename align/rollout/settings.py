@@ -23,6 +23,7 @@ class RolloutSection:
     stop_strings: list[str] = field(default_factory=list)  # beside the end-of-sequence tokens
     max_rows: int = 64  # completions that one rank writes side by side: memory, not mathematics
     mask_truncated: bool = False  # completions cut at max_completion_length are not learned from
+    staleness: int = 0  # 1: the next experience is written by the weights before this one is learned from
     max_refills: int = 0  # further rounds of prompts where the method leaves groups out
     correction: Literal["none", "truncate", "mask"] = "none"  # of the gap between sampler and trainer
     correction_level: Literal["token", "sequence", "geometric"] = "token"

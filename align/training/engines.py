@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from align.training.samples import unsharded
 @runtime_checkable
 class Engines(Protocol):
     """What the rollout phase asks for an engine. All ranks ask together."""
+
+    beside: ClassVar[bool]  # whether it can write while this process trains
 
     def at(self, version: int) -> AbstractContextManager[Engine]:
         """One that writes with the policy's weights of now; `version` is the number of steps that made them."""
@@ -52,6 +54,7 @@ class LocalEngines:
     tokenizer: Texts
     max_rows: int  # that this rank writes side by side
     world: World
+    beside: ClassVar[bool] = False
 
     @contextmanager
     def at(self, version: int) -> Iterator[Engine]:

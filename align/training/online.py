@@ -21,6 +21,7 @@ from align.batches import Group, Tokens
 from align.needs import flattened, rebuilt
 from align.rollout.draws import seed_of
 from align.rollout.settings import RolloutSection
+from align.training.ahead import Ahead
 from align.training.evaluate import Evaluation
 from align.training.experience import Experience, Reader
 from align.training.harvest import Harvest, Harvester, Passes, minibatches
@@ -29,7 +30,7 @@ from align.training.metrics import Completion
 from align.training.rollout_log import RolloutLog
 from align.training.rollout_metrics import held_out_rewards, phase_metrics
 from align.training.snapshot import Progress
-from align.training.writing import Job, Prompt, Seconds, Trajectory, Writer
+from align.training.writing import Job, Prompt, Seconds, Trajectory, Writer, from_line, line
 
 Prompts = Callable[[int, int], Sequence[Prompt]]  # start, stop of the endless stream -> prompts
 
@@ -63,6 +64,15 @@ class Buffer:
         return cls(state["phase"], experience, state["minibatches"], state["controllers"], {})
 
 
+@dataclass(frozen=True)
+class At:
+    """Which experience is written when."""
+
+    phase: int
+    step: int  # optimiser steps of the weights
+    oldest: int  # of the weights whose completions, written before, are taken as they are
+
+
 @dataclass
 class Online:
     """The policy's own completions, as the source of a run's experience."""
@@ -76,7 +86,9 @@ class Online:
     place_of: Mapping[str, Callable[[int], str]]
     log: RolloutLog
     num_shown: int = 8  # held-out prompts whose completions are told
+    num_steps: int = 0  # of the run; an experience after its last step is not begun
     buffer: Buffer | None = None
+    ahead: Ahead | None = None
 
     @property
     def settings(self) -> RolloutSection:
@@ -102,6 +114,7 @@ class Online:
         if self.buffer is None or self.buffer.phase != phase:
             assert at == 0, f"step {progress.step} is in the middle of an experience that is not there"
             self.buffer = self._phase(phase, progress)
+            self._go_ahead(phase + 1, progress)
         buffer = self.buffer
         rows = [minibatch for one_pass in buffer.minibatches for minibatch in one_pass][at]
         metrics = buffer.metrics if at == 0 else {}
@@ -109,17 +122,29 @@ class Online:
 
     def state(self, progress: Progress) -> Any:
         phase = progress.step // self.steps_per_phase
-        return self.buffer.state() if self.buffer is not None and self.buffer.phase == phase else None
+        buffer = self.buffer.state() if self.buffer is not None and self.buffer.phase == phase else None
+        begun = phase if buffer is None else phase + 1  # the experience that may have been written ahead
+        ahead = []
+        if self.ahead is not None:
+            self.ahead.wait()
+            ahead = [line(t, begun) for t in self.log.lines(begun)]
+        return {"buffer": buffer, "ahead": ahead} if buffer or ahead else None
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.buffer = Buffer.restored(state, self.reader)
+        if state["buffer"] is not None:
+            self.buffer = Buffer.restored(state["buffer"], self.reader)
+        if state["ahead"]:
+            self.log.put_back(state["ahead"][0]["step"], [from_line(row) for row in state["ahead"]])
 
     def close(self) -> None:
+        if self.ahead is not None:
+            self.ahead.wait()
         self.writer.judge.close()
         self.writer.engines.close()
 
     def show(self, step: int, version: int) -> list[Completion]:
         """Of the validation split, so that the same prompts are seen again and again; of the test split without one."""
+        self._join()
         prompts = (self.splits["validation"] or self.splits["test"])[: self.num_shown]
         jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in prompts]
         written = [t for chunk in self.writer.chunks(jobs) for t in self.writer.write(chunk, version, Seconds())]
@@ -134,6 +159,7 @@ class Online:
 
     def evaluate(self, split: str, version: int, tick: Callable[[int], Any]) -> Evaluation:
         """Greedy completions of held-out prompts, and what they earn."""
+        self._join()
         written: list[Trajectory] = []
         jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in self.splits[split]]
         for chunk in self.writer.chunks(jobs):
@@ -154,27 +180,49 @@ class Online:
 
     def _phase(self, phase: int, progress: Progress) -> Buffer:
         controllers = dict(progress.controllers)
-        method, seconds, rounds = self._method(controllers), Seconds(), 0
+        method, seconds, rounds = self._method(controllers), self._join(), 0
+        self.ahead = None
+        at = At(phase, progress.step, progress.step - (self.steps_per_phase if self.settings.staleness else 0))
         start, written = progress.num_prompts, list[Trajectory]()
         while True:
             prompts = self.prompts(start, start + self.num_prompts)
             start, rounds = start + len(prompts), rounds + 1
-            written += self._round(prompts, method, (phase, progress.step), seconds)
+            written += self._round(prompts, method, at, seconds)
             began = time.perf_counter()
             harvest = self.harvester.harvest(written, method)
             seconds.score += time.perf_counter() - began
             if harvest.num_groups >= self.num_prompts or rounds > self.settings.max_refills:
                 break
         metrics = phase_metrics(harvest, written, self.harvester) | harvest.metrics | seconds.told()
+        if self.settings.staleness:
+            metrics["policy_lag"] = progress.step - sum(t.version for t in written) / len(written)
         progress.num_prompts = start
         progress.controllers = controllers | method.controllers(harvest.whole.batch)
         sizes, seed = (self.num_prompts, self.batch_size), seed_of(self.writer.seed, phase)
         return Buffer(phase, *minibatches(harvest, self.settings, sizes, seed), controllers, metrics)
 
+    def _go_ahead(self, phase: int, progress: Progress) -> None:
+        """Writes the next experience, where one is wanted, by the weights of now; beside the training if it can be."""
+        last = progress.step + self.steps_per_phase >= self.num_steps
+        if not self.settings.staleness or self.log.replay or last:
+            return
+        places = tuple(range(self.settings.num_generations))
+        prompts = self.prompts(progress.num_prompts, progress.num_prompts + self.num_prompts)
+        jobs, at = [Job(prompt=p, places=places) for p in prompts], At(phase, progress.step, progress.step)
+        alone = self.reader.world.size == 1  # a thread of each rank would mix its exchanges with the training's
+        with self.writer.engines.at(progress.step):
+            pass  # a server is given the weights now, before they change
+        self.ahead = Ahead(
+            lambda seconds: self._written(jobs, at, seconds), beside=self.writer.engines.beside and alone
+        )
+
+    def _join(self) -> Seconds:
+        return self.ahead.join() if self.ahead is not None else Seconds()
+
     def _method(self, controllers: Mapping[str, float]) -> Any:
         return dataclasses.replace(self.method, **controllers) if controllers else self.method
 
-    def _round(self, prompts: Sequence[Prompt], method: Any, at: tuple[int, int], seconds: Seconds) -> list[Trajectory]:
+    def _round(self, prompts: Sequence[Prompt], method: Any, at: At, seconds: Seconds) -> list[Trajectory]:
         """Completions of these prompts, and whatever the method asks for in addition, until it asks for nothing."""
         places = tuple(range(self.settings.num_generations))
         written = self._written([Job(prompt=p, places=places) for p in prompts], at, seconds)
@@ -194,11 +242,12 @@ class Online:
                 jobs.append(Job(prompt=by_number[number], places=places, greedy=ask.greedy, auxiliary=True))
             written = written + self._written(jobs, at, seconds)
 
-    def _written(self, jobs: Sequence[Job], at: tuple[int, int], seconds: Seconds) -> list[Trajectory]:
-        """Chunk by chunk; those that an earlier process finished with the same weights are read, not written again."""
-        phase, step = at
-        world = self.reader.world
-        known = self.log.replayed(phase, world) if self.log.replay else self.log.found(phase, step, world)
+    def _written(self, jobs: Sequence[Job], at: At, seconds: Seconds) -> list[Trajectory]:
+        """Chunk by chunk; those that were finished before, by weights that will do, are read, not written again."""
+        phase, world = at.phase, self.reader.world
+        known = (
+            self.log.replayed(phase, world) if self.log.replay else self.log.found(phase, (at.oldest, at.step), world)
+        )
         done = {(t.number, t.place): t for t in known}
         written: list[Trajectory] = []
         for chunk in self.writer.chunks(jobs):
@@ -212,7 +261,7 @@ class Online:
                     f"rollout.replay: experience {phase} has no completion {lost[1]} of prompt {lost[0]}; the recorded "
                     "run has other data, seed, num_generations, num_prompts or max_refills"
                 )
-            made = self.writer.write(chunk, step, seconds)
+            made = self.writer.write(chunk, at.step, seconds)
             self.log.append(phase, made)
             written += made
         return written

@@ -26,17 +26,29 @@ class RolloutLog:
     def path(self, phase: int) -> Path:
         return self.folder / f"{phase:06d}.jsonl"
 
-    def found(self, phase: int, step: int, world: World) -> list[Trajectory]:
-        """What is there of this experience by the weights of this step."""
+    def found(self, phase: int, versions: Sequence[int], world: World) -> list[Trajectory]:
+        """What is there of this experience by the weights of these steps."""
         found: list[Trajectory] = []
         if self.main and self.path(phase).exists():
             drop_torn_end(self.path(phase))  # of a chunk that a killed process was writing
-            lines = {(row["number"], row["place"]): row for row in read_lines(self.path(phase))}
-            found = [from_line(row) for row in lines.values()]
-            if any(t.version != step for t in found):
+            found = self.lines(phase)
+            if any(t.version not in versions for t in found):
                 self.path(phase).unlink()
                 found = []
         return world.everyone(found)[0]
+
+    def lines(self, phase: int) -> list[Trajectory]:
+        """What is there of this experience, on the main process."""
+        if not (self.main and self.path(phase).exists()):
+            return []
+        rows = {(row["number"], row["place"]): row for row in read_lines(self.path(phase))}
+        return [from_line(row) for row in rows.values()]
+
+    def put_back(self, phase: int, written: Sequence[Trajectory]) -> None:
+        """An experience as a checkpoint has it, in place of whatever is there."""
+        if self.main:
+            self.path(phase).unlink(missing_ok=True)
+            self.append(phase, written)
 
     def replayed(self, phase: int, world: World) -> list[Trajectory]:
         """What the run in `replay` recorded of this experience, whoever wrote it. RunError where it has nothing."""

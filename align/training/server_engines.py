@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ class ServerEngines:
     server: Server | None = None  # joined, not started
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # tells this process's labels from another's
     engine: VLLMEngine | None = None
+    beside: ClassVar[bool] = True
 
     @property
     def world(self) -> World:

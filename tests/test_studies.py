@@ -1,0 +1,32 @@
+"""The tables of README.md and STUDIES.md are those of the committed summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.online_study import MARKS, SEEDS, STORIES, TITLES, all_cells, read, spread, table
+
+
+def test_every_cell_has_been_run():
+    assert [(c["world"], c["method"], c["seed"]) for c in read()] == all_cells()
+
+
+@pytest.mark.parametrize("method", STORIES)
+def test_the_story_methods_earn_more_than_before_by_far_more_than_chance(method: str):
+    cells = [c for c in read() if (c["world"], c["method"]) == ("stories", method)]
+    assert len(cells) == len(SEEDS)
+    assert all(c["after"] - c["before"] > 4 * c["stderr"] for c in cells)
+
+
+def test_the_tables_show_the_summary(repository: Path):
+    studies, readme = ((repository / name).read_text(encoding="utf-8") for name in ("STUDIES.md", "README.md"))
+    for world in TITLES:
+        assert table(read(), world) in studies
+    assert readme.split(MARKS[0])[1].split(MARKS[1])[0] == table(read(), "stories")
+
+
+def test_a_spread_is_the_mean_and_its_standard_error():
+    assert spread([1.0, 2.0, 3.0]) == "2.000 ± 0.577"
+    assert spread([0.5], 1) == "0.5"
