@@ -87,7 +87,8 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     say(f"layout {choice.layout}: {cost} tokens for the first {len(sample)} rows, {saved} saved")
     reader = Reader(needs, choice.layout, limits, world, recipe.rollout.temperature)
     parts = Parts(recipe, reader, trainee, tokenizer, init, splits)
-    source = online_source(parts, folder) if isinstance(recipe.method, OnlineMethod) else offline_source(parts, sample)
+    online = isinstance(recipe.method, OnlineMethod)
+    source = online_source(parts, folder, say) if online else offline_source(parts, sample)
     torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights + of_critic)
 

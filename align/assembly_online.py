@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from align.training.runfolder import RunFolder
 from align.training.writing import Prompt, Writer
 
 
-def online_source(parts: Parts, folder: RunFolder) -> Online:
+def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:
     recipe, store = parts.recipe, parts.splits.train
     rollout, world = recipe.rollout, parts.reader.world
     check_room(parts)
@@ -40,7 +42,7 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
 
     sampling = sampling_of(parts)
     writer = Writer(
-        engines=engines_of(parts, sampling, folder.path), tokenizer=parts.tokenizer, judge=judge, world=world,
+        engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.tokenizer, judge=judge, world=world,
         sampling=sampling,
         max_rows=rollout.max_rows, seed=recipe.training.seed,
     )  # fmt: skip
@@ -60,11 +62,11 @@ def online_source(parts: Parts, folder: RunFolder) -> Online:
     )  # fmt: skip
 
 
-def engines_of(parts: Parts, sampling: Sampling, folder: Path) -> Engines:
+def engines_of(parts: Parts, sampling: Sampling, folder: Path, say: Callable[[str], Any]) -> Engines:
     rollout = parts.recipe.rollout
     if rollout.engine == "vllm":
         return server_engines(parts, sampling, folder)
-    return LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, parts.reader.world)
+    return LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, parts.reader.world, say)
 
 
 def prompt_of(store: Store, row: int, number: int) -> Prompt:

@@ -2,8 +2,9 @@ r"""1 where a completion's final answer is the right one, 0 where it is not or t
 
 The answer is what stands in the last \boxed{...}, else after the last `####`, else after the last "answer is" or
 "answer:", else the last number. It is right when it reads the same, is the same number, or (`symbolic`) is the same
-expression to math-verify: 1/2 and 0.5, x + 1 and 1 + x. The right answer is a column of the data; of GSM8K's, what
-follows `####`.
+expression to math-verify: 1/2 and 0.5, x + 1 and 1 + x. Bold type is no part of an answer, and where the right one is a
+number, nor is a unit: **72**, 72 dollars. 25% is right for 0.25, and for the 25 of a question after per cent. The right
+answer is a column of the data; of GSM8K's, what follows `####`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from typing import Any
 
 from align.rewards.base import Text, text_of
 
-NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+NUMBER = re.compile(r"(?:(?<![\w)])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")  # 5 - 3 and 5-3 have no -3 in them
+UNIT = re.compile(r"(.*\d%?)\s*([a-z]{2}[a-z .]*)", re.IGNORECASE)  # 72 dollars, 5 km
+FACTOR = re.compile(
+    r"\b(?:pi|sqrt|sin|cos|tan|log|ln|exp|mod|or|and|to|dozen|hundred|thousand|million|billion|percent)\b",
+    re.IGNORECASE,
+)  # what is no unit, but changes the number before it
 SAID = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*(.+)", re.IGNORECASE)
 
 
@@ -38,9 +44,11 @@ class Reward:
     def _one(self, text: str, gold: Any) -> float | None:
         if gold is None or not str(gold).strip():
             return None  # without a right answer there is nothing to judge
-        right, said = reference(str(gold)), final_answer(text)
+        right, said = reference(str(gold)), final_answer(_typed(text))
         if said is None:
             return 0.0
+        if number(right) is not None:
+            said = without_unit(said)
         if same(said, right):
             return 1.0
         return float(self.symbolic and not both_numbers(said, right) and equivalent(said, right))
@@ -81,7 +89,21 @@ def last_boxed(text: str) -> str | None:
 
 def same(said: str, right: str) -> bool:
     one, other = number(said), number(right)
-    return plain(said) == plain(right) if one is None or other is None else one == other
+    if one is None or other is None:
+        return plain(said) == plain(right)
+    in_points = plain(said).endswith("%") and not plain(right).endswith("%") and abs(other) >= 1
+    return other in ((one, one * 100) if in_points else (one,))
+
+
+def without_unit(said: str) -> str:
+    """`72 dollars` as `72`; what is no number with words after it stays as it is."""
+    found = UNIT.fullmatch(said.strip().rstrip("."))
+    return found[1] if found and number(found[1]) is not None and not FACTOR.search(found[2]) else said
+
+
+def _typed(text: str) -> str:
+    """With the keyboard's minus, and without Markdown's bold type."""
+    return re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", text.replace("\u2212", "-"))  # 2**3 stays
 
 
 def both_numbers(said: str, right: str) -> bool:

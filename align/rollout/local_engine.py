@@ -60,7 +60,7 @@ class LocalEngine:
         self, requests: Sequence[Request], portion: Sequence[int], sampling: Sampling
     ) -> Iterator[tuple[Row, StopReason]]:
         begun = [np.concatenate([requests[i].prompt, requests[i].prefix]) for i in portion]
-        rows = [row for i in portion for row in _rows(i, requests[i], sampling)]
+        rows = [row for i in portion for row in rows_of(i, requests[i], sampling)]
         source = torch.tensor([portion.index(row.request) for row in rows], device=self.model.device)
         ids, mask = _left_padded(begun, self.pad, self.model.device)
         out = self.model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True,
@@ -118,7 +118,7 @@ def portions(requests: Sequence[Request], batch_size: int) -> Iterator[list[int]
         yield held
 
 
-def _rows(index: int, request: Request, sampling: Sampling) -> list[Row]:
+def rows_of(index: int, request: Request, sampling: Sampling) -> list[Row]:
     room, last = room_of(request, sampling)
     return [Row(index, place, seed, len(request.prefix), room, last) for place, seed in enumerate(request.seeds)]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +14,8 @@ import torch
 from align.models.load import writing
 from align.rollout.engine import Engine
 from align.rollout.local_engine import LocalEngine
+from align.rollout.plain_engine import PlainEngine
+from align.training.caches import cache_finding
 from align.training.distributed import World
 from align.training.samples import unsharded
 
@@ -48,22 +50,34 @@ def text_of(tokenizer: Texts, ids: Sequence[int] | np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class LocalEngines:
-    """The model that is trained, in this process."""
+    """The model that is trained, in this process; without a cache where its cache cannot be shared."""
 
     module: Any  # the prepared Scorer
     tokenizer: Texts
     max_rows: int  # that this rank writes side by side
     world: World
     beside: ClassVar[bool] = False
+    say: Callable[[str], object] = print
+    kinds: list[type[LocalEngine]] = field(default_factory=list)  # the kind that was found right, once it is known
 
     @contextmanager
     def at(self, version: int) -> Iterator[Engine]:
         with generating(self.module, self.world) as model:
             decode = functools.partial(text_of, self.tokenizer)
-            yield LocalEngine(model, self.tokenizer.pad_token_id, decode, self.max_rows, version)
+            engine = self._kind()
+            yield engine(model, self.tokenizer.pad_token_id, decode, self.max_rows, version)
 
     def close(self) -> None:
         pass
+
+    def _kind(self) -> type[LocalEngine]:
+        """Measured at the first call, which all ranks make together."""
+        if not self.kinds:
+            findings = self.world.everyone(cache_finding(self.world.unwrap(self.module)))
+            if finding := next(filter(None, findings), ""):
+                self.say(f"a cache shared by completions: {finding}; every token runs the whole sequence again, slowly")
+            self.kinds.append(PlainEngine if finding else LocalEngine)
+        return self.kinds[0]
 
 
 @contextmanager
