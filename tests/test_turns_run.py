@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
+import kills
+import launches
 import pytest
 from small_runs import lines, metrics, same, train, weights
 
@@ -13,6 +17,8 @@ from align.rewards.judge import Judge
 ENVIRONMENT = '''
 """A user's own file: it asks on after every full stop, once, and fails where it is told to."""
 
+import os
+import subprocess
 from pathlib import Path
 
 
@@ -101,3 +107,29 @@ def test_rewards_see_the_whole_text(recipe: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Judge, "__call__", noted)
     train(recipe, Path("run"), "training.max_steps=1", "training.eval_steps=0")
     assert any("Then what?" in text for text in seen)
+
+
+def test_a_kill_leaves_no_trace(recipe: Path):
+    assert kills.ended(kills.begin(recipe, Path("whole"))) == 0
+    child = kills.begin(recipe, Path("cut"))
+    for phase in (0, 2):
+        log = Path(f"cut/rollouts/{phase:06d}.jsonl")
+        assert kills.wait_for(child, lambda log=log: len(kills.lines(log)) >= 6), Path("cut.log").read_text()
+        kills.kill(child)
+        child = kills.begin(recipe, Path("cut"), "--resume")
+    assert kills.ended(child) == 0
+    kills.assert_same_run(Path("cut"), Path("whole"), 4)
+
+
+@pytest.mark.processes
+def test_two_processes_have_the_dialogues_of_one(recipe: Path):
+    words = ("training.max_steps=1", "training.eval_steps=0")
+    one = train(recipe, Path("one"), *words)
+    before, env = launches.launcher("ddp")
+    env = {**env, "PYTHONPATH": os.pathsep.join([str(recipe.parent), env.get("PYTHONPATH", "")])}
+    command = [*before, "-m", "align", "train", str(recipe), "training.output_dir=two", *words]
+    subprocess.run(command, env=env, check=True, timeout=300, capture_output=True)
+    ours, theirs = (lines(folder / "rollouts" / "000000.jsonl") for folder in (one, Path("two")))
+    assert len(ours) == len(theirs) == 12
+    for mine, other in zip(ours, theirs, strict=True):
+        assert all(mine[k] == other[k] for k in ("number", "place", "tokens", "mask", "stop", "rewards"))
