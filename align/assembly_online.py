@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from align.models.parts import unwrapped
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
-from align.training.engines import Engines, LocalEngines
+from align.training.dialogue import Turns, find_environment
+from align.training.engines import Engines, LocalEngines, text_of
 from align.training.experience import ModelRole, Role
 from align.training.harvest import Harvester
 from align.training.online import Online
@@ -44,7 +46,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
     writer = Writer(
         engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.tokenizer, judge=judge, world=world,
         sampling=sampling,
-        max_rows=rollout.max_rows, seed=recipe.training.seed,
+        max_rows=rollout.max_rows, seed=recipe.training.seed, turns=turns_of(parts),
     )  # fmt: skip
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
     shape = tuple(piece(p) for p in recipe.reward.shape)
@@ -67,6 +69,15 @@ def engines_of(parts: Parts, sampling: Sampling, folder: Path, say: Callable[[st
     if rollout.engine == "vllm":
         return server_engines(parts, sampling, folder)
     return LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, parts.reader.world, say)
+
+
+def turns_of(parts: Parts) -> Turns | None:
+    rollout, tokenizer = parts.recipe.rollout, parts.tokenizer
+    if not rollout.environment:
+        return None
+    encode = functools.partial(tokenizer.encode, add_special_tokens=False)
+    decode = functools.partial(text_of, tokenizer)
+    return Turns(rollout.environment, find_environment(rollout.environment), encode, decode, rollout.max_turns)
 
 
 def prompt_of(store: Store, row: int, number: int) -> Prompt:

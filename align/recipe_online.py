@@ -15,6 +15,7 @@ from align.rewards.judge import make_judge
 from align.rewards.settings import Function, RewardSection
 from align.rewards.shape import piece
 from align.rollout.settings import RolloutSection
+from align.training.dialogue import find_environment
 from align.training.settings import TrainingSection
 
 
@@ -25,6 +26,7 @@ def is_online(cls: type[Method[Any]] | None) -> bool:
 def check_online(written: Written, cls: type[Method[Any]], sections: dict[str, Any]) -> None:
     if (rollout := sections["rollout"]) is not None:
         _rollout(written, rollout, cls)
+        _environment(written, rollout)
         _vllm(written, rollout)
         if sections["training"] is not None:
             _division(written, rollout, sections["training"])
@@ -72,6 +74,19 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
         )
     if r.correction != "none" and not 0 <= r.correction_low < r.correction_high:
         written.wrong("rollout.correction_high", f"found {r.correction_high:g}; expected more than correction_low")
+
+
+def _environment(written: Written, r: RolloutSection) -> None:
+    if r.max_turns < 1:
+        written.wrong("rollout.max_turns", f"found {r.max_turns}; expected 1 or more")
+    if not r.environment:
+        if r.max_turns != RolloutSection().max_turns:
+            written.wrong("rollout.max_turns", "has no effect without rollout.environment; set it, or remove the key")
+        return
+    try:
+        find_environment(r.environment)
+    except UserError as error:
+        written.wrong("rollout.environment", str(error).removeprefix(f"environment {r.environment}: "))
 
 
 def _vllm(written: Written, r: RolloutSection) -> None:

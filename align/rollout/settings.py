@@ -21,6 +21,8 @@ class RolloutSection:
     min_p: float = 0.0
     biased_sampling: bool = False  # consent to top_k, top_p or min_p, under which the gradient is not the policy's
     stop_strings: list[str] = field(default_factory=list)  # beside the end-of-sequence tokens
+    environment: str = ""  # package.module:function that answers a finished turn, or ends the completion; empty: none
+    max_turns: int = 8  # of the policy, where there is an environment
     max_rows: int = 64  # completions that one rank writes side by side: memory, not mathematics
     mask_truncated: bool = False  # completions cut at max_completion_length are not learned from
     staleness: int = 0  # 1: the next experience is written by the weights before this one is learned from

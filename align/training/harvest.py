@@ -174,7 +174,7 @@ def _rows_of_groups(groups: Tensor, kept: Tensor) -> list[list[int]]:
 
 
 def tokens_of(trajectory: Trajectory) -> Tokens:
-    """The row of a completion; of an auxiliary one nothing is learned."""
-    mask = np.full(len(trajectory.tokens), not trajectory.auxiliary)
+    """The row of a completion: learned from where the policy wrote it, and nowhere in an auxiliary one."""
+    mask = np.array(trajectory.by_policy, dtype=bool) & (not trajectory.auxiliary)
     prompt, completion = (np.array(ids, dtype=np.int32) for ids in (trajectory.prompt, trajectory.tokens))
     return Tokens(prompt, completion, mask)

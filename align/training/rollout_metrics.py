@@ -31,6 +31,9 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
         "kept": harvest.kept.any(-1).sum().item() / len(own),
         "equal_groups": _equal_groups(harvest.whole),
     }
+    if any(t.mask for t in own):
+        found["environment_tokens"] = _share(not mine for t in own for mine in t.by_policy)
+        found["over"] = _share(t.stop == StopReason.ENVIRONMENT for t in own)
     if len(own) < len(written):
         found["auxiliary"] = float(len(written) - len(own))
     whole = harvest.whole

@@ -18,7 +18,8 @@ from align.errors import AlignError, RunError
 from align.rewards.base import Sample
 from align.rewards.judge import Judge
 from align.rollout.draws import seed_of
-from align.rollout.engine import Request, Sampling, StopReason, Written
+from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
+from align.training.dialogue import Talk, Turns
 from align.training.distributed import World
 from align.training.engines import Engines, Texts, text_of
 
@@ -56,6 +57,7 @@ class Trajectory:
     stop: str  # a StopReason
     version: int  # optimiser steps of the weights that wrote it
     text: str
+    mask: list[bool] = field(default_factory=list)  # True: the policy's own token; empty: all are
     auxiliary: bool = False  # judged, but never learned from
     rewards: dict[str, float | None] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # reward functions that could not judge it, and why
@@ -63,6 +65,11 @@ class Trajectory:
     @property
     def finished(self) -> bool:
         return self.stop != StopReason.LENGTH
+
+    @property
+    def by_policy(self) -> list[bool]:
+        """For each token whether the policy wrote it; an environment wrote the others."""
+        return self.mask or [True] * len(self.tokens)
 
 
 @dataclass
@@ -88,6 +95,7 @@ class Writer:
     sampling: Sampling
     max_rows: int  # completions that one rank holds at a time
     seed: int
+    turns: Turns | None = None  # None: a completion is one turn
 
     def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
         """As many jobs as all ranks together have rows for; at least one for each rank."""
@@ -121,32 +129,57 @@ class Writer:
         rows = self._rows(jobs, version)
         seconds.generate += time.perf_counter() - started
         started = time.perf_counter()
-        verdicts = self.judge([self._sample(job.prompt, written) for job, _, written in rows])
+        verdicts = self.judge([self._sample(job.prompt, written) for job, _, written, _ in rows])
         seconds.reward += time.perf_counter() - started
         return [
             Trajectory(
                 row=job.prompt.row, number=job.prompt.number, place=place, prompt=job.prompt.tokens.tolist(),
                 tokens=w.tokens.tolist(), logps=w.logps.tolist(), stop=str(w.stop), version=w.version,
-                text=self.text(w.tokens), auxiliary=job.auxiliary, rewards=verdict.rewards, failed=verdict.failed,
+                text=self.text(w.tokens), mask=mask, auxiliary=job.auxiliary, rewards=verdict.rewards,
+                failed=verdict.failed,
             )
-            for (job, place, w), verdict in zip(rows, verdicts, strict=True)
+            for (job, place, w, mask), verdict in zip(rows, verdicts, strict=True)
         ]  # fmt: skip
 
-    def _rows(self, jobs: Sequence[Job], version: int) -> list[tuple[Job, int, Written]]:
-        """The job, the place and the completion of every row; the greedy ones are written by themselves."""
+    def _rows(self, jobs: Sequence[Job], version: int) -> list[tuple[Job, int, Written, list[bool]]]:
+        """The job, the place, the completion and its mask of every row; the greedy ones are written by themselves."""
         requests = [Request(j.prompt.tokens, tuple(self._seed(j.prompt, p) for p in j.places)) for j in jobs]
-        answers: list[list[Written]] = [[] for _ in jobs]
+        answers: list[list[tuple[Written, list[bool]]]] = [[] for _ in jobs]
         with self.engines.at(version) as engine:
             for greedy in (False, True):
                 picked = [i for i, job in enumerate(jobs) if job.greedy == greedy]
                 sampling = dataclasses.replace(self.sampling, temperature=0.0) if greedy else self.sampling
-                for i, found in zip(picked, engine.write([requests[i] for i in picked], sampling), strict=True):
-                    answers[i] = found
+                found = engine.write([requests[i] for i in picked], sampling)
+                said = self._said(engine, [jobs[i] for i in picked], found, sampling)
+                for i, of_job in zip(picked, said, strict=True):
+                    answers[i] = of_job
         return [
-            (job, place, written)
+            (job, place, written, mask)
             for job, found in zip(jobs, answers, strict=True)
-            for place, written in zip(job.places, found, strict=True)
+            for place, (written, mask) in zip(job.places, found, strict=True)
         ]
+
+    def _said(
+        self, engine: Engine, jobs: Sequence[Job], found: Sequence[Sequence[Written]], sampling: Sampling
+    ) -> list[list[tuple[Written, list[bool]]]]:
+        """With the further turns, where there is an environment; the mask of a single turn is empty."""
+        if self.turns is None:
+            return [[(written, []) for written in of_job] for of_job in found]
+        talks = [[self._talk(job, p, w) for p, w in zip(job.places, ws, strict=True)]
+                 for job, ws in zip(jobs, found, strict=True)]  # fmt: skip
+        self.turns.go_on(engine, [talk for of_job in talks for talk in of_job], sampling)
+        return [
+            [(talk.written(w.version), talk.mask) for talk, w in zip(of_job, ws, strict=True)]
+            for of_job, ws in zip(talks, found, strict=True)
+        ]
+
+    def _talk(self, job: Job, place: int, first: Written) -> Talk:
+        prompt = job.prompt
+        told = {name: value for name, value in prompt.columns.items() if name != "prompt"}
+        where = f"step {first.version}, row {prompt.row} of the prepared data, completion {place}"
+        talk = Talk(prompt.tokens, self._seed(prompt, place), prompt.columns["prompt"], told, where)
+        talk.take(first)
+        return talk
 
     def _sample(self, prompt: Prompt, written: Written) -> Sample:
         asked, text = prompt.columns["prompt"], self.text(written.tokens)
