@@ -15,7 +15,7 @@ from align.lab import addition
 ASSETS = Path(addition.__file__).parents[1] / "assets"
 START, END = (0.25, 0.35), 0.95  # share of 256 held-out sums that the likeliest completion gets right
 RUNS = {
-    "ppo": ["training.max_steps=80", "rollout.num_prompts=128", "rollout.num_iterations=2"],
+    "ppo": ["training.max_steps=60", "rollout.num_prompts=128", "rollout.num_iterations=2"],
     "grpo": ["training.max_steps=40"],
 }
 BRIEF = ("training.num_train_epochs=null", "training.eval_steps=0")
