@@ -10,11 +10,13 @@ from align.errors import UserError
 from align.models.embeddings import check_same_vocabulary
 from align.models.load import load_policy, where
 from align.models.save import fingerprint
+from align.models.settings import CriticSection
 from align.models.tokenizer import read_tokenizer, source_of
 from align.recipe import Recipe
 from align.training.build import kernel_of, make_trainee
 from align.training.critic import Warmup
 from align.training.optim import learning_rate
+from align.training.settings import OptimSection
 from align.training.step import Trainee
 
 
@@ -42,13 +44,16 @@ def with_critic(trainee: Trainee, recipe: Recipe, tokenizer: Any, init: Path) ->
     world.must_agree("the critic's weights", weights := fingerprint(places.weights))
     model = load_policy(section, tokenizer, "scalar", init)
     kernel = kernel_of(model.to(world.device), recipe.training, world.device)
-    optim = dataclasses.replace(recipe.optim, learning_rate=critic.learning_rate or recipe.optim.learning_rate)
-    return dataclasses.replace(trainee, critic=make_trainee(model, kernel, optim, recipe.training, world)), weights
+    made = make_trainee(model, kernel, _optim(recipe, critic), recipe.training, world)
+    return dataclasses.replace(trainee, critic=made), weights
 
 
 def warmup_of(recipe: Recipe, num_steps: int) -> Warmup | None:
     critic = recipe.model.critic
     if critic is None:
         return None
-    optim = dataclasses.replace(recipe.optim, learning_rate=critic.learning_rate or recipe.optim.learning_rate)
-    return Warmup(learning_rate(optim, num_steps), critic.warmup_steps, critic.warmup_flat)
+    return Warmup(learning_rate(_optim(recipe, critic), num_steps), critic.warmup_steps, critic.warmup_flat)
+
+
+def _optim(recipe: Recipe, critic: CriticSection) -> OptimSection:
+    return dataclasses.replace(recipe.optim, learning_rate=critic.learning_rate or recipe.optim.learning_rate)

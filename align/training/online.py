@@ -127,6 +127,7 @@ class Online:
         ahead = []
         if self.ahead is not None:
             self.ahead.wait()
+        if self.settings.staleness:  # also what was written before this process was begun
             ahead = [line(t, begun) for t in self.log.lines(begun)]
         return {"buffer": buffer, "ahead": ahead} if buffer or ahead else None
 

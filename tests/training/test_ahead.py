@@ -62,6 +62,10 @@ def test_a_run_resumes_bitwise_from_every_place_in_an_experience(tmp_path: Path)
         train("ppo", cut, *RUN, "--resume", str(cut / "checkpoints" / f"step-{step:06d}"))
         assert same(weights(whole), weights(cut)), step
         assert metrics(whole) == metrics(cut), step
+    shutil.rmtree(cut / "rollouts")
+    shutil.rmtree(cut / "final")
+    train("ppo", cut, *RUN, "--resume", str(cut / "checkpoints" / "step-000007"))
+    assert same(weights(whole), weights(cut)), "a checkpoint of the run that had been resumed holds it too"
 
 
 @dataclass(frozen=True)
