@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from align.report.folder import Run
 from align.report.headline import ends
 from align.report.text import amount, short
+from align.rollout.signs import COLLAPSED, HALF, RATIO
 
-HALF = 0.5
-COLLAPSED = 0.1  # of the entropy at the beginning
-RATIO = 0.01  # that pi / pi_old may be away from 1 before anything has been learned from an experience
 GAP = 0.05  # nats between sampler and trainer, a token
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-HALF = 0.5
+from align.rollout.signs import COLLAPSED, HALF, RATIO
+
 LONG = 5  # experiences in a row
-RATIO = 0.01  # that pi / pi_old may be away from 1 before anything has been learned from an experience
-COLLAPSED = 0.1  # of the entropy at the beginning
 Row = Mapping[str, float | int]
 
 

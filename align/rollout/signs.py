@@ -1,0 +1,7 @@
+"""From where on a number says that a policy that writes is in trouble: while it runs, and in its report."""
+
+from __future__ import annotations
+
+HALF = 0.5  # share of completions cut, or of prompts whose completions all earn the same
+RATIO = 0.01  # that pi / pi_old may be away from 1 before anything has been learned from an experience
+COLLAPSED = 0.1  # of the entropy at the beginning
