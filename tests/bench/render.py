@@ -43,8 +43,8 @@ advantages, one update; `generate_*` is the writing alone.
 
 Last command: `{command}`. Cases that it does not name, or was cut before it reached, are kept from
 earlier runs of `python -m tests.bench`; a case that is not in the tables has not been run to its end. Timed steps: ours
-up to {repetitions}, TRL's option sets as many, or 3 of the whole batch and 1 of the others where they are far behind the
-fastest. Machine: {cpu}, {threads} threads; {versions}. Load of the machine
+up to {repetitions}, TRL's option sets as many, or 3 of the whole batch and 1 of the others where they are far behind
+the fastest. Machine: {cpu}, {threads} threads; {versions}. Load of the machine
 during the run (1-minute average, the {threads} threads of the benchmark included): {lowest} to {highest}.
 """
 WRITING = """## Where the policy writes
