@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from align.rollout.engine import Sampling
 
+SIDE = 64  # tokens of a block of the vocabulary
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -37,15 +39,29 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def draw(logps: Float[Tensor, "N V"], uniform: Float[Tensor, " N"], sampling: Sampling) -> Int[Tensor, " N"]:
-    """A token for each row: where the cumulated probability passes its uniform number."""
-    if sampling.temperature == 0:
-        return logps.argmax(-1)
-    probs = filtered(logps.exp().double(), sampling)
-    cumulated = probs.cumsum(-1)
-    wanted = uniform[:, None] * cumulated[:, -1:]
-    chosen = torch.searchsorted(cumulated, wanted, right=True).squeeze(-1)
-    return chosen.clamp(max=logps.shape[-1] - 1)
+def draw(probs: Float[Tensor, "N V"], uniform: Float[Tensor, " N"], sampling: Sampling) -> Int[Tensor, " N"]:
+    """A token for each row: where the cumulated probability passes its uniform number.
+
+    Whole blocks of the vocabulary are passed first, then the tokens of one block.
+    """
+    probs = filtered(probs, sampling)
+    blocks = F.pad(probs, (0, -probs.shape[1] % SIDE)).unflatten(1, (-1, SIDE))
+    masses = blocks.sum(-1).double()
+    passed = masses.cumsum(-1)
+    wanted = uniform[:, None] * passed[:, -1:]
+    block = _where(passed, wanted)
+    inside = blocks[torch.arange(len(blocks), device=block.device), block.squeeze(1)].double().cumsum(-1)
+    token = _where(inside, (wanted - (passed - masses).gather(1, block)).clamp(min=0))
+    return (block * SIDE + token).squeeze(1)
+
+
+def _where(cumulated: Float[Tensor, "N K"], wanted: Float[Tensor, "N 1"]) -> Int[Tensor, "N 1"]:
+    """The first place where a sum has passed what is wanted; where rounding lets none pass it, the last that adds.
+
+    Sums that are not numbers end in the last place: what they came from is told where the loss is looked at.
+    """
+    last = torch.searchsorted(cumulated, cumulated[:, -1:].contiguous()).clamp(max=cumulated.shape[1] - 1)
+    return torch.searchsorted(cumulated, wanted.contiguous(), right=True).minimum(last)
 
 
 def filtered(probs: Float[Tensor, "N V"], sampling: Sampling) -> Float[Tensor, "N V"]:
@@ -57,7 +73,7 @@ def filtered(probs: Float[Tensor, "N V"], sampling: Sampling) -> Float[Tensor, "
         probs = probs.masked_fill(probs < sampling.min_p * probs.amax(-1, keepdim=True), 0.0)
     if sampling.top_p < 1:
         ordered, order = probs.sort(dim=-1, descending=True, stable=True)
-        before = ordered.cumsum(-1) - ordered
-        out = before >= sampling.top_p * ordered.sum(-1, keepdim=True)
+        reached = ordered.cumsum(-1, dtype=torch.float64)
+        out = reached - ordered >= sampling.top_p * reached[:, -1:]
         probs = probs.masked_fill(torch.zeros_like(out).scatter_(-1, order, out), 0.0)
     return probs

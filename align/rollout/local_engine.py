@@ -1,7 +1,7 @@
 """Writing with the training model itself.
 
-Each different beginning (prompt and prefix) runs through the model once; its keys and values are then repeated for its
-completions. A row leaves the batch when it ends.
+Each different beginning (prompt and prefix) runs through the model once; its keys and values are then shared by its
+completions, or repeated for them where they cannot be. A row leaves the batch when it ends.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from align.rollout.draws import draw, uniforms
 from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
 from align.rollout.roomy_cache import make_room
+from align.rollout.shared_prompts import share
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -66,8 +67,9 @@ class LocalEngine:
         out = self.model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True,
                          logits_to_keep=1)  # fmt: skip
         cache, logits = out.past_key_values, out.logits[:, -1][source]
-        cache.batch_select_indices(source)
-        make_room(cache)
+        if not share(cache, mask, source, self.model):
+            cache.batch_select_indices(source)
+            make_room(cache)
         mask = mask[source]
         while rows:
             tokens = self._next(rows, logits, sampling)
@@ -88,11 +90,15 @@ class LocalEngine:
 
     def _next(self, rows: Sequence[Row], logits: Tensor, sampling: Sampling) -> Tensor:
         """Draws a token for each row and notes it."""
-        logps = (logits.float() / (sampling.temperature or 1.0)).log_softmax(-1)
-        seeds = np.array([row.seed for row in rows], dtype=np.uint64)
-        places = np.array([row.begun + len(row.tokens) for row in rows])
-        chosen = draw(logps, torch.from_numpy(uniforms(seeds, places)).to(logps.device), sampling)
-        of_chosen = logps.gather(1, chosen[:, None]).squeeze(1)
+        temperature = sampling.temperature or 1.0
+        probs = (logits.float() if temperature == 1 else logits.float() / temperature).softmax(-1)
+        if sampling.temperature == 0:
+            chosen = logits.argmax(-1)
+        else:
+            seeds = np.array([row.seed for row in rows], dtype=np.uint64)
+            places = np.array([row.begun + len(row.tokens) for row in rows])
+            chosen = draw(probs, torch.from_numpy(uniforms(seeds, places)).to(probs.device), sampling)
+        of_chosen = probs.gather(1, chosen[:, None]).squeeze(1).log()
         for row, token, logp in zip(rows, chosen.tolist(), of_chosen.tolist(), strict=True):
             row.tokens.append(token)
             row.logps.append(logp)

@@ -12,9 +12,12 @@ import numpy as np
 import torch
 
 from align.models.load import writing
+from align.models.parts import unwrapped
+from align.rollout import shared_prompts
 from align.rollout.engine import Engine
 from align.rollout.local_engine import LocalEngine
 from align.rollout.plain_engine import PlainEngine
+from align.training import blocks
 from align.training.caches import cache_finding
 from align.training.distributed import World
 from align.training.samples import unsharded
@@ -87,7 +90,21 @@ def generating(module: Any, world: World) -> Iterator[Any]:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), unsharded(module, world), writing(model):
+        with torch.no_grad(), unsharded(module, world), writing(model), sharing_prompts(unwrapped(model)):
             yield model
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def sharing_prompts(model: Any) -> Iterator[None]:
+    """While this lasts, a model that attends by torch's common kernel can read a prompt once for its completions."""
+    before = model.config._attn_implementation
+    if before not in ("sdpa", blocks.NAME) or not getattr(model, "_supports_attention_backend", False):
+        yield
+        return
+    model.set_attn_implementation(shared_prompts.NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

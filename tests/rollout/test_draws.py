@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from align.rollout.draws import draw, filtered, uniforms
+from align.rollout.draws import SIDE, draw, filtered, uniforms
 from align.rollout.engine import Sampling
 
 PROBS = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.05, 0.05, 0.05, 0.85]])
@@ -41,19 +41,36 @@ def test_uniform_numbers_are_even_and_neighbours_are_unrelated(axis: str):
 def test_draws_follow_the_distribution():
     count = 20_000
     numbers = uniforms(np.arange(count, dtype=np.uint64), np.zeros(count, dtype=np.int64))
-    found = draw(PROBS[:1].log().expand(count, 4), torch.from_numpy(numbers), sampling())
+    found = draw(PROBS[:1].expand(count, 4), torch.from_numpy(numbers), sampling())
     expected = PROBS[0] * count
     assert ((found.bincount(minlength=4) - expected) ** 2 / expected).sum() < 16.3  # 3 degrees, one in a thousand
 
 
 def test_a_token_of_probability_0_is_never_drawn():
-    logps = torch.tensor([[float("-inf"), 0.0, float("-inf")]]).expand(3, 3)
-    assert draw(logps, torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64), sampling()).tolist() == [1, 1, 1]
+    probs = torch.tensor([[0.0, 1.0, 0.0]]).expand(3, 3)
+    assert draw(probs, torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64), sampling()).tolist() == [1, 1, 1]
 
 
-def test_temperature_0_takes_the_likeliest():
-    chosen = draw(PROBS.log(), torch.tensor([0.99, 0.0], dtype=torch.float64), sampling(temperature=0.0))
-    assert chosen.tolist() == [0, 3]
+@pytest.mark.parametrize("vocab_size", [SIDE - 1, 3 * SIDE, 3 * SIDE + 5])
+def test_blocks_of_a_vocabulary_are_passed_as_one(vocab_size: int):
+    count, drawn = 2000, np.random.default_rng(1)
+    logps = torch.from_numpy(drawn.normal(0, 3, (count, vocab_size))).float()
+    logps[:, ::3] = -torch.inf
+    if vocab_size > SIDE:
+        logps[::2, -SIDE:] = -torch.inf  # a block without a token
+    numbers = np.array([0.0, 1 - 2**-53, *drawn.random(count - 2)])
+    found = draw(logps.softmax(-1), torch.from_numpy(numbers), sampling()).numpy()
+    probs = logps.softmax(-1).double().numpy()
+    after = probs.cumsum(1) / probs.sum(1, keepdims=True)
+    places = np.arange(count), found
+    assert (probs[places] > 0).all()
+    assert (numbers <= after[places] + 1e-7).all()
+    assert (numbers >= (after - probs)[places] - 1e-7).all()
+
+
+def test_what_is_not_a_number_is_drawn_all_the_same():
+    chosen = draw(torch.full((2, 3 * SIDE), torch.nan), torch.tensor([0.1, 0.9], dtype=torch.float64), sampling())
+    assert (chosen < 3 * SIDE).all()
 
 
 @pytest.mark.parametrize(
