@@ -45,8 +45,8 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
     sampling = sampling_of(parts)
     writer = Writer(
         engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.tokenizer, judge=judge, world=world,
-        sampling=sampling,
-        max_rows=rollout.max_rows, seed=recipe.training.seed, turns=turns_of(parts),
+        sampling=sampling, chunk_rows=rollout.max_rows + rollout.waiting_rows, seed=recipe.training.seed,
+        turns=turns_of(parts),
     )  # fmt: skip
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
     shape = tuple(piece(p) for p in recipe.reward.shape)
@@ -68,7 +68,8 @@ def engines_of(parts: Parts, sampling: Sampling, folder: Path, say: Callable[[st
     rollout = parts.recipe.rollout
     if rollout.engine == "vllm":
         return server_engines(parts, sampling, folder)
-    return LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, parts.reader.world, say)
+    refill = rollout.waiting_rows > 0
+    return LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, parts.reader.world, refill, say=say)
 
 
 def turns_of(parts: Parts) -> Turns | None:

@@ -43,7 +43,7 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
             "rollout.num_generations",
             f"found {r.num_generations}; {cls.name} compares the completions of a prompt and needs {smallest} or more",
         )
-    for key, least in (("num_iterations", 1), ("max_completion_length", 1), ("max_rows", 1)):
+    for key, least in (("num_iterations", 1), ("max_completion_length", 1), ("max_rows", 1), ("waiting_rows", 0)):
         if getattr(r, key) < least:
             written.wrong(f"rollout.{key}", f"found {getattr(r, key)}; expected {least} or more")
     if r.temperature <= 0:

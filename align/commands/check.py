@@ -94,9 +94,10 @@ def online_lines(recipe: Recipe) -> Iterator[str]:
     t, r = recipe.training, recipe.rollout
     prompts = r.num_prompts or t.batch_size
     per_phase = r.num_iterations * (prompts // t.batch_size)
+    waiting = f" of {r.max_rows + r.waiting_rows}" if r.waiting_rows else ""
     yield (
         f"experience: {prompts} prompts x {r.num_generations} completions of up to {r.max_completion_length} tokens, "
-        f"written by {r.engine} engine, {r.max_rows} at once on each rank; learned from in {per_phase} "
+        f"written by {r.engine} engine, {r.max_rows} at once{waiting} on each rank; learned from in {per_phase} "
         f"step{'s' if per_phase > 1 else ''} of {t.batch_size} prompts"
     )
     rows = train_rows(recipe.data)

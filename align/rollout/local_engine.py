@@ -1,13 +1,14 @@
 """Writing with the training model itself.
 
 Each different beginning (prompt and prefix) runs through the model once; its keys and values are then shared by its
-completions, or repeated for them where they cannot be. A row leaves the batch when it ends.
+completions, or repeated for them where they cannot be. A row leaves the batch when it ends; when enough have left,
+those that wait may begin in their places.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,76 +18,88 @@ from torch import Tensor
 from align.rollout.draws import draw, uniforms
 from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
 from align.rollout.roomy_cache import make_room
-from align.rollout.shared_prompts import share
+from align.rollout.shared_prompts import sharable, share
+from align.rollout.side_by_side import Batch, Row
 
+REFILL = 4  # rows are filled again when one of so many is free: each time, all that is remembered is copied
 Decode = Callable[[Sequence[int]], str]
-
-
-@dataclass
-class Row:
-    """A completion on its way."""
-
-    request: int  # which request, and which of its completions
-    place: int
-    seed: int
-    begun: int  # tokens of the prefix
-    room: int  # new tokens it may still have
-    last: StopReason  # why it stops when there is no room
-    tokens: list[int] = field(default_factory=list)
-    logps: list[float] = field(default_factory=list)
 
 
 class LocalEngine:
     """A transformers model in this process."""
 
-    def __init__(self, model: Any, pad_token_id: int, decode: Decode, batch_size: int, version: int = 0):
-        self.model, self.pad, self.decode, self.batch_size, self.version = (
-            model,
-            pad_token_id,
-            decode,
-            batch_size,
-            version,
-        )
+    def __init__(
+        self, model: Any, pad_token_id: int, decode: Decode, batch_size: int, version: int = 0, *, refill: bool = False
+    ):
+        """`refill`: rows that have ended are given to those that wait, at once and not when all have ended."""
+        self.model, self.pad, self.decode = model, pad_token_id, decode
+        self.batch_size, self.version, self.refill = batch_size, version, refill
 
     @torch.no_grad()
     def write(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Written]]:
         answers: list[list[Written | None]] = [[None] * len(r.seeds) for r in requests]
-        for portion in portions(requests, self.batch_size):
-            for row, stop in self._portion(requests, portion, sampling):
-                tokens, logps = np.array(row.tokens, dtype=np.int32), np.array(row.logps, dtype=np.float32)
-                answers[row.request][row.place] = Written(tokens, logps, stop, self.version)
+        for row, stop in self._rows(requests, sampling):
+            tokens, logps = np.array(row.tokens, dtype=np.int32), np.array(row.logps, dtype=np.float32)
+            answers[row.request][row.place] = Written(tokens, logps, stop, self.version)
         return [[w for w in written if w is not None] for written in answers]
 
-    def _portion(
-        self, requests: Sequence[Request], portion: Sequence[int], sampling: Sampling
-    ) -> Iterator[tuple[Row, StopReason]]:
-        begun = [np.concatenate([requests[i].prompt, requests[i].prefix]) for i in portion]
-        rows = [row for i in portion for row in rows_of(i, requests[i], sampling)]
-        source = torch.tensor([portion.index(row.request) for row in rows], device=self.model.device)
+    def _rows(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[Row, StopReason]]:
+        """The completions as they end."""
+        waiting, batch = queue(requests), None
+        while waiting or batch:
+            if batch is None or (self.refill and batch.grows and self._free(batch) >= self.batch_size // REFILL):
+                batch = self._filled(batch, requests, waiting, sampling)
+            tokens = self._next(batch.rows, batch.logits, sampling)
+            stops = [self._stop(row, sampling) for row in batch.rows]
+            yield from ((row, stop) for row, stop in zip(batch.rows, stops, strict=True) if stop)
+            kept = [i for i, stop in enumerate(stops) if not stop]
+            if not kept:
+                batch = None
+                continue
+            if any(stops):
+                tokens = tokens[batch.keep(kept)]
+            self._read(batch, tokens)
+
+    def _filled(
+        self, batch: Batch | None, requests: Sequence[Request], waiting: deque[int], sampling: Sampling
+    ) -> Batch:
+        """With rows of waiting requests in the places that are free."""
+        taken = list(take(waiting, requests, self._free(batch), sure=batch is None))
+        if not taken:
+            assert batch is not None
+            return batch
+        begun = self._begun(requests, taken, sampling, None if batch is None else batch.shared)
+        return begun if batch is None else batch.joined(begun)
+
+    def _free(self, batch: Batch | None) -> int:
+        return self.batch_size - (len(batch.rows) if batch else 0)
+
+    def _begun(
+        self, requests: Sequence[Request], taken: Sequence[int], sampling: Sampling, shared: bool | None
+    ) -> Batch:
+        """The rows of some requests after a pass over their beginnings. `shared`: as others are that they will join."""
+        begun = [np.concatenate([requests[i].prompt, requests[i].prefix]) for i in taken]
+        rows = [row for i in taken for row in rows_of(i, requests[i], sampling)]
+        source = torch.tensor([taken.index(row.request) for row in rows], device=self.model.device)
         ids, mask = _left_padded(begun, self.pad, self.model.device)
         out = self.model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True,
                          logits_to_keep=1)  # fmt: skip
-        cache, logits = out.past_key_values, out.logits[:, -1][source]
-        if not share(cache, mask, source, self.model):
+        cache = out.past_key_values
+        if shared is None:
+            shared = len(rows) >= 2 * len(begun) and sharable(cache, self.model)
+        if shared:
+            share(cache, mask, source)
+        else:
             cache.batch_select_indices(source)
             make_room(cache)
-        mask = mask[source]
-        while rows:
-            tokens = self._next(rows, logits, sampling)
-            stops = [self._stop(row, sampling) for row in rows]
-            yield from ((row, stop) for row, stop in zip(rows, stops, strict=True) if stop)
-            if any(stops):
-                kept = [i for i, stop in enumerate(stops) if not stop]
-                rows = [rows[i] for i in kept]
-                if not rows:
-                    return
-                chosen = torch.tensor(kept, device=mask.device)
-                tokens, mask = tokens[chosen], mask[chosen]
-                cache.batch_select_indices(chosen)
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            out = self.model(input_ids=tokens[:, None], attention_mask=mask, position_ids=mask.sum(1, keepdim=True) - 1,
-                             past_key_values=cache, use_cache=True)  # fmt: skip
-            cache, logits = out.past_key_values, out.logits[:, -1]
+        return Batch(rows, cache, mask[source], out.logits[:, -1][source], shared)
+
+    def _read(self, batch: Batch, tokens: Tensor) -> None:
+        """One pass over the newest tokens."""
+        batch.mask = torch.cat([batch.mask, batch.mask.new_ones(len(batch.mask), 1)], 1)
+        out = self.model(input_ids=tokens[:, None], attention_mask=batch.mask, use_cache=True,
+                         position_ids=batch.mask.sum(1, keepdim=True) - 1, past_key_values=batch.cache)  # fmt: skip
+        batch.cache, batch.logits = out.past_key_values, out.logits[:, -1]
 
     def _next(self, rows: Sequence[Row], logits: Tensor, sampling: Sampling) -> Tensor:
         """Draws a token for each row and notes it."""
@@ -112,16 +125,17 @@ class LocalEngine:
         return row.last if len(row.tokens) == row.room else None
 
 
-def portions(requests: Sequence[Request], batch_size: int) -> Iterator[list[int]]:
-    """Requests of like length together, so many that they have at most `batch_size` completions (or one request)."""
-    held: list[int] = []
-    for i in sorted(range(len(requests)), key=lambda i: -len(requests[i].prompt) - len(requests[i].prefix)):
-        if held and sum(len(requests[k].seeds) for k in (*held, i)) > batch_size:
-            yield held
-            held = []
-        held.append(i)
-    if held:
-        yield held
+def queue(requests: Sequence[Request]) -> deque[int]:
+    """The longest beginnings first, so that those of like length run together."""
+    asked = (i for i, request in enumerate(requests) if request.seeds)
+    return deque(sorted(asked, key=lambda i: -len(requests[i].prompt) - len(requests[i].prefix)))
+
+
+def take(waiting: deque[int], requests: Sequence[Request], room: int, *, sure: bool) -> Iterator[int]:
+    """Requests whose completions find room together; `sure`: the first one in any case."""
+    while waiting and (sure or len(requests[waiting[0]].seeds) <= room):
+        room, sure = room - len(requests[waiting[0]].seeds), False
+        yield waiting.popleft()
 
 
 def rows_of(index: int, request: Request, sampling: Sampling) -> list[Row]:

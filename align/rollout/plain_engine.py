@@ -16,17 +16,19 @@ import torch
 from torch import Tensor
 
 from align.rollout.engine import Request, Sampling, StopReason
-from align.rollout.local_engine import LocalEngine, Row, rows_of
+from align.rollout.local_engine import LocalEngine, queue, rows_of, take
+from align.rollout.side_by_side import Row
 
 
 class PlainEngine(LocalEngine):
     """A transformers model in this process, run over whole sequences."""
 
-    def _portion(
-        self, requests: Sequence[Request], portion: Sequence[int], sampling: Sampling
-    ) -> Iterator[tuple[Row, StopReason]]:
-        rows = [row for i in portion for row in rows_of(i, requests[i], sampling)]
-        while rows:
+    def _rows(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[Row, StopReason]]:
+        waiting, rows = queue(requests), list[Row]()
+        while waiting or rows:
+            if self.refill or not rows:
+                taken = take(waiting, requests, self.batch_size - len(rows), sure=not rows)
+                rows += [row for i in taken for row in rows_of(i, requests[i], sampling)]
             begun = [(requests[row.request].prompt, requests[row.request].prefix) for row in rows]
             whole = [np.concatenate([*start, row.tokens]) for start, row in zip(begun, rows, strict=True)]
             self._next(rows, last_logits(self.model, whole, self.pad), sampling)

@@ -32,6 +32,28 @@ class RoomyLayer(DynamicLayer):
             self._stores[i][..., start : self._length, :] = new
         return self._show()
 
+    @property
+    def own_length(self) -> int:
+        """Tokens whose keys are in this layer's own tensors."""
+        return self._length
+
+    def join(self, other: RoomyLayer, length: int) -> None:
+        """Takes the rows of another layer in, behind its own. All end together, `length` tokens in; what a row does not
+        have, or what of it is further back, is zeros that a mask has to hide."""
+        stores: list[Tensor] = []
+        for mine, theirs in zip(self._stores, other._stores, strict=True):
+            heads, width = mine.shape[1], mine.shape[3]
+            joined = mine.new_zeros((len(mine) + len(theirs), heads, length + ROOM, width))
+            for rows, part, there in (
+                (joined[: len(mine)], mine, self._length),
+                (joined[len(mine) :], theirs, other._length),
+            ):
+                kept = min(there, length)
+                rows[:, :, length - kept : length] = part[:, :, there - kept : there]
+            stores.append(joined)
+        self._stores, self._length = stores, length
+        self._show()
+
     def batch_select_indices(self, indices: Tensor) -> None:
         self._stores = [store[indices] for store in self._stores]
         self._show()

@@ -59,6 +59,7 @@ class LocalEngines:
     tokenizer: Texts
     max_rows: int  # that this rank writes side by side
     world: World
+    refill: bool = False  # whether completions that wait take the rows of those that have ended
     beside: ClassVar[bool] = False
     say: Callable[[str], object] = print
     kinds: list[type[LocalEngine]] = field(default_factory=list)  # the kind that was found right, once it is known
@@ -68,7 +69,7 @@ class LocalEngines:
         with generating(self.module, self.world) as model:
             decode = functools.partial(text_of, self.tokenizer)
             engine = self._kind()
-            yield engine(model, self.tokenizer.pad_token_id, decode, self.max_rows, version)
+            yield engine(model, self.tokenizer.pad_token_id, decode, self.max_rows, version, refill=self.refill)
 
     def close(self) -> None:
         pass

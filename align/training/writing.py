@@ -93,7 +93,7 @@ class Writer:
     judge: Judge
     world: World
     sampling: Sampling
-    max_rows: int  # completions that one rank holds at a time
+    chunk_rows: int  # completions of a rank that are written and judged together
     seed: int
     turns: Turns | None = None  # None: a completion is one turn
 
@@ -102,7 +102,7 @@ class Writer:
         held: list[Job] = []
         for job in jobs:
             rows = sum(len(j.places) for j in (*held, job))
-            if len(held) >= self.world.size and rows > self.max_rows * self.world.size:
+            if len(held) >= self.world.size and rows > self.chunk_rows * self.world.size:
                 yield held
                 held = []
             held.append(job)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from tiny_models import CONFIGS, config_of
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from align.rollout.engine import Request, Sampling, StopReason
-from align.rollout.local_engine import LocalEngine, portions
+from align.rollout.local_engine import LocalEngine, queue, take
+from align.rollout.shared_prompts import NAME
 
 PAD, STOP = 0, 1
 
@@ -115,9 +118,31 @@ def test_where_completions_end():
     assert words not in " ".join(map(str, said.tokens[:-1]))
 
 
-def test_portions_keep_like_lengths_together_and_lose_nobody():
+def test_those_that_wait_take_the_rows_of_those_that_ended(monkeypatch: pytest.MonkeyPatch):
+    requests = [Request(p, tuple(range(9 * i, 9 * i + 2))) for i, p in enumerate(prompts(4, 11, 7, 5, 3, 16, 9, 8, 2))]
+    stops = tuple(range(1, 8))
+    engine, alone = engine_of("llama", batch_size=6), engine_of("llama", batch_size=1)
+    expected = [alone.write([Request(r.prompt, (s,))], sampling(stop_token_ids=stops))[0][0]
+                for r in requests for s in r.seeds]  # fmt: skip
+    engine.refill = True
+    read, heights = engine._read, list[int]()
+    monkeypatch.setattr(engine, "_read", lambda batch, tokens: (heights.append(len(tokens)), read(batch, tokens)))
+    for kernel in ("sdpa", NAME):  # prompts repeated for their completions, and shared by them
+        engine.model.set_attn_implementation(kernel)
+        heights.clear()
+        found = engine.write(requests, sampling(stop_token_ids=stops))
+        for ours, one in zip([w for ws in found for w in ws], expected, strict=True):
+            assert ours.tokens.tolist() == one.tokens.tolist()
+            np.testing.assert_allclose(ours.logps, one.logps, rtol=1e-4, atol=1e-5)
+            assert ours.stop == one.stop
+        assert max(heights) <= 6
+        assert any(later > before for before, later in pairwise(heights))  # rows were added to others
+
+
+def test_the_queue_keeps_like_lengths_together_and_loses_nobody():
     requests = [Request(p, (0, 1, 2)) for p in prompts(4, 20, 5, 19, 6)]
-    found = list(portions(requests, 6))
-    assert sorted(i for portion in found for i in portion) == [0, 1, 2, 3, 4]
-    assert found[0] == [1, 3]
-    assert all(len(portion) <= 2 for portion in found)
+    waiting = queue([*requests, Request(requests[0].prompt, ())])
+    assert list(waiting) == [1, 3, 4, 2, 0]  # nothing is asked of the last one
+    assert list(take(waiting, requests, 7, sure=False)) == [1, 3]
+    assert list(take(waiting, requests, 2, sure=False)) == []
+    assert list(take(waiting, requests, 2, sure=True)) == [4]

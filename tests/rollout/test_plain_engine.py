@@ -142,7 +142,7 @@ def test_what_is_written_goes_on_as_if_it_had_not_been_cut():
 @pytest.mark.parametrize(("kind", "engine"), [("mamba", PlainEngine), ("llama", LocalEngine)])
 def test_the_engine_is_chosen_once_and_aloud(kind: str, engine: type[LocalEngine]):
     told: list[str] = []
-    engines = LocalEngines(scorer_of(kind), Words(), 8, alone(), told.append)
+    engines = LocalEngines(scorer_of(kind), Words(), 8, alone(), say=told.append)
     for version in (0, 1):
         with engines.at(version) as found:
             assert type(found) is engine

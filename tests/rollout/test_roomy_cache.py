@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -32,6 +33,22 @@ def test_a_token_is_written_in_place():
     places = [roomy.update(*states(1))[0].data_ptr() for _ in range(ROOM + 1)]
     assert len(set(places[:ROOM])) == 1
     assert places[ROOM] not in places[:ROOM]
+
+
+@pytest.mark.parametrize("length", [9, 7, 4])
+def test_rows_of_another_end_where_its_own_end(length: int):
+    mine, theirs = states(7), states(4, rows=2)
+    layer = RoomyLayer(*mine)
+    layer.join(RoomyLayer(*theirs), length)
+    new = states(1, rows=7)
+    for made, own, others, last in zip(layer.update(*new), mine, theirs, new, strict=True):
+        kept = min(length, 7)
+        assert torch.equal(made[:5, :, length - kept : length], own[:, :, 7 - kept :])
+        assert torch.equal(made[5:, :, length - 4 : length], others)
+        assert torch.equal(made[:, :, length:], last)
+        assert not made[:5, :, : length - kept].any()
+        assert not made[5:, :, : length - 4].any()
+    assert layer.own_length == length + 1
 
 
 def test_only_the_plainest_layers_are_replaced():

@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from align.rollout import local_engine
 from align.rollout.engine import Request, Sampling
 from align.rollout.local_engine import LocalEngine
-from align.rollout.shared_prompts import NAME, SharedLayer, attention, share
+from align.rollout.shared_prompts import NAME, SharedLayer, attention, sharable, share
 
 HEADS, OWN_HEADS, WIDTH = 4, 2, 8
 READS = SimpleNamespace(config=SimpleNamespace(_attn_implementation=NAME))
@@ -36,7 +36,7 @@ def test_it_is_attention_to_the_whole_sequence():
     cache = cache_of(DynamicLayer(), prompts=3, length=5)
     keys, values = (x[prompt_of] for x in (cache.layers[0].keys, cache.layers[0].values))
     mask_of_rows = mask[prompt_of]
-    assert share(cache, mask, prompt_of, READS)
+    share(cache, mask, prompt_of)
     for kept in (None, [0, 2, 3, 4, 5], [0, 1, 2, 3], [1, 3], [1]):  # rows end, then prompts have none left
         if kept is not None:
             chosen = torch.tensor(kept)
@@ -57,14 +57,12 @@ def test_it_is_attention_to_the_whole_sequence():
 
 
 def test_what_is_not_shared():
-    ones, twice = torch.ones(2, 5, dtype=torch.long), torch.tensor([0, 0, 1, 1])
     sizes = {"prompts": 2, "length": 5}
     sdpa = SimpleNamespace(config=SimpleNamespace(_attn_implementation="sdpa"))
     window = DynamicSlidingWindowLayer(sliding_window=4)
-    assert share(cache_of(DynamicLayer(), **sizes), ones, twice, READS)
-    assert not share(cache_of(DynamicLayer(), **sizes), ones, twice, sdpa)
-    assert not share(cache_of(DynamicLayer(), **sizes), ones, torch.tensor([0, 0, 1]), READS)  # hardly any to share
-    assert not share(cache_of(DynamicLayer(), window, **sizes), ones, twice, READS)
+    assert sharable(cache_of(DynamicLayer(), **sizes), READS)
+    assert not sharable(cache_of(DynamicLayer(), **sizes), sdpa)
+    assert not sharable(cache_of(DynamicLayer(), window, **sizes), READS)
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))
@@ -80,7 +78,7 @@ def test_an_engine_writes_the_same(kind: str, monkeypatch: pytest.MonkeyPatch):
     sampling = Sampling(max_completion_length=12, stop_token_ids=tuple(range(1, 6)))  # rows leave one after another
     expected = engine.write(requests, sampling)
     model.set_attn_implementation(NAME)
-    monkeypatch.setattr(local_engine, "share", lambda *given: shared.append(share(*given)) or shared[-1])
+    monkeypatch.setattr(local_engine, "sharable", lambda *given: shared.append(sharable(*given)) or shared[-1])
     found = engine.write(requests, sampling)
     assert len({len(w.tokens) for written in expected for w in written}) > 3
     for ours, theirs in zip((w for ws in found for w in ws), (w for ws in expected for w in ws), strict=True):
