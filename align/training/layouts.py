@@ -58,8 +58,20 @@ class Probe:
     longest: int = 0  # tokens of the longest sequence of the data
 
 
-def measured(module: Columns, scorer: Scorer, asked: Probe) -> dict[RowLayout, str]:
-    """`accepted`, with the model's own window and with one that the probe can see. `scorer` is inside `module`."""
+def measured(module: Any, scorer: Scorer, asked: Probe) -> dict[RowLayout, str]:
+    """`accepted`, with the model's own window and with one that the probe can see. `scorer` is inside `module`.
+
+    Without dropout, which would make any two passes differ.
+    """
+    was_training = module.training
+    module.eval()
+    try:
+        return _measured(module, scorer, asked)
+    finally:
+        module.train(was_training)
+
+
+def _measured(module: Columns, scorer: Scorer, asked: Probe) -> dict[RowLayout, str]:
     found: dict[RowLayout, str] = accepted(module, asked)
     if scorer.windows.window is not None and scorer.windows.window > PROBE_WINDOW:
         with narrowed(scorer, PROBE_WINDOW):
