@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from align.report.curves import overlaid
-from align.report.folder import Measure, Run
+from align.report.folder import Run
 from align.report.headline import compare, headline, paired, points, told
+from align.report.measures import Measure
 from align.report.sections import SHOWN_SAMPLES, card, finals, flat, is_percent, lead, run_body
 from align.report.text import escape, exact, label, listed, part, table
 

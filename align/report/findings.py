@@ -9,8 +9,9 @@ from typing import Any
 
 from align.report.curves import is_pairwise
 from align.report.findings_online import online_findings
-from align.report.folder import Measure, Run
+from align.report.folder import Run
 from align.report.headline import baselines, compare, ends, outcome
+from align.report.measures import Measure
 from align.report.rows import counts
 from align.report.text import amount, label, short
 
@@ -133,7 +134,7 @@ def _cut(run: Run) -> list[Finding]:
     end = max((s.step for s in run.samples), default=0)
     last = [s for s in run.samples if s.stage != "before" and s.step == end and s.stop_reason]
     cut = sum(is_cut(s.stop_reason) for s in last)
-    if not last or 2 * cut < len(last):
+    if not last or 2 * cut < len(last) or run.curve("truncated"):  # where the policy writes, all of them are counted
         return []
     cure = "raise logging.max_completion_length to see how they end"
     return [Finding(f"{cut} of {len(last)} completions after training were cut at the length limit; {cure}.")]

@@ -24,20 +24,10 @@ from typing import Any
 import yaml
 
 from align.errors import UserError
+from align.report.measures import Measure, drawable, measure, measures, number
 
 CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
 MAX_COMPLETIONS = 20_000  # lines read; a run that logs samples at every step can have millions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """A mean over rows, with its standard error where that is known."""
-
-    value: float
-    stderr: float | None = None
-    n: int | None = None
-    rows: tuple[float, ...] = ()  # the values that were averaged, for paired comparisons
-    ids: tuple[str, ...] = ()  # which row each of them is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +40,7 @@ class Sample:
     step: int
     length: int | None = None  # tokens
     stop_reason: str = ""
+    rewards: dict[str, float] = field(default_factory=dict)  # by function, where it was judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +84,7 @@ class Run:
             value = line.get(f"eval/{key}", math.nan)
             if drawable(value):
                 stderr, n = line.get(f"eval/{key}_stderr"), line.get(f"eval/{key}_n", line.get("eval/n"))
-                found.append((line["step"], _measure({"value": value, "stderr": stderr, "n": n})))
+                found.append((line["step"], measure({"value": value, "stderr": stderr, "n": n})))
         return found
 
 
@@ -241,7 +232,13 @@ def _sample(line: dict[str, Any]) -> Sample | None:
         step=steps,
         length=int(length) if length is not None and drawable(length) else None,
         stop_reason=str(line.get("stop_reason") or ""),
+        rewards=_rewards(line.get("rewards")),
     )
+
+
+def _rewards(given: Any) -> dict[str, float]:
+    found = {str(name): number(value) for name, value in given.items()} if isinstance(given, dict) else {}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _words(value: Any) -> str:
@@ -250,44 +247,3 @@ def _words(value: Any) -> str:
         told = (f"{m.get('role', '?')}: {m.get('content', '')}" if isinstance(m, dict) else str(m) for m in value)
         return "\n\n".join(told)
     return "" if value is None else str(value)
-
-
-def measures(tree: Any, prefix: str = "") -> dict[str, Measure]:
-    """Every number of a nested dictionary, under its path; `{"value", "stderr", "n"}` is one number with its error."""
-    found: dict[str, Measure] = {}
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and number(value.get("value")) is not None:
-            found[name] = _measure(value)
-        elif isinstance(value, dict):
-            found.update(measures(value, f"{name}/"))
-        elif number(value) is not None:
-            found[name] = _measure({"value": value})
-    return found
-
-
-def _measure(found: dict[str, Any]) -> Measure:
-    value, stderr, n = (number(found.get(key)) for key in ("value", "stderr", "n"))
-    rows, ids = found.get("rows"), found.get("ids")
-    numbers = [number(r) for r in rows] if isinstance(rows, list) else []
-    assert value is not None, "a measure has a value"
-    return Measure(
-        value=value,
-        stderr=stderr if stderr is not None and drawable(stderr) and stderr >= 0 else None,
-        n=int(n) if n is not None and drawable(n) else None,
-        rows=tuple(r for r in numbers if r is not None and drawable(r)) if None not in numbers else (),
-        ids=tuple(str(i) for i in ids) if isinstance(ids, list) else (),
-    )
-
-
-def number(value: Any) -> float | None:
-    """A number of a JSON file, NaN and infinities included; None for anything else."""
-    try:
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    except OverflowError:
-        return math.inf
-
-
-def drawable(value: float) -> bool:
-    """Finite, and far enough from the largest float for the arithmetic of a chart."""
-    return abs(value) < 1e100

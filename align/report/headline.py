@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Sequence
 
 from align.report.curves import is_pairwise
-from align.report.folder import Measure, Run
+from align.report.folder import Run
+from align.report.measures import Measure
 from align.report.text import Number, amount, escape, exact, is_share, label, method_label
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from align.report.folder import number
+from align.report.measures import number
 from align.report.svg import histogram
 from align.report.text import escape, exact, folded, short, table
 
@@ -67,17 +67,22 @@ def _reasons(node: dict[str, Any]) -> dict[str, int]:
 
 
 def histograms(tree: Any) -> list[tuple[str, list[float], list[float]]]:
-    """(name, edges, counts) of every list of lengths, and of every {"edges", "counts"}."""
+    """(name, edges, counts) of every list of lengths, and of every {"edges", "counts"} that are not all 0."""
     found: list[tuple[str, list[float], list[float]]] = []
     for path, node in _walk(tree, ()):
         path = (*path[:-1], "whole lengths") if path and path[-1] == "lengths" else path
         name = ", ".join(p.replace("_", " ") for p in path if p not in NOISE) or "lengths"
         if isinstance(node, dict) and _numbers(node.get("edges")) and _numbers(node.get("counts")):
-            if len(node["edges"]) == len(node["counts"]) + 1:
+            if len(node["edges"]) == len(node["counts"]) + 1 and _past_zero(node):
                 found.append((name, [float(e) for e in node["edges"]], [float(c) for c in node["counts"]]))
         elif isinstance(node, list) and _numbers(node) and path[-1] not in ("edges", "counts"):
             found.append((name, *binned([float(n) for n in node])))
     return found
+
+
+def _past_zero(node: dict[str, Any]) -> bool:
+    """Whether a bar holds more than zeros."""
+    return any(count for edge, count in zip(node["edges"][1:], node["counts"], strict=True) if edge > 1)
 
 
 def binned(lengths: Sequence[float]) -> tuple[list[float], list[float]]:

@@ -10,13 +10,15 @@ import yaml
 
 from align.report.curves import curves
 from align.report.findings import findings, is_cut
-from align.report.folder import Measure, Run, Sample
+from align.report.folder import Run, Sample
 from align.report.headline import before, compare, headline, outcome, points, told
+from align.report.measures import Measure
 from align.report.rows import data_section
 from align.report.text import clip, escape, exact, folded, is_share, label, part, short, table
 
 SHOWN_SAMPLES = 12
 SHOWN_TEXT = 4000  # characters
+Titled = tuple[str, Sample]
 
 
 def run_body(run: Run, level: int) -> str:
@@ -95,7 +97,7 @@ def tiles(summary: dict[str, Measure]) -> str:
     """Large numbers of a pipeline."""
     boxes: list[str] = []
     for key, measure in summary.items():
-        rows = f"on {measure.n:,} rows" if measure.n else ""
+        rows = f"on {measure.n:,} {measure.unit}" if measure.n else ""
         boxes.append(f"<div><span>{escape(label(key))}</span><b>{told(measure, key)}</b><span>{rows}</span></div>")
     return f'<div class="tiles">{"".join(boxes)}</div>' if boxes else ""
 
@@ -104,21 +106,23 @@ def tiles(summary: dict[str, Measure]) -> str:
 
 
 def samples(found: Sequence[Sample]) -> str:
-    """The first and the last completion of each prompt, side by side."""
+    """The first and the last completion of each prompt side by side, those in between folded away."""
     by_prompt: dict[str, list[Sample]] = {}
     for sample in found:
         by_prompt.setdefault(sample.prompt, []).append(sample)
-    cards = [card(prompt, _first_and_last(of)) for prompt, of in list(by_prompt.items())[:SHOWN_SAMPLES]]
+    cards = [card(prompt, *_first_and_last(of)) for prompt, of in list(by_prompt.items())[:SHOWN_SAMPLES]]
     rest = len(by_prompt) - len(cards)
     more = f'<p class="note">{rest:,} more prompts are in completions.jsonl.</p>' if rest > 0 else ""
     return "".join(cards) + more
 
 
-def _first_and_last(of: Sequence[Sample]) -> list[tuple[str, Sample]]:
+def _first_and_last(of: Sequence[Sample]) -> tuple[list[Titled], list[Titled]]:
+    """Both of them, and the others."""
     earliest = next((s for s in of if s.stage == "before"), min(of, key=lambda s: s.step))
     latest = next((s for s in reversed(of) if s.stage == "after"), max(of, key=lambda s: s.step))
-    both = [(_when(sample), sample) for sample in (earliest, latest)]
-    return both if earliest is not latest else both[:1]
+    others = [s for s in of if earliest.step < s.step < latest.step]
+    both, rest = ([(_when(sample), sample) for sample in some] for some in ((earliest, latest), others))
+    return (both if earliest is not latest else both[:1]), rest
 
 
 def _when(sample: Sample) -> str:
@@ -127,15 +131,20 @@ def _when(sample: Sample) -> str:
     return f"After {sample.step:,} steps" if sample.step else "After training"
 
 
-def card(prompt: str, said: Sequence[tuple[str, Sample]]) -> str:
-    """A prompt and what was answered, each answer with its title."""
-    answers = "".join(_answer(title, sample) for title, sample in said)
+def card(prompt: str, said: Sequence[Titled], between: Sequence[Titled] = ()) -> str:
+    """A prompt and what was answered, each answer with its title; what came in between is folded away."""
     asked = f'<div class="asked"><p class="who"><b>Prompt</b></p>{_text(prompt)}</div>'
-    return f'<article class="sample">{asked}<div class="answers">{answers}</div></article>'
+    rest = folded(f"In between: {len(between)} more", _answers(between)) if between else ""
+    return f'<article class="sample">{asked}{_answers(said)}{rest}</article>'
+
+
+def _answers(said: Sequence[Titled]) -> str:
+    return f'<div class="answers">{"".join(_answer(title, sample) for title, sample in said)}</div>'
 
 
 def _answer(title: str, sample: Sample) -> str:
-    facts = [f"{sample.length:,} tokens" if sample.length is not None else ""]
+    facts = [f"{name} {short(value)}" for name, value in sample.rewards.items()]
+    facts.append(f"{sample.length:,} tokens" if sample.length is not None else "")
     facts.append("cut at the limit" if is_cut(sample.stop_reason) else sample.stop_reason)
     words = escape(" · ".join(f for f in facts if f))
     head = f'<p class="who"><b>{escape(title)}</b><span>{words}</span></p>'

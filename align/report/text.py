@@ -56,7 +56,10 @@ def clip(text: str, limit: int) -> str:
 def label(key: str) -> str:
     """`eval/grad_norm` as people say it."""
     last = key.rsplit("/", 1)[-1]
-    return LABELS.get(last) or last.replace("_", " ").capitalize().replace("Dpo", "DPO").replace("Sft", "SFT")
+    words = last.replace("_", " ").capitalize().split()
+    return LABELS.get(last) or " ".join(
+        word.upper() if word.lower() in ("dpo", "sft", "kl") else word for word in words
+    )
 
 
 def method_label(name: str) -> str:

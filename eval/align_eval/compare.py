@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from align.errors import UserError
-from align.report.folder import Measure, read
+from align.report.folder import read
 from align.report.headline import compare, paired
+from align.report.measures import Measure
 
 
 def compare_runs(before: Path, after: Path) -> Iterator[str]:

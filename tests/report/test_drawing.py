@@ -169,6 +169,8 @@ def test_data_report_of_a_run_is_read() -> None:
     (found,) = counts(tree)
     assert (found.name, found.read, found.dropped, found.shortened) == ("asset:p, train", 9, 2, 1)
     assert [name for name, *_ in histograms(tree)] == ["train, prompt lengths", "train, whole lengths"]
+    prompts_alone = {"edges": [0, 1, 2], "counts": [9, 0]}
+    assert histograms({"train": {"completion_lengths": prompts_alone}}) == []
 
 
 # ---- several runs ---------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import pytest
 from report.simulated import completions, preference_steps, write_json, write_lines, write_run
 
 from align.report.findings import findings
-from align.report.folder import Measure, Run, read_run
+from align.report.folder import Run, read_run
 from align.report.headline import compare, headline
+from align.report.measures import Measure
 
 Steps = list[dict[str, float]]
 

@@ -55,6 +55,13 @@ def test_a_good_run_is_left_in_peace(tmp_path: Path):
     assert told(run_of(tmp_path / "ppo")) == ""
 
 
+def test_cut_completions_are_told_once(tmp_path: Path):
+    run = run_of(tmp_path / "ppo", in_phases(truncated=0.9))
+    lines = [{"prompt": "a", "text": "b", "step": step, "stop_reason": "length"} for step in (0, STEPS)]
+    write_lines(run.path / "completions.jsonl", lines)
+    assert told(read_run(run.path)).count(" cut at ") == 1
+
+
 def in_phases(**values: float) -> Callable[[Line], Line]:
     return lambda line: values if "reward" in line else {}
 
