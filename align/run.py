@@ -65,12 +65,14 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
     for note in recipe.notes:
         say(note)
     setup = assemble(recipe, world, folder, say)
-    path = _begin(setup, resume, say)
+    path, changed = _begin(setup, resume, say)
     progress = Progress()
     if path is not None:
         progress = snapshot.load(path, setup.trainee, trusted=resume is not None and resume.trusted)
         if (experience := snapshot.load_experience(path)) is not None:
             setup.source.restore(experience)
+    if changed:
+        setup.source.forget(progress)
     log, written = _logs(setup, progress, resumed=path is not None)
     num_steps = count_steps(recipe, len(setup.splits.train))
     with ExitStack() as opened:
@@ -121,18 +123,18 @@ def identity(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _begin(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> Path | None:
-    """A new run writes what it is; a resumed one checks that it is the same, and finds its checkpoint."""
-    world, path = setup.world, None
+def _begin(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> tuple[Path | None, bool]:
+    """A new run writes what it is; a resumed one finds its checkpoint, and whether it is allowed to be another run."""
+    world, path, changed = setup.world, None, False
     with world.main_first():
         if world.main:
-            path = _checkpoint_of(setup, resume, say)
+            path, changed = _checkpoint_of(setup, resume, say)
             if path is None:
                 _introduce(setup)
-    path = world.everyone(path)[0]
+    path, changed = world.everyone((path, changed))[0]
     if path is not None:
         say(f"going on from {path.name}")
-    return path
+    return path, changed
 
 
 def _logs(setup: Setup, progress: Progress, *, resumed: bool) -> Logs:
@@ -148,19 +150,21 @@ def _logs(setup: Setup, progress: Progress, *, resumed: bool) -> Logs:
     return found
 
 
-def _checkpoint_of(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> Path | None:
+def _checkpoint_of(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> tuple[Path | None, bool]:
     if resume is None:
-        return None
+        return None, False
     folder = setup.folder
     named = None if resume.path == "auto" else checkpoint.require_good(Path(resume.path))
     path = named or checkpoint.latest_good(folder.checkpoints, say)
     known = (path.parent.parent if path else folder.path) / "identity.json"
     if path is None and not known.exists():
-        return None
+        return None, False
+    changes: list[str] = []
     if known.exists() or "all" not in resume.allow:
-        for change in check_resume(_read_identity(known), identity(setup), resume.allow):
-            say(f"allowed: {change}")
-    return path
+        changes = check_resume(_read_identity(known), identity(setup), resume.allow)
+    for change in changes:
+        say(f"allowed: {change}")
+    return path, bool(changes) or not known.exists()
 
 
 def _read_identity(known: Path) -> dict[str, Any]:

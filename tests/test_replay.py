@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,23 @@ def test_another_method_can_learn_from_the_same_completions(recorded: Path, tmp_
     first = [line["reward"] for line in (metrics(recorded)[0], metrics(other)[0])]
     assert first[0] == first[1]
     assert not same(weights(recorded), weights(other))
+
+
+def test_what_another_recipe_has_begun_is_written_again(tmp_path: Path):
+    words = (*WORDS, "rollout.num_iterations=1", "training.save_steps=2")  # two steps an experience
+    whole = train("loop", tmp_path / "whole", *words)
+    begun = lines(whole / "rollouts" / "000001.jsonl")
+    assert {line["version"] for line in begun} == {2}
+    for name, changes, kept in (("same", (), True), ("hotter", ("rollout.temperature=1.5",), False)):
+        cut = tmp_path / name
+        shutil.copytree(whole, cut, ignore=shutil.ignore_patterns("final", "step-000004"))
+        with (cut / "rollouts" / "000001.jsonl").open("a") as torn:
+            torn.write('{"step": 1, "row": 3')
+        train(
+            "loop", cut, *words, *changes, "--resume", *(("--allow-changes", "rollout.temperature") if changes else ())
+        )
+        assert (lines(cut / "rollouts" / "000001.jsonl") == begun) == kept
+        assert len(lines(cut / "rollouts" / "000001.jsonl")) == len(begun)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,10 @@ class Source(Protocol):
         """What `state` gave, in a process that goes on from the checkpoint."""
         ...
 
+    def forget(self, progress: Progress) -> None:
+        """Leaves what the next step would find begun: it was begun by another recipe."""
+        ...
+
 
 @dataclass(frozen=True)
 class Run:

@@ -51,5 +51,8 @@ class Offline:
     def close(self) -> None:
         pass
 
+    def forget(self, progress: Progress) -> None:
+        pass
+
     def restore(self, state: Any) -> None:
         raise AssertionError("rows that are there before training leave nothing to be restored")

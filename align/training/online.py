@@ -121,9 +121,8 @@ class Online:
         return Portion(buffer.experience.select(rows), self._method(buffer.controllers), metrics)
 
     def state(self, progress: Progress) -> Any:
-        phase = progress.step // self.steps_per_phase
-        buffer = self.buffer.state() if self.buffer is not None and self.buffer.phase == phase else None
-        begun = phase if buffer is None else phase + 1  # the experience that may have been written ahead
+        begun, phase = self._begun(progress), progress.step // self.steps_per_phase
+        buffer = self.buffer.state() if self.buffer is not None and begun > phase else None
         ahead = []
         if self.ahead is not None:
             self.ahead.wait()
@@ -136,6 +135,15 @@ class Online:
             self.buffer = Buffer.restored(state["buffer"], self.reader)
         if state["ahead"]:
             self.log.put_back(state["ahead"][0]["step"], [from_line(row) for row in state["ahead"]])
+
+    def forget(self, progress: Progress) -> None:
+        """What is learned from stays what it was."""
+        self.log.drop(self._begun(progress))
+
+    def _begun(self, progress: Progress) -> int:
+        """The experience that may have been begun and is not learned from yet."""
+        phase = progress.step // self.steps_per_phase
+        return phase if self.buffer is None or self.buffer.phase != phase else phase + 1
 
     def close(self) -> None:
         if self.ahead is not None:

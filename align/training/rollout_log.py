@@ -46,9 +46,12 @@ class RolloutLog:
 
     def put_back(self, phase: int, written: Sequence[Trajectory]) -> None:
         """An experience as a checkpoint has it, in place of whatever is there."""
+        self.drop(phase)
+        self.append(phase, written)
+
+    def drop(self, phase: int) -> None:
         if self.main:
             self.path(phase).unlink(missing_ok=True)
-            self.append(phase, written)
 
     def replayed(self, phase: int, world: World) -> list[Trajectory]:
         """What the run in `replay` recorded of this experience, whoever wrote it. RunError where it has nothing."""

@@ -140,26 +140,6 @@ def test_headline_of_a_preference_run(tmp_path: Path) -> None:
     assert "points against the bag of words, 63 ± 5 %" in words
 
 
-def test_completions_in_between_are_folded_away_with_their_rewards(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "ppo")
-    texts = {0: "sad", 40: "a smile", 80: "a laugh", 120: "all is well"}
-    lines = [{"prompt": "Once", "text": text, "step": step, "rewards": {"happy": step / 100, "short": None}}
-             for step, text in texts.items()]  # fmt: skip
-    write_lines(run / "completions.jsonl", lines)
-    words = read(write([run])).words
-    assert "Before training happy 0 sad After 120 steps happy 1.2 all is well" in words
-    assert "In between: 2 more After 40 steps happy 0.4 a smile After 80 steps happy 0.8 a laugh" in words
-    write_lines(run / "completions.jsonl", [lines[0], lines[-1]])
-    assert "In between" not in read(write([run])).words
-
-
-def test_a_number_of_a_pipeline_says_what_it_is_a_mean_over(tmp_path: Path) -> None:
-    folder = write_pipeline(tmp_path / "quickstart")
-    kl = {"value": 5.7, "stderr": 0.1, "n": 4, "unit": "steps"}
-    write_json(folder / "summary.json", {"dpo_accuracy": {"value": 0.8, "stderr": 0.1, "n": 109}, "online_kl": kl})
-    assert "DPO accuracy 80 ± 10 % on 109 rows Online KL 5.70 ± 0.10 on 4 steps" in read(write([folder])).words
-
-
 def test_five_thousand_steps_stay_small(tmp_path: Path) -> None:
     page = write([write_run(tmp_path / "long", steps=5000)])
     assert page.stat().st_size < 1_000_000
