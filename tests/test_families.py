@@ -115,16 +115,6 @@ def test_scores_at_the_last_token(name: str):
     assert set(measured(scorer, scorer, asked("scores")).values()) == {""}
 
 
-@pytest.mark.parametrize(("name", "rate"), [("llama", "attention_dropout"), ("gpt2", "resid_pdrop")])
-def test_a_model_with_dropout_is_measured_without_it(name: str, rate: str):
-    scorer = family(name, "sdpa", **{rate: 0.5})
-    scorer.train()
-    rows = lay_out(GROUPS, "padded")
-    assert not torch.equal(run(scorer, rows, "logps"), run(scorer, rows, "logps"))
-    assert set(measured(scorer, scorer, asked(longest=40)).values()) == {""}
-    assert scorer.training
-
-
 @pytest.mark.parametrize("name", ["bloom", "mamba"])
 def test_what_cannot_be_packed_falls_back_to_padded_aloud(name: str):
     scorer = family(name, "eager")
