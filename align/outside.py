@@ -18,6 +18,11 @@ def load_outside(kind: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
+        lost = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+        if lost and not f"{module}.".startswith(f"{lost}."):
+            raise UserError(f"{kind} {name}: {module} imports {lost}, which is not installed here") from None
+        if module.endswith(".py"):
+            raise UserError(f"{kind} {name}: leave out .py: {module.removesuffix('.py')}:{attribute}") from None
         wanted = "Class" if kind == "method" else "function"
         raise UserError(f"{kind} {name}: {error}; write package.module:{wanted}, importable from here") from None
     except Exception as error:  # whatever a file that is not ours may raise when it is read

@@ -118,7 +118,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
         check_data(written, sections["data"], cls.needs() if cls else None)
     if sections["model"] is not None:
         check_models(written, sections["model"])
-        beyond = check_context(written, sections["model"], sections["data"].max_length) if sections["data"] else []
+        new = sections["rollout"].max_completion_length if sections.get("rollout") else 0
+        beyond = check_context(written, sections["model"], sections["data"].max_length, new) if sections["data"] else []
     else:
         beyond = []
     if written.mistakes or method is None:

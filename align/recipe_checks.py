@@ -211,14 +211,22 @@ def read_config(name: str) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
-def check_context(written: Written, m: ModelSection, max_length: int) -> list[str]:
-    """A row longer than the model's table of positions cannot be read; rotary positions only get worse: a note."""
+def check_context(written: Written, m: ModelSection, max_length: int, new_tokens: int = 0) -> list[str]:
+    """A row longer than the model's table of positions cannot be read; rotary positions only get worse: a note.
+
+    `new_tokens` are those that the policy writes behind a prompt, and must leave room for one.
+    """
     try:
         config = m.config or (read_config(m.model_name_or_path) if m.model_name_or_path else {})
     except (UserError, OSError, ValueError):
         return []
     config = config.get("text_config", config)
     context = next((config[k] for k in ("max_position_embeddings", "n_positions", "n_ctx") if k in config), 0)
+    if isinstance(context, int) and 0 < context <= new_tokens:
+        written.wrong(
+            "rollout.max_completion_length",
+            f"found {new_tokens}, but the model's context is {context}, prompt and completion together; set less",
+        )
     if not isinstance(context, int) or not 0 < context < max_length:
         return []
     if config.get("model_type") in LEARNED_POSITIONS:

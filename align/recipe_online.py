@@ -62,6 +62,11 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
             "rollout.replay",
             f"{r.replay} holds no rollouts/*.jsonl; name the folder of a run with rollout.record: true",
         )
+    elif r.replay and not Path(r.replay, "rollouts", "000000.jsonl").exists():
+        written.wrong(
+            "rollout.replay",
+            f"{r.replay} kept its last experiences alone; run it again with rollout.record: true, which keeps all",
+        )
     if r.replay and r.record:
         written.wrong("rollout.record", "conflicts with replay: what is replayed is recorded already")
     if r.staleness not in (0, 1):
@@ -143,6 +148,10 @@ def _reward(written: Written, r: RewardSection) -> None:
         written.wrong(
             "reward.functions", "missing; name what completions earn by, such as [length] or [my_file:function]"
         )
+    if r.timeout < 0:
+        written.wrong("reward.timeout", f"found {r.timeout:g}; expected seconds, or 0 for no limit")
+    if r.num_workers < 1:
+        written.wrong("reward.num_workers", f"found {r.num_workers}; expected 1 or more")
     for i, function in enumerate(r.functions):
         alone = RewardSection(functions=[function])
         try:

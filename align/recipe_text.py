@@ -20,6 +20,9 @@ from align.errors import UserError, did_you_mean
 PACKAGE = Path(__file__).parent
 
 
+ENDS = ("training.max_steps", "training.num_train_epochs")
+
+
 @dataclass
 class Written:
     """What the user wrote, and the mistakes found in it so far."""
@@ -168,6 +171,9 @@ def override(written: Written, words: Sequence[str]) -> None:
         written.mistakes += [f"command line: {word}: {k} stands twice" for k, _, _ in twice]
         written.overridden.add(key)
         _set(written, key, _text_keys(value))
+    for one, other in (ENDS, ENDS[::-1]):
+        if one in written.overridden and other not in written.overridden and written.get(one):
+            _set(written, other, None)  # the command line ends the run in another way than the file
 
 
 def _set(written: Written, key: str, value: Any) -> None:

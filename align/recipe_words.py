@@ -77,7 +77,7 @@ KEYS = {
     "ref_model": "model.ref_model_name_or_path", "reference_model": "model.ref_model_name_or_path",
     "precompute_ref_log_probs": "model.reference", "load_in_4bit": "(quantised weights are not trained here)",
     "load_in_8bit": "(quantised weights are not trained here)", "tracking": "logging.report_to",
-    "max_new_tokens": "logging.max_completion_length",
+    "max_new_tokens": "rollout.max_completion_length where the policy writes, logging.max_completion_length elsewhere",
 }  # fmt: skip
 
 SECTIONS = {

@@ -134,6 +134,8 @@ def _begin(setup: Setup, resume: Resume | None, say: Callable[[str], Any]) -> tu
     path, changed = world.everyone((path, changed))[0]
     if path is not None:
         say(f"going on from {path.name}")
+    elif resume is not None:
+        say(f"{setup.folder.path}: holds no checkpoint, so the run begins at step 1")
     return path, changed
 
 

@@ -182,7 +182,7 @@ def test_wrong_values_say_what_was_found_and_what_is_accepted(override: str, tol
 
 
 COMBINATIONS = [
-    (["training.max_steps=5"], "training.max_steps: conflicts with num_train_epochs"),
+    (["training.max_steps=5", "training.num_train_epochs=1"], "training.max_steps: conflicts with num_train_epochs"),
     (["training.per_device_train_batch_size=2"], "training.per_device_train_batch_size: conflicts with batch_size: 32"),
     (["training.gradient_accumulation_steps=2"], "training.gradient_accumulation_steps: stands alone"),
     (["data.validation=null"], "training.eval_steps: needs data.validation"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from align.report.folder import Run
 from align.report.headline import ends
 from align.report.text import amount, short
-from align.rollout.signs import COLLAPSED, HALF, RATIO
+from align.rollout.signs import COLLAPSED, HALF, RATIO, TENTH
 
 GAP = 0.05  # nats between sampler and trainer, a token
 
@@ -17,7 +17,7 @@ def online_findings(run: Run) -> list[str]:
     """Sentences; nothing for a run whose policy wrote nothing."""
     if not run.curve("reward"):
         return []
-    checks = (_equal, _truncated, _negative_kl, _entropy, _ratio, _gap, _failed)
+    checks = (_equal, _truncated, _not_judged, _negative_kl, _entropy, _ratio, _gap, _failed)
     return [sentence for check in checks for sentence in check(run)]
 
 
@@ -43,6 +43,15 @@ def _truncated(run: Run) -> list[str]:
     return [
         f"{amount(share, share=True)} of the last completions were cut at rollout.max_completion_length; their rewards "
         "are those of unfinished texts. Raise it, or add missing_eos to reward.shape."
+    ]
+
+
+def _not_judged(run: Run) -> list[str]:
+    share = _end(run, "not_judged")
+    if share is None or share <= TENTH:
+        return []
+    return [
+        f"{amount(share, share=True)} of the last completions were judged by no reward function, and not learned from."
     ]
 
 

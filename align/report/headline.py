@@ -79,7 +79,7 @@ def _reward_sentence(run: Run, who: str) -> list[str]:
     """Of a policy that writes: what its greedy completions earn, and how far it has gone for it."""
     reward, split = outcome(run, "reward")
     if reward is None:
-        return []
+        return _training_reward(run, who)
     earlier, line = before(run, "reward", split), run.curve("kl")
     count = f"{reward.n:,} " if reward.n else ""
     tail = f"; before training {told(earlier, 'reward')}" if earlier else ""
@@ -88,6 +88,17 @@ def _reward_sentence(run: Run, who: str) -> list[str]:
         last = ends(line)[1]
         said.append(f"It wrote {told(last, 'kl')} nats a completion away from the reference at the end.")
     return said
+
+
+def _training_reward(run: Run, who: str) -> list[str]:
+    """Where nothing was held out: what the completions earned that it learned from."""
+    if not (line := run.curve("reward")):
+        return []
+    first, last = ends(line)
+    return [
+        f"{who} earned <strong>{told(last, 'reward')}</strong> in training at the end, {told(first, 'reward')} at the "
+        "beginning; no prompts were held out."
+    ]
 
 
 def baselines(run: Run, key: str = "accuracy") -> dict[str, Measure]:

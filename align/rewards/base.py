@@ -14,7 +14,7 @@ import inspect
 import math
 import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from align.errors import RunError, UserError, did_you_mean
@@ -51,16 +51,23 @@ def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
     """The function called `name`, made with `settings` where it is a class. UserError says what is wrong."""
     found: Any = load_outside("reward", name) if ":" in name else _own(name)
     if not inspect.isclass(found):
+        _refuse_signature(name, found)
         if settings:
             raise UserError(f"reward {name}: is a function and takes no settings; name a class instead")
         if not callable(found):
             raise UserError(f"reward {name}: {type(found).__name__} is not callable")
         function: Callable[..., Any] = found
         return function
-    known: list[str] = list(getattr(found, "__dataclass_fields__", settings))
+    known = [f.name for f in fields(found)] if is_dataclass(found) else list(settings)
     for key in settings:
         if key not in known:
-            raise UserError(f"reward {name}: no such setting: {key}; it has {', '.join(known) or 'none'}.")
+            has = f"it has {', '.join(known) or 'none'}.{did_you_mean(key, known)}"
+            raise UserError(f"reward {name}: no such setting: {key}; {has}")
+    needed = [f.name for f in fields(found) if f.default is f.default_factory is MISSING] if is_dataclass(found) else []
+    if missing := [key for key in needed if key not in settings]:
+        raise UserError(
+            f"reward {name}: misses the setting {', '.join(missing)}; write settings: {{{missing[0]}: ...}}"
+        )
     try:
         made: Any = found(**settings)
     except (TypeError, ValueError) as error:
@@ -68,8 +75,25 @@ def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
     return made
 
 
+def _refuse_signature(name: str, function: Any) -> None:
+    """UserError where a function could never be called; which columns there are is not known yet."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # no function of Python's, or no function: told elsewhere
+        return
+    try:
+        signature.bind_partial(prompts=[], completions=[], completion_ids=[])
+    except TypeError as error:
+        raise UserError(
+            f"reward {name}: {error}; it is called with prompts, completions, completion_ids and every column of the "
+            "data: write def f(prompts, completions, **columns)"
+        ) from None
+
+
 def _own(name: str) -> Any:
     known = reward_names()
+    if name not in known and "." in name:
+        raise UserError(f"no such reward: {name}; did you mean {':'.join(name.rsplit('.', 1))}?")
     if name not in known:
         there = f"{', '.join(known)}, or package.module:function"
         raise UserError(f"no such reward: {name}; there are {there}.{did_you_mean(name, known)}")
@@ -88,9 +112,13 @@ def call(name: str, function: Callable[..., Any], samples: Sequence[Sample]) -> 
     if inspect.iscoroutine(found):
         found = asyncio.run(found)
     if not isinstance(found, list | tuple):
-        raise RunError(f"reward {name}: returned {type(found).__name__}; expected a list of numbers or None")
+        raise RunError(
+            f"reward {name}: returned {type(found).__name__}; expected a list with a number, or None, for each one"
+        )
     if len(found) != len(samples):
-        raise RunError(f"reward {name}: returned {len(found)} values for {len(samples)} completions")
+        raise RunError(
+            f"reward {name}: returned {len(found)} values for {len(samples)} completions; expected one for each"
+        )
     return [_number(name, value, sample) for value, sample in zip(found, samples, strict=True)]
 
 

@@ -19,11 +19,12 @@ from align.data.chat import Writer, choose_template
 from align.data.forest import lay_out
 from align.data.rows import Row
 from align.data.tokens import Encoder
+from align.errors import UserError
 from align.models.frozen import freeze
 from align.models.load import load_policy
 from align.models.parts import backbone, scalar_head
 from align.models.settings import ModelSection
-from align.models.sources import resolve, weight_files, whole_weights
+from align.models.sources import read_json, resolve, weight_files, whole_weights
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Text
 
@@ -37,7 +38,7 @@ class Reward:
 
     def __post_init__(self):
         if Path(self.model).expanduser().exists():
-            weight_files(Path(resolve(self.model, code=False)))
+            check(Path(resolve(self.model, code=False)))
 
     def __call__(self, prompts: list[Text], completions: list[Text], **columns: Any) -> list[float]:
         tokens = self._reader.read(prompts, completions)
@@ -54,10 +55,23 @@ class Reward:
         return Reader(self.model)
 
 
+def check(folder: Path) -> None:
+    """UserError where a folder has no weights, or those of a model without a scalar head, which would be made up."""
+    weight_files(folder)
+    config = folder / "config.json"
+    kinds = read_json(config).get("architectures") or [] if config.exists() else []
+    if kinds and not any("SequenceClassification" in str(kind) for kind in kinds):
+        raise UserError(
+            f"{folder}: holds a {', '.join(map(str, kinds))}, which has no scalar head to score with; name the "
+            "folder of a reward model, such as a run of reward_model"
+        )
+
+
 class Reader:
     """A classifier with the words that it knows. Loaded when the first completion comes."""
 
     def __init__(self, name: str):
+        check(Path(resolve(name, code=False)))
         section = ModelSection(model_name_or_path=name)
         tokenizer = load_tokenizer(section, "scalar")
         with whole_weights():

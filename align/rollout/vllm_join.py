@@ -63,7 +63,7 @@ def join(settings: RolloutSection, expected: Expected) -> Server:
     except ServerError as error:
         raise UserError(
             f"rollout.vllm_server_base_url: {error}; start it with VLLM_SERVER_DEV_MODE=1 vllm serve "
-            f"{expected.names[0]} --logprobs-mode {expected.mode}, or correct the URL"
+            f"{expected.names[-1]} --logprobs-mode {expected.mode}, or correct the URL"
         ) from error
     return Server(client, str(found["id"]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from align.rollout.signs import COLLAPSED, HALF, RATIO
+from align.rollout.signs import COLLAPSED, HALF, RATIO, TENTH
 
 LONG = 5  # experiences in a row
 Row = Mapping[str, float | int]
@@ -31,7 +31,7 @@ class Alarms:
 
     def _found(self, row: Row) -> Iterator[tuple[str, str]]:
         checks: list[Callable[[Row], tuple[str, str] | None]] = [
-            _equal, _truncated, self._negative_kl, self._collapsed, _ratio,
+            _equal, _truncated, _not_judged, self._negative_kl, self._collapsed, _ratio,
         ]  # fmt: skip
         yield from (found for check in checks if (found := check(row)))
 
@@ -63,6 +63,15 @@ def _truncated(row: Row) -> tuple[str, str] | None:
     return "truncated", (
         f"{100 * share:.0f} % of the completions were cut at rollout.max_completion_length, and are judged unfinished; "
         "raise it, or add missing_eos to reward.shape"
+    )
+
+
+def _not_judged(row: Row) -> tuple[str, str] | None:
+    if (share := row.get("not_judged", 0.0)) <= TENTH:
+        return None
+    return "not_judged", (
+        f"{100 * share:.0f} % of the completions were judged by no reward function (None, or an error that is marked), "
+        "and are not learned from"
     )
 
 

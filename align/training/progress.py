@@ -28,6 +28,7 @@ SHOWN = {  # metric: what it is called here, its format
     "eval/reward": ("held-out reward", "{:.3f}"),
     "memory_mb": ("memory", "{:.0f} MiB"),
 }
+LASTING = ("reward", "kl")
 
 
 class Rate:
@@ -71,6 +72,7 @@ class Progress:
         self._live = _bar(console) if main and console.is_terminal and not console.is_dumb_terminal else None
         self._task = bars.TaskID(0)
         self._rate = Rate(time.monotonic(), num_tokens)
+        self._lasting: dict[str, float | int] = {}  # of the experience under way, whose first step alone tells it
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -86,7 +88,8 @@ class Progress:
         """After `step` (1 is the first) with its metrics; `num_tokens` of them counts from the run's beginning."""
         self.done = step
         self._rate.add(time.monotonic(), row.get("num_tokens", 0))
-        facts = self.facts(row)
+        self._lasting |= {key: row[key] for key in LASTING if key in row}
+        facts = self.facts(self._lasting | dict(row))
         if self._live:
             self._live.update(self._task, completed=step, facts="  ".join(facts))
         elif self.main and (step % self.logging_steps == 0 or step == self.num_steps):

@@ -7,7 +7,6 @@ from mistakes import RECIPE, Told, assert_nothing_was_begun
 
 WRONG_WORDS = [
     ("method.bta=1", "command line: method.bta: no such key; dpo has beta. Did you mean beta?"),
-    ("training.num_train_epochs=1", "training.max_steps: conflicts with num_train_epochs: 1.0; keep one of them"),
     ("training.batch_size=0", "training.batch_size: found 0; expected 1 or more"),
     ("training.batch_size=-4", "training.batch_size: found -4; expected 1 or more"),
     ("training.batch_size=1e3", "training.batch_size: found 1000.0; expected a whole number"),

@@ -64,7 +64,7 @@ def test_columns_of_the_data_are_passed_as_lists(judges: Any):
         ("too_few", "returned [01] values for [12] completions"),
         ("text", "returned 'good' for the completion 'a'; expected a number or None"),
         ("nan", "returned nan for the completion 'a'; expected a finite number"),
-        ("number", "returned float; expected a list of numbers or None"),
+        ("number", "returned float; expected a list with a number, or None, for each"),
     ],
 )
 def test_a_function_that_breaks_its_signature_stops_the_run(
@@ -108,7 +108,7 @@ def test_a_function_that_takes_its_process_along_is_marked(judges: Any):
         ("reward_functions:lost", {}, "has no attribute 'lost'"),
         ("reward_functions:length", {"a": 1}, "is a function and takes no settings"),
         ("length", {"tarject": 3}, "no such setting: tarject; it has target, tolerance"),
-        ("length", {}, "missing .* 'target'"),
+        ("length", {}, "misses the setting target; write settings: {target: ...}"),
         ("contains", {}, "takes words, or the column that holds them"),
         ("answer_format", {"pattern": "("}, "missing \\)"),
     ],
