@@ -98,3 +98,10 @@ def test_reward_is_drawn_against_the_divergence_where_both_were_told(tmp_path: P
     run = run_of(tmp_path / "ppo")
     assert "Reward against KL" in frontier([run])
     assert frontier([replace(run, steps=[{k: v for k, v in line.items() if k != "kl"} for line in run.steps])]) == ""
+
+
+def test_without_held_out_prompts_the_headline_is_the_reward_in_training(tmp_path: Path):
+    (said,) = headline(run_of(tmp_path / "ppo"))
+    assert "earned <strong>" in said
+    assert "in training at the end" in said
+    assert "no prompts were held out" in said

@@ -24,6 +24,7 @@ def test_a_good_run_is_left_in_peace():
         ({"equal_groups": 1.0}, "all completions of every prompt earned the same"),
         ({"truncated": 0.75}, "75 % of the completions were cut"),
         ({"ratio": 1.02}, "pi / pi_old is 1.020 before anything was learned"),
+        ({"not_judged": 0.34}, "34 % of the completions were judged by no reward function"),
         ({"ratio": 0.5}, "pi / pi_old is 0.500"),
     ],
 )

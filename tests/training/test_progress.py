@@ -44,6 +44,14 @@ def test_plain_lines_in_a_pipe():
     assert lines[2].split("  ")[2] == "0:00 left"
 
 
+def test_an_experience_is_told_in_all_its_steps(capsys: pytest.CaptureFixture[str]):
+    with Progress(4) as display:
+        for step, told in enumerate(({"reward": 0.25, "kl": 1.5}, {}, {"reward": 0.5, "kl": 2.5}, {}), 1):
+            display.step(step, {"loss": 0.5, "num_tokens": step} | told)
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.findall("reward (.*)", line) for line in lines] == [["0.250  KL 1.50"]] * 2 + [["0.500  KL 2.50"]] * 2
+
+
 def terminal(kind: str) -> str:
     """What SCRIPT writes to a terminal of that kind."""
     ours, theirs = pty.openpty()
