@@ -72,6 +72,12 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
         written.wrong(
             "rollout.staleness", "older weights have written than those that learn; set rollout.correction: truncate"
         )
+    if r.correction != "none" and not getattr(cls, "linear", True):
+        written.wrong(
+            "rollout.correction",
+            f"found {r.correction}; {cls.name} is not linear in its advantages, so weights on them would not correct "
+            "its gradient. Remove the key",
+        )
     if r.correction != "none" and not 0 <= r.correction_low < r.correction_high:
         written.wrong("rollout.correction_high", f"found {r.correction_high:g}; expected more than correction_low")
 
