@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def test_completions_that_are_compared_stay_in_one_micro_batch(layout: RowLayout
 @LAYOUTS
 @pytest.mark.parametrize("name", ["rebel", "p3o"])
 def test_a_step_of_compared_completions_is_the_same_in_small_parts(name: str, layout: RowLayout):
-    method, after = find_method(name)(), []
+    method: Any = find_method(name)()
+    after = []
     for max_tokens in (4, 1000):
         whole, reader = rollouts(name, layout, max_tokens)
         whole = dataclasses.replace(whole, batch=method.advantages(whole.batch))
