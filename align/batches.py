@@ -156,7 +156,8 @@ class Batch:
     """Base of the batch types; a subclass names members, and numbers of the data row."""
 
     kind: ClassVar[RowKind]  # what the rows of the data set must be
-    divisible: ClassVar[bool] = False  # whether rows of one prompt may be computed in different micro-batches
+    divisible: ClassVar[bool] = False  # whether a row is one completion of a prompt that others answer too
+    together: ClassVar[bool] = False  # whether the rows of one prompt must then be computed in one micro-batch
 
     @classmethod
     def arrange(cls, groups: Sequence[Group]) -> list[Group]:
@@ -242,6 +243,13 @@ class Rollouts(Batch, Generic[C]):
     rewards: Float[Tensor, " B"] = from_row("reward")  # weighted sum of the reward functions, shaped
     auxiliary: Bool[Tensor, " B"] = from_row("auxiliary", default=0.0)  # asked for by `resample`; its mask is False
     advantages: Float[Tensor, "B T"] = prepared()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rivals(Rollouts[C], Generic[C]):
+    """Completions whose loss compares those of one prompt."""
+
+    together = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,20 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
         written.wrong(
             "rollout.staleness", f"found {r.staleness}; expected 0, or 1 for the weights of one experience ago"
         )
-    if r.staleness and r.correction == "none":
+    _correction(written, r, cls)
+
+
+def _correction(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> None:
+    """Weights on advantages correct only a gradient that they weigh."""
+    if not getattr(cls, "linear", True):
+        why = f"{cls.name} is not linear in its advantages, so weights on them would not correct its gradient"
+        if r.correction != "none":
+            written.wrong("rollout.correction", f"found {r.correction}; {why}. Remove the key")
+        if r.staleness:
+            written.wrong(
+                "rollout.staleness", f"older weights have written than those that learn, and {why}; set it to 0"
+            )
+    elif r.staleness and r.correction == "none":
         written.wrong(
             "rollout.staleness", "older weights have written than those that learn; set rollout.correction: truncate"
         )

@@ -10,6 +10,7 @@ import method_batches as batches
 import torch
 from golden_files import Checker, load
 from golden_losses import METHODS, check_loss, differentiate, method_of
+from golden_pairs import PAIR_CHECKS
 from rollout_batches import rollouts
 from torch import Tensor
 
@@ -198,4 +199,5 @@ ROLLOUT_CHECKS: dict[tuple[str, str], Check] = {
     ("grpo", "dynamic_sampling"): groups.check_dynamic_sampling,
     ("grpo", "rollout_correction"): groups.check_correction,
     ("grpo", "off_policy_sequence_mask"): groups.check_off_policy_mask,
+    **PAIR_CHECKS,
 }

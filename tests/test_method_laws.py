@@ -127,6 +127,8 @@ def test_the_order_of_rows_changes_nothing_else(method: Method[Any]) -> None:
 @pytest.mark.parametrize("sizes", [(1, 2, 4), (6, 1), (3, 4)])
 def test_micro_batches_of_unequal_size_add_up(method: Method[Any], sizes: tuple[int, ...]) -> None:
     tensors = batches.random_tensors(method.needs(), ROWS, WIDTH)
+    if method.needs().batch.together:  # only prompts as a whole may be told apart
+        tensors["groups"] = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     whole = batches.ready(method, batches.build(method.needs(), tensors))
     wanted = batches.sums(method.loss(whole))
     parts = [batches.sums(method.loss(whole.select(rows))) for rows in torch.arange(ROWS).split(list(sizes))]

@@ -67,5 +67,7 @@ def _gap(setup: Setup, harvest: Harvest, console: Console) -> list[str]:
     limit = GAP.get(setup.world.device.type, 0.15)
     console.print(f"sampler and trainer: log-probabilities differ by {gap:.1e} at most (limit {limit:g})")
     if gap > limit:
-        return [f"sampler and trainer differ by {gap:.2g} in a log-probability; set rollout.correction: truncate"]
+        corrects = getattr(setup.recipe.method, "linear", True)
+        cure = "set rollout.correction: truncate" if corrects else "nothing corrects this method for it"
+        return [f"sampler and trainer differ by {gap:.2g} in a log-probability; {cure}"]
     return []

@@ -20,6 +20,14 @@ def clipped_surrogate(
     return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(low, high))
 
 
+def quadratic_surrogate(
+    log_ratio: Float[Tensor, "*B"], advantages: Float[Tensor, "*B"], epsilon: float
+) -> Float[Tensor, "*B"]:
+    """-(A r - |A| (r - 1)^2 / (2 epsilon)), r = exp(log_ratio) (SPO, arXiv:2401.16025): least at 1 + epsilon sign A."""
+    ratio = ratio_of(log_ratio)
+    return advantages.abs() * (ratio - 1) ** 2 / (2 * epsilon) - advantages * ratio
+
+
 def ratio_of(log_ratio: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
     """exp(log_ratio), held at e^20: what is so far off has no gradient that means anything, and inf has NaN."""
     return log_ratio.clamp(max=LARGEST).exp()

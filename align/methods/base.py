@@ -125,6 +125,7 @@ class OnlineMethod(Method[R]):
     """
 
     smallest_group: ClassVar[int] = 1  # completions of a prompt; more where they are compared with each other
+    linear: ClassVar[bool] = True  # whether weighing a token's advantage weighs its part of the gradient
 
     def advantages(self, rollouts: R) -> R:
         """Fills in `advantages` (B, T), and `returns` for a critic; 0 where the mask is False."""

@@ -97,7 +97,7 @@ def _gap(run: Run) -> list[str]:
         return []
     return [
         f"The engine's log-probabilities were {short(statistics.median(gaps))} nats a token away from the trainer's; "
-        "rollout.correction: truncate corrects for it."
+        "rollout.correction: truncate corrects most methods for it."
     ]
 
 

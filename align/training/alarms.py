@@ -80,5 +80,5 @@ def _ratio(row: Row) -> tuple[str, str] | None:
         return None
     return "ratio", (
         f"pi / pi_old is {ratio:.3f} before anything was learned from this experience: log-probabilities are not "
-        "reproduced (dropout, precision, another engine); rollout.correction: truncate corrects for it"
+        "reproduced (dropout, precision, another engine); rollout.correction: truncate corrects most methods for it"
     )

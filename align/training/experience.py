@@ -67,7 +67,7 @@ class Reader:
     def plan(self, groups: Sequence[Group], members: Sequence[str]) -> Plan:
         if not self.needs.batch.divisible:
             return make_plan([shapes(self._pick(g, members), self.layout) for g in groups], self.layout, self.limits)
-        bundles = bundled(groups, self.layout, self.limits)
+        bundles = families(groups) if self.needs.batch.together else bundled(groups, self.layout, self.limits)
         picked = [[t for i in bundle for t in self._pick(groups[i], members)] for bundle in bundles]
         plan = make_plan([shapes(tokens, self.layout) for tokens in picked], self.layout, self.limits)
         return dataclasses.replace(plan, ranks=tuple(tuple(_unbundled(m, bundles) for m in r) for r in plan.ranks))
@@ -130,6 +130,14 @@ class ModelRole:
             for (m, c), values in out.items():
                 values[list(micro.groups)] = made[m][c].float().cpu()
         return {key: reader.world.sum(values) for key, values in out.items()}  # each row was scored by one rank alone
+
+
+def families(groups: Sequence[Group]) -> list[tuple[int, ...]]:
+    """All rows of a prompt, wherever they stand."""
+    found: dict[float, list[int]] = {}
+    for i, group in enumerate(groups):
+        found.setdefault(group.row["group"], []).append(i)
+    return [tuple(rows) for rows in found.values()]
 
 
 def bundled(groups: Sequence[Group], layout: RowLayout, limits: Limits) -> list[tuple[int, ...]]:

@@ -16,6 +16,10 @@ VLLM = ("rloo", "rollout.engine=vllm")
     ("words", "told"),
     [
         (("rloo", "rollout.num_generations=1"), "rloo compares the completions of a prompt and needs 2 or more"),
+        (("rebel", "rollout.num_generations=1"), "rebel compares the completions of a prompt and needs 2 or more"),
+        (("rebel", "rollout.correction=truncate"), "rollout.correction: found truncate; rebel is not linear in its"),
+        (("p3o", "rollout.staleness=1"), "weights on them would not correct its gradient; set it to 0"),
+        (("spo", "rollout.staleness=1"), "set rollout.correction: truncate"),
         (("grpo", "rollout.top_p=0.9"), "rollout.top_p: found 0.9: tokens would be drawn from another distribution"),
         (("grpo", "rollout.top_k=5"), "consent with rollout.biased_sampling: true"),
         (("grpo", "rollout.temperature=0.0"), "rollout.temperature: found 0; expected more than 0"),

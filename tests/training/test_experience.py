@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from bench_of_steps import alone, tiny_llama
 
 from align.batches import Group, Tokens
+from align.data.forest import RowLayout
 from align.methods.base import find_method
 from align.needs import empty_batch
 from align.training.experience import Experience, Reader
@@ -16,9 +20,10 @@ from align.training.score import Kernel, Scorer
 from align.training.step import Trainee, train_step
 
 LENGTHS = (2, 3, 2, 7)
+LAYOUTS = pytest.mark.parametrize("layout", ["padded", "packed", "shared"])
 
 
-def rollouts(name: str) -> tuple[Experience, Reader]:
+def rollouts(name: str, layout: RowLayout = "shared", max_tokens: int = 1000) -> tuple[Experience, Reader]:
     """Two prompts with two completions each, the last one far longer than the others."""
     draw = np.random.default_rng(0)
     tokens = [Tokens(np.array([5, 6]), draw.integers(3, 60, n), np.ones(n, dtype=bool)) for n in LENGTHS]
@@ -26,7 +31,7 @@ def rollouts(name: str) -> tuple[Experience, Reader]:
     needs = find_method(name).needs()
     stored = {("completion", c): torch.zeros(len(groups), max(LENGTHS)) for c in needs.stored("completion")}
     batch = empty_batch(needs, groups, stored)
-    return Experience(groups, batch), Reader(needs, "shared", Limits(1000, 1000), alone())
+    return Experience(groups, batch), Reader(needs, layout, Limits(max_tokens, 1000), alone())
 
 
 @pytest.mark.parametrize("name", ["ppo", "grpo", "rloo"])
@@ -45,3 +50,32 @@ def test_selected_rows_keep_their_tokens():
     part = Experience(whole.groups, batch).select([1, 0])
     assert torch.equal(part.batch.advantages, numbered[[1, 0], :3])
     assert torch.equal(part.batch.completion.mask, torch.tensor([[True, True, True], [True, True, False]]))
+
+
+@LAYOUTS
+def test_completions_that_are_compared_stay_in_one_micro_batch(layout: RowLayout):
+    """However little fits, and wherever in the step the rows of a prompt stand."""
+    whole, reader = rollouts("rebel", layout, max_tokens=4)
+    groups = [whole.groups[i] for i in (0, 2, 1, 3)]
+    found = [sorted(micro.groups) for micro in reader.mine(reader.plan(groups, ["completion"]))]
+    assert sorted(found) == [[0, 2], [1, 3]]
+    alone_in_theirs = rollouts("rloo", "padded", max_tokens=4)[1]
+    assert len(alone_in_theirs.mine(alone_in_theirs.plan(groups, ["completion"]))) == 4
+
+
+@LAYOUTS
+@pytest.mark.parametrize("name", ["rebel", "p3o"])
+def test_a_step_of_compared_completions_is_the_same_in_small_parts(name: str, layout: RowLayout):
+    method: Any = find_method(name)()
+    after = []
+    for max_tokens in (4, 1000):
+        whole, reader = rollouts(name, layout, max_tokens)
+        whole = dataclasses.replace(whole, batch=method.advantages(whole.batch))
+        policy = Scorer(tiny_llama(), Kernel("sdpa"))
+        trainee = Trainee(policy, torch.optim.SGD(policy.parameters(), lr=0.1), alone(), 0.0)
+        after.append((train_step(trainee, method, whole, reader, 0.1), list(policy.parameters())))
+    (small, weights), (large, others) = after
+    assert small.grad_norm > 0
+    assert small.grad_norm == pytest.approx(large.grad_norm, rel=1e-5)
+    for one, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

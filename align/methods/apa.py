@@ -1,0 +1,77 @@
+"""APA: the log-probability of each token is regressed onto what its advantage asks of the reference.
+
+Zhu et al., "Fine-Tuning Language Models with Advantage-Induced Policy Alignment", 2023, arXiv:2306.02231, as in the
+authors' code (whose classes say SPPO and have nothing to do with self-play). A_t by generalised advantage estimation
+over the reward on the last token, then whitened; there is no KL in the reward, no ratio and no clip:
+
+    policy = (log pi(y_t) - log pi_ref(y_t) - A_t / apa_lambda)^2
+    value  = (V - R)^2 / 2
+    loss = policy + value_coef * value
+
+both averaged over tokens. The target is pi_ref exp(A / apa_lambda) without its normaliser, which is 1 to first order.
+`objective: weighted` is the paper's baseline, advantage-weighted regression: policy = -log pi(y_t) exp(kappa A_t).
+
+Metrics: `policy` and `value` the two terms, `ref_gap` mean |log pi - log pi_ref| per token (nats), `entropy` of the
+policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per
+token, `sampler_gap` mean distance of the engine's log-probabilities from this model's, `clip_fraction` is 0: nothing is
+clipped.
+
+Departures: the authors whiten over the padding too, which makes advantages larger the more padding there is; here it is
+over kept tokens. Their code divides rewards by a running standard deviation (see `reward.shape`). Whether the paper
+whitens at all, and which apa_lambda was best where, is unconfirmed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from align.batches import CriticRollouts, Valued
+from align.functional.advantages import final_rewards, gae, whiten
+from align.functional.masked import kept
+from align.functional.surrogate import clipped_value_loss
+from align.methods.base import Loss, OnlineMethod, Term, metric, policy_report, require, weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class APA(OnlineMethod[CriticRollouts[Valued]]):
+    name = "apa"
+    paper = "arXiv:2306.02231"
+    linear = False
+
+    objective: Literal["squared", "weighted"] = "squared"
+    apa_lambda: float = weight(0.1, of="ref")  # advantage that a nat away from the reference is worth
+    kappa: float = 0.5  # of `weighted`
+    gamma: float = 1.0
+    lam: float = 0.95
+    value_coef: float = 1.0
+
+    def __post_init__(self):
+        for knob in ("apa_lambda", "kappa"):
+            require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
+        require(0 <= self.value_coef < math.inf, self, "value_coef", "finite and at least 0")
+        for knob in ("gamma", "lam"):
+            require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+
+    def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
+        written = rollouts.completion
+        rewards = final_rewards(rollouts.rewards, written.mask)
+        raw = gae(rewards, written.old_values, written.mask, self.gamma, self.lam)
+        returns = (raw + written.old_values).masked_fill(~written.mask, 0.0)
+        return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask, unbiased=True), returns=returns)
+
+    def loss(self, batch: CriticRollouts[Valued]) -> Loss:
+        completion, mask = batch.completion, batch.completion.mask
+        gap = kept(completion.logps - completion.ref_logps, mask)
+        if self.objective == "squared":
+            policy = (gap - batch.advantages / self.apa_lambda) ** 2
+        else:
+            policy = -kept(completion.logps, mask) * (self.kappa * batch.advantages).clamp(max=20.0).exp()
+        values, old_values = kept(completion.values, mask), kept(completion.old_values, mask)
+        value = clipped_value_loss(values, old_values, batch.returns, math.inf)
+        report = policy_report(batch, torch.zeros_like(mask)) | {"ref_gap": metric(gap.abs(), mask)}
+        return Loss(policy=Term(policy, mask), value=Term(value, mask, self.value_coef)).report(report)

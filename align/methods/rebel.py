@@ -1,0 +1,66 @@
+"""REBEL: each step regresses differences of log-ratios onto differences of rewards.
+
+Gao et al., "REBEL: Reinforcement Learning via Regressing Relative Rewards", 2024, arXiv:2404.16767, in the form of the
+authors' code, which is eta^2 times that of the paper and has the same minimiser. For two completions i, j of a prompt
+
+    R_i  = reward_i - kl_coef * sum_t [log pi_old(y_t) - log pi_ref(y_t)]
+    u_i  = sum_t [log pi(y_t) - log pi_old(y_t)]
+    loss = (u_i - u_j - eta (R_i - R_j))^2
+
+averaged over pairs. Its exact solution is pi proportional to pi_old exp(eta R): a step of mirror descent, without a
+critic, a clip or a partition function.
+
+Metrics: `residual` mean |u_i - u_j - eta (R_i - R_j)| of a pair, `entropy` of the policy per token (nats), `ratio` mean
+pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the
+engine's log-probabilities from this model's, `clip_fraction` is 0: nothing is clipped.
+
+Departures: the authors draw two completions (or take the best and the worst of five); here all pairs of a prompt are
+taken, each completion counting once. R is fixed when a completion is written, as theirs is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from align.batches import Anchored, Rivals
+from align.functional.pairing import differences, pair_means, partners
+from align.methods.base import (
+    Loss,
+    OnlineMethod,
+    drift,
+    kl_charged,
+    of_completion,
+    per_token,
+    policy_report,
+    require,
+    weight,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class REBEL(OnlineMethod[Rivals[Anchored]]):
+    name = "rebel"
+    paper = "arXiv:2404.16767"
+    smallest_group = 2  # completions are compared in pairs
+    linear = False
+
+    eta: float = 1.0  # size of the step: log-ratio that a unit of reward is to make
+    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+
+    def __post_init__(self):
+        require(0 < self.eta < math.inf, self, "eta", "finite and above 0")
+        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
+
+    def advantages(self, rollouts: Rivals[Anchored]) -> Rivals[Anchored]:
+        return per_token(rollouts, kl_charged(rollouts, self.kl_coef))
+
+    def loss(self, batch: Rivals[Anchored]) -> Loss:
+        paired = partners(batch.groups)
+        moved = differences(drift(batch.completion).sum(-1), paired)
+        residual = moved - self.eta * differences(of_completion(batch), paired)
+        report = policy_report(batch, torch.zeros(len(batch), dtype=torch.bool, device=residual.device))
+        report_residual = {"residual": pair_means(residual.abs(), paired)}
+        return Loss(pair_means(residual**2, paired)).report(report | report_residual)

@@ -1,0 +1,75 @@
+"""Simple policy optimisation: PPO with a quadratic penalty on the ratio in place of the clip.
+
+Xie, Zhang, Yang, Hutter, Xu, "Simple Policy Optimization", ICML 2025, arXiv:2401.16025 (its earlier versions describe
+another algorithm):
+
+    policy = -(A_t rho_t - |A_t| (rho_t - 1)^2 / (2 epsilon)),   rho_t = pi(y_t) / pi_old(y_t)
+    loss = policy + value_coef * value
+
+The best ratio is 1 + epsilon sign(A_t), and a token beyond it is pulled back, where the clip of PPO would let it go.
+Advantages, returns and the value's loss are PPO's: A is whitened, and the KL is in the reward. With `ratio_of:
+completion` rho is that of the completion's mean log-ratio, and A the mean over its tokens (an extension).
+
+Metrics: `policy` and `value` the two terms, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a
+token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
+log-probabilities from this model's, `ratio_gap` mean |rho - 1|, `clip_fraction` share of ratios outside
+[1 - epsilon, 1 + epsilon]: nothing is clipped there.
+
+Departures: the authors whiten within a minibatch, here it is once over all that was written. They have no experiments
+with language models; what is said of tokens is derived. The log-ratio is held at 20 for finiteness.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from align.batches import CriticRollouts, Valued
+from align.functional.advantages import final_rewards, gae, whiten
+from align.functional.kl import k1
+from align.functional.masked import kept, masked_mean
+from align.functional.surrogate import clipped_value_loss, quadratic_surrogate, ratio_of
+from align.methods.base import Loss, OnlineMethod, Term, distance, drift, metric, policy_report, require, weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class SPO(OnlineMethod[CriticRollouts[Valued]]):
+    name = "spo"
+    paper = "arXiv:2401.16025"
+
+    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+    gamma: float = 1.0
+    lam: float = 0.95
+    epsilon: float = 0.2  # where the best ratio is; completions want far smaller ones, such as 3e-4
+    ratio_of: Literal["token", "completion"] = "token"
+    value_clip: float = 0.2  # 0: none
+    value_coef: float = 0.1
+
+    def __post_init__(self):
+        for knob in ("kl_coef", "value_clip", "value_coef"):
+            require(0 <= getattr(self, knob) < math.inf, self, knob, "finite and at least 0")
+        require(0 < self.epsilon < math.inf, self, "epsilon", "finite and above 0")
+        for knob in ("gamma", "lam"):
+            require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+
+    def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
+        written = rollouts.completion
+        rewards = final_rewards(rollouts.rewards, written.mask) - self.kl_coef * k1(distance(written))
+        raw = gae(rewards, written.old_values, written.mask, self.gamma, self.lam)
+        returns = (raw + written.old_values).masked_fill(~written.mask, 0.0)
+        return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask), returns=returns)
+
+    def loss(self, batch: CriticRollouts[Valued]) -> Loss:
+        completion, mask = batch.completion, batch.completion.mask
+        log_ratio, advantages = drift(completion), batch.advantages
+        if self.ratio_of == "completion":
+            log_ratio, advantages = masked_mean(log_ratio, mask), masked_mean(advantages, mask)
+        policy = quadratic_surrogate(log_ratio, advantages, self.epsilon)
+        values, old_values = kept(completion.values, mask), kept(completion.old_values, mask)
+        value = clipped_value_loss(values, old_values, batch.returns, self.value_clip or math.inf)
+        rows = mask if policy.ndim == 2 else None
+        gap = (ratio_of(log_ratio) - 1).abs()
+        report = policy_report(batch, gap > self.epsilon) | {"ratio_gap": metric(gap, rows)}
+        return Loss(policy=Term(policy, rows), value=Term(value, mask, self.value_coef)).report(report)
