@@ -13,6 +13,7 @@ import torch
 from bench_of_steps import random_groups, rig
 
 from align.methods.base import find_method, method_names
+from align.training.experience import families
 
 COUNT = 7  # rows in the step: a prime, so that no cut divides it
 CUTS = {
@@ -61,7 +62,8 @@ def test_cuts_are_what_they_say(name: str):
     for cut, (layout, max_tokens, head_chunk) in CUTS.items():
         reader = rig(method, layout, max_tokens, head_chunk).reader  # type: ignore[arg-type]
         sizes[cut] = reader.plan(reader.needs.batch.arrange(groups), reader.needs.learned()).ranks[0]
-    assert len(sizes["padded, one row at a time"]) == COUNT
+    together = reader.needs.batch.together  # then a prompt's rows are never cut apart
+    assert len(sizes["padded, one row at a time"]) == (len(families(groups)) if together else COUNT)
     unequal = {len(micro.groups) for micro in sizes["padded, unequal micro-batches"]}
     assert len(unequal) > 1
     if "logps" in reader.needs.live(reader.needs.learned()[0]):
