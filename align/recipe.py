@@ -23,8 +23,9 @@ from align.data.settings import DataSection
 from align.errors import Mistakes, UserError, did_you_mean
 from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
-from align.recipe_checks import check_combinations, check_context, check_models, writes_nothing
+from align.recipe_checks import check_combinations, writes_nothing
 from align.recipe_data import check_data
+from align.recipe_models import check_context, check_models
 from align.recipe_online import check_online, is_online, notes_of
 from align.recipe_text import Written, find_recipe, override, read
 from align.recipe_types import build, names, show

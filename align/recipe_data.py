@@ -18,7 +18,7 @@ from align.data.settings import DataSection, Source
 from align.data.sources import file_format, iterate, resolve
 from align.errors import UserError
 from align.needs import Needs
-from align.recipe_checks import cached, hub_like, offline
+from align.recipe_models import cached, hub_like, offline
 from align.recipe_text import Written
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from golden_files import CASES, FILES, FOLDER, Checker, load, stem_of
 from golden_rollouts import ROLLOUT_CHECKS
+from golden_soup import SOUP_CHECKS
 from torch import Tensor
 
 from align.functional.logprobs import TokenStatistics, logps, statistics
@@ -172,6 +173,7 @@ RUNNERS: dict[tuple[str, str], Callable[[str, str, torch.dtype], None]] = {
     **{("dpo", name): check_pairs for name in PAIR_METHODS},
     **{("reward-modeling", name): check_bradley_terry for name in BRADLEY_TERRY},
     **ROLLOUT_CHECKS,
+    **SOUP_CHECKS,
 }
 RUN = [case for case in CASES if (case[0], stem_of(case[1])) in RUNNERS]
 LISTED = [case for case in CASES if case not in RUN]

@@ -19,8 +19,8 @@ from rich.table import Table
 from align.errors import UserError
 from align.methods.base import weighs
 from align.recipe import Recipe
-from align.recipe_checks import model_folder, read_config
 from align.recipe_data import train_rows
+from align.recipe_models import model_folder, read_config
 from align.recipe_online import is_online
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
 

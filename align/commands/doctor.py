@@ -20,6 +20,7 @@ from align.commands.doctor_online import rehearse
 from align.data.describe import describe
 from align.data.forest import lay_out
 from align.errors import RunError
+from align.models.settings import SoupSection
 from align.models.tokenizer import stop_ids
 from align.recipe import Recipe
 from align.training.distributed import join
@@ -135,7 +136,8 @@ def _first_step(setup: Setup, groups: Sequence[Group], console: Console) -> list
     for name, estimate in found.estimates.items():
         console.print(f"{name:22} {estimate.value:12.6f} ± {estimate.stderr:.6f}", highlight=False)
     rewards = [found.estimates[n].value for n in ("chosen_rewards", "rejected_rewards") if n in found.estimates]
-    same = not setup.recipe.model.ref_model_name_or_path
+    model = setup.recipe.model
+    same = not model.ref_model_name_or_path and not isinstance(model.reference, SoupSection)
     if "ref" in setup.reader.needs.roles() and rewards and same:
         gap = max(abs(r) for r in rewards)
         console.print(f"policy and reference: mean log-ratio times beta {gap:.1e} (0: ratio 1, KL 0)")

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from align.errors import UserError
-from align.models.settings import LoraSection, ModelSection
+from align.models.settings import LoraSection, ModelSection, SoupSection
 from align.models.sources import has_adapter, read_json, resolve
 
 Reference = Literal["copy", "adapter_off", "cached"]
@@ -113,6 +113,8 @@ def reference_kind(section: ModelSection) -> Reference:
             else "there is no adapter (model.lora)"
         )
         raise UserError(f"model.reference: adapter_off, but {reason}; use copy or cached")
+    if isinstance(section.reference, SoupSection):
+        return "copy"
     if section.reference == "auto":
         return "adapter_off" if possible else "copy"
     return section.reference

@@ -14,16 +14,35 @@ from transformers import PreTrainedTokenizerFast
 
 from align.models.embeddings import check_same_vocabulary
 from align.models.load import load_policy
-from align.models.settings import ModelSection
+from align.models.settings import ModelSection, SoupSection
+from align.models.soup import averaged
+from align.models.sources import whole_weights
 from align.models.tokenizer import Head, read_tokenizer, source_of
 
 
 def frozen_copy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path) -> Any:
-    """The weights that training starts from, or those of `ref_model_name_or_path`; eval mode, no gradient.
+    """The weights that training starts from, those of `ref_model_name_or_path`, or an average; eval mode, no gradient.
 
     A new adapter adds nothing yet and is left out; one that came with the folder is part of the model. Raises
     UserError, also where another reference has another vocabulary.
     """
+    if isinstance(section.reference, SoupSection):
+        return freeze(_soup(section, section.reference, tokenizer, init_dir))
+    return freeze(_copy(section, tokenizer, head, init_dir))
+
+
+def _soup(section: ModelSection, soup: SoupSection, tokenizer: PreTrainedTokenizerFast, init_dir: Path) -> Any:
+    def load(name: str) -> Any:
+        one = dataclasses.replace(section, reference="copy", ref_model_name_or_path=name)
+        with whole_weights():  # shards cannot be averaged before they are there
+            model = _copy(one, tokenizer, "lm", init_dir)
+        return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+    shares = soup.weights or [1 / len(soup.soup)] * len(soup.soup)
+    return averaged(((name, load(name)) for name in soup.soup), shares)
+
+
+def _copy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path) -> Any:
     other = section.ref_model_name_or_path
     wanted = dataclasses.replace(section, lora=None)
     if other:
@@ -33,7 +52,7 @@ def frozen_copy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head:
         theirs = read_tokenizer(source_of(wanted), section.trust_remote_code)
         wanted = dataclasses.replace(wanted, add_tokens=[])
         check_same_vocabulary(tokenizer, theirs, f"model.ref_model_name_or_path: {other}")
-    return freeze(load_policy(wanted, tokenizer, head, init_dir))
+    return load_policy(wanted, tokenizer, head, init_dir)
 
 
 def freeze(model: nn.Module) -> Any:

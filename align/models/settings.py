@@ -29,6 +29,14 @@ class CriticSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SoupSection:
+    """A reference whose weights are an average of several models' (SALSA, arXiv:2411.01798)."""
+
+    soup: list[str]  # folders, runs or hub names of models with one ancestor, such as SFT with two seeds
+    weights: list[float] = field(default_factory=list)  # shares, at least 0, adding up to 1; empty: equal ones
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSection:
     """Which weights, in which precision, with which reference."""
 
@@ -41,5 +49,6 @@ class ModelSection:
     add_tokens: list[str] = field(default_factory=list)  # new special tokens; embeddings are resized
     lora: LoraSection | None = None
     critic: CriticSection | None = None  # of methods that have one; without it a head on the policy's trunk
-    reference: Literal["auto", "copy", "adapter_off", "cached"] = "auto"  # auto: copy, but adapter_off if it is new
+    # auto: copy, but adapter_off if it is new; {soup: [...], weights: [...]}: an average of several models
+    reference: Literal["auto", "copy", "adapter_off", "cached"] | SoupSection = "auto"
     ref_model_name_or_path: str = ""  # another reference than the weights that training starts from

@@ -124,7 +124,7 @@ class Harvester:
         return stored, repeats
 
     def _corrected(self, batch: Any) -> tuple[Any, dict[str, float]]:
-        """Advantages times the bounded weight pi_old / sampler: every surrogate here is linear in them."""
+        """Advantages times the bounded weight pi_old / sampler; other methods than those linear in them refuse it."""
         settings = self.settings
         if settings.correction == "none":
             return batch, {}

@@ -1,0 +1,154 @@
+"""Model folders that a recipe names, looked into by hand (JSON, directory listings).
+
+No model class is imported, nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from align.assets import asset, is_asset
+from align.errors import UserError, did_you_mean
+from align.models.settings import ModelSection, SoupSection
+from align.models.sources import weight_files
+from align.recipe_text import Written
+
+LEARNED_POSITIONS = ("gpt2", "gpt_bigcode", "gpt_neo", "openai-gpt", "opt", "biogpt", "ctrl")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def _nearest(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"; the folder {path.parent} does not exist"
+    near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
+    return f".{near}" if near else ""
+
+
+def hub_like(name: str) -> bool:
+    """`owner/name` or `name`, and not a path below a folder that is here."""
+    first, slash, _ = name.partition("/")
+    return (
+        bool(HUB_NAME.fullmatch(name)) and not (slash and Path(first).is_dir()) and first not in ("", ".", "..", "runs")
+    )
+
+
+def offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+
+
+def cached(name: str, kind: str) -> bool:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    return (hub / f"{kind}--{name.replace('/', '--')}").is_dir()
+
+
+def model_folder(name: str) -> Path | None:
+    """The folder with config.json (or an adapter's) behind a model's name: asset, folder, run; None on the hub."""
+    path = asset(name) if is_asset(name) else Path(name).expanduser()
+    inside = path / "final"
+    if (inside / "config.json").is_file() or (inside / "adapter_config.json").is_file():
+        return inside
+    return path if path.is_dir() else None
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """config.json as it stands; empty where the model is on the hub, or the folder holds an adapter only."""
+    folder = model_folder(name)
+    if folder is None or not (folder / "config.json").is_file():
+        return {}
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def check_context(written: Written, m: ModelSection, max_length: int, new_tokens: int = 0) -> list[str]:
+    """A row longer than the model's table of positions cannot be read; rotary positions only get worse: a note.
+
+    `new_tokens` are those that the policy writes behind a prompt, and must leave room for one.
+    """
+    try:
+        config = m.config or (read_config(m.model_name_or_path) if m.model_name_or_path else {})
+    except (UserError, OSError, ValueError):
+        return []
+    config = config.get("text_config", config)
+    context = next((config[k] for k in ("max_position_embeddings", "n_positions", "n_ctx") if k in config), 0)
+    if isinstance(context, int) and 0 < context <= new_tokens:
+        written.wrong(
+            "rollout.max_completion_length",
+            f"found {new_tokens}, but the model's context is {context}, prompt and completion together; set less",
+        )
+    if not isinstance(context, int) or not 0 < context < max_length:
+        return []
+    if config.get("model_type") in LEARNED_POSITIONS:
+        table = f"{config['model_type']} has a table of {context} positions"
+        written.wrong("data.max_length", f"found {max_length}, but {table}; set {context} or less")
+        return []
+    return [
+        f"data.max_length: {max_length} is more than the {context} positions that the model was made for; longer rows "
+        f"are outside its context. Set data.max_length={context} to keep them out"
+    ]
+
+
+def _config_is_json(written: Written, key: str, folder: Path) -> None:
+    try:
+        read_config(str(folder))
+    except ValueError as error:
+        written.wrong(key, f"{folder / 'config.json'} is not valid JSON ({error}); save or copy the folder again")
+
+
+def check_models(written: Written, m: ModelSection) -> None:
+    for key in ("model_name_or_path", "ref_model_name_or_path", "tokenizer_name_or_path"):
+        if name := getattr(m, key):
+            _model_folder(written, f"model.{key}", name, m)
+    for i, name in enumerate(m.reference.soup if isinstance(m.reference, SoupSection) else ()):
+        _model_folder(written, f"model.reference.soup.{i}", name, m)
+    try:
+        ours = m.config or (read_config(m.model_name_or_path) if m.model_name_or_path else {})
+        theirs = read_config(m.ref_model_name_or_path) if m.ref_model_name_or_path else {}
+    except (UserError, OSError, ValueError):
+        return
+    if ours.get("vocab_size") and theirs.get("vocab_size") and ours["vocab_size"] != theirs["vocab_size"]:
+        written.wrong(
+            "model.ref_model_name_or_path",
+            f"its vocabulary has {theirs['vocab_size']} tokens, the model's {ours['vocab_size']}; "
+            "the reference must read the same token ids",
+        )
+
+
+def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> None:
+    try:
+        folder = model_folder(name)
+    except UserError as error:
+        written.wrong(key, str(error))
+        return
+    if folder is None:
+        if Path(name).expanduser().is_file():
+            written.wrong(key, f"{name} is a file; expected a folder as transformers saves it, or a finished run's")
+        elif not hub_like(name):
+            written.wrong(key, f"no such folder: {name}{_nearest(Path(name).expanduser())}")
+        elif offline() and not cached(name, "models"):
+            written.wrong(
+                key, f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
+            )
+        return
+    _config_is_json(written, key, folder)
+    held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    tokenizer = held & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}
+    if key == "model.tokenizer_name_or_path":
+        if not tokenizer:
+            written.wrong(key, f"{name} holds no tokenizer (tokenizer.json, tokenizer.model, ...)")
+    elif not held & {"config.json", "adapter_config.json"}:
+        written.wrong(key, f"{name} holds no config.json; expected a folder saved by transformers, or a finished run")
+    elif key == "model.model_name_or_path" and not tokenizer and not m.tokenizer_name_or_path:
+        written.wrong(key, f"{name} holds no tokenizer; name one with model.tokenizer_name_or_path")
+    else:
+        _weights(written, key, folder)
+
+
+def _weights(written: Written, key: str, folder: Path) -> None:
+    try:
+        weight_files(folder)
+    except UserError as error:
+        written.wrong(key, str(error))
