@@ -1,6 +1,6 @@
 """What the methods whose policy writes earn, each from three seeds, and how far they go for it.
 
-    make study-online        (python -m tests.bench.online_study [--folder FOLDER] [--jobs N] [--only WORLD])
+    make study-online    (python -m tests.bench.online_study [--folder FOLDER] [--jobs N] [--only WORLD] [--missing])
 
 Stories: the recipes `ppo`, `rloo` and `grpo` as they are. A tiny model goes on from openings that it was not trained
 on, and earns the share of ten happy words that it writes within 48 tokens. Addition: the recipe `addition`, every
@@ -30,7 +30,10 @@ SUMMARY = Path(__file__).parent / "online_study.json"
 LAST = 5  # experiences that the divergence is averaged over
 MARKS = ("<!-- results: made by `make study-online` -->\n", "<!-- end of results -->\n")
 SEVERAL = ("rollout.num_prompts=128", "rollout.num_iterations=2")  # four steps of each experience
-OF_METHOD = {"ppo": SEVERAL, "loop": SEVERAL, "remax": ("rollout.num_generations=1", "optim.learning_rate=1e-3")}
+OF_METHOD = {
+    **dict.fromkeys(("ppo", "loop", "spo", "apa", "rebel", "p3o"), SEVERAL),
+    "remax": ("rollout.num_generations=1", "optim.learning_rate=1e-3"),
+}
 TITLES = {
     "stories": "Share of ten happy words in 48 tokens of a story, 80 held-out openings",
     "addition": "Share of right sums, 256 held-out problems, from a policy that forgets to carry",
@@ -42,8 +45,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "runs" / "study_online")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
     parser.add_argument("--only", choices=TITLES, help="one world; the other's figures stay")
+    parser.add_argument("--missing", action="store_true", help="only cells that the summary does not have yet")
     given = parser.parse_args()
-    cells = [c for c in all_cells() if given.only in (None, c[0])]
+    there = [(c["world"], c["method"], c["seed"]) for c in read()] if given.missing else []
+    cells = [c for c in all_cells() if given.only in (None, c[0]) and c not in there]
     found = every(run, [(*c, given.folder.absolute()) for c in cells], given.jobs)
     kept = [c for c in read() if (c["world"], c["method"], c["seed"]) not in cells]
     made = sorted(kept + found, key=lambda c: all_cells().index((c["world"], c["method"], c["seed"])))
