@@ -65,15 +65,13 @@ def test_what_is_not_shared():
     assert not sharable(cache_of(DynamicLayer(), window, **sizes), READS)
 
 
-@pytest.mark.parametrize("kind", list(CONFIGS))
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind != "falcon"])  # which attends in its own way
 def test_an_engine_writes_the_same(kind: str, monkeypatch: pytest.MonkeyPatch):
     draw, shared = np.random.default_rng(5), list[bool]()
     requests = [Request(draw.integers(2, 50, n).astype(np.int32), tuple(range(5 * n, 5 * n + 4))) for n in (3, 9, 17)]
     torch.manual_seed(3)
     config = AutoConfig.for_model(**config_of(kind, vocab_size=50, pad_token_id=0, eos_token_id=1))
     model = AutoModelForCausalLM.from_config(config).eval()
-    if model.config._attn_implementation != "sdpa" or not model._supports_attention_backend:
-        pytest.skip("attends in its own way")
     engine = LocalEngine(model, 0, str, 64)
     sampling = Sampling(max_completion_length=12, stop_token_ids=tuple(range(1, 6)))  # rows leave one after another
     expected = engine.write(requests, sampling)
