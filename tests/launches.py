@@ -52,6 +52,7 @@ WRITTEN = (  # two experiences of four steps; micro-batches that cut the complet
 )  # fmt: skip
 ON_TRUNK = ("rollout.record=true", "model.critic=null")
 OWN_CRITIC = ("rollout.record=true", "model.critic={learning_rate: 1.0e-3, warmup_steps: 2}")
+TALKING = str(REPOSITORY / "tests" / "distributed" / "dialogues.yaml")
 STEPS_OF = {
     "sft": 5,
     "reward_model": 5,
@@ -79,6 +80,8 @@ JOBS = [
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
     job("critic_resumed", "ppo", 8, *WRITTEN, *OWN_CRITIC, resume_from=["critic", 6]),
     job("replayed", "ppo", 8, *WRITTEN, "model.critic=null", replay_of="ppo"),
+    {"name": "long", "recipe": "dpo", "overrides": [*LONG]},
+    {"name": "dialogues", "recipe": TALKING, "overrides": []},
     job(
         "diverging", "sft", 4,
         "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",
@@ -96,7 +99,11 @@ FSDP2 = [
 ]  # fmt: skip
 
 
-LEFT_OUT = {"zero3": ("kto", "dpo_cached", "reward_model_resumed")}  # the slowest launch: nothing of its own in them
+LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
+    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues"),
+    "zero2": ("dialogues",),
+    "none": ("long",),
+}
 
 
 def jobs_of(mode: str) -> list[dict[str, Any]]:

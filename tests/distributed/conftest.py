@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from launches import JOBS, MODES, Launch, jobs_of, start
+from launches import MODES, Launch, jobs_of, start
 
 Root = Path
 
@@ -45,6 +45,6 @@ def once(root: Root, mode: str) -> Launch:
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a launch that failed
             folder.mkdir()
-            start(mode, folder, JOBS if mode == "none" else jobs_of(mode))
+            start(mode, folder, jobs_of(mode))
             done.touch()
     return Launch(folder, 1 if mode == "none" else 2)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launches import LONG, STEPS, TIMEOUT, launcher, ranks, rows
-from launches import start as start_jobs
+from launches import LONG, STEPS, TIMEOUT, Launch, launcher, ranks, rows
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
@@ -54,15 +53,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert kept[0] == kept[1]
 
 
-@pytest.fixture(scope="module", params=["ddp", "zero2"])
-def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """How it was sharded, and the run folder."""
-    job = {"name": "run", "recipe": "dpo", "overrides": [*LONG]}
-    return request.param, start_jobs(request.param, tmp_path_factory.mktemp("undisturbed"), [job]).folder / "run"
-
-
-def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(undisturbed, tmp_path):
-    mode, whole = undisturbed
+@pytest.mark.parametrize("launch", ["ddp", "zero2"], indirect=True)
+def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(launch: Launch, mode: str, tmp_path: Path):
     folder, draw = tmp_path / "run", random.Random(f"kill {mode}")
     process = start(mode, folder)
     await_step(process, folder, draw.randrange(4, 7))
@@ -85,12 +77,12 @@ def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(undisturbed,
 
     run(mode, folder, "--resume")
     assert f"going on from step-{stopped:06d}" in told(folder)
-    assert_same_run(whole, folder)
+    assert_same_run(launch.folder / "long", folder)
 
 
-@pytest.mark.parametrize("undisturbed", ["ddp"], indirect=True)
-def test_a_world_of_another_size_is_refused(undisturbed):
-    mode, folder = undisturbed
+@pytest.mark.parametrize("launch", ["ddp"], indirect=True)
+def test_a_world_of_another_size_is_refused(launch: Launch, mode: str):
+    folder = launch.folder / "long"
     command = [sys.executable, "-m", "align", "train", *RUN, f"training.output_dir={folder}", "--resume"]
     done = subprocess.run(command, env=launcher(mode)[1], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 2

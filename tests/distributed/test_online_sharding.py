@@ -61,6 +61,15 @@ def test_replayed_rollouts_are_learned_to_the_curve_of_one_process(launch, alone
         }
 
 
+@pytest.mark.parametrize("launch", ["ddp"], indirect=True)
+def test_the_dialogues_are_those_of_one_process(launch, alone):
+    ours, theirs = rollouts(launch, "dialogues", 0), rollouts(alone, "dialogues", 0)
+    assert len(ours) == len(theirs) == 12
+    assert any("Then what?" in t["text"] for t in ours)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert all(mine[k] == other[k] for k in ("number", "place", "tokens", "mask", "stop", "rewards"))
+
+
 @NAMES
 def test_an_experience_is_resumed_bitwise(launch, name):
     """From the middle of the second one."""
