@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import Any
 
 from align.errors import UserError
@@ -27,3 +28,9 @@ def load_outside(kind: str, name: str) -> Any:
         raise UserError(f"{kind} {name}: {error}; write package.module:{wanted}, importable from here") from None
     except Exception as error:  # whatever a file that is not ours may raise when it is read
         raise UserError(f"{kind} {name}: {type(error).__name__} on importing {module}: {error}") from error
+
+
+def place_of(error: Exception) -> str:
+    """What was raised, and where."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"

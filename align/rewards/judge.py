@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from align.errors import RunError
+from align.outside import place_of
 from align.rewards.base import Sample, call, find_reward
 from align.rewards.cache import Cache
-from align.rewards.pool import Pool, Verdict, place_of
+from align.rewards.pool import Pool, Verdict
 from align.rewards.settings import Function, RewardSection
 
 LATE = "took longer than reward.timeout"

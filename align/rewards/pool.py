@@ -9,13 +9,13 @@ import multiprocessing
 import os
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from align.errors import RunError, UserError
+from align.outside import place_of
 from align.rewards.base import Sample, call, find_reward
 
 START = 120.0  # seconds a worker may take to import what it needs
@@ -108,12 +108,6 @@ class Pool:
         if trouble := ours.recv():
             raise UserError(trouble)
         return worker
-
-
-def place_of(error: Exception) -> str:
-    """What was raised, and where."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
 
 
 def _end(worker: Worker) -> None:
