@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from align.assembly_parts import Parts, count_steps
 from align.assembly_server import server_engines
+from align.data.hints import COLUMN
 from align.data.store import Store
 from align.errors import UserError, did_you_mean
 from align.methods.base import weighs
@@ -18,14 +20,19 @@ from align.models.parts import unwrapped
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
+from align.rollout.steps import find_segmenter, token_starts
+from align.training.audit import Auditor
 from align.training.dialogue import Turns, find_environment
 from align.training.engines import Engines, LocalEngines, text_of
 from align.training.experience import ModelRole, Role
 from align.training.harvest import Harvester
+from align.training.hints import HintColumn
 from align.training.online import Online
 from align.training.rollout_log import RolloutLog
 from align.training.runfolder import RunFolder
 from align.training.writing import Prompt, Writer
+
+UNFINISHED = "\ufffd"  # what decoders show for the bytes of a character that is not complete
 
 
 def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:
@@ -46,13 +53,16 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
     writer = Writer(
         engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.tokenizer, judge=judge, world=world,
         sampling=sampling, chunk_rows=rollout.max_rows + rollout.waiting_rows, seed=recipe.training.seed,
-        turns=turns_of(parts),
+        turns=turns_of(parts), steps=steps_of(parts), hints=hints_of(parts),
     )  # fmt: skip
+    harvester = Harvester(
+        parts.reader, online_roles(parts), judge, tuple(piece(p) for p in recipe.reward.shape), rollout
+    )
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
-    shape = tuple(piece(p) for p in recipe.reward.shape)
     return Online(
         method=recipe.method, writer=writer,
-        harvester=Harvester(parts.reader, online_roles(parts), judge, shape, rollout),
+        harvester=harvester,
+        audit=Auditor(rollout.audit, writer, harvester, folder.path / "values") if rollout.audit else None,
         batch_size=recipe.training.batch_size, prompts=prompts,
         splits={n: [prompt_of(s, i, i) for i in range(parts.held_out(n))] for n, s in held_out.items()},
         place_of={name: s.place for name, s in parts.stores.items()},
@@ -81,6 +91,35 @@ def turns_of(parts: Parts) -> Turns | None:
     return Turns(rollout.environment, find_environment(rollout.environment), encode, decode, rollout.max_turns)
 
 
+def steps_of(parts: Parts) -> Callable[[Sequence[int]], list[int]] | None:
+    """Which tokens begin a step, where that is asked."""
+    rollout = parts.recipe.rollout
+    if "states" not in parts.reader.needs.prepared and not rollout.audit:
+        return None
+    segment = find_segmenter(rollout.steps)
+
+    def starts(tokens: Sequence[int]) -> list[int]:
+        def characters(n: int) -> int:
+            return len(text_of(parts.tokenizer, tokens[:n]).rstrip(UNFINISHED))
+
+        return token_starts(segment(text_of(parts.tokenizer, tokens)), characters, len(tokens))
+
+    return starts
+
+
+def hints_of(parts: Parts) -> HintColumn | None:
+    if "num_hints" not in {column for column, _ in parts.reader.needs.rows.values()}:
+        return None
+    store, splits = parts.splits.train, parts.splits
+    if COLUMN not in store.extras(0):
+        raise UserError(
+            f"data.train: no column {COLUMN}, which {parts.recipe.method.name} tells where completions fail; it is a "
+            f"list of texts a row, from the least hint to the most. There are {', '.join(store.extras(0))}"
+        )
+    room = context_of(parts) - parts.recipe.rollout.max_completion_length
+    return HintColumn(parts.tokenizer, splits.chat_template, room)
+
+
 def prompt_of(store: Store, row: int, number: int) -> Prompt:
     return Prompt(row=row, number=number, tokens=store[row].members[0].prompt, columns=store.extras(row))
 
@@ -99,11 +138,10 @@ def sampling_of(parts: Parts) -> Sampling:
 
 def check_room(parts: Parts) -> None:
     """UserError where a prompt leaves no room for its completion in the model's context."""
-    model, rollout = parts.reader.world.unwrap(parts.trainee.module).model, parts.recipe.rollout
-    context = getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None)
+    rollout, context = parts.recipe.rollout, context_of(parts)
     for name, store in parts.stores.items():
         longest = int(np.max(store.prompt_lengths, initial=0))
-        if context and longest + rollout.max_completion_length > context:
+        if longest + rollout.max_completion_length > context:
             row = int(np.argmax(store.prompt_lengths))
             room = context - rollout.max_completion_length
             raise UserError(
@@ -112,6 +150,12 @@ def check_room(parts: Parts) -> None:
                 + (f"set data.max_length={room} or less, or a" if room > 0 else "set a")
                 + " smaller rollout.max_completion_length"
             )
+
+
+def context_of(parts: Parts) -> int:
+    """Tokens that the model has positions for."""
+    model = parts.reader.world.unwrap(parts.trainee.module).model
+    return getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def online_roles(parts: Parts) -> dict[str, Role]:

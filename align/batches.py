@@ -51,11 +51,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """More completions of the prompt of a row, to be rewarded and never learned from."""
+    """More completions of the prompt of a row, to be rewarded; learned from only where that is said."""
 
     row: int
     count: int = 1
     greedy: bool = False
+    given: int = 0  # tokens of the row's completion that they all begin with
+    hint: int = 0  # which of the row's hints, counted from 1, the prompt is told; 0: none
+    learned: bool = False
 
 
 # ---- columns --------------------------------------------------------------------------------------------------------
@@ -147,7 +150,7 @@ def from_row(name: str, default: float | None = None) -> Any:
 
 
 def prepared() -> Any:
-    """What the method's own `prepare` or `advantages` fills in, a number per row or per token; zero until then."""
+    """A number per row or per token, zero until the loop or the method, in `prepare` or `advantages`, fills it in."""
     return field(metadata={"prepared": True})
 
 
@@ -241,7 +244,7 @@ class Rollouts(Batch, Generic[C]):
     completion: C
     groups: Int[Tensor, " B"] = from_row("group")  # which prompt, counted from 0 in this experience
     rewards: Float[Tensor, " B"] = from_row("reward")  # weighted sum of the reward functions, shaped
-    auxiliary: Bool[Tensor, " B"] = from_row("auxiliary", default=0.0)  # asked for by `resample`; its mask is False
+    auxiliary: Bool[Tensor, " B"] = from_row("auxiliary", default=0.0)  # by `resample`; mask False unless to be learned
     advantages: Float[Tensor, "B T"] = prepared()
 
 

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from align.errors import UserError
 from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection
+from align.needs import Needs
 from align.recipe_text import Written
 from align.rewards.judge import make_judge
 from align.rewards.settings import Function, RewardSection
 from align.rewards.shape import piece
 from align.rollout.settings import RolloutSection
+from align.rollout.steps import find_segmenter
 from align.training.dialogue import find_environment
 from align.training.settings import TrainingSection
 
@@ -27,6 +29,8 @@ def check_online(written: Written, cls: type[Method[Any]], sections: dict[str, A
     if (rollout := sections["rollout"]) is not None:
         _rollout(written, rollout, cls)
         _environment(written, rollout)
+        _steps(written, rollout, cls.needs())
+        _window(written, rollout, cls)
         _vllm(written, rollout)
         if sections["training"] is not None:
             _division(written, rollout, sections["training"])
@@ -105,6 +109,42 @@ def _environment(written: Written, r: RolloutSection) -> None:
         find_environment(r.environment)
     except UserError as error:
         written.wrong("rollout.environment", str(error).removeprefix(f"environment {r.environment}: "))
+
+
+def _steps(written: Written, r: RolloutSection, needs: Needs) -> None:
+    """Completions cut into steps, and what is done at their beginnings."""
+    branching = "states" in needs.prepared
+    valued = branching or any("values" in needs.live(m) for m in needs.members)
+    if r.audit and not valued:
+        written.wrong("rollout.audit", "the method values no states; remove the section")
+    if r.audit:
+        for key in ("num_states", "num_samples", "every"):
+            least = 2 if key == "num_samples" else 1
+            if getattr(r.audit, key) < least:
+                written.wrong(f"rollout.audit.{key}", f"found {getattr(r.audit, key)}; expected {least} or more")
+    if not (branching or r.audit):
+        if r.steps != RolloutSection().steps:
+            written.wrong("rollout.steps", "has no effect: nothing is done with the steps of a completion; remove it")
+        return
+    if r.environment:
+        written.wrong("rollout.environment", "answers whole turns, and completions are to begin anew within one")
+    try:
+        find_segmenter(r.steps)
+    except UserError as error:
+        written.wrong("rollout.steps", str(error))
+
+
+def _window(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> None:
+    if r.window <= 0:
+        return
+    if "done" not in {column for column, _ in cls.needs().rows.values()}:
+        written.wrong("rollout.window", f"{cls.name} learns from whole completions; remove the key")
+    others = {"staleness": r.staleness, "environment": r.environment, "max_refills": r.max_refills, "audit": r.audit}
+    for key in (key for key, value in others.items() if value):
+        written.wrong(f"rollout.{key}", "is not there for completions that are written a window at a time; remove it")
+    if r.correction != "none" and r.correction_level != "token":
+        why = "the tokens of a completion are several policies', and each is corrected by itself: set token"
+        written.wrong("rollout.correction_level", f"found {r.correction_level}; {why}")
 
 
 def _vllm(written: Written, r: RolloutSection) -> None:

@@ -52,6 +52,11 @@ WRITTEN = (  # two experiences of four steps; micro-batches that cut the complet
 )  # fmt: skip
 ON_TRUNK = ("rollout.record=true", "model.critic=null")
 OWN_CRITIC = ("rollout.record=true", "model.critic={learning_rate: 1.0e-3, warmup_steps: 2}")
+REPLAYED = {  # methods that one process writes for, and two learn from what it has written
+    "apa": ("model.critic=null",),
+    "p3o": (),
+    "vineppo": ("method.num_restarts=2",),
+}
 TALKING = str(REPOSITORY / "tests" / "distributed" / "dialogues.yaml")
 STEPS_OF = {
     "sft": 5,
@@ -82,6 +87,8 @@ JOBS = [
     job("replayed", "ppo", 8, *WRITTEN, "model.critic=null", replay_of="ppo"),
     {"name": "long", "recipe": "dpo", "overrides": [*LONG]},
     {"name": "dialogues", "recipe": TALKING, "overrides": []},
+    *(job(name, name, 6, *WRITTEN, *words, "rollout.record=true") for name, words in REPLAYED.items()),
+    *(job(f"{name}_replayed", name, 6, *WRITTEN, *words, replay_of=name) for name, words in REPLAYED.items()),
     job(
         "diverging", "sft", 4,
         "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",
@@ -99,10 +106,12 @@ FSDP2 = [
 ]  # fmt: skip
 
 
+ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
-    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues"),
-    "zero2": ("dialogues",),
-    "none": ("long",),
+    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", *REPLAYED),
+    "zero2": ("dialogues", *REPLAYED, *ALSO),
+    "ddp": tuple(REPLAYED),
+    "none": ("long", *ALSO),
 }
 
 

@@ -65,6 +65,11 @@ def prompts(start: int, stop: int) -> Sequence[Prompt]:
     ]
 
 
+def every_token(tokens: Sequence[int]) -> list[int]:
+    """A step each."""
+    return list(range(len(tokens)))
+
+
 def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, **rollout: Any) -> OnlineRig:
     """Eight prompts a step, eight completions each."""
     settings = RolloutSection(**{"max_completion_length": 2, **rollout})
@@ -76,7 +81,8 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
     sampling = Sampling(max_completion_length=settings.max_completion_length, stop_token_ids=(bandit.EOS,))
     judge = Judge({"bandit": bandit.reward}, {"bandit": 1.0})
     engines = LocalEngines(policy, Words(), settings.max_rows, alone())
-    writer = Writer(engines, Words(), judge, alone(), sampling, settings.max_rows, seed)
+    steps = every_token if "states" in method.needs().prepared else None
+    writer = Writer(engines, Words(), judge, alone(), sampling, settings.max_rows, seed, steps=steps)
     every = {"old": ModelRole(policy), "ref": ModelRole(reference)}
     roles = {r: every[r] for r in method.needs().roles() if r in every}
     source = Online(

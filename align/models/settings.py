@@ -25,7 +25,7 @@ class CriticSection:
     model_name_or_path: str = ""  # a reward model's folder or run, any other of the vocabulary; empty: the policy's own
     learning_rate: float = 0.0  # 0: the policy's; the schedule is the same
     warmup_steps: int = 0  # first steps in which the critic learns alone
-    warmup_flat: float = 0.0  # ends them before, once its loss falls by less than this share in five steps
+    warmup_flat: float = 0.0  # ends them before, once its loss and the variance it explains are as flat as this share
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,15 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditSection:
+    """What states are believed to be worth, beside what they are worth: values/, and a chart of the report."""
+
+    num_states: int = 64  # of an experience
+    num_samples: int = 64  # completions that a state's value is the mean of; they cost what others do
+    every: int = 10  # experiences
+
+
+@dataclass(frozen=True, kw_only=True)
 class RolloutSection:
     """What the policy writes, and how much of it is learned from before it writes again."""
 
@@ -23,6 +32,9 @@ class RolloutSection:
     stop_strings: list[str] = field(default_factory=list)  # beside the end-of-sequence tokens
     environment: str = ""  # package.module:function that answers a finished turn, or ends the completion; empty: none
     max_turns: int = 8  # of the policy, where there is an environment
+    window: int = 0  # new tokens of a completion in one experience; the rest is written in the next ones; 0: no limit
+    steps: str = "newline"  # how completions are cut into steps: newline, gsm8k, math, or package.module:function
+    audit: AuditSection | None = None  # of methods that value states
     max_rows: int = 64  # completions that one rank writes side by side: memory, not mathematics
     # Further ones, which begin in the rows of those that have ended. On a CPU this pays where lengths are very unequal
     # (a tenth at a median of 67 of at most 384 tokens), and costs where most are long.

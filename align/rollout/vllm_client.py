@@ -48,12 +48,16 @@ class Client:
     ended: Callable[[], str] = always_up  # why it is of no use to go on trying; empty while it is
 
     def get(self, path: str) -> Any:
-        return self._ask("GET", path, None)
+        return self._parsed(path, self.text(path))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._ask("POST", path, body)
+        return self._parsed(path, self._ask("POST", path, body))
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    def text(self, path: str) -> str:
+        """An answer that is no JSON."""
+        return self._ask("GET", path, None)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> str:
         trouble, tries = "", 0
         for tries in range(1, self.retries + 2):
             if tries > 1:
@@ -70,7 +74,7 @@ class Client:
                 raise ServerError(f"vLLM at {self.url}: {reason}")
         raise ServerError(f"vLLM at {self.url}: {path}: {trouble} (tried {tries} times)")
 
-    def _once(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    def _once(self, method: str, path: str, body: dict[str, Any] | None) -> str:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=min(CONNECT, self.timeout))
@@ -93,12 +97,15 @@ class Client:
         except TimeoutError:
             raise ServerError("no connection") from None
 
-    def _read(self, path: str, status: int, content: bytes) -> Any:
+    def _read(self, path: str, status: int, content: bytes) -> str:
         text = content.decode("utf-8", errors="replace")
         if status >= 500:
             raise ServerError(f"answers {status}: {_message(text)}")
         if status >= 300:
             raise Refused(f"vLLM at {self.url}: {path}: answers {status}: {_message(text)}")
+        return text
+
+    def _parsed(self, path: str, text: str) -> Any:
         if not text.strip():
             return None
         try:

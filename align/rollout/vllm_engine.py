@@ -15,6 +15,7 @@ The server's weights carry a label. It is read before and after a batch: weights
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from align.rollout.vllm_client import Client, Refused, ServerError
 
 Decode = Callable[[Sequence[int]], str]
 
+COUNTER = r"(?m)^vllm:prefix_cache_{}(?:_total)?(?:\{{[^}}]*\}})? ([0-9.e+]+)$"  # of Prometheus, one for each engine
 AGAIN = "see that a server runs, then go on with --resume"
 
 
@@ -108,6 +110,19 @@ class VLLMEngine:
 def weight_label(client: Client) -> str:
     """How the server's weights are labelled; vLLM's own word is `default` until somebody labels them."""
     return str((client.get("/weight_info") or {}).get("weight_version"))
+
+
+def prefix_cache(client: Client) -> tuple[float, float] | None:
+    """Tokens of prompts that the server was asked to look up so far, and those whose keys it still had.
+
+    None where it does not count them, or does not say: nothing that is learned depends on it.
+    """
+    try:
+        told = client.text("/metrics")
+    except ServerError:
+        return None
+    found = [sum(map(float, re.findall(COUNTER.format(name), told))) for name in ("queries", "hits")]
+    return (found[0], found[1]) if "vllm:prefix_cache_queries" in told else None
 
 
 def completion_body(model: str, prompt: Sequence[int], max_tokens: int, sampling: Sampling) -> dict[str, Any]:

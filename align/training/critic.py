@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from align.data.forest import Rows
 from align.training.experience import Columns
 
 VALUES = "values"
-WINDOW = 5  # steps whose mean value loss is compared with that of as many before them
+WINDOW = 5  # steps, or experiences, whose mean is compared with that of as many before them
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,27 @@ class Warmup:
 
     rate_of_step: Callable[[int], float]
     steps: int = 0  # at most
-    flat: float = 0.0  # ends before, once the value loss falls by less than this share; 0: not before
+    flat: float = 0.0  # ends before, once the critic gets better by less than this share; 0: not before
 
-    def alone(self, step: int, losses: Sequence[float]) -> bool:
-        """Whether the step after `step` is the critic's alone; `losses` are the value losses of all steps so far."""
-        return step < self.steps and not (self.flat and is_flat(losses, self.flat))
+    def alone(self, step: int, losses: Sequence[float], explained: Sequence[float] = ()) -> bool:
+        """Whether the step after `step` is the critic's alone; what it has done so far are the value losses of all
+        steps, and the shares of the returns' variance that it foresaw, of those experiences that had any."""
+        settled = not explained or has_settled(explained, self.flat)
+        return step < self.steps and not (self.flat and is_flat(losses, self.flat) and settled)
 
 
 def is_flat(losses: Sequence[float], share: float) -> bool:
     """Whether, anywhere so far, a window's mean loss was less than `share` below that of the window before it."""
-    for end in range(2 * WINDOW, len(losses) + 1):
-        before, after = losses[end - 2 * WINDOW : end - WINDOW], losses[end - WINDOW : end]
-        if sum(after) > (1 - share) * sum(before):
-            return True
-    return False
+    return any(after > (1 - share) * before for before, after in _windows(losses))
+
+
+def has_settled(explained: Sequence[float], share: float) -> bool:
+    """Whether, anywhere so far, a window's mean was less than `share` above that of the window before it."""
+    return any(after < before + share for before, after in _windows(explained))
+
+
+def _windows(values: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """Means of neighbouring windows."""
+    for end in range(2 * WINDOW, len(values) + 1):
+        before, after = values[end - 2 * WINDOW : end - WINDOW], values[end - WINDOW : end]
+        yield sum(before) / WINDOW, sum(after) / WINDOW

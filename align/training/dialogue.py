@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from align.errors import RunError, UserError
-from align.outside import load_outside
+from align.outside import load_outside, place_of
 from align.rewards.base import Text
-from align.rewards.pool import place_of
 from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 
 Environment = Callable[[Text, str, Mapping[str, Any]], Any]

@@ -20,6 +20,7 @@ from align.rewards.shape import Ends, Piece, shaped
 from align.rollout.draws import seed_of
 from align.rollout.settings import RolloutSection
 from align.training.experience import Experience, Reader, Role, stored_columns
+from align.training.states import Place, places_of, with_states
 from align.training.writing import Trajectory
 
 Passes = list[list[list[int]]]  # pass -> minibatch -> rows
@@ -33,6 +34,7 @@ class Harvest:
     whole: Experience
     kept: Tensor  # (B, T) bool: what is learned from
     metrics: dict[str, float]
+    rows: list[Trajectory]  # of `whole`
 
     @property
     def num_groups(self) -> int:
@@ -57,7 +59,7 @@ class Harvester:
         judged = ~found.isnan()
         ends = Ends(
             finished=torch.tensor([t.finished for t in written], dtype=torch.bool)[judged],
-            lengths=torch.tensor([len(t.tokens) for t in written])[judged],
+            lengths=torch.tensor([t.length for t in written])[judged],
         )
         found[judged] = shaped(found[judged], ends, self.shape)
         return found
@@ -68,39 +70,55 @@ class Harvester:
         member = next(iter(self.reader.needs.members))
         width = max(len(g.members[0].completion) for g in groups)
         blank = {(member, c): torch.zeros(len(groups), width) for c in self.reader.needs.stored(member)}
-        return judged, empty_batch(self.reader.needs, groups, blank)
+        return judged, with_states(empty_batch(self.reader.needs, groups, blank), judged)
 
     def _rows(self, written: Sequence[Trajectory], rewards: Tensor) -> tuple[list[Trajectory], list[Group]]:
-        """What was judged, as trajectories and as groups."""
-        judged = [(t, r) for t, r in zip(written, rewards.tolist(), strict=True) if r == r]
-        if not any(not t.auxiliary for t, _ in judged):
+        """What was judged, or goes on, as trajectories and as groups."""
+        pairs = enumerate(zip(written, rewards.tolist(), strict=True))
+        judged = [(i, t, r if t.done else 0.0) for i, (t, r) in pairs if r == r or not t.done]
+        if not any(not t.auxiliary for _, t, _ in judged):
             reasons = {reason for t in written for reason in t.failed.values()}
             raise RunError(
                 f"none of {len(written)} completions could be judged ({'; '.join(sorted(reasons)) or 'all None'}); "
                 "look at reward.functions, and at the columns that they read"
             )
-        numbers = {n: i for i, n in enumerate(dict.fromkeys(t.number for t, _ in judged))}
+        kin = [i // self.settings.num_generations if self.settings.window else t.number for i, t, _ in judged]
+        numbers = {n: i for i, n in enumerate(dict.fromkeys(kin))}
+        places = places_of([t for _, t, _ in judged]) if "origin" in self._asked else {}
         groups = [
-            Group(
-                (tokens_of(t),),
-                {"group": float(numbers[t.number]), "reward": r, "auxiliary": float(t.auxiliary)}, t.row,
-            )
-            for t, r in judged
-        ]  # fmt: skip
-        return [t for t, _ in judged], groups
+            Group((tokens_of(t),), {"group": float(numbers[n]), "reward": r, **self._numbers(t, places)}, t.row)
+            for n, (_, t, r) in zip(kin, judged, strict=True)
+        ]
+        return [t for _, t, _ in judged], groups
+
+    @property
+    def _asked(self) -> set[str]:
+        return {column for column, _ in self.reader.needs.rows.values()}
+
+    def _numbers(self, t: Trajectory, places: Mapping[Place, int]) -> dict[str, float]:
+        """Those that the method asks for."""
+        known = {
+            "auxiliary": t.auxiliary, "start": t.given, "done": t.done, "hint": t.hint, "num_hints": t.num_hints,
+            "origin": places.get((t.number, t.source, t.given), 0) if t.auxiliary else 0,
+        }  # fmt: skip
+        return {name: float(value) for name, value in known.items() if name in self._asked}
 
     def harvest(self, written: Sequence[Trajectory], method: Any) -> Harvest:
         """Rows, their stored columns and advantages, and what of them is learned from."""
         rewards = self.rewards(written)
         judged, groups = self._rows(written, rewards)
         stored, repeats = self._stored(groups, judged)
-        batch = method.advantages(empty_batch(self.reader.needs, groups, stored))
-        batch, metrics = self._corrected(batch)
+        batch = with_states(empty_batch(self.reader.needs, groups, stored), judged)
+        batch, metrics = self._corrected(method.advantages(batch))
+        learned = [len(g.members[0]) for g in groups if len(g.members[0].completion)]
+        metrics["scored_tokens"] = float(len(self.roles) * sum(learned))
         kept = method.keep(batch)
         kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
         if self.settings.mask_truncated:
             kept = kept & torch.tensor([t.finished for t in judged])[:, None]
-        return Harvest(rewards, Experience(groups, batch, repeats), kept, metrics)
+        rows = (~batch.auxiliary | kept.any(-1)).nonzero()[:, 0]  # what only helped has done so
+        whole = Experience([groups[i] for i in rows.tolist()], batch.select(rows), repeats)
+        return Harvest(rewards, whole, kept[rows], metrics, [judged[i] for i in rows.tolist()])
 
     def _stored(
         self, groups: Sequence[Group], written: Sequence[Trajectory]
@@ -110,9 +128,9 @@ class Harvester:
         member = next(iter(needs.members))
         width = max(len(g.members[0].completion) for g in groups)
         sampler = torch.zeros(len(groups), width)
-        for i, trajectory in enumerate(written):
-            sampler[i, : len(trajectory.logps)] = torch.tensor(trajectory.logps)
-        learned = [i for i, t in enumerate(written) if not t.auxiliary]
+        learned = [i for i, t in enumerate(written) if not t.auxiliary or t.learned]
+        for i in learned:
+            sampler[i, : len(written[i].logps)] = torch.tensor(written[i].logps)
         stored = {(member, "sampler_logps"): sampler}
         for key, values in stored_columns(self.reader, [groups[i] for i in learned], self.roles).items():
             stored[key] = torch.zeros_like(sampler)
@@ -174,7 +192,8 @@ def _rows_of_groups(groups: Tensor, kept: Tensor) -> list[list[int]]:
 
 
 def tokens_of(trajectory: Trajectory) -> Tokens:
-    """The row of a completion: learned from where the policy wrote it, and nowhere in an auxiliary one."""
-    mask = np.array(trajectory.by_policy, dtype=bool) & (not trajectory.auxiliary)
-    prompt, completion = (np.array(ids, dtype=np.int32) for ids in (trajectory.prompt, trajectory.tokens))
-    return Tokens(prompt, completion, mask)
+    """The row of a completion: learned from where the policy wrote it; an auxiliary one has none of its tokens."""
+    some = not trajectory.auxiliary or trajectory.learned
+    mask = np.array(trajectory.by_policy if some else [], dtype=bool)
+    completion = np.array(trajectory.tokens if some else [], dtype=np.int32)
+    return Tokens(np.array(trajectory.prompt, dtype=np.int32), completion, mask)

@@ -155,6 +155,8 @@ def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResu
     result = train_step(run.trainee, portion.method, portion.experience, run.reader, rates)
     if run.warmup is not None and progress.step < run.warmup.steps:
         progress.value_losses.append(result.metrics["value"])
+        if "explained_variance" in portion.metrics:
+            progress.explained_variances.append(portion.metrics["explained_variance"])
     return portion, result
 
 
@@ -162,7 +164,7 @@ def _rates(run: Run, progress: Progress) -> Rates:
     rate = run.rate_of_step(progress.step)
     if run.warmup is None:
         return Rates(rate)
-    alone = run.warmup.alone(progress.step, progress.value_losses)
+    alone = run.warmup.alone(progress.step, progress.value_losses, progress.explained_variances)
     return Rates(None if alone else rate, run.warmup.rate_of_step(progress.step))
 
 

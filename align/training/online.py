@@ -9,22 +9,22 @@ folder, line by line; what is being learned from is part of every checkpoint tha
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from align.batches import Group, Tokens
-from align.needs import flattened, rebuilt
 from align.rollout.draws import seed_of
 from align.rollout.settings import RolloutSection
 from align.training.ahead import Ahead
+from align.training.asking import Slots, jobs_of
+from align.training.audit import Auditor
+from align.training.buffer import Buffer
 from align.training.evaluate import Evaluation
-from align.training.experience import Experience, Reader
-from align.training.harvest import Harvest, Harvester, Passes, minibatches
+from align.training.experience import Reader
+from align.training.harvest import Harvest, Harvester, minibatches
 from align.training.loop import Portion
 from align.training.metrics import Completion
 from align.training.rollout_log import RolloutLog
@@ -33,35 +33,6 @@ from align.training.snapshot import Progress
 from align.training.writing import Job, Prompt, Seconds, Trajectory, Writer, from_line, line
 
 Prompts = Callable[[int, int], Sequence[Prompt]]  # start, stop of the endless stream -> prompts
-
-
-@dataclass
-class Buffer:
-    """An experience that is being learned from."""
-
-    phase: int
-    experience: Experience
-    minibatches: Passes
-    controllers: dict[str, float]  # what the method remembered when it was written
-    metrics: dict[str, float]
-
-    def state(self) -> dict[str, Any]:
-        """As plain values and tensors."""
-        groups = [
-            {"prompt": m.prompt.tolist(), "completion": m.completion.tolist(), "mask": m.mask.tolist(),
-             "row": dict(g.row), "index": g.index}
-            for g in self.experience.groups for m in g.members
-        ]  # fmt: skip
-        return {
-            "phase": self.phase, "groups": groups, "batch": flattened(self.experience.batch),
-            "repeats": list(self.experience.repeats), "minibatches": self.minibatches, "controllers": self.controllers,
-        }  # fmt: skip
-
-    @classmethod
-    def restored(cls, state: Mapping[str, Any], reader: Reader) -> Buffer:
-        groups = [Group((_tokens(g),), g["row"], g["index"]) for g in state["groups"]]
-        experience = Experience(groups, rebuilt(reader.needs, state["batch"]), tuple(state["repeats"]))
-        return cls(state["phase"], experience, state["minibatches"], state["controllers"], {})
 
 
 @dataclass(frozen=True)
@@ -85,10 +56,17 @@ class Online:
     splits: Mapping[str, Sequence[Prompt]]  # validation, test
     place_of: Mapping[str, Callable[[int], str]]
     log: RolloutLog
+    audit: Auditor | None = None
     num_shown: int = 8  # held-out prompts whose completions are told
     num_steps: int = 0  # of the run; an experience after its last step is not begun
     buffer: Buffer | None = None
     ahead: Ahead | None = None
+    slots: Slots | None = None  # where completions are written a window at a time
+
+    def __post_init__(self):
+        if self.settings.window:
+            count = self.settings.num_generations
+            self.slots = Slots(self.num_prompts * count, count, self.settings.window)
 
     @property
     def settings(self) -> RolloutSection:
@@ -128,11 +106,14 @@ class Online:
             self.ahead.wait()
         if self.settings.staleness:  # also what was written before this process was begun
             ahead = [line(t, begun) for t in self.log.lines(begun)]
-        return {"buffer": buffer, "ahead": ahead} if buffer or ahead else None
+        slots = self.slots.state(phase) if self.slots else None
+        return {"buffer": buffer, "ahead": ahead, "slots": slots} if buffer or ahead or slots else None
 
     def restore(self, state: Mapping[str, Any]) -> None:
         if state["buffer"] is not None:
             self.buffer = Buffer.restored(state["buffer"], self.reader)
+        if self.slots and state["slots"]:
+            self.slots = self.slots.restored(state["slots"])
         if state["ahead"]:
             self.log.put_back(state["ahead"][0]["step"], [from_line(row) for row in state["ahead"]])
 
@@ -194,17 +175,30 @@ class Online:
         at = At(phase, progress.step, progress.step - (self.steps_per_phase if self.settings.staleness else 0))
         start, written = progress.num_prompts, list[Trajectory]()
         while True:
-            prompts = self.prompts(start, start + self.num_prompts)
-            start, rounds = start + len(prompts), rounds + 1
-            written += self._round(prompts, method, at, seconds)
+            if self.slots:
+                written = self._written(self.slots.jobs(self.prompts), at, seconds)
+            else:
+                prompts = self.prompts(start, start + self.num_prompts)
+                start += len(prompts)
+                written += self._round(prompts, method, at, seconds)
+            rounds += 1
             began = time.perf_counter()
             harvest = self.harvester.harvest(written, method)
             seconds.score += time.perf_counter() - began
-            if harvest.num_groups >= self.num_prompts or rounds > self.settings.max_refills:
+            if self.slots or harvest.num_groups >= self.num_prompts or rounds > self.settings.max_refills:
                 break
-        metrics = phase_metrics(harvest, written, self.harvester) | harvest.metrics | seconds.told()
+        if self.audit:
+            numbers = {t.number for t in harvest.rows}
+            began = time.perf_counter()
+            self.audit(phase, progress.step, harvest, {n: self.prompts(n, n + 1)[0] for n in numbers})
+            seconds.audit = time.perf_counter() - began
+        metrics = phase_metrics(harvest, written, self.harvester) | harvest.metrics
+        metrics |= seconds.told() | self.writer.engines.told()
         if self.settings.staleness:
             metrics["policy_lag"] = progress.step - sum(t.version for t in written) / len(written)
+        if self.slots:  # here, where nothing can fail any more: a checkpoint has both or neither
+            self.slots.take(written)
+            start = self.slots.num_prompts
         progress.num_prompts = start
         progress.controllers = controllers | method.controllers(harvest.whole.batch)
         sizes, seed = (self.num_prompts, self.batch_size), seed_of(self.writer.seed, phase)
@@ -241,14 +235,8 @@ class Online:
             asks = method.resample(batch)
             if not asks or len(judged) == before:  # what cannot be judged would be asked for again and again
                 return written
-            before = len(judged)
-            jobs: list[Job] = []
-            taken = {n: 1 + max(t.place for t in written if t.number == n) for n in by_number}
-            for ask in asks:
-                number = judged[ask.row].number
-                places = tuple(range(taken[number], taken[number] + ask.count))
-                taken[number] += ask.count
-                jobs.append(Job(prompt=by_number[number], places=places, greedy=ask.greedy, auxiliary=True))
+            before, taken = len(judged), collections.Counter(t.number for t in written)
+            jobs = jobs_of(asks, judged, taken, by_number, self.writer.hints)
             written = written + self._written(jobs, at, seconds)
 
     def _written(self, jobs: Sequence[Job], at: At, seconds: Seconds) -> list[Trajectory]:
@@ -274,8 +262,3 @@ class Online:
             self.log.append(phase, made)
             written += made
         return written
-
-
-def _tokens(state: Mapping[str, Any]) -> Tokens:
-    prompt, completion = (np.array(state[name], dtype=np.int32) for name in ("prompt", "completion"))
-    return Tokens(prompt, completion, np.array(state["mask"], dtype=bool))

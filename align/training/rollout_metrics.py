@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,22 +21,30 @@ from align.training.writing import Trajectory
 
 def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Harvester) -> dict[str, float]:
     """One number each, for metrics.jsonl; auxiliary completions are counted and otherwise left out."""
-    own = [t for t in written if not t.auxiliary]
-    rewards = harvest.rewards[torch.tensor([not t.auxiliary for t in written])]
-    lengths = torch.tensor([float(len(t.tokens)) for t in own])
-    found = reward_means(own, rewards, harvester.judge)
-    found |= {
-        "completion_length": lengths.mean().item(),
-        "truncated": _share(t.stop == StopReason.LENGTH for t in own),
-        "ended": _share(t.stop == StopReason.EOS for t in own),
-        "kept": harvest.kept.any(-1).sum().item() / len(own),
+    every = [t for t in written if not t.auxiliary]
+    own = [t for t in every if t.done]
+    rewards = harvest.rewards[torch.tensor([t.done and not t.auxiliary for t in written])]
+    found = {
+        "completions": float(len(own)),
+        "written_tokens": float(sum(t.num_written for t in written)),
+        "kept": harvest.kept.any(-1).sum().item() / len(every),
         "equal_groups": _equal_groups(harvest.whole),
     }
+    if own:
+        found |= reward_means(own, rewards, harvester.judge) | {
+            "completion_length": sum(len(t.tokens) for t in own) / len(own),
+            "truncated": _share(t.stop == StopReason.LENGTH for t in own),
+            "ended": _share(t.stop == StopReason.EOS for t in own),
+        }
+    if harvester.settings.window:
+        found["unfinished"] = 1 - len(own) / len(every)
+        found["begun_before"] = _share(t.given > 0 for t in every)
     if any(t.mask for t in own):
         found["environment_tokens"] = _share(not mine for t in own for mine in t.by_policy)
         found["over"] = _share(t.stop == StopReason.ENVIRONMENT for t in own)
-    if len(own) < len(written):
-        found["auxiliary"] = float(len(written) - len(own))
+    if auxiliary := [t for t in written if t.auxiliary]:
+        found["auxiliary"] = float(len(auxiliary))
+        found["auxiliary_tokens"] = float(sum(t.num_written for t in auxiliary))
     whole = harvest.whole
     completion = whole.batch.completion
     if "ref_logps" in vars(completion) and "ref" in harvester.roles:
@@ -44,7 +53,8 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
         found["kl"] = masked_sum(k1(d), completion.mask)[learned].mean().item()
         found["kl_k3"] = masked_sum(k3(d), completion.mask)[learned].mean().item()
     if "old_values" in vars(completion):
-        found["explained_variance"] = explained_variance(completion.old_values, whole.batch.returns, completion.mask)
+        explained = explained_variance(completion.old_values, whole.batch.returns, completion.mask)
+        found |= {} if math.isnan(explained) else {"explained_variance": explained}
     return found
 
 

@@ -23,7 +23,7 @@ from align.batches import Group, Tokens
 from align.errors import AlignError, Elsewhere, RunError
 from align.rollout.engine import Engine, Request, Sampling, Written
 from align.rollout.vllm_client import Client, ServerError, always_up
-from align.rollout.vllm_engine import AGAIN, VLLMEngine
+from align.rollout.vllm_engine import AGAIN, VLLMEngine, prefix_cache
 from align.rollout.vllm_join import check_vocabulary
 from align.rollout.vllm_server import Server
 from align.training.distributed import World
@@ -52,6 +52,7 @@ class ServerEngines:
     server: Server | None = None  # joined, not started
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # tells this process's labels from another's
     engine: VLLMEngine | None = None
+    looked_up: tuple[float, float] = (0.0, 0.0)  # tokens of prompts, and of them those that it still knew
     beside: ClassVar[bool] = True
 
     @property
@@ -64,6 +65,15 @@ class ServerEngines:
             self.engine = None  # what follows may fail half way
             self.engine = self._with_weights(version)
         yield self.engine
+
+    def told(self) -> dict[str, float]:
+        """The share of prompt tokens, of the last experience, that the server did not have to compute."""
+        found = prefix_cache(self.server.client) if self.server is not None else None
+        if found is None:
+            return {}
+        asked, known = (now - before for now, before in zip(found, self.looked_up, strict=True))
+        self.looked_up = found
+        return {"prefix_cache_hits": known / asked} if asked > 0 else {}
 
     def close(self) -> None:
         if self.server is not None and self.server.process is not None:

@@ -51,6 +51,7 @@ class Progress:
     ended_early: bool = False
     controllers: dict[str, float] = field(default_factory=dict)
     value_losses: list[float] = field(default_factory=list)  # of the steps in which a critic may learn alone
+    explained_variances: list[float] = field(default_factory=list)  # of the experiences that they learned from
 
 
 def save(root: Path, trainee: Trainee, progress: Progress, experience: Any = None) -> Path:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from align.errors import AlignError, RunError
 from align.rewards.base import Sample
-from align.rewards.judge import Judge
+from align.rewards.judge import Judge, Judged
 from align.rollout.draws import seed_of
 from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 from align.training.dialogue import Talk, Turns
@@ -42,6 +42,15 @@ class Job:
     places: tuple[int, ...]  # their numbers among the prompt's completions; with the prompt's, what seeds them
     greedy: bool = False
     auxiliary: bool = False
+    learned: bool = False
+    hint: int = 0  # that `prompt` is told
+    begun: Trajectory | None = None  # whose first tokens they begin with
+    given: int = 0  # how many of them
+    window: int = 0  # new tokens at most; 0: to the end
+
+    @property
+    def prefix(self) -> list[int]:
+        return self.begun.tokens[: self.given] if self.begun else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +67,13 @@ class Trajectory:
     version: int  # optimiser steps of the weights that wrote it
     text: str
     mask: list[bool] = field(default_factory=list)  # True: the policy's own token; empty: all are
-    auxiliary: bool = False  # judged, but never learned from
+    auxiliary: bool = False  # a method has asked for it
+    learned: bool = False  # an auxiliary one that may be learned from
+    given: int = 0  # tokens that were there before: not among those of an auxiliary one, the first of any other
+    source: int = 0  # the place of the completion that an auxiliary one begins like
+    hint: int = 0  # that the prompt was told, counted from 1
+    num_hints: int = 0  # that there are for it
+    steps: list[int] = field(default_factory=list)  # first tokens of its steps, where they are counted
     rewards: dict[str, float | None] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # reward functions that could not judge it, and why
 
@@ -67,9 +82,35 @@ class Trajectory:
         return self.stop != StopReason.LENGTH
 
     @property
+    def done(self) -> bool:
+        """Whether it will not go on in the next experience."""
+        return self.stop != StopReason.WINDOW
+
+    @property
+    def length(self) -> int:
+        """Tokens of the whole completion."""
+        return len(self.tokens) + (self.given if self.auxiliary else 0)
+
+    @property
+    def num_written(self) -> int:
+        """Tokens written in this experience."""
+        return len(self.tokens) - (0 if self.auxiliary else self.given)
+
+    @property
     def by_policy(self) -> list[bool]:
         """For each token whether the policy wrote it; an environment wrote the others."""
         return self.mask or [True] * len(self.tokens)
+
+
+@runtime_checkable
+class Hints(Protocol):
+    """What the data have to help with a prompt, from the least to the most."""
+
+    def count(self, prompt: Prompt) -> int: ...
+
+    def told(self, prompt: Prompt, hint: int) -> Prompt:
+        """The prompt with a hint, counted from 1."""
+        ...
 
 
 @dataclass
@@ -79,9 +120,10 @@ class Seconds:
     generate: float = 0.0
     reward: float = 0.0
     score: float = 0.0
+    audit: float = 0.0  # where there is one
 
     def told(self) -> dict[str, float]:
-        return {f"seconds_{name}": value for name, value in vars(self).items()}
+        return {f"seconds_{name}": value for name, value in vars(self).items() if name != "audit" or value}
 
 
 @dataclass(frozen=True)
@@ -96,6 +138,8 @@ class Writer:
     chunk_rows: int  # completions of a rank that are written and judged together
     seed: int
     turns: Turns | None = None  # None: a completion is one turn
+    steps: Callable[[Sequence[int]], list[int]] | None = None  # tokens -> those that begin a step; None: not wanted
+    hints: Hints | None = None  # None: not wanted
 
     def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
         """As many jobs as all ranks together have rows for; at least one for each rank."""
@@ -129,21 +173,29 @@ class Writer:
         rows = self._rows(jobs, version)
         seconds.generate += time.perf_counter() - started
         started = time.perf_counter()
-        verdicts = self.judge([self._sample(job.prompt, written) for job, _, written, _ in rows])
+        ended = {i: self._sample(job, w) for i, (job, _, w, _) in enumerate(rows) if w.stop != StopReason.WINDOW}
+        verdicts = dict(zip(ended, self.judge(list(ended.values())), strict=True))
         seconds.reward += time.perf_counter() - started
-        return [
-            Trajectory(
-                row=job.prompt.row, number=job.prompt.number, place=place, prompt=job.prompt.tokens.tolist(),
-                tokens=w.tokens.tolist(), logps=w.logps.tolist(), stop=str(w.stop), version=w.version,
-                text=self.text(w.tokens), mask=mask, auxiliary=job.auxiliary, rewards=verdict.rewards,
-                failed=verdict.failed,
-            )
-            for (job, place, w, mask), verdict in zip(rows, verdicts, strict=True)
-        ]  # fmt: skip
+        return [self._trajectory(row, verdicts.get(i, Judged({}))) for i, row in enumerate(rows)]
+
+    def _trajectory(self, row: tuple[Job, int, Written, list[bool]], judged: Judged) -> Trajectory:
+        job, place, written, mask = row
+        tokens, logps, source = written.tokens.tolist(), written.logps.tolist(), 0
+        if job.begun and job.auxiliary:
+            source = job.begun.place
+        elif job.begun:
+            tokens, logps = job.begun.tokens + tokens, job.begun.logps + logps
+        return Trajectory(
+            row=job.prompt.row, number=job.prompt.number, place=place, prompt=job.prompt.tokens.tolist(),
+            tokens=tokens, logps=logps, stop=str(written.stop), version=written.version, text=self.text(tokens),
+            mask=mask, auxiliary=job.auxiliary, learned=job.learned, given=job.given, source=source, hint=job.hint,
+            num_hints=self.hints.count(job.prompt) if self.hints else 0, rewards=judged.rewards, failed=judged.failed,
+            steps=self.steps(tokens) if self.steps and not job.auxiliary else [],
+        )  # fmt: skip
 
     def _rows(self, jobs: Sequence[Job], version: int) -> list[tuple[Job, int, Written, list[bool]]]:
         """The job, the place, the completion and its mask of every row; the greedy ones are written by themselves."""
-        requests = [Request(j.prompt.tokens, tuple(self._seed(j.prompt, p) for p in j.places)) for j in jobs]
+        requests = [self._request(job) for job in jobs]
         answers: list[list[tuple[Written, list[bool]]]] = [[] for _ in jobs]
         with self.engines.at(version) as engine:
             for greedy in (False, True):
@@ -158,6 +210,10 @@ class Writer:
             for job, found in zip(jobs, answers, strict=True)
             for place, (written, mask) in zip(job.places, found, strict=True)
         ]
+
+    def _request(self, job: Job) -> Request:
+        seeds = tuple(self._seed(job.prompt, place) for place in job.places)
+        return Request(job.prompt.tokens, seeds, np.array(job.prefix, dtype=np.int32), job.window)
 
     def _said(
         self, engine: Engine, jobs: Sequence[Job], found: Sequence[Sequence[Written]], sampling: Sampling
@@ -181,11 +237,13 @@ class Writer:
         talk.take(first)
         return talk
 
-    def _sample(self, prompt: Prompt, written: Written) -> Sample:
-        asked, text = prompt.columns["prompt"], self.text(written.tokens)
-        told = {name: value for name, value in prompt.columns.items() if name != "prompt"}
+    def _sample(self, job: Job, written: Written) -> Sample:
+        """The whole completion, with what it began with."""
+        columns, tokens = job.prompt.columns, job.prefix + written.tokens.tolist()
+        asked, text = columns["prompt"], self.text(tokens)
+        told = {name: value for name, value in columns.items() if name != "prompt"}
         completion: Any = text if isinstance(asked, str) else [{"role": "assistant", "content": text}]
-        return Sample(prompt=asked, completion=completion, completion_ids=written.tokens.tolist(), columns=told)
+        return Sample(prompt=asked, completion=completion, completion_ids=tokens, columns=told)
 
     def _seed(self, prompt: Prompt, place: int) -> int:
         return seed_of(self.seed, prompt.number, place)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from launches import Launch
+from launches import REPLAYED, Launch
 
 pytestmark = pytest.mark.processes
 
@@ -59,6 +59,19 @@ def test_replayed_rollouts_are_learned_to_the_curve_of_one_process(launch, alone
         assert {k: row[k] for k in row if k.startswith("reward")} == {
             k: other[k] for k in row if k.startswith("reward")
         }
+
+
+@pytest.mark.parametrize("launch", ["ddp", "zero3"], indirect=True)
+@pytest.mark.parametrize("name", REPLAYED)
+def test_what_one_process_has_written_is_learned_from_alike(launch, alone, name):
+    """Pairs within a prompt, a regression onto the reference, and restarts that help and are not learned from."""
+    ours, theirs = launch.rows(f"{name}_replayed"), alone.rows(name)
+    assert len(ours) == len(theirs) == PER_PHASE + 2
+    for row, other in zip(ours, theirs, strict=True):
+        for key in ("entropy", "ratio", "reward", "auxiliary"):
+            assert row.get(key, 0.0) == pytest.approx(other.get(key, 0.0), rel=1e-5), key
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-4, abs=1e-5)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
 @pytest.mark.parametrize("launch", ["ddp"], indirect=True)

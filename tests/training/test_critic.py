@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import kills
 import pytest
 import torch
 from bench_of_steps import alone, tiny_llama
@@ -86,6 +87,27 @@ def test_the_warm_up_ends_by_steps_or_when_flat():
     assert [by_loss.alone(step, [1.0] * step) for step in (9, 10, 11)] == [True, False, False]
 
 
+def test_explained_variance_must_be_flat_too_where_there_is_any():
+    warmup, flat = Warmup(lambda step: 1.0, 100, 0.05), [1.0] * 40
+    rising, settled = [0.1 * i for i in range(10)], [0.5] * 2 * WINDOW
+    assert warmup.alone(40, flat, rising)
+    assert warmup.alone(40, flat, settled[1:]), "too few to know"
+    assert not warmup.alone(40, flat, rising + settled)
+    assert warmup.alone(40, rising[::-1], settled), "the loss still falls"
+
+
+def test_pre_training_that_ends_when_flat_resumes_bitwise(tmp_path: Path):
+    """Flat means hardly anything here, so the warm-up ends as soon as there are two windows of steps."""
+    words = (*RUN[:2], *RUN[4:], "rollout.num_generations=2", "rollout.num_prompts=0", "rollout.num_iterations=1",
+             "training.max_steps=13", "model.critic={warmup_steps: 50, warmup_flat: 0.99}")  # fmt: skip
+    run = train("vc_ppo", tmp_path / "run", *words, "training.save_total_limit=20")
+    assert [line["learning_rate"] > 0 for line in lines(run / "metrics.jsonl")] == [False] * 10 + [True] * 3
+    again = tmp_path / "again"
+    train("vc_ppo", again, *words, "--resume", str(run / "checkpoints" / "step-000007"))
+    assert same(weights(run), weights(again))
+    assert metrics(run)[7:] == metrics(again)
+
+
 def test_a_run_with_its_own_critic_warms_up_and_resumes_bitwise(tmp_path: Path):
     words = (*RUN, "model.critic={warmup_steps: 3, learning_rate: 1.0e-3}")
     run = train("ppo", tmp_path / "run", *words)
@@ -107,6 +129,19 @@ def test_saving_while_the_critic_learns_alone_changes_nothing(tmp_path: Path):
     again = tmp_path / "again"
     train("ppo", again, *words, "--resume", str(saved / "checkpoints" / "step-000002"))
     assert same(weights(saved), weights(again))
+
+
+def test_a_kill_while_the_critic_is_trained_first_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    words = (*RUN, "model.critic={warmup_steps: 6, learning_rate: 1.0e-3}")
+    assert kills.ended(kills.begin(Path("vc_ppo"), tmp_path / "whole", *words)) == 0
+    out = tmp_path / "cut"
+    child = kills.begin(Path("vc_ppo"), out, *words)
+    assert kills.wait_for(child, lambda: len(kills.lines(out / "metrics.jsonl")) >= 3)
+    kills.kill(child)
+    assert kills.ended(kills.begin(Path("vc_ppo"), out, *words, "--resume")) == 0
+    kills.assert_same_run(out, tmp_path / "whole", 8)
+    assert (out / "critic/model.safetensors").read_bytes() == (tmp_path / "whole/critic/model.safetensors").read_bytes()
 
 
 def test_a_critic_is_kept_and_can_begin_another_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -65,7 +65,9 @@ def server(wide: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     folder = tmp_path_factory.mktemp("served")
     save_served(loaded(wide), AutoTokenizer.from_pretrained(wide), folder / "model", None, untied=True)
     settings = RolloutSection(
-        engine="vllm", vllm_command=COMMAND, vllm_arguments=[EAGER, "--served-model-name", "policy", str(wide)]
+        engine="vllm",
+        vllm_command=COMMAND,
+        vllm_arguments=[EAGER, "--block-size", "32", "--served-model-name", "policy", str(wide)],
     )
     arguments = ("--dtype", "float32", "--logprobs-mode", "processed_logprobs")
     server = start(settings, folder / "model", arguments, folder / "vllm.log")

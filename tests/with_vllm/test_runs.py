@@ -22,6 +22,9 @@ ROUNDING = 1e-4  # mean difference of sampler and trainer; measured about 1e-6
 REWARD = """
 def vowels(prompts, completions, **columns):
     return [sum(c in "aeiou" for c in text) / max(len(text), 1) for text in completions]
+
+def pieces(text):
+    return [*range(0, len(text), 16), len(text)]
 """
 PATIENCE = 180.0  # seconds
 STEPS, PROMPTS, GENERATIONS = 6, 4, 4
@@ -121,6 +124,26 @@ def test_a_run_learns_from_what_a_server_writes(wide: Path, server: Server, tmp_
     rewards = [line["reward"] for line in lines(out / "metrics.jsonl")]
     print("rewards", [round(r, 3) for r in rewards])
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1  # of 0.3
+
+
+def test_restarts_find_their_beginnings_in_the_servers_cache(wide: Path, server: Server, tmp_path: Path):
+    """Completions go on from prompts and from the middles of others; their log-probabilities are the policy's."""
+    recipe = recipe_of(wide, rollout={"vllm_server_base_url": server.client.url, "steps": "vowel_reward:pieces"})
+    recipe["method"] = {"name": "vineppo", "num_restarts": 3, "kl_coef": 0.0}
+    out = run(tmp_path / "restarts", recipe)
+    metrics = lines(out / "metrics.jsonl")
+    assert [line["step"] for line in metrics] == list(range(1, STEPS + 1))
+    assert max(line["sampler_gap"] for line in metrics) < ROUNDING
+    for line in metrics:
+        assert line["auxiliary"] > 3 * PROMPTS, "each prompt, and steps of its completions"
+        assert 0.3 < line["prefix_cache_hits"] < 1
+    print("hit rate", [round(line["prefix_cache_hits"], 3) for line in metrics])
+    written = [t for step in range(STEPS) for t in lines(out / "rollouts" / f"{step:06d}.jsonl")]
+    by_place = {(t["number"], t["place"]): t for t in written}
+    for t in (t for t in written if t["auxiliary"]):
+        source = by_place[t["number"], t["source"]]
+        assert t["given"] in source["steps"]
+        assert t["given"] + len(t["tokens"]) <= 20
 
 
 def test_an_adapter_is_served_merged(wide: Path, server: Server, tmp_path: Path):
