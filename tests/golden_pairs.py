@@ -134,7 +134,7 @@ def p3o_of(case: dict[str, Any], clip: str) -> OnlineMethod[Any]:
 
 def check_p3o(stem: str, name: str, dtype: torch.dtype) -> None:
     case, inputs, check = load(stem, name, dtype)
-    method = p3o_of(case, "separate" if name.startswith("v1") else "joint")
+    method = p3o_of(case, "separate" if name.startswith("v1") else "token" if "tokenwise" in name else "joint")
     batch = paired_rollouts(method, inputs)
     differentiate(check, batch, method.loss(batch))
     check_gains(check, case, inputs)
@@ -191,7 +191,10 @@ PAIR_CHECKS: dict[tuple[str, str], Check] = {
     ("rebel", "rewards"): check_rebel_rewards,
     **{("rebel", f"loss_{form}_form_eta{eta}"): check_rebel for form in ("code", "paper") for eta in ("1", "0.1")},
     ("rebel", "on_policy_gradient"): check_rebel,
-    **{("p3o", name): check_p3o for name in ("v1_separate_clipping", "v2_joint_clipping", "v2_all_pairs")},
+    **{
+        ("p3o", name): check_p3o
+        for name in ("v1_separate_clipping", "v2_joint_clipping", "v2_all_pairs", "v2_tokenwise_clipping")
+    },
     ("p3o", "on_policy_gradient"): check_p3o_on_policy,
     ("p3o", "shift_invariance"): check_p3o_shift,
     ("p3o", "tight_ratio_clamp"): check_p3o_clamp,

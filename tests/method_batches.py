@@ -46,7 +46,9 @@ def random_tensors(
         numbers = torch.arange(rows)
         made[field] = numbers % 2 == 0 if kind == torch.bool else numbers // 2 if kind == torch.int64 else uniform(rows)
     for field in needs.prepared:
-        made[field] = blank(hints[field], rows, width).to(dtype)
+        empty = blank(hints[field], rows, width)
+        whole = torch.arange(1, empty.numel() + 1).view_as(empty)  # numbered, as states are
+        made[field] = whole if empty.dtype == torch.int64 else empty if empty.dtype == torch.bool else empty.to(dtype)
     return made
 
 

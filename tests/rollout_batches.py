@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_type_hints
 
 import method_batches as batches
 import torch
 from torch import Tensor
 
 from align.methods.base import OnlineMethod
+from align.needs import blank
 
 COLUMNS = {  # ours -> theirs
     "logps": "logprobs",
@@ -19,6 +20,7 @@ COLUMNS = {  # ours -> theirs
     "entropies": "entropies",
     "values": "values",
     "old_values": "old_values",
+    "old_entropies": "entropies",
 }
 LIVE = ("logps", "values")
 
@@ -33,12 +35,18 @@ def rollouts(method: OnlineMethod[Any], inputs: dict[str, Tensor], **given: Tens
     tensors["groups"] = inputs["group_index"].long()
     tensors["rewards"] = inputs["scores"]
     tensors["auxiliary"] = torch.zeros(len(mask), dtype=torch.bool)
-    for name in ("advantages", "returns"):
-        tensors[name] = torch.zeros_like(mask, dtype=dtype)
+    needs = method.needs()
+    hints = get_type_hints(needs.batch)
+    for name, (_, default) in needs.rows.items():
+        if name not in tensors:
+            tensors[name] = torch.full((len(mask),), default or 0).to(blank(hints[name], 0, 0).dtype)
+    for name in needs.prepared:
+        made = blank(hints[name], *mask.shape)
+        tensors[name] = made.to(dtype) if made.is_floating_point() else made
     for name, value in given.items():
         wide = value.ndim == 1 and name in ("advantages", "returns")
         tensors[name] = value[:, None].expand(mask.shape).masked_fill(~mask, 0.0) if wide else value
-    return batches.build(method.needs(), tensors)
+    return batches.build(needs, tensors)
 
 
 def random_rollouts(

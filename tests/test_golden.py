@@ -8,6 +8,7 @@ from typing import Any
 import method_batches as batches
 import pytest
 import torch
+from golden_branches import BRANCH_CHECKS
 from golden_files import CASES, FILES, FOLDER, Checker, load, stem_of
 from golden_rollouts import ROLLOUT_CHECKS
 from golden_soup import SOUP_CHECKS
@@ -174,6 +175,7 @@ RUNNERS: dict[tuple[str, str], Callable[[str, str, torch.dtype], None]] = {
     **{("reward-modeling", name): check_bradley_terry for name in BRADLEY_TERRY},
     **ROLLOUT_CHECKS,
     **SOUP_CHECKS,
+    **BRANCH_CHECKS,
 }
 RUN = [case for case in CASES if (case[0], stem_of(case[1])) in RUNNERS]
 LISTED = [case for case in CASES if case not in RUN]

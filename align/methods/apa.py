@@ -31,10 +31,9 @@ from typing import Literal
 import torch
 
 from align.batches import CriticRollouts, Valued
-from align.functional.advantages import final_rewards, gae, whiten
+from align.functional.advantages import final_rewards, gae_and_returns, whiten
 from align.functional.masked import kept
-from align.functional.surrogate import clipped_value_loss
-from align.methods.base import Loss, OnlineMethod, Term, metric, policy_report, require, weight
+from align.methods.base import Loss, OnlineMethod, Term, metric, policy_report, require, value_term, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +59,7 @@ class APA(OnlineMethod[CriticRollouts[Valued]]):
     def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
         written = rollouts.completion
         rewards = final_rewards(rollouts.rewards, written.mask)
-        raw = gae(rewards, written.old_values, written.mask, self.gamma, self.lam)
-        returns = (raw + written.old_values).masked_fill(~written.mask, 0.0)
+        raw, returns = gae_and_returns(rewards, written.old_values, written.mask, self.gamma, self.lam)
         return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask, unbiased=True), returns=returns)
 
     def loss(self, batch: CriticRollouts[Valued]) -> Loss:
@@ -71,7 +69,5 @@ class APA(OnlineMethod[CriticRollouts[Valued]]):
             policy = (gap - batch.advantages / self.apa_lambda) ** 2
         else:
             policy = -kept(completion.logps, mask) * (self.kappa * batch.advantages).clamp(max=20.0).exp()
-        values, old_values = kept(completion.values, mask), kept(completion.old_values, mask)
-        value = clipped_value_loss(values, old_values, batch.returns, math.inf)
         report = policy_report(batch, torch.zeros_like(mask)) | {"ref_gap": metric(gap.abs(), mask)}
-        return Loss(policy=Term(policy, mask), value=Term(value, mask, self.value_coef)).report(report)
+        return Loss(policy=Term(policy, mask), value=value_term(batch, self.value_coef)).report(report)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,12 +19,12 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 import torch
 from torch import Tensor
 
-from align.batches import Anchored, Ask, Batch, Pairs, Rollouts, Sampled
+from align.batches import Anchored, Ask, Batch, CriticRollouts, Pairs, Rollouts, Sampled, Valued
 from align.errors import UserError, did_you_mean
 from align.functional.kl import k3
 from align.functional.masked import kept, masked_mean, masked_sum
 from align.functional.preference import pair_metrics
-from align.functional.surrogate import ratio_of
+from align.functional.surrogate import clipped_value_loss, ratio_of
 from align.needs import Needs, needs_of
 from align.outside import load_outside
 
@@ -177,16 +178,28 @@ def reinforce_loss(batch: Rollouts[Any]) -> Loss:
     return loss.report(policy_report(batch, torch.zeros_like(advantages, dtype=torch.bool)))
 
 
+def value_term(batch: CriticRollouts[Valued], coef: float, clip: float = math.inf, mask: Tensor | None = None) -> Term:
+    """Half the squared error of the critic, over kept tokens or those of `mask`; the values within `clip` of the old
+    ones, where that is finite."""
+    completion = batch.completion
+    values, old_values = kept(completion.values, completion.mask), kept(completion.old_values, completion.mask)
+    losses = clipped_value_loss(values, old_values, batch.returns, clip)
+    return Term(losses, completion.mask if mask is None else mask, coef)
+
+
 def weighs(method: Method[Any], role: str) -> bool:
     """Whether a knob that is not 0 weighs the role."""
     knobs = (f.name for f in fields(method) if role in f.metadata.get("weighs", ()))
     return any(getattr(method, knob) != 0 for knob in knobs)
 
 
-def policy_report(batch: Rollouts[Any], clipped: Tensor) -> dict[str, Term]:
-    """What every method over rollouts reports; `clipped` is bool, (B, T) or (B,), where the clip took the gradient."""
+def policy_report(batch: Rollouts[Any], clipped: Tensor, mask: Tensor | None = None) -> dict[str, Term]:
+    """What every method over rollouts reports; `clipped` is bool, (B, T) or (B,), where the clip took the gradient.
+
+    `mask`: the tokens that the policy learns from, where these are not all that are kept.
+    """
     completion = batch.completion
-    mask = completion.mask
+    mask = completion.mask if mask is None else mask
     log_ratio = drift(completion)
     return {
         "entropy": metric(completion.entropies, mask),

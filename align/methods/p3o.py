@@ -14,15 +14,20 @@ where q is of the policy of now, without gradient. `clip: joint` (the authors' V
 
     loss = [max(-q a_2 w_1, -q a_2 clip(w_1, 1 - clip_range, 1 + clip_range)) + the same of 2 with -q, a_1] / 2
 
-averaged over pairs. There is no critic, nothing is whitened, and the KL is charged to whole completions.
+averaged over pairs. `clip: token` (an option of the authors' later code), of each token t of the first completion, and
+with -q of the second, averaged over tokens:
+
+    loss = max(-q W log pi(y_t), -q W clip(log pi(y_t), log pi_old(y_t) - clip_range, log pi_old(y_t) + clip_range))
+
+There is no critic, nothing is whitened, and the KL is charged to whole completions.
 
 Metrics: `pair_weight` mean w_1 w_2 as it is used, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of
 a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
 log-probabilities from this model's, `clip_fraction` share of a completion's pairs whose gradient the clip has taken.
 
 Departures: the authors draw two completions; here all pairs of a prompt are taken, each completion counting once. Their
-code also scales rewards by a running standard deviation (see `reward.shape`), and clips token by token or scales q as
-options, which are left out. Which of the two clippings the paper's tables used is unconfirmed.
+code also scales rewards by a running standard deviation (see `reward.shape`), and scales q as an option, which is left
+out. Which of the two clippings the paper's tables used is unconfirmed.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ from align.batches import Anchored, Rivals
 from align.functional.masked import kept
 from align.functional.pairing import differences, pair_means, partners
 from align.functional.surrogate import clipped_surrogate, is_clipped, ratio_of
-from align.methods.base import Loss, OnlineMethod, drift, policy_report, require, weight
+from align.methods.base import Loss, OnlineMethod, Term, drift, metric, policy_report, require, weight
 
 Made = tuple[Tensor, Tensor, Tensor]  # (B, B): losses, what share of the gradient the clip has taken, weights
 
@@ -51,8 +56,8 @@ class P3O(OnlineMethod[Rivals[Anchored]]):
     linear = False
 
     kl_coef: float = weight(0.05, of="ref")  # what a nat of divergence from the reference costs, in reward
-    clip: Literal["joint", "separate"] = "joint"
-    clip_range: float = 0.2  # of the difference of log-ratios (joint), or of each ratio; of whole completions
+    clip: Literal["joint", "separate", "token"] = "joint"
+    clip_range: float = 0.2  # of differences of log-ratios (joint), of each ratio, or of log-ratios of tokens
     max_weight: float = 10.0  # bounds the importance weights to [1 / max_weight, max_weight]
 
     def __post_init__(self):
@@ -68,6 +73,8 @@ class P3O(OnlineMethod[Rivals[Anchored]]):
         moved = drift(completion).sum(-1)
         apart = kept(completion.logps - completion.ref_logps, completion.mask).sum(-1)
         gains = differences(batch.rewards - self.kl_coef * apart.detach(), paired)
+        if self.clip == "token":
+            return self._tokens(batch, moved, gains, paired)
         if self.clip == "joint":
             losses, clipped, weights = self._joint(moved, apart, gains, paired)
         else:
@@ -93,6 +100,18 @@ class P3O(OnlineMethod[Rivals[Anchored]]):
         losses = clipped_surrogate(first, of_first, *edges) + clipped_surrogate(second, of_second, *edges)
         clipped = (is_clipped(first, of_first, *edges).float() + is_clipped(second, of_second, *edges).float()) / 2
         return losses / 2, clipped, bounded[:, None] * bounded[None, :]
+
+    def _tokens(self, batch: Rivals[Anchored], moved: Tensor, gains: Tensor, paired: Tensor) -> Loss:
+        """max(-p a, -p b) is -p min(a, b) where p is above 0, otherwise -p max(a, b): so pairs add up for a token."""
+        completion, weights = batch.completion, self._bounded(moved[:, None] + moved[None, :])
+        pull = gains * weights
+        up, down = (pair_means(p, paired)[:, None] for p in (pull.clamp(min=0), pull.clamp(max=0)))
+        now, then = kept(completion.logps, completion.mask), kept(completion.old_logps, completion.mask)
+        near = torch.minimum(torch.maximum(now, then - self.clip_range), then + self.clip_range)
+        losses = -up * torch.minimum(now, near) - down * torch.maximum(now, near)
+        clipped = ((now > near) & (up > 0)) | ((now < near) & (down < 0))
+        report = policy_report(batch, clipped) | {"pair_weight": metric(pair_means(weights, paired))}
+        return Loss(Term(losses, completion.mask)).report(report)
 
     def _bounded(self, log_weights: Tensor) -> Tensor:
         return ratio_of(log_weights.detach()).clamp(1 / self.max_weight, self.max_weight)

@@ -29,11 +29,22 @@ import math
 from dataclasses import dataclass
 
 from align.batches import CriticRollouts, Valued
-from align.functional.advantages import final_rewards, gae, whiten
+from align.functional.advantages import final_rewards, gae_and_returns, whiten
 from align.functional.kl import ESTIMATORS, Estimator, adapted
 from align.functional.masked import kept
-from align.functional.surrogate import clipped_surrogate, clipped_value_loss, dual_clipped, is_clipped
-from align.methods.base import Loss, OnlineMethod, Term, distance, drift, metric, policy_report, require, weight
+from align.functional.surrogate import clipped_surrogate, dual_clipped, is_clipped
+from align.methods.base import (
+    Loss,
+    OnlineMethod,
+    Term,
+    distance,
+    drift,
+    metric,
+    policy_report,
+    require,
+    value_term,
+    weight,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +76,7 @@ class PPO(OnlineMethod[CriticRollouts[Valued]]):
         written = rollouts.completion
         kl = ESTIMATORS[self.kl_estimator](distance(written))
         rewards = final_rewards(rollouts.rewards, written.mask) - self.kl_coef * kl
-        raw = gae(rewards, written.old_values, written.mask, self.gamma, self.lam)
-        returns = (raw + written.old_values).masked_fill(~written.mask, 0.0)
+        raw, returns = gae_and_returns(rewards, written.old_values, written.mask, self.gamma, self.lam)
         return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask), returns=returns)
 
     def controllers(self, rollouts: CriticRollouts[Valued]) -> dict[str, float]:
@@ -84,8 +94,8 @@ class PPO(OnlineMethod[CriticRollouts[Valued]]):
         policy = dual_clipped(policy, advantages, self.dual_clip) if self.dual_clip else policy
         near = self.value_clip or math.inf
         values, old_values = kept(completion.values, completion.mask), kept(completion.old_values, completion.mask)
-        value = clipped_value_loss(values, old_values, batch.returns, near)
         far = (values - old_values).abs() > near
-        loss = Loss(policy=Term(policy, completion.mask), value=Term(value, completion.mask, self.value_coef))
+        value = value_term(batch, self.value_coef, near)
+        loss = Loss(policy=Term(policy, completion.mask), value=value)
         clipped = policy_report(batch, is_clipped(log_ratio, advantages, low, high))
         return loss.report(clipped | {"value_clip_fraction": metric(far, completion.mask)})

@@ -27,11 +27,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from align.batches import CriticRollouts, Valued
-from align.functional.advantages import final_rewards, gae, whiten
+from align.functional.advantages import final_rewards, gae_and_returns, whiten
 from align.functional.kl import k1
-from align.functional.masked import kept, masked_mean
-from align.functional.surrogate import clipped_value_loss, quadratic_surrogate, ratio_of
-from align.methods.base import Loss, OnlineMethod, Term, distance, drift, metric, policy_report, require, weight
+from align.functional.masked import masked_mean
+from align.functional.surrogate import quadratic_surrogate, ratio_of
+from align.methods.base import (
+    Loss,
+    OnlineMethod,
+    Term,
+    distance,
+    drift,
+    metric,
+    policy_report,
+    require,
+    value_term,
+    weight,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +68,7 @@ class SPO(OnlineMethod[CriticRollouts[Valued]]):
     def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
         written = rollouts.completion
         rewards = final_rewards(rollouts.rewards, written.mask) - self.kl_coef * k1(distance(written))
-        raw = gae(rewards, written.old_values, written.mask, self.gamma, self.lam)
-        returns = (raw + written.old_values).masked_fill(~written.mask, 0.0)
+        raw, returns = gae_and_returns(rewards, written.old_values, written.mask, self.gamma, self.lam)
         return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask), returns=returns)
 
     def loss(self, batch: CriticRollouts[Valued]) -> Loss:
@@ -67,9 +77,8 @@ class SPO(OnlineMethod[CriticRollouts[Valued]]):
         if self.ratio_of == "completion":
             log_ratio, advantages = masked_mean(log_ratio, mask), masked_mean(advantages, mask)
         policy = quadratic_surrogate(log_ratio, advantages, self.epsilon)
-        values, old_values = kept(completion.values, mask), kept(completion.old_values, mask)
-        value = clipped_value_loss(values, old_values, batch.returns, self.value_clip or math.inf)
+        value = value_term(batch, self.value_coef, self.value_clip or math.inf)
         rows = mask if policy.ndim == 2 else None
         gap = (ratio_of(log_ratio) - 1).abs()
         report = policy_report(batch, gap > self.epsilon) | {"ratio_gap": metric(gap, rows)}
-        return Loss(policy=Term(policy, rows), value=Term(value, mask, self.value_coef)).report(report)
+        return Loss(policy=Term(policy, rows), value=value).report(report)

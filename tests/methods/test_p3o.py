@@ -16,6 +16,7 @@ from align.methods.p3o import P3O
 from align.methods.rloo import RLOO
 
 both = pytest.mark.parametrize("clip", ["joint", "separate"])
+every = pytest.mark.parametrize("clip", ["joint", "separate", "token"])
 FREE = {"clip_range": 1e9, "max_weight": 1e9}  # nothing is clipped, no weight is bounded
 
 
@@ -30,7 +31,7 @@ def with_rewards(batch: Any, gains: list[float]) -> Any:
     return dataclasses.replace(batch, rewards=torch.tensor([[g, 0.0] for g in gains], dtype=torch.float64).flatten())
 
 
-@both
+@every
 def test_a_constant_on_a_prompt_changes_nothing(clip: Any):
     """To the last bit where rewards and constants are multiples of a power of two, and there is no KL."""
     method = P3O(clip=clip, kl_coef=0.0)
