@@ -11,6 +11,7 @@ from align.report.headline import compare, headline, paired, points, told
 from align.report.measures import Measure
 from align.report.sections import SHOWN_SAMPLES, card, finals, flat, is_percent, lead, run_body
 from align.report.text import escape, exact, label, listed, part, table
+from align.report.values import values_compared
 
 OUTPUTS = ("training.output_dir",)  # differs always and says nothing
 
@@ -35,6 +36,7 @@ def comparison(runs: Sequence[Run]) -> str:
             part("Results on held-out rows", _results(runs), 2),
             part("Settings that differ", _settings(runs), 2),
             part("Curves", overlaid(runs), 2),
+            part("Values of states", values_compared(runs), 2),
             part("The same prompts, answered by each", _samples(runs), 2),
             part("Each run by itself", "".join(_alone(run) for run in runs), 2),
         )

@@ -7,6 +7,7 @@ Whatever cannot be read becomes a note on the page. Only a folder that holds no 
     completions.jsonl   {"prompt", "text", "step" (0: before training), "completion_length", "stop_reason"}, `stage`
     data.json           in any nesting: counts {"source", "split", "read", "dropped": {reason: rows}}, lengths
                         {"edges": [n + 1 numbers], "counts": [n numbers]} or [length, ...]; `notes`: sentences
+    values/*.jsonl      {"step", "depth", "estimate", "value", "stderr"}: states that were audited
     outcome.json        {"step", "num_steps", "ended_early", "final_step": whose weights final/ holds, "best_step", ...}
     test.json, summary.json   {metric: {"value", "stderr", "n", "rows": [values], "ids": [...]}}, some of them under
                         `before` or `baselines`
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,17 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audited:
+    """A state whose value was looked at."""
+
+    step: int
+    depth: int  # how many steps of the completion stand before it
+    estimate: float
+    value: float
+    stderr: float  # of the value
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A run folder in memory."""
 
@@ -56,6 +68,7 @@ class Run:
     samples: list[Sample]
     data: Any
     test: dict[str, Measure]
+    values: list[Audited] = field(default_factory=list)  # by step
     outcome: dict[str, Any] = field(default_factory=dict)  # how the run ended; empty while it has not
     notes: list[str] = field(default_factory=list)  # what could not be read
 
@@ -143,6 +156,7 @@ def read_run(path: Path) -> Run:
         samples=[s for line in _lines(path / "completions.jsonl", notes, MAX_COMPLETIONS) if (s := _sample(line))],
         data=_json(path / "data.json", notes),
         test=measures(_json(path / "test.json", notes)),
+        values=_values(path / "values", notes),
         outcome=outcome if isinstance(outcome, dict) else {},
         notes=notes,
     )
@@ -213,6 +227,17 @@ def _steps(path: Path, notes: list[str]) -> list[dict[str, float]]:
     if not found:
         notes.append("No step has been logged (metrics.jsonl is absent or empty), so there are no curves.")
     return [found[step] for step in sorted(found)]
+
+
+def _values(folder: Path, notes: list[str]) -> list[Audited]:
+    found: list[Audited] = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in _lines(path, notes):
+            numbers = {f.name: number(line.get(f.name)) for f in fields(Audited)}
+            if all(value is not None and drawable(value) for value in numbers.values()):
+                known: dict[str, Any] = numbers | {name: int(numbers[name] or 0) for name in ("step", "depth")}
+                found.append(Audited(**known))
+    return found
 
 
 def _sample(line: dict[str, Any]) -> Sample | None:

@@ -15,6 +15,7 @@ from align.report.headline import before, compare, headline, outcome, points, to
 from align.report.measures import Measure
 from align.report.rows import data_section
 from align.report.text import clip, escape, exact, folded, is_share, label, part, short, table
+from align.report.values import values_section
 
 SHOWN_SAMPLES = 12
 SHOWN_TEXT = 4000  # characters
@@ -28,6 +29,7 @@ def run_body(run: Run, level: int) -> str:
             notices(run),
             part("Results on held-out rows", results(run), level),
             part("Curves", curves(run), level),
+            part("Values of states", values_section(run), level),
             part("Before and after", samples(run.samples), level),
             part("Data", data_section(run.data), level),
             part("Recipe", recipe(run), level),

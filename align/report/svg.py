@@ -25,6 +25,7 @@ class Series:
     line: Points = ()
     smoothed: bool = False  # draws the line faintly under its moving average
     dots: Sequence[tuple[Number, Number, Number | None]] = ()
+    joined: bool = True  # the dots, by a thin line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +196,10 @@ def _evaluations(series: Series, x: Axis, y: Axis, spec: Chart) -> str:
     low = y.low if y.log else -math.inf  # a whisker below zero has no place on a logarithmic axis
     upper = [f"{x(a)} {y(b + (e or 0))}" for a, b, e in dots]
     lower = [f"{x(a)} {y(max(low, b - (e or 0)))}" for a, b, e in dots]
-    out = f'<path class="band c{series.slot}" d="M{"L".join(upper + lower[::-1])}Z"/>' if len(dots) > 1 else ""
-    out += f'<path class="line thin c{series.slot}" d="{_path([d[:2] for d in dots], x, y)}"/>'
+    out = ""
+    if series.joined:
+        out += f'<path class="band c{series.slot}" d="M{"L".join(upper + lower[::-1])}Z"/>' if len(dots) > 1 else ""
+        out += f'<path class="line thin c{series.slot}" d="{_path([d[:2] for d in dots], x, y)}"/>'
     for (a, b, e), top, bottom in zip(dots, upper, lower, strict=True):
         words = f"step {a:,.0f}: {series.label} {amount(b, e, share=spec.share)}"
         whisker = f'<path d="M{top}L{bottom}"/>' if e else ""

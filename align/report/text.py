@@ -12,9 +12,12 @@ Number = float | int  # JSON has both
 MINUS = "\N{MINUS SIGN}"
 SHARES = (
     *("accuracy", "win_rate", "share", "ties", "truncated", "ended", "kept", "equal_groups", "not_judged"),
-    *("failed_rewards", "clip_fraction", "correction_bounded"),
+    *("failed_rewards", "clip_fraction", "correction_bounded", "unfinished", "begun_before", "hinted"),
+    "prefix_cache_hits",
 )
 UNUSUAL = re.compile(r"[^ -~\n\t]")
+ENDING = re.compile("p+o$")  # of a method's name: ...PO, ...PPO
+HEADS = {"dr": "Dr. "}
 JOINERS = "\u200c\u200d"  # format characters that writing systems and emoji need
 LABELS = {
     "grad_norm": "Gradient norm",
@@ -33,6 +36,15 @@ LABELS = {
     "approx_kl": "KL from the policy that wrote, nats a token",
     "explained_variance": "Explained variance of the values",
     "seconds": "Seconds of a rollout phase",
+    "completions": "Completions that ended",
+    "written_tokens": "Tokens written for an experience",
+    "scored_tokens": "Tokens scored before learning",
+    "auxiliary": "Completions written to help",
+    "auxiliary_tokens": "Tokens of what was written to help",
+    "unfinished": "Completions that go on",
+    "begun_before": "Completions begun in an earlier experience",
+    "hinted": "Completions that were told a hint",
+    "prefix_cache_hits": "Prompt tokens that the server still knew",
 }
 
 
@@ -63,13 +75,16 @@ def label(key: str) -> str:
 
 
 def method_label(name: str) -> str:
-    """`dpo` -> DPO, `simpo` -> SimPO, `reward_model` -> Reward model, `package.module:Class` -> Class."""
+    """`dpo` -> DPO, `simpo` -> SimPO, `vc_ppo` -> VC-PPO, `reward_model` -> Reward model, `package:Class` -> Class."""
     name = name.rsplit(":", 1)[-1]
-    if name.islower() and len(name) <= 4:
-        return name.upper()
-    if name.islower() and name.endswith("po"):
-        return f"{name[:-2].capitalize()}PO"
-    return name.replace("_", " ").capitalize() if name.islower() else name
+    if not name.islower():
+        return name
+    head, _, tail = name.rpartition("_")
+    if len(name) > 4 and not tail.endswith("po"):
+        return name.replace("_", " ").capitalize()
+    of = tail if len(tail) <= 4 else ENDING.findall(tail)[0]
+    first = HEADS.get(head, f"{head.upper() if len(head) < 3 else head.capitalize()}-" if head else "")
+    return first + tail.removesuffix(of).capitalize() + of.upper()
 
 
 def is_share(key: str) -> bool:

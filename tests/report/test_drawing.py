@@ -131,9 +131,10 @@ def test_amounts(value: float, stderr: float | None, share: bool, words: str) ->
 
 def test_small_and_large_numbers() -> None:
     assert [short(v) for v in (5e-5, 0.0, 1.0, 999.94, 123456.0)] == ["5e-5", "0", "1", "999.9", "123,456"]
-    assert [method_label(n) for n in ("dpo", "simpo", "reward_model", "my.pack:Mine")] == [
+    assert [method_label(n) for n in ("dpo", "simpo", "vc_ppo", "reward_model", "my.pack:Mine")] == [
         "DPO",
         "SimPO",
+        "VC-PPO",
         "Reward model",
         "Mine",
     ]
