@@ -19,4 +19,4 @@ def test_every_online_method_learns_the_bandit(name: str, seed: int, tmp_path: P
     """A uniform choice among the arms earns 0.5, the untrained policy less, the best arm always 1."""
     rig = online_rig(find_method(name)(), tmp_path, seed=seed)
     assert rig.earned() < 0.4
-    assert any(rig.step() and rig.earned() > 0.9 for _ in range(STEPS))
+    assert any(rig.step() and rig.earned() > 0.85 for _ in range(STEPS))

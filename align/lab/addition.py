@@ -9,7 +9,7 @@ imitates it is right, by its likeliest completion, only where nothing is to be c
 can lead from there to the right sums.
 
 `python -m align.lab.addition ROWS TOKENIZER` writes the rows of `asset:addition` and the tokenizer of
-`asset:careless_adder` into these folders.
+`asset:careless_adder` into these folders; a third word makes it problems of so many digits.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ CARELESS = 0.7  # share of the carries that the teacher forgets
 ROWS = {"train": 4000, "test": 256}
 
 
-def question(first: int, second: int) -> str:
-    return f"{first:0{DIGITS}}+{second:0{DIGITS}}="
+def question(first: int, second: int, digits: int = DIGITS) -> str:
+    return f"{first:0{digits}}+{second:0{digits}}="
 
 
 def solution(first: int, second: int, forgets: Sequence[bool] = (False,) * DIGITS) -> str:
@@ -47,31 +47,38 @@ def solution(first: int, second: int, forgets: Sequence[bool] = (False,) * DIGIT
     return written
 
 
-def answer(text: str) -> int | None:
+def answer(text: str, digits: int = DIGITS) -> int | None:
     """The sum that a completion states; None where it is not of the form asked for."""
     said = text.strip()
-    if len(said) != 2 * DIGITS or not (said.isascii() and said.isdigit()):
+    if len(said) != 2 * digits or not (said.isascii() and said.isdigit()):
         return None
     return sum(int(digit) * 10**place for place, digit in enumerate([*said[::2], said[-1]]))
 
 
+def steps(text: str) -> list[int]:
+    """A step is a column, two characters: boundaries as `rollout.steps` wants them."""
+    return [*range(0, len(text), 2), len(text)]
+
+
 def reward(prompts: list[str], completions: list[str], total: list[int], **columns: Any) -> list[float]:
     """With the signature of a reward function; `total` is a column of the data."""
-    return [float(answer(text) == right) for text, right in zip(completions, total, strict=True)]
+    asked = zip(prompts, completions, total, strict=True)
+    return [float(answer(text, prompt.index("+")) == right) for prompt, text, right in asked]
 
 
-def rows() -> dict[str, list[dict[str, Any]]]:
+def rows(digits: int = DIGITS) -> dict[str, list[dict[str, Any]]]:
     """Different problems for training and test; those of the test have right completions."""
-    draw, size = np.random.default_rng(0), 10**DIGITS
+    draw, size = np.random.default_rng(0), 10**digits
     chosen = draw.choice(size * size, sum(ROWS.values()), replace=False)
-    forgets = draw.random((len(chosen), DIGITS)) < CARELESS
+    forgets = draw.random((len(chosen), digits)) < CARELESS
     forgets[ROWS["train"] :] = False
     made = [_row(*divmod(int(n), size), f.tolist()) for n, f in zip(chosen, forgets, strict=True)]
     return {"train": made[: ROWS["train"]], "test": made[ROWS["train"] :]}
 
 
 def _row(first: int, second: int, forgets: Sequence[bool]) -> dict[str, Any]:
-    return {"prompt": question(first, second), "completion": solution(first, second, forgets), "total": first + second}
+    asked = question(first, second, len(forgets))
+    return {"prompt": asked, "completion": solution(first, second, forgets), "total": first + second}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -82,8 +89,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END, pad_token=END, unk_token=END)
 
 
-def main(rows_to: str, tokenizer_to: str) -> None:
-    for name, made in rows().items():
+def main(rows_to: str, tokenizer_to: str, digits: str = str(DIGITS)) -> None:
+    for name, made in rows(int(digits)).items():
         text = "".join(json.dumps(row) + "\n" for row in made)
         Path(rows_to, f"{name}.jsonl").write_text(text, encoding="utf-8")
     tokenizer().save_pretrained(tokenizer_to)
