@@ -19,6 +19,7 @@ from align.data.prepare import Splits, default_cache, prepare
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
 from align.models.load import load_policy, where
+from align.models.references import reference_weights
 from align.models.save import fingerprint
 from align.models.tokenizer import load_tokenizer
 from align.recipe import Recipe
@@ -73,6 +74,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     policy = load_policy(recipe.model, tokenizer, head, init)
     places = where(recipe.model, init)
     world.must_agree("the model's weights", weights := fingerprint(places.adapter or places.weights))
+    world.must_agree("the references' weights", others := reference_weights(recipe.model))
     kernel = kernel_of(policy.to(world.device), recipe.training, world.device)
     limits = limits_of(policy, recipe.training, world)
     valued = any("values" in needs.live(m) for m in needs.members)
@@ -90,7 +92,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     online = isinstance(recipe.method, OnlineMethod)
     source = online_source(parts, folder, say) if online else offline_source(parts, sample)
     torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
-    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights + of_critic)
+    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights + of_critic + others)
 
 
 def learned_sequences(recipe: Recipe, sample: Sequence[Group]) -> list[list[Tokens]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 
 from align.assembly_parts import Parts, count_steps
 from align.assembly_server import server_engines
-from align.data.hints import COLUMN
+from align.data.hints import COLUMN, hints_of
 from align.data.store import Store
-from align.errors import UserError, did_you_mean
+from align.errors import RunError, UserError, did_you_mean
 from align.methods.base import weighs
 from align.models.parts import unwrapped
 from align.rewards.judge import make_judge
@@ -32,6 +33,7 @@ from align.training.rollout_log import RolloutLog
 from align.training.runfolder import RunFolder
 from align.training.writing import Prompt, Writer
 
+LONGEST = 16  # rows whose hints are tokenized before training, to see that they fit
 UNFINISHED = "\ufffd"  # what decoders show for the bytes of a character that is not complete
 
 
@@ -53,7 +55,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
     writer = Writer(
         engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.tokenizer, judge=judge, world=world,
         sampling=sampling, chunk_rows=rollout.max_rows + rollout.waiting_rows, seed=recipe.training.seed,
-        turns=turns_of(parts), steps=steps_of(parts), hints=hints_of(parts),
+        turns=turns_of(parts), steps=steps_of(parts), hints=hint_column(parts),
     )  # fmt: skip
     harvester = Harvester(
         parts.reader, online_roles(parts), judge, tuple(piece(p) for p in recipe.reward.shape), rollout
@@ -107,17 +109,33 @@ def steps_of(parts: Parts) -> Callable[[Sequence[int]], list[int]] | None:
     return starts
 
 
-def hints_of(parts: Parts) -> HintColumn | None:
+def hint_column(parts: Parts) -> HintColumn | None:
+    """Where the method tells hints. UserError where the data have none, or some that cannot be told."""
     if "num_hints" not in {column for column, _ in parts.reader.needs.rows.values()}:
         return None
-    store, splits = parts.splits.train, parts.splits
-    if COLUMN not in store.extras(0):
+    store, lengths = parts.splits.train, dict[int, int]()
+    for row in range(len(store)):
+        try:
+            texts = hints_of(columns := store.extras(row))
+        except ValueError as error:
+            raise UserError(f"data.train: {store.place(row)}: {error}") from None
+        if texts:
+            lengths[row] = len(str(columns["prompt"])) + max(map(len, texts))
+    if not lengths:
         raise UserError(
-            f"data.train: no column {COLUMN}, which {parts.recipe.method.name} tells where completions fail; it is a "
-            f"list of texts a row, from the least hint to the most. There are {', '.join(store.extras(0))}"
+            f"data.train: no row has a column {COLUMN}, which {parts.recipe.method.name} tells where completions fail: "
+            f"a list of texts, from the least hint to the most. There are {', '.join(store.extras(0))}"
         )
     room = context_of(parts) - parts.recipe.rollout.max_completion_length
-    return HintColumn(parts.tokenizer, splits.chat_template, room)
+    made = HintColumn(parts.tokenizer, parts.splits.chat_template, room, store.place)
+    for row in heapq.nlargest(LONGEST, lengths, key=lambda row: lengths[row]):
+        prompt = prompt_of(store, row, 0)
+        try:
+            for hint in range(made.count(prompt)):
+                made.told(prompt, hint + 1)
+        except RunError as error:
+            raise UserError(str(error)) from None
+    return made
 
 
 def prompt_of(store: Store, row: int, number: int) -> Prompt:

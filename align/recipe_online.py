@@ -137,6 +137,12 @@ def _steps(written: Written, r: RolloutSection, needs: Needs) -> None:
 def _window(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> None:
     if r.window <= 0:
         return
+    if not 1 < r.window < r.max_completion_length:
+        written.wrong(
+            "rollout.window",
+            f"found {r.window}; expected 2 to {r.max_completion_length - 1} new tokens an experience (the last one of "
+            "a window is never learned from, and max_completion_length is the whole), or 0 for whole completions",
+        )
     if "done" not in {column for column, _ in cls.needs().rows.values()}:
         written.wrong("rollout.window", f"{cls.name} learns from whole completions; remove the key")
     others = {"staleness": r.staleness, "environment": r.environment, "max_refills": r.max_refills, "audit": r.audit}

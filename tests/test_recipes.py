@@ -37,6 +37,7 @@ def _in_the_checkout(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def words(name: str) -> tuple[str, ...]:
     recipe = load(name, stand_ins(name))
     once = ("rollout.num_iterations=1",) if is_online(type(recipe.method)) else ()
+    once = (*once, "rollout.window=3") if recipe.rollout.window else once
     return (
         *stand_ins(name),
         *SMALL,

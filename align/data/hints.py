@@ -16,12 +16,12 @@ COLUMN = "hints"
 
 
 def hints_of(columns: Mapping[str, Any]) -> list[str]:
-    """None where the row has no such column. ValueError where it is not a list of texts."""
+    """None where the row has no such column. ValueError where it is not a list of texts with something in them."""
     found = columns.get(COLUMN)
     if found is None:
         return []
-    if not isinstance(found, list) or not all(isinstance(hint, str) for hint in found):
-        raise ValueError(f"column {COLUMN} is {found!r}; expected a list of texts, from the least hint to the most")
+    if not isinstance(found, list) or not all(isinstance(hint, str) and hint.strip() for hint in found):
+        raise ValueError(f"{COLUMN} is {found!r}; expected a list of texts, from the least hint to the most")
     return found
 
 

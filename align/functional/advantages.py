@@ -13,6 +13,8 @@ from torch import Tensor
 
 from align.functional.masked import last_kept
 
+NO_SPREAD = 1e-10  # a variance of returns that is nothing but rounding
+
 
 def leave_one_out(rewards: Float[Tensor, " B"], groups: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
     """The reward less the mean of the others of its group (Kool et al. 2019; RLOO, arXiv:2402.14740).
@@ -151,5 +153,5 @@ def explained_variance(values: Float[Tensor, "B T"], returns: Float[Tensor, "B T
 
     Below 0 it foresaw less than a constant would have. NaN where all returns are the same: nothing is to be foreseen.
     """
-    variance = returns[mask].var(correction=0).item()
-    return 1 - (returns - values)[mask].var(correction=0).item() / variance if variance > 0 else math.nan
+    variance = returns[mask].var(correction=0).item() if mask.any() else 0.0
+    return 1 - (returns - values)[mask].var(correction=0).item() / variance if variance > NO_SPREAD else math.nan

@@ -11,6 +11,8 @@ over the reward on the last token, then whitened; there is no KL in the reward, 
 both averaged over tokens. The target is pi_ref exp(A / apa_lambda) without its normaliser, which is 1 to first order.
 `objective: weighted` is the paper's baseline, advantage-weighted regression: policy = -log pi(y_t) exp(kappa A_t).
 
+Use it where a reward should pull a known distance and no further.
+
 Metrics: `policy` and `value` the two terms, `ref_gap` mean |log pi - log pi_ref| per token (nats), `entropy` of the
 policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per
 token, `sampler_gap` mean distance of the engine's log-probabilities from this model's, `clip_fraction` is 0: nothing is

@@ -21,6 +21,8 @@ with -q of the second, averaged over tokens:
 
 There is no critic, nothing is whitened, and the KL is charged to whole completions.
 
+Use it where rewards of different prompts are on different scales, as those of a reward model are.
+
 Metrics: `pair_weight` mean w_1 w_2 as it is used, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of
 a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
 log-probabilities from this model's, `clip_fraction` share of a completion's pairs whose gradient the clip has taken.

@@ -10,6 +10,8 @@ authors' code, which is eta^2 times that of the paper and has the same minimiser
 averaged over pairs. Its exact solution is pi proportional to pi_old exp(eta R): a step of mirror descent, without a
 critic, a clip or a partition function.
 
+Use it where rewards compare within a prompt alone, and neither critic nor clip is wanted.
+
 Metrics: `residual` mean |u_i - u_j - eta (R_i - R_j)| of a pair, `entropy` of the policy per token (nats), `ratio` mean
 pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the
 engine's log-probabilities from this model's, `clip_fraction` is 0: nothing is clipped.

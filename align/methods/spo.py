@@ -10,6 +10,8 @@ The best ratio is 1 + epsilon sign(A_t), and a token beyond it is pulled back, w
 Advantages, returns and the value's loss are PPO's: A is whitened, and the KL is in the reward. With `ratio_of:
 completion` rho is that of the completion's mean log-ratio, and A the mean over its tokens (an extension).
 
+Use it where ratios run away in several passes over an experience.
+
 Metrics: `policy` and `value` the two terms, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a
 token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
 log-probabilities from this model's, `ratio_gap` mean |rho - 1|, `clip_fraction` share of ratios outside

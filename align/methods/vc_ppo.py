@@ -19,9 +19,9 @@ Metrics: `policy`, `value` and, where nll_coef is above 0, `nll`: the terms; `en
 distance of the engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip
 has taken; `explained_variance` of each experience.
 
-Departures: advantages are whitened (`whiten`) where lam is one number, and are not where it is each completion's own:
-the papers do not say. Nor does VC-PPO say its clip range, KL or learning rates; what happens where lambda would be
-below 0, or where no completion is good, is our choice (0, no term).
+Departures: advantages are whitened unless `whiten` is false, which goes with a lambda of each completion's own; the
+papers do not say. Nor does VC-PPO say its clip range, KL or learning rates; what happens where lambda would be below 0,
+or where no completion is good, is our choice (0, no term).
 """
 
 from __future__ import annotations

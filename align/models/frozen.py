@@ -19,6 +19,8 @@ from align.models.soup import averaged
 from align.models.sources import whole_weights
 from align.models.tokenizer import Head, read_tokenizer, source_of
 
+REFERENCE = "ref_model_name_or_path"  # the recipe's key of one
+
 
 def frozen_copy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path) -> Any:
     """The weights that training starts from, those of `ref_model_name_or_path`, or an average; eval mode, no gradient.
@@ -35,14 +37,16 @@ def _soup(section: ModelSection, soup: SoupSection, tokenizer: PreTrainedTokeniz
     def load(name: str) -> Any:
         one = dataclasses.replace(section, reference="copy", ref_model_name_or_path=name)
         with whole_weights():  # shards cannot be averaged before they are there
-            model = _copy(one, tokenizer, "lm", init_dir)
+            model = _copy(one, tokenizer, "lm", init_dir, key="reference.soup")
         return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
     shares = soup.weights or [1 / len(soup.soup)] * len(soup.soup)
     return averaged(((name, load(name)) for name in soup.soup), shares)
 
 
-def _copy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path) -> Any:
+def _copy(
+    section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path, key: str = REFERENCE
+) -> Any:
     other = section.ref_model_name_or_path
     wanted = dataclasses.replace(section, lora=None)
     if other:
@@ -51,7 +55,7 @@ def _copy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head,
         )
         theirs = read_tokenizer(source_of(wanted), section.trust_remote_code)
         wanted = dataclasses.replace(wanted, add_tokens=[])
-        check_same_vocabulary(tokenizer, theirs, f"model.ref_model_name_or_path: {other}")
+        check_same_vocabulary(tokenizer, theirs, f"model.{key}: {other}")
     return load_policy(wanted, tokenizer, head, init_dir)
 
 

@@ -91,7 +91,7 @@ def _document(heading: str, kind: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(heading)} · align report</title><style>{style}</style></head>\n"
         f'<body><main><header><p class="eyebrow">{escape(kind)}</p><h1>{escape(heading)}</h1>{body}'
-        "<footer>± is one standard error. The numbers stand in metrics.jsonl, test.json and summary.json of the run "
+        "<footer>± is one standard error. The numbers stand in metrics.jsonl and test.json of the run "
         f"folder; point at a curve to read its values.</footer></main>\n<script>{script}</script></body></html>\n"
     )
 

@@ -41,6 +41,7 @@ LABELS = {
     "scored_tokens": "Tokens scored before learning",
     "auxiliary": "Completions written to help",
     "auxiliary_tokens": "Tokens of what was written to help",
+    "steps_per_completion": "Steps of a completion",
     "unfinished": "Completions that go on",
     "begun_before": "Completions begun in an earlier experience",
     "hinted": "Completions that were told a hint",
@@ -69,9 +70,8 @@ def label(key: str) -> str:
     """`eval/grad_norm` as people say it."""
     last = key.rsplit("/", 1)[-1]
     words = last.replace("_", " ").capitalize().split()
-    return LABELS.get(last) or " ".join(
-        word.upper() if word.lower() in ("dpo", "sft", "kl") else word for word in words
-    )
+    known = "" if "rewards/" in key else LABELS.get(last)  # a reward function may be called like a metric
+    return known or " ".join(word.upper() if word.lower() in ("dpo", "sft", "kl") else word for word in words)
 
 
 def method_label(name: str) -> str:

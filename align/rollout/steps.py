@@ -94,7 +94,8 @@ class Checked:
         if fault:
             shown = reprlib.repr(returned.tolist() if isinstance(returned, np.ndarray) else returned)
             expected = (
-                f"expected whole numbers from 0 to {len(text)}, the length of the text, each above the one before"
+                f"expected the boundaries of its steps in characters: the first 0, the last {len(text)} (the length of "
+                "the text), each above the one before"
             )
             raise RunError(self._complaint(text, f"returned {shown}, {fault}; {expected}"))
         return [operator.index(b) for b in returned]

@@ -31,7 +31,7 @@ class Alarms:
 
     def _found(self, row: Row) -> Iterator[tuple[str, str]]:
         checks: list[Callable[[Row], tuple[str, str] | None]] = [
-            _equal, _truncated, _not_judged, self._negative_kl, self._collapsed, _ratio,
+            _equal, _truncated, _not_judged, self._negative_kl, self._collapsed, _ratio, _whole,
         ]  # fmt: skip
         yield from (found for check in checks if (found := check(row)))
 
@@ -55,6 +55,15 @@ def _equal(row: Row) -> tuple[str, str] | None:
     if row.get("equal_groups", 0.0) < 1:
         return None
     return "equal", "all completions of every prompt earned the same: comparisons within a prompt learn nothing"
+
+
+def _whole(row: Row) -> tuple[str, str] | None:
+    if row.get("steps_per_completion", 0.0) != 1:
+        return None
+    return (
+        "steps",
+        "every completion is one step: rollout.steps finds nothing to divide, so no step has credit of its own",
+    )
 
 
 def _truncated(row: Row) -> tuple[str, str] | None:

@@ -36,6 +36,8 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
             "truncated": _share(t.stop == StopReason.LENGTH for t in own),
             "ended": _share(t.stop == StopReason.EOS for t in own),
         }
+    if any(t.steps for t in every):
+        found["steps_per_completion"] = sum(len(t.steps) for t in every) / len(every)
     if harvester.settings.window:
         found["unfinished"] = 1 - len(own) / len(every)
         found["begun_before"] = _share(t.given > 0 for t in every)
@@ -53,7 +55,8 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
         found["kl"] = masked_sum(k1(d), completion.mask)[learned].mean().item()
         found["kl_k3"] = masked_sum(k3(d), completion.mask)[learned].mean().item()
     if "old_values" in vars(completion):
-        explained = explained_variance(completion.old_values, whole.batch.returns, completion.mask)
+        ended = completion.mask & getattr(whole.batch, "done", torch.ones(1, dtype=torch.bool))[:, None]
+        explained = explained_variance(completion.old_values, whole.batch.returns, ended)
         found |= {} if math.isnan(explained) else {"explained_variance": explained}
     return found
 

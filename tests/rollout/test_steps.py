@@ -148,7 +148,7 @@ def test_wrong_boundaries_are_told(returned: Any, finding: str) -> None:
         checked(returned)("Two words")
     assert "'Two words'" in str(caught.value)
     if "returned [" in str(caught.value):
-        assert "expected whole numbers from 0 to 9" in str(caught.value)
+        assert "the first 0, the last 9" in str(caught.value)
 
 
 @pytest.mark.parametrize("returned", [[0, 9], (0, 4, 9), np.array([0, 4, 9]), [np.int32(0), 9]])

@@ -26,6 +26,7 @@ def test_a_good_run_is_left_in_peace():
         ({"ratio": 1.02}, "pi / pi_old is 1.020 before anything was learned"),
         ({"not_judged": 0.34}, "34 % of the completions were judged by no reward function"),
         ({"ratio": 0.5}, "pi / pi_old is 0.500"),
+        ({"steps_per_completion": 1.0}, "every completion is one step: rollout.steps finds nothing to divide"),
     ],
 )
 def test_a_fault_is_told_once(row: dict[str, float], words: str):

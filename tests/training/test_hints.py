@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +59,24 @@ def asked(rows: list[dict[str, Any]], tmp_path: Path, *words: str) -> int:
 def test_data_without_hints_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert asked([{"prompt": r["prompt"], "id": "x"} for r in ROWS], tmp_path) == 2
     error = capsys.readouterr().err
-    assert "data.train: no column hints, which scaf_grpo tells where completions fail" in error
+    assert "data.train: no row has a column hints, which scaf_grpo tells where completions fail" in error
     assert "There are prompt, id" in error
 
 
 def test_hints_that_are_no_texts_are_told_with_their_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert asked([*ROWS[:1], *({**r, "hints": "Count on."} for r in ROWS[1:])], tmp_path) == 1
-    error = capsys.readouterr().err
-    assert "column hints is 'Count on.'; expected a list of texts" in error
-    assert json.dumps(ROWS[0]["prompt"]) not in error
+    for wrong in ("Count on.", ["Count on.", 3], [""]):
+        assert asked([*ROWS[:3], {**ROWS[3], "hints": wrong}, *ROWS[4:]], tmp_path) == 2
+        error = capsys.readouterr().err
+        assert f"rows.jsonl: row 4: hints is {wrong!r}; expected a list of texts" in error
+        assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_rows_without_hints_may_stand_among_others(tmp_path: Path):
+    rows = [{**r, "hints": None} if i % 2 else r for i, r in enumerate(ROWS)]
+    assert asked([{"prompt": ROWS[0]["prompt"], "hints": []}, *rows[1:]], tmp_path) == 0
 
 
 def test_a_hint_too_long_for_the_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rows = [{**r, "hints": ["very " * 600]} for r in ROWS]
-    assert asked(rows, tmp_path) == 1
-    assert "with hint 1 the prompt has" in capsys.readouterr().err
+    assert asked([*ROWS[:7], *rows[7:]], tmp_path) == 2
+    assert "row 8: with hint 1 the prompt has" in capsys.readouterr().err

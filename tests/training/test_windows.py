@@ -156,6 +156,8 @@ def test_a_reward_that_fails_loses_nothing_that_was_unfinished(tmp_path: Path, m
     [
         ("ppo", ("rollout.window=8",), "rollout.window: ppo learns from whole completions; remove the key"),
         ("t_ppo", ("rollout.window=-1",), "rollout.window: found -1; expected 0 or more"),
+        ("t_ppo", ("rollout.window=1",), "rollout.window: found 1; expected 2 to 47 new tokens an experience"),
+        ("t_ppo", ("rollout.window=48",), "rollout.window: found 48; expected 2 to 47 new tokens"),
         (
             "t_ppo",
             ("rollout.correction=truncate", "rollout.correction_level=sequence"),
