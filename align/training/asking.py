@@ -32,7 +32,7 @@ def jobs_of(
         jobs.append(
             Job(
                 prompt=prompt, places=places, greedy=ask.greedy, auxiliary=True, learned=ask.learned, hint=ask.hint,
-                begun=begun if ask.given else None, given=ask.given,
+                begun=begun, given=ask.given,
             )
         )  # fmt: skip
     return jobs

@@ -179,3 +179,24 @@ def test_equal_states_of_a_run_have_one_estimate(tmp_path: Path):
     own = [t for t in lines if not t.auxiliary]
     beginnings = {(*t.prompt, -1, *t.tokens[:s]) for t in own for s in t.steps}
     assert len(beginnings) == len(by_state)
+
+
+def test_restarts_from_a_prompt_count_though_its_first_completion_was_not_judged(tmp_path: Path):
+    seen = set[int]()
+
+    def judge_of_all_but_the_first(completion_ids: Any, question: Any, **columns: Any) -> list[float | None]:
+        found: list[float | None] = []
+        for number, ids in zip(question, completion_ids, strict=True):
+            found.append(divides(number, ids) if number in seen else None)
+            seen.add(number)
+        return found
+
+    rig = world(tmp_path, num_restarts=2, kl_coef=0.0)
+    judge = Judge({"sum": judge_of_all_but_the_first}, {"sum": 1.0})
+    rig.source.writer = dataclasses.replace(rig.source.writer, judge=judge)
+    rig.source.harvester = dataclasses.replace(rig.source.harvester, judge=judge)
+    batch = rig.source.next(rig.progress).experience.batch
+    written = rig.source.log.lines(0)
+    states = len(set(batch.states[batch.states > 0].tolist()))
+    assert sum(t.auxiliary for t in written) == 2 * states, "each state once, none of them again"
+    assert batch.estimates[:, 0].max() > 0, "restarts are what a prompt's value is made of"
