@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from small_runs import TIMES
@@ -19,6 +19,7 @@ from small_runs import TIMES
 import align.run  # noqa: F401  once, here, instead of in every child
 from align.cli import main
 
+Sign = Callable[[Path], bool]
 PATIENCE = 120.0  # seconds for anything to happen
 
 
@@ -69,6 +70,19 @@ def lasting(path: Path) -> list[dict[str, float]]:
 def kill(child: int) -> None:
     os.kill(child, signal.SIGKILL)
     assert ended(child) == -signal.SIGKILL
+
+
+def assert_no_trace(recipe: Path, folder: Path, signs: Sequence[Sign], *words: str) -> None:
+    """Killed at each sign, given the run's folder, and gone on with, it ends as the run that nobody disturbed."""
+    whole, out = folder / "whole", folder / "cut"
+    assert ended(begin(recipe, whole, *words)) == 0
+    child = begin(recipe, out, *words)
+    for sign in signs:
+        assert wait_for(child, lambda sign=sign: sign(out)), out.with_suffix(".log").read_text()
+        kill(child)
+        child = begin(recipe, out, *words, "--resume")
+    assert ended(child) == 0
+    assert_same_run(out, whole, len(lines(whole / "metrics.jsonl")))
 
 
 def assert_same_run(one: Path, other: Path, num_steps: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     """What stands in final/: the model's weights, or the adapter's."""
     final = out / "final"
     return load_file(next(p for n in ("model", "adapter_model") if (p := final / f"{n}.safetensors").exists()))
+
+
+def assert_resumes(recipe: str, whole: Path, folder: Path, step: int, *words: str, without: Sequence[str] = ()) -> None:
+    """From the checkpoint of that step a copy of the run, `without` some of its parts, ends as the run has."""
+    cut = folder / f"cut-{step}"
+    shutil.copytree(whole, cut, ignore=shutil.ignore_patterns("final", *without))
+    train(recipe, cut, *words, "--resume", str(cut / "checkpoints" / f"step-{step:06d}"))
+    assert same(weights(whole), weights(cut)), step
+    assert metrics(whole) == metrics(cut), step
 
 
 def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from online_rig import OnlineRig, online_rig
-from small_runs import lines, metrics, same, train, weights
+from small_runs import assert_resumes, lines, train
 
 from align.cli import main
 from align.errors import RunError
@@ -57,15 +56,9 @@ def test_a_run_resumes_bitwise_from_every_place_in_an_experience(tmp_path: Path)
     lags = [line["policy_lag"] for line in lines(whole / "metrics.jsonl") if "policy_lag" in line]
     assert lags == [0.0, 4.0, 4.0]
     for step in (3, 4, 6):
-        cut = tmp_path / f"cut-{step}"
-        shutil.copytree(whole, cut, ignore=shutil.ignore_patterns("final", "rollouts"))
-        train("ppo", cut, *RUN, "--resume", str(cut / "checkpoints" / f"step-{step:06d}"))
-        assert same(weights(whole), weights(cut)), step
-        assert metrics(whole) == metrics(cut), step
-    shutil.rmtree(cut / "rollouts")
-    shutil.rmtree(cut / "final")
-    train("ppo", cut, *RUN, "--resume", str(cut / "checkpoints" / "step-000007"))
-    assert same(weights(whole), weights(cut)), "a checkpoint of the run that had been resumed holds it too"
+        assert_resumes("ppo", whole, tmp_path, step, *RUN, without=["rollouts"])
+    resumed = tmp_path / "cut-6"  # whose checkpoints hold it too
+    assert_resumes("ppo", resumed, tmp_path, 7, *RUN, without=["rollouts"])
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import kills
 import pytest
-from small_runs import lines, metrics, same, train, weights
+from small_runs import assert_resumes, lines, same, train, weights
 
 from align.cli import main
 
@@ -30,31 +29,18 @@ def test_a_run_resumes_bitwise_and_replays_its_restarts(tmp_path: Path):
     assert told["auxiliary_tokens"] == sum(len(t["tokens"]) for t in written if t["auxiliary"])
     assert told["written_tokens"] == sum(len(t["tokens"]) for t in written)
     for step in (2, 3):
-        cut = tmp_path / f"cut-{step}"
-        shutil.copytree(whole, cut, ignore=shutil.ignore_patterns("final"))
-        train("vineppo", cut, *RUN, "--resume", str(cut / "checkpoints" / f"step-{step:06d}"))
-        assert same(weights(whole), weights(cut)), step
-        assert metrics(whole) == metrics(cut), step
+        assert_resumes("vineppo", whole, tmp_path, step, *RUN)
     again = train(whole / "recipe.yaml", tmp_path / "again", "rollout.record=false", f"rollout.replay={whole}")
     assert same(weights(whole), weights(again))
 
 
 def test_kills_within_restarts_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert kills.ended(kills.begin(Path("vineppo"), tmp_path / "whole", *RUN)) == 0
-    out = tmp_path / "cut"
-    child = kills.begin(Path("vineppo"), out, *RUN)
-    for phase in (0, 2):
-        log = out / "rollouts" / f"{phase:06d}.jsonl"
 
-        def restarting(log: Path = log) -> bool:
-            return sum(bool(t["auxiliary"]) for t in kills.lines(log)) >= 8
+    def restarting(phase: int) -> kills.Sign:
+        return lambda out: sum(bool(t["auxiliary"]) for t in kills.lines(out / f"rollouts/{phase:06d}.jsonl")) >= 8
 
-        assert kills.wait_for(child, restarting), out.with_suffix(".log").read_text()
-        kills.kill(child)
-        child = kills.begin(Path("vineppo"), out, *RUN, "--resume")
-    assert kills.ended(child) == 0
-    kills.assert_same_run(out, tmp_path / "whole", 6)
+    kills.assert_no_trace(Path("vineppo"), tmp_path, [restarting(0), restarting(2)], *RUN)
 
 
 def test_a_checkpoint_keeps_none_of_what_only_helped(tmp_path: Path):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import kills
 import pytest
 from online_rig import OnlineRig, online_rig
-from small_runs import lines, metrics, same, train, weights
+from small_runs import assert_resumes, lines, metrics, same, train, weights
 
 from align.cli import main
 from align.methods.t_ppo import TPPO
@@ -98,27 +97,19 @@ def test_a_run_resumes_bitwise_with_what_was_unfinished(tmp_path: Path):
     assert shares[0] > 0.3
     assert min(shares) < max(shares)
     for step in (2, 3, 6):
-        cut = tmp_path / f"cut-{step}"
-        shutil.copytree(whole, cut, ignore=shutil.ignore_patterns("final", "rollouts" if step < 6 else ""))
-        train("t_ppo", cut, *RUN, "--resume", str(cut / "checkpoints" / f"step-{step:06d}"))
-        assert same(weights(whole), weights(cut)), step
-        assert metrics(whole) == metrics(cut), step
+        assert_resumes("t_ppo", whole, tmp_path, step, *RUN, without=["rollouts"] if step < 6 else [])
     again = train(whole / "recipe.yaml", tmp_path / "again", "rollout.record=false", f"rollout.replay={whole}")
     assert same(weights(whole), weights(again))
 
 
 def test_kills_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert kills.ended(kills.begin(Path("t_ppo"), tmp_path / "whole", *RUN)) == 0
-    out = tmp_path / "cut"
-    child = kills.begin(Path("t_ppo"), out, *RUN)
-    for phase in (1, 2):  # while completions of earlier experiences go on
-        log = out / "rollouts" / f"{phase:06d}.jsonl"
-        assert kills.wait_for(child, lambda log=log: len(kills.lines(log)) >= 4), out.with_suffix(".log").read_text()
-        kills.kill(child)
-        child = kills.begin(Path("t_ppo"), out, *RUN, "--resume")
-    assert kills.ended(child) == 0
-    kills.assert_same_run(out, tmp_path / "whole", 8)
+
+    def going_on(phase: int) -> kills.Sign:
+        """While completions of earlier experiences are continued."""
+        return lambda out: len(kills.lines(out / f"rollouts/{phase:06d}.jsonl")) >= 4
+
+    kills.assert_no_trace(Path("t_ppo"), tmp_path, [going_on(1), going_on(2)], *RUN)
 
 
 FRAGILE = """
