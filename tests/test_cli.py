@@ -32,6 +32,22 @@ def test_check_counts_both_sides_of_a_pair_as_rows_of_kto(capsys: pytest.Capture
     assert "steps: 28, 1.01 epochs of about 1782 rows" in capsys.readouterr().out  # 2 * 891 / 64 rounded up
 
 
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ("vineppo", "and those that vineppo asks for"),
+        ("dapo", "and up to 2 times as many"),
+        ("t_ppo", "(or parts of completions: 16 tokens"),
+        ("grpo", None),
+    ],
+)
+def test_check_says_what_it_cannot_count(recipe: str, told: str | None, capsys: pytest.CaptureFixture[str]):
+    assert main(["check", recipe]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if "completions written: " in line]
+    assert lines[at + 1].strip().startswith(told or "evaluations: ")
+
+
 def test_check_estimates_a_model_that_is_only_a_config(capsys: pytest.CaptureFixture[str]):
     config = json.dumps({
         "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 5,

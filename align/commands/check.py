@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from align.errors import UserError
-from align.methods.base import weighs
+from align.methods.base import OnlineMethod, weighs
 from align.recipe import Recipe
 from align.recipe_data import train_rows
 from align.recipe_models import model_folder, read_config
@@ -108,7 +108,21 @@ def online_lines(recipe: Recipe) -> Iterator[str]:
     written = ceil(steps / per_phase) * prompts
     total = written * r.num_generations
     yield f"steps: {steps}; completions written: {total}, of {written} prompts ({rows} in the data)"
+    yield from _not_counted(recipe)
     yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
+
+
+def _not_counted(recipe: Recipe) -> Iterator[str]:
+    """What is written of an experience beside the completions of its prompts, whose number nobody knows before."""
+    method, rollout = recipe.method, recipe.rollout
+    if isinstance(method, OnlineMethod) and type(method).resample is not OnlineMethod.resample:
+        yield f"  and those that {method.name} asks for in view of these (the metric `auxiliary` tells how many)"
+    if rollout.max_refills:
+        yield f"  and up to {rollout.max_refills} times as many, where too few prompts are left to learn from"
+    if rollout.window:
+        yield f"  (or parts of completions: {rollout.window} tokens at most are written of one in an experience)"
+    if rollout.audit:
+        yield "  and those of the audits, which are never learned from"
 
 
 def _times(steps: int, every: int) -> str:
