@@ -1,18 +1,33 @@
 """`python -m align` is the command `align`; launchers start it so: `accelerate launch ... -m align train RECIPE`."""
 
+import atexit
+import os
 import sys
+from typing import NoReturn
 
 from align.cli import main
 
 
-def leave() -> None:
-    """Ends the threads by which processes talk: one that is left running at the end aborts a run that has succeeded."""
+def leave(code: int) -> NoReturn:
+    """Ends this process. One of several does not take its interpreter apart.
+
+    The threads by which processes talk may still hold a tensor, and outlive `destroy_process_group` where anything
+    refers to the group. One that lets go of its tensor while the interpreter is taken apart aborts the process: a run
+    that has succeeded would end with the code of one that has crashed.
+    """
     torch = sys.modules.get("torch")
-    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
-code = main()
-if code == 0:
-    leave()
-sys.exit(code)
+def run() -> NoReturn:
+    """The command, as a process."""
+    leave(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -275,7 +275,3 @@ def _out_of_memory(error: BaseException) -> RunError:
     )
     told.__cause__ = error
     return told
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -204,6 +204,27 @@ def test_a_real_process_ends_with_the_code_and_stays_light(repository: Path, tmp
     assert bad.stderr == "align: command line: optim.learning_rate: found the text 'fast'; expected a number.\n"
 
 
+ONE_OF_SEVERAL = """
+import atexit, torch
+from align.__main__ import leave
+
+class Kept:
+    def __del__(self):
+        print("taken apart")
+
+kept = Kept()
+atexit.register(print, "at exit")
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+print("said")
+leave(75)
+"""
+
+
+def test_one_of_several_processes_does_not_take_its_interpreter_apart():
+    ended = subprocess.run([sys.executable, "-c", ONE_OF_SEVERAL], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (75, "said\nat exit\n"), ended.stderr
+
+
 def test_chat_answers_lines_from_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     import io
 

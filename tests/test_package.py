@@ -59,7 +59,7 @@ def test_an_installed_wheel_finds_its_recipes_and_commands(wheel: Path, tmp_path
     assert seen.returncode == 0, seen.stderr
     assert "dpo: no mistakes found" in seen.stdout
     points = next(place.glob("*.dist-info/entry_points.txt")).read_text()
-    assert "align = align.cli:main" in points
+    assert "align = align.__main__:run" in points
     assert "align-eval = align_eval.cli:main" in points
 
 

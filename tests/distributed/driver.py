@@ -24,6 +24,7 @@ import fully_sharded  # noqa: E402  (beside this file)
 import torch  # noqa: E402
 
 from align import run  # noqa: E402
+from align.__main__ import leave  # noqa: E402
 from align.errors import AlignError, UserError  # noqa: E402
 from align.recipe import load  # noqa: E402
 from align.training import distributed  # noqa: E402
@@ -106,3 +107,4 @@ def _refusal(call: Any) -> str:
 
 if __name__ == "__main__":
     main()
+    leave(0)
