@@ -52,7 +52,7 @@ class ServerEngines:
     server: Server | None = None  # joined, not started
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # tells this process's labels from another's
     engine: VLLMEngine | None = None
-    looked_up: tuple[float, float] = (0.0, 0.0)  # tokens of prompts, and of them those that it still knew
+    looked_up: tuple[float, float] | None = None  # tokens of prompts, and of them those that it still knew
     beside: ClassVar[bool] = True
 
     @property
@@ -69,7 +69,7 @@ class ServerEngines:
     def told(self) -> dict[str, float]:
         """The share of prompt tokens, of the last experience, that the server did not have to compute."""
         found = prefix_cache(self.server.client) if self.server is not None else None
-        if found is None:
+        if found is None or self.looked_up is None:
             return {}
         asked, known = (now - before for now, before in zip(found, self.looked_up, strict=True))
         self.looked_up = found
@@ -110,6 +110,8 @@ class ServerEngines:
             self.server.label(label)
         else:
             self.server.load(weights, label)
+        if self.looked_up is None:  # a server that is joined has counted what others asked for
+            self.looked_up = prefix_cache(self.server.client)
         return self.server
 
     def _prove(self, engine: VLLMEngine) -> None:

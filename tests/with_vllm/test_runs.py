@@ -138,6 +138,10 @@ def test_restarts_find_their_beginnings_in_the_servers_cache(wide: Path, server:
         assert line["auxiliary"] > 3 * PROMPTS, "each prompt, and steps of its completions"
         assert 0.3 < line["prefix_cache_hits"] < 1
     print("hit rate", [round(line["prefix_cache_hits"], 3) for line in metrics])
+    recipe["training"]["max_steps"] = 1
+    again = lines(run(tmp_path / "again", recipe) / "metrics.jsonl")[0]
+    first = metrics[0]["prefix_cache_hits"]
+    assert again["prefix_cache_hits"] == pytest.approx(first, abs=0.02), "what others asked before is not counted"
     written = [t for step in range(STEPS) for t in lines(out / "rollouts" / f"{step:06d}.jsonl")]
     by_place = {(t["number"], t["place"]): t for t in written}
     for t in (t for t in written if t["auxiliary"]):
