@@ -112,8 +112,8 @@ def _credit(cells: Cells) -> str:
     told = [
         "### Sums of four digits",
         "Share of 256 held-out sums that the likeliest completion gets right, at equal costs; a completion is one that "
-        "is learned from, what VinePPO writes beside it counts in the other columns. The seconds were taken beside "
-        "other work, so the tokens say more.",
+        "is learned from, what VinePPO writes beside it counts in the other columns. Seconds are those of one core "
+        "without audits and evaluations; tokens are the same on any machine.",
         grid(head, rows),
         _audited(cells, names),
         *_credit_claims(cells),
