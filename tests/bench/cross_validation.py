@@ -72,7 +72,9 @@ def _hh_settings() -> Iterator[Setting]:
     """A grid over size, rate and decay, a second one where its best were on its edge, then one knob at a time.
 
     Tried as well, and none better: SFT on the same rows first, Adam with a larger epsilon, SGD with momentum, gpt2's
-    learned positions.
+    learned positions, gpt2's vocabulary (61.2 ± 1.1 % at best), attention to the last 32, 64 or 128 tokens (60.3),
+    a language model of 2.9 million tokens of other text first (one layer, four epochs at 2e-4: 62.0, at a lower loss,
+    0.654; two layers of width 128: 60.9).
     """
     first = product((64, 128), (1e-3, 2e-3), (1, 10))
     second = product((32, 64), (5e-4, 1e-3), (10, 30))
