@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 
 from align.cli import main
 
-TIMES = ("tokens_per_second", "memory_mb", "seconds_generate", "seconds_reward", "seconds_score")  # differ always
+TIMES = (  # differ always
+    "tokens_per_second", "memory_mb", "seconds_generate", "seconds_reward", "seconds_score", "seconds_audit",
+)  # fmt: skip
 TINY: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True, "initializer_range": 0.1,

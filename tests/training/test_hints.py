@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import kills
 import pytest
 from small_runs import lines, metrics, same, train, weights, write_rows
 
@@ -49,6 +50,16 @@ def test_a_run_tells_hints_learns_from_what_helped_and_resumes(tmp_path: Path):
     train("scaf_grpo", again, data, *RUN, "--resume", str(whole / "checkpoints" / "step-000001"))
     assert same(weights(whole), weights(again))
     assert metrics(whole)[1:] == metrics(again)
+
+
+def test_kills_while_hints_are_told_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    data = f"data.train={write_rows(tmp_path / 'rows.jsonl', ROWS)}"
+
+    def telling(phase: int) -> kills.Sign:
+        return lambda out: any(t["hint"] for t in kills.lines(out / f"rollouts/{phase:06d}.jsonl"))
+
+    kills.assert_no_trace(Path("scaf_grpo"), tmp_path, [telling(0), telling(1)], data, *RUN)
 
 
 def asked(rows: list[dict[str, Any]], tmp_path: Path, *words: str) -> int:

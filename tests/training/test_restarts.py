@@ -34,13 +34,20 @@ def test_a_run_resumes_bitwise_and_replays_its_restarts(tmp_path: Path):
     assert same(weights(whole), weights(again))
 
 
-def test_kills_within_restarts_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_kills_within_restarts_and_audits_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
 
     def restarting(phase: int) -> kills.Sign:
         return lambda out: sum(bool(t["auxiliary"]) for t in kills.lines(out / f"rollouts/{phase:06d}.jsonl")) >= 8
 
-    kills.assert_no_trace(Path("vineppo"), tmp_path, [restarting(0), restarting(2)], *RUN)
+    def looked_at(out: Path) -> bool:
+        return (out / "values/000001.jsonl").exists()
+
+    audited = (*RUN, "rollout.audit={num_states: 4, num_samples: 4, every: 1}")
+    kills.assert_no_trace(Path("vineppo"), tmp_path, [restarting(0), looked_at, restarting(2)], *audited)
+    values = {p.name: p.read_text() for p in (tmp_path / "whole/values").iterdir()}
+    assert values
+    assert values == {p.name: p.read_text() for p in (tmp_path / "cut/values").iterdir()}
 
 
 def test_a_checkpoint_keeps_none_of_what_only_helped(tmp_path: Path):
