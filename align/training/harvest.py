@@ -66,14 +66,16 @@ class Harvester:
 
     def unscored(self, written: Sequence[Trajectory]) -> tuple[list[Trajectory], Any]:
         """What was judged, and a batch of it whose stored columns are zeros."""
-        judged, groups = self._rows(written, self.rewards(written))
+        judged, groups, places = self._rows(written, self.rewards(written))
         member = next(iter(self.reader.needs.members))
         width = max(len(g.members[0].completion) for g in groups)
         blank = {(member, c): torch.zeros(len(groups), width) for c in self.reader.needs.stored(member)}
-        return judged, with_states(empty_batch(self.reader.needs, groups, blank), judged)
+        return judged, with_states(empty_batch(self.reader.needs, groups, blank), judged, places)
 
-    def _rows(self, written: Sequence[Trajectory], rewards: Tensor) -> tuple[list[Trajectory], list[Group]]:
-        """What was judged, or goes on, as trajectories and as groups."""
+    def _rows(
+        self, written: Sequence[Trajectory], rewards: Tensor
+    ) -> tuple[list[Trajectory], list[Group], dict[Place, int]]:
+        """What was judged, or goes on, as trajectories and as groups; and their states, where they are counted."""
         pairs = enumerate(zip(written, rewards.tolist(), strict=True))
         judged = [(i, t, r if t.done else 0.0) for i, (t, r) in pairs if r == r or not t.done]
         if not any(not t.auxiliary for _, t, _ in judged):
@@ -84,12 +86,12 @@ class Harvester:
             )
         kin = [i // self.settings.num_generations if self.settings.window else t.number for i, t, _ in judged]
         numbers = {n: i for i, n in enumerate(dict.fromkeys(kin))}
-        places = places_of([t for _, t, _ in judged]) if "origin" in self._asked else {}
+        places = places_of([t for _, t, _ in judged]) if "states" in self.reader.needs.prepared else {}
         groups = [
             Group((tokens_of(t),), {"group": float(numbers[n]), "reward": r, **self._numbers(t, places)}, t.row)
             for n, (_, t, r) in zip(kin, judged, strict=True)
         ]
-        return [t for _, t, _ in judged], groups
+        return [t for _, t, _ in judged], groups, places
 
     @property
     def _asked(self) -> set[str]:
@@ -106,9 +108,9 @@ class Harvester:
     def harvest(self, written: Sequence[Trajectory], method: Any) -> Harvest:
         """Rows, their stored columns and advantages, and what of them is learned from."""
         rewards = self.rewards(written)
-        judged, groups = self._rows(written, rewards)
+        judged, groups, places = self._rows(written, rewards)
         stored, repeats = self._stored(groups, judged)
-        batch = with_states(empty_batch(self.reader.needs, groups, stored), judged)
+        batch = with_states(empty_batch(self.reader.needs, groups, stored), judged, places)
         batch, metrics = self._corrected(method.advantages(batch))
         learned = [len(g.members[0]) for g in groups if len(g.members[0].completion)]
         metrics["scored_tokens"] = float(len(self.roles) * sum(learned))

@@ -7,7 +7,7 @@ it lies on the way that the policy took, and a completion that begins from it is
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,11 @@ def places_of(written: Sequence[Trajectory]) -> dict[Place, int]:
     return found
 
 
-def with_states(batch: Any, written: Sequence[Trajectory]) -> Any:
-    """The batch with `states` (B, T), where it has them."""
+def with_states(batch: Any, written: Sequence[Trajectory], places: Mapping[Place, int]) -> Any:
+    """The batch with `states` (B, T), where it has them; `places` are those of `written`, its rows."""
     if not hasattr(batch, "states"):
         return batch
-    states, places = torch.zeros_like(batch.states), places_of(written)
+    states = torch.zeros_like(batch.states)
     rows = {(t.number, t.place): i for i, t in enumerate(written)}
     for (number, place, start), state in places.items():
         states[rows[number, place], start] = state
