@@ -6,16 +6,14 @@ The reading itself is `align.data`'s. Nothing is fetched: data sets on the hub a
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from align.data.messages import BadRow
 from align.data.rows import Reader
 from align.data.settings import DataSection, Source
-from align.data.sources import file_format, iterate, resolve
+from align.data.sources import file_format, iterate, open_text, resolve
 from align.errors import UserError
 from align.needs import Needs
 from align.recipe_models import cached, hub_like, offline
@@ -38,6 +36,10 @@ def check_data(written: Written, data: DataSection, needs: Needs | None) -> None
                 written.wrong(key, text)
         except OSError as error:
             written.wrong(key, f"{source.source}: cannot be read: {error.strerror}")
+    if data.max_prompt_length and needs is not None and needs.batch.kind == "prompts":
+        written.wrong("data.max_prompt_length", "the rows are prompts alone, which data.max_length bounds; remove it")
+    if data.max_prompt_length and data.loss_on == "all":
+        written.wrong("data.max_prompt_length", "with data.loss_on: all there is no prompt; remove one of them")
     if data.chat_template and not Path(data.chat_template).is_file():
         there = "a Jinja template, or empty text for the tokenizer's own"
         written.wrong("data.chat_template", f"no such file: {data.chat_template}; expected {there}")
@@ -96,7 +98,7 @@ def count_rows(source: Source) -> int | None:
         import pyarrow.parquet as pq
 
         return pq.read_metadata(path).num_rows
-    with _open(path) as stream:
+    with open_text(path) as stream:
         if kind == ".csv":
             return max(0, sum(1 for _ in csv.reader(stream)) - 1)
         if kind == ".json" and (first := stream.read(1)) == "[":
@@ -114,12 +116,6 @@ def train_rows(data: DataSection) -> int | None:
     total = sum(min(c, data.num_rows or c) for c in counts if c is not None)
     held_out = sum(s for s in (data.validation, data.test) if not isinstance(s, str))
     return round(total * (1 - held_out))
-
-
-def _open(path: Path) -> IO[str]:
-    if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
 
 
 def _count_saved(folder: Path, split: str) -> int | None:

@@ -63,6 +63,17 @@ def read_config(name: str) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
+def num_tokens(name: str) -> int:
+    """The size of the vocabulary in a folder's tokenizer.json; 0 where there is no such file here."""
+    folder = model_folder(name) if name else None
+    if folder is None or not (folder / "tokenizer.json").is_file():
+        return 0
+    held = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = held.get("model", {}).get("vocab", {})
+    ids = set(vocabulary.values()) if isinstance(vocabulary, dict) else set(range(len(vocabulary)))
+    return len(ids | {token["id"] for token in held.get("added_tokens", ())})
+
+
 def check_context(written: Written, m: ModelSection, max_length: int, new_tokens: int = 0) -> list[str]:
     """A row longer than the model's table of positions cannot be read; rotary positions only get worse: a note.
 

@@ -56,7 +56,7 @@ KEYS = {
     "reward_funcs": "reward.functions", "reward_functions": "reward.functions", "reward_weights": "reward.functions",
     "reward_model_path": "reward.functions", "reward_model": "reward.functions",
     "run_name": "name", "logging_strategy": "logging.logging_steps",
-    "max_seq_length": "data.max_length", "max_seq_len": "data.max_length", "max_prompt_length": "data.max_length",
+    "max_seq_length": "data.max_length", "max_seq_len": "data.max_length",
     "cutoff_len": "data.max_length", "truncation_mode": "data.overlong",
     "completion_only_loss": "data.loss_on", "assistant_only_loss": "data.loss_on", "train_on_inputs": "data.loss_on",
     "dataset": "data.train", "dataset_name": "data.train", "dataset_path": "data.train", "train_file": "data.train",

@@ -5,7 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from align import assets
+from align.errors import Mistakes
+from align.recipe import load
 
 STORIES = Path(assets.__file__).parent / "stories260k"
 ROW = {"prompt": "What is two and two?", "chosen": "Four, I think.", "rejected": "Work it out yourself."}
@@ -20,6 +24,13 @@ training: {batch_size: 4, max_steps: 2, layout: padded, save_steps: 1, output_di
 logging: {num_completions: 0}
 """
 Told = Callable[..., str]
+
+
+def mistakes(path: Path | str, *overrides: str) -> list[str]:
+    """What `load` finds wrong, one message each."""
+    with pytest.raises(Mistakes) as caught:
+        load(path, overrides)
+    return caught.value.messages
 
 
 def dump(path: str, *rows: Any) -> str:

@@ -48,9 +48,10 @@ def test_check_says_what_it_cannot_count(recipe: str, told: str | None, capsys: 
     assert lines[at + 1].strip().startswith(told or "evaluations: ")
 
 
-def test_check_estimates_a_model_that_is_only_a_config(capsys: pytest.CaptureFixture[str]):
-    config = json.dumps({
-        "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 5,
+@pytest.mark.parametrize("size", [{"vocab_size": 512}, {}])  # the tokenizer knows how many tokens it has
+def test_check_estimates_a_model_that_is_only_a_config(size: dict[str, int], capsys: pytest.CaptureFixture[str]):
+    config = json.dumps(size | {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 5,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8, "tie_word_embeddings": True,
     })  # fmt: skip
     fresh = [

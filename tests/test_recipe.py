@@ -10,9 +10,10 @@ import pytest
 import yaml
 from far_recipes import stand_ins
 
-from align.errors import Mistakes, UserError
+from align.errors import UserError
 from align.recipe import Recipe, load
 from align.recipe_text import parse, recipe_names
+from tests.mistakes import mistakes
 
 ROW = {"prompt": "What is two and two?", "chosen": "Four.", "rejected": "Work it out yourself."}
 
@@ -41,12 +42,6 @@ def write(tmp_path: Path, rows: Path):
         return path
 
     return write
-
-
-def mistakes(path: Path | str, *overrides: str) -> list[str]:
-    with pytest.raises(Mistakes) as caught:
-        load(path, overrides)
-    return caught.value.messages
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -118,7 +113,7 @@ UNKNOWN = [
     ("training.lr=1", "lr: here `optim.learning_rate`."),
     ("training.bf16=true", "bf16: here `training.mixed_precision`."),
     ("training.deepspeed=x.json", "Here: launch/accelerate says where."),
-    ("data.max_prompt_length=5", "max_prompt_length: here `data.max_length`."),
+    ("data.max_seq_length=5", "max_seq_length: here `data.max_length`."),
     ("model.torch_dtype=float32", "torch_dtype: here `model.dtype`"),
     ("model.lora={rank: 8}", "model.lora.rank: no such key; lora has r, lora_alpha"),
     (

@@ -20,7 +20,7 @@ from align.errors import UserError
 from align.methods.base import OnlineMethod, weighs
 from align.recipe import Recipe
 from align.recipe_data import train_rows
-from align.recipe_models import model_folder, read_config
+from align.recipe_models import model_folder, num_tokens, read_config
 from align.recipe_online import is_online
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
 
@@ -144,7 +144,8 @@ def model_size(recipe: Recipe) -> Size | None:
         return None
     config = config.get("text_config", config)
     hidden, layers = _first(config, "hidden_size", "n_embd", "d_model"), _first(config, "num_hidden_layers", "n_layer")
-    vocabulary = _first(config, "vocab_size") + len(recipe.model.add_tokens)
+    known = _first(config, "vocab_size") or num_tokens(recipe.model.tokenizer_name_or_path)
+    vocabulary = known + len(recipe.model.add_tokens)
     shapes = _header_shapes(recipe) or list(_config_shapes(config, hidden, layers, vocabulary))
     total = sum(map(prod, shapes))
     trained = total

@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from align.batches import RowKind
+from align.batches import RowKind, Tokens
 from align.data.chat import PrefixBroken, Script, Writer
 from align.data.messages import BadRow
 from align.data.rows import Reader, Row
 from align.data.settings import DataSection, Source
 from align.data.sources import Place, iterate
 from align.data.store import Entry, StoreWriter
-from align.data.tokens import Encoder, fit
+from align.data.tokens import Encoder, cut_prompts, fit
 from align.errors import UserError
 
 SplitName = Literal["train", "validation", "test"]
@@ -35,10 +35,13 @@ class Job:
 
     split: SplitName
     source: Source
+    again: bool = False  # the same rows are read with other columns too, which its name then tells
 
     @property
     def name(self) -> str:
-        return self.source.source if self.source.split == "train" else f"{self.source.source}[{self.source.split}]"
+        where = self.source.source if self.source.split == "train" else f"{self.source.source}[{self.source.split}]"
+        columns = ", ".join(f"{ours}: {theirs}" for ours, theirs in self.source.columns.items())
+        return f"{where} ({columns or 'as it is'})" if self.again else where
 
 
 @dataclass
@@ -139,13 +142,14 @@ class Fill:
             counts.apart += encoded.apart
             counts.templated += item.script.templated
             tally.usable += 1
-            tally.lengths.append(max(len(m) for m in encoded.members))
-            members, cut = fit(encoded.members, self.section.max_length, self.section.overlong, bos)
+            begun = self._within_prompt_limit(encoded.members, bos)
+            tally.lengths.append(max(len(m) for m in begun))
+            members, cut = fit(begun, self.section.max_length, self.section.overlong, bos)
             if members is None:
                 counts.overlong += 1
                 tally.overlong += 1
                 continue
-            counts.shortened += cut
+            counts.shortened += cut or begun is not encoded.members
             counts.sources[job.name] += 1
             source = list(counts.sources).index(job.name)
             extras = json.dumps(item.row.extras, default=str).encode() if item.row.extras else b""
@@ -156,6 +160,10 @@ class Fill:
             entries[item.split].append(entry)
         for name, found in entries.items():
             writers[name].append(found)
+
+    def _within_prompt_limit(self, members: tuple[Tokens, ...], bos: int | None) -> tuple[Tokens, ...]:
+        limit = self.section.max_prompt_length
+        return (cut_prompts(members, limit, bos) or members) if limit else members
 
     def _judge(self, tally: Tally, read: int) -> None:
         if tally.num_bad and (self.section.bad_rows == "error" or tally.usable == 0):
@@ -176,12 +184,14 @@ class Fill:
 
     def _notes(self, writers: Writers, tally: Tally) -> list[str]:
         notes: list[str] = []
+        prompt = self.section.max_prompt_length
+        cut_to = f"{self.section.max_length} tokens" + (f", {prompt} of the prompt" if prompt else "")
         for name, writer in writers.items():
             counts = writer.counts
             found = {
                 "rows dropped that cannot be used": counts.bad,
                 f"rows dropped with more than {self.section.max_length} tokens": counts.overlong,
-                f"rows cut to {self.section.max_length} tokens": counts.shortened,
+                f"rows cut to {cut_to}": counts.shortened,
                 "rows tokenized apart, because the tokenizer merges across the end of the prompt": counts.apart,
             }
             notes += [f"{name}: {n} {what}" for what, n in found.items() if n]

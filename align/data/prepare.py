@@ -88,12 +88,13 @@ def plan(section: DataSection) -> list[Job]:
     for s in train:
         if not s.weight > 0:
             raise UserError(f"data.train: {s.source}: weight must be above 0, found {s.weight}; or leave it out")
-    if len({(s.source, s.split) for s in train}) < len(train):
-        raise UserError("data.train: a source is listed twice; give it a larger weight instead")
+    if len({(s.source, s.split, *sorted(s.columns.items())) for s in train}) < len(train):
+        raise UserError("data.train: a source is listed twice; give it a larger weight or other columns instead")
     shares = [v for v in (section.validation, section.test) if not isinstance(v, str)]
     if any(not 0 <= s < 1 for s in shares) or sum(shares) >= 1:
         raise UserError(f"data.validation, data.test: shares must be at least 0, together below 1; found {shares}")
-    jobs = [Job("train", s) for s in train]
+    read = [(s.source, s.split) for s in train]
+    jobs = [Job("train", s, again=read.count((s.source, s.split)) > 1) for s in train]
     for name, value in zip(SPLITS[1:], (section.validation, section.test), strict=True):
         if isinstance(value, str) and value:
             jobs.append(Job(name, Source(source=value, split=name if sources.resolve(value) is None else "train")))

@@ -25,6 +25,7 @@ class DataSection:
     test: str | float = 0.0  # likewise; never seen by early stopping nor keep-best
     columns: dict[str, str] = field(default_factory=dict)  # {ours: theirs} or {ours: "template with {theirs}"}
     max_length: int = 1024  # tokens of prompt and completion together
+    max_prompt_length: int = 0  # tokens of a prompt beside its BOS, of which the end is kept; 0: no limit of its own
     overlong: Literal["drop", "cut_prompt", "cut_completion"] = "drop"  # cut_prompt keeps its end
     bad_rows: Literal["error", "drop"] = "error"  # rows that cannot be used: no `chosen`, chosen equal to rejected, ...
     loss_on: Literal["assistant", "completion", "all"] = "completion"  # every assistant turn, the last, all

@@ -128,7 +128,7 @@ def _numbered(source: str, split: str) -> Iterator[tuple[int, Any]]:
     else:
         read = {".jsonl": _lines, ".json": _array, ".csv": _table}[file_format(path) or ""]
         try:
-            with _open_text(path) as stream:
+            with open_text(path) as stream:
                 yield from read(stream, source)
         except UnicodeDecodeError:
             raise UserError(f"{source}: {_not_utf8(path)}; save the file as UTF-8") from None
@@ -137,7 +137,7 @@ def _numbered(source: str, split: str) -> Iterator[tuple[int, Any]]:
             raise UserError(f"{source}: cannot be read: not a whole gzip file: {error}; {cure}") from None
 
 
-def _open_text(path: Path) -> TextIOWrapper:
+def open_text(path: Path) -> TextIOWrapper:
     if path.name.lower().endswith(".gz"):
         return TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")

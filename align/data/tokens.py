@@ -125,6 +125,23 @@ class Encoder:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
+def cut_prompts(members: tuple[Tokens, ...], room: int, bos: int | None) -> tuple[Tokens, ...] | None:
+    """The prompt, which the members share, as its last `room` tokens and the BOS before them; None without room."""
+    prompt = members[0].prompt
+    head = _num_marks(prompt, bos)
+    if len(prompt) - head <= room:
+        return members
+    if room <= 0:
+        return None
+    prompt = np.concatenate([prompt[:head], prompt[len(prompt) - room :]])
+    return tuple(Tokens(prompt, m.completion, m.mask) for m in members)
+
+
+def _num_marks(prompt: np.ndarray, bos: int | None) -> int:
+    """1 where the prompt begins with a BOS of its own; ChatML opens every turn with it, which is none."""
+    return int(prompt[0] == bos and np.sum(prompt == bos) == 1)
+
+
 def fit(
     members: tuple[Tokens, ...], limit: int, overlong: Overlong, bos: int | None
 ) -> tuple[tuple[Tokens, ...] | None, bool]:
@@ -137,15 +154,9 @@ def fit(
     if max(len(m) for m in members) <= limit:
         return members, False
     if overlong == "cut_prompt":
-        room = limit - max(len(m.completion) for m in members)
-        head = int(
-            members[0].prompt[0] == bos and np.sum(members[0].prompt == bos) == 1
-        )  # ChatML opens every turn with it
-        if room <= head:
-            return None, False
-        prompt = members[0].prompt  # the members' own are equal
-        prompt = np.concatenate([prompt[:head], prompt[len(prompt) - room + head :]])
-        return tuple(Tokens(prompt, m.completion, m.mask) for m in members), True
+        completion = max(len(m.completion) for m in members)
+        cut = cut_prompts(members, limit - completion - _num_marks(members[0].prompt, bos), bos)
+        return cut, cut is not None
     if overlong == "cut_completion":
         rooms = [max(limit - len(m.prompt), 0) for m in members]
         cut = tuple(Tokens(m.prompt, m.completion[:r], m.mask[:r]) for m, r in zip(members, rooms, strict=True))

@@ -12,7 +12,7 @@ from align.batches import Tokens
 from align.data.chat import PLAIN, PrefixBroken, Writer, choose_template
 from align.data.messages import BadRow, Text
 from align.data.rows import Row
-from align.data.tokens import Encoder, fit
+from align.data.tokens import Encoder
 from align.errors import UserError
 
 TALK = [
@@ -229,36 +229,3 @@ def test_trl_knows_a_template_that_leaves_earlier_turns_alone(minimind: Any) -> 
     assert answers == ["Four.\nNo doubt.", "Six caf\u00e9s."]
     tokenizer.chat_template = FORGETFUL
     assert training_template(tokenizer) is None
-
-
-# ---- lengths --------------------------------------------------------------------------------------------------------
-
-
-def made(prompt: list[int], *completions: list[int]) -> tuple[Tokens, ...]:
-    p = np.array(prompt, dtype=np.int32)
-    return tuple(Tokens(p, np.array(c, dtype=np.int32), np.ones(len(c), dtype=bool)) for c in completions)
-
-
-def test_cutting_the_prompt_keeps_its_end_and_its_beginning_mark() -> None:
-    members, cut = fit(made([1, 5, 6, 7, 8], [10, 2], [11, 12, 2]), 6, "cut_prompt", 1)
-    assert cut
-    assert members is not None
-    assert [m.prompt.tolist() for m in members] == [[1, 7, 8]] * 2
-    assert [m.completion.tolist() for m in members] == [[10, 2], [11, 12, 2]]
-    assert fit(made([5, 6, 7], [10, 2]), 4, "cut_prompt", 1)[0][0].prompt.tolist() == [6, 7]  # pyright: ignore
-    assert fit(made([1, 5], [10, 11, 2]), 4, "cut_prompt", 1) == (None, False)  # no word of the prompt would be left
-
-
-def test_cutting_the_completion_drops_its_end() -> None:
-    members, cut = fit(made([1, 5], [10, 11, 2], [12, 2]), 4, "cut_completion", 1)
-    assert cut
-    assert members is not None
-    assert [m.completion.tolist() for m in members] == [[10, 11], [12, 2]]
-    assert fit(made([1, 5], [10, 11, 2], [10, 12, 2]), 3, "cut_completion", 1) == (None, False)  # now equal
-    assert fit(made([1, 5, 6, 7], [10, 2]), 4, "cut_completion", 1) == (None, False)
-
-
-def test_what_fits_is_left_alone() -> None:
-    members = made([1, 5], [10, 2])
-    assert fit(members, 4, "drop", 1) == (members, False)
-    assert fit(members, 3, "drop", 1) == (None, False)

@@ -1,12 +1,18 @@
 """The order of rows: every row once per epoch, shares kept, nothing repeated before its source is through."""
 
+import json
 import time
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from align.data.mixture import Mixture, steps_of
+from align.data.prepare import prepare
+from align.data.settings import DataSection, Source
 
 UNION = Mixture(sizes=(7, 7), weights=(1.0, 1.0), seed=3)
 SKEWED = Mixture(sizes=(5, 12, 3), weights=(3.0, 1.0, 1.0), seed=3)
@@ -69,3 +75,21 @@ def test_a_million_rows_are_cheap() -> None:
     for step in range(1, 200):
         big.rows_of_step(step, 64, 10**7)
     assert time.process_time() - began < 0.2
+
+
+def test_a_file_may_be_in_a_mixture_twice_with_other_columns(tmp_path: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained("align/assets/stories260k")
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"Ball {i}:", "chosen": f" good {i}", "rejected": f" bad {i}"} for i in range(40)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sides = [Source(source=str(file), columns={"completion": side}) for side in ("chosen", "rejected")]
+    splits = prepare(DataSection(train=sides, validation=0.3), "demonstrations", (), tokenizer, tmp_path / "cache")
+    half = len(splits.train) // 2
+    assert list(splits.train.counts.sources.values()) == [half, half]
+    assert sorted(splits.mixture(seed=0).epoch(0).tolist()) == list(range(2 * half))
+    said = [tokenizer.decode(group.members[0].completion, skip_special_tokens=True) for group in splits.train]
+    assert all("good" in text for text in said[:half])
+    assert all("bad" in text for text in said[half:])
+    assert splits.train.place(0).startswith(f"{file} (completion: chosen): row ")
+    held_out = [group.members[0].prompt.tolist() for group in splits.validation]
+    assert held_out[: len(held_out) // 2] == held_out[len(held_out) // 2 :]  # a prompt is in one split, on both sides
