@@ -59,18 +59,10 @@ def test_what_fits_is_left_alone() -> None:
 def test_prompts_beyond_their_own_limit_keep_their_end_and_are_counted(tmp_path: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained("align/assets/stories260k")
     rows = [
-        {
-            "prompt": "One day a girl named Lily found",
-            "chosen": " a ball.",
-            "rejected": " it.",
-        },  # too long a prompt
+        {"prompt": "One day a girl named Lily found", "chosen": " a ball.", "rejected": " it."},
         {"prompt": "A", "chosen": " cat.", "rejected": " dog."},
-        {
-            "prompt": "A",
-            "chosen": " cat sat on the mat and looked at the sun.",
-            "rejected": " dog.",
-        },  # too long a row
-    ]
+        {"prompt": "A", "chosen": " cat sat on the mat and looked at the sun.", "rejected": " dog."},
+    ]  # one prompt is too long, and one row
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(json.dumps(rows[i]) + "\n" for i in (0, 2, *[1] * 12)))
     section = DataSection(train=str(source), max_prompt_length=3, max_length=12)
