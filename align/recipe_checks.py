@@ -159,8 +159,12 @@ def _reference(written: Written, m: ModelSection, needs: Needs, method: str) -> 
 
 def _soup(written: Written, soup: SoupSection, other: str) -> None:
     """An average of models' weights in the place of the reference."""
-    if not soup.soup:
-        written.wrong("model.reference.soup", "is empty; name the folders whose weights are averaged")
+    if len(soup.soup) < 2:
+        named = ", ".join(soup.soup) or "none"
+        written.wrong(
+            "model.reference.soup",
+            f"names {named}; expected two or more, whose weights are averaged (ref_model_name_or_path names one)",
+        )
     if soup.weights and len(soup.weights) != len(soup.soup):
         written.wrong("model.reference.weights", f"found {len(soup.weights)} for {len(soup.soup)} models; one for each")
     elif soup.weights and (min(soup.weights) < 0 or abs(sum(soup.weights) - 1) > 1e-6):

@@ -18,6 +18,7 @@ from align.models.sources import weight_files
 from align.recipe_text import Written
 
 LEARNED_POSITIONS = ("gpt2", "gpt_bigcode", "gpt_neo", "openai-gpt", "opt", "biogpt", "ctrl")
+SHAPE = ("model_type", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "intermediate_size", "vocab_size")
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -113,19 +114,37 @@ def check_models(written: Written, m: ModelSection) -> None:
     for key in ("model_name_or_path", "ref_model_name_or_path", "tokenizer_name_or_path"):
         if name := getattr(m, key):
             _model_folder(written, f"model.{key}", name, m)
-    for i, name in enumerate(m.reference.soup if isinstance(m.reference, SoupSection) else ()):
+    soup = m.reference.soup if isinstance(m.reference, SoupSection) else []
+    for i, name in enumerate(soup):
         _model_folder(written, f"model.reference.soup.{i}", name, m)
     try:
         ours = m.config or (read_config(m.model_name_or_path) if m.model_name_or_path else {})
-        theirs = read_config(m.ref_model_name_or_path) if m.ref_model_name_or_path else {}
+        theirs = [("ref_model_name_or_path", m.ref_model_name_or_path)] if m.ref_model_name_or_path else []
+        theirs += [(f"reference.soup.{i}", name) for i, name in enumerate(soup)]
+        configs = {f"model.{key}": read_config(name) for key, name in theirs}
     except (UserError, OSError, ValueError):
         return
+    for key, config in configs.items():
+        _same_tokens(written, key, ours, config)
+    _same_shape(written, {key: config for key, config in configs.items() if "soup" in key and config})
+
+
+def _same_tokens(written: Written, key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     if ours.get("vocab_size") and theirs.get("vocab_size") and ours["vocab_size"] != theirs["vocab_size"]:
         written.wrong(
-            "model.ref_model_name_or_path",
+            key,
             f"its vocabulary has {theirs['vocab_size']} tokens, the model's {ours['vocab_size']}; "
             "the reference must read the same token ids",
         )
+
+
+def _same_shape(written: Written, configs: dict[str, dict[str, Any]]) -> None:
+    """Models whose weights are averaged have the same parameters; an adapter's folder has no config to compare."""
+    first, *others = configs.values() or [{}]
+    for key, config in zip(list(configs)[1:], others, strict=True):
+        if odd := next((word for word in SHAPE if first.get(word) != config.get(word)), ""):
+            found = f"its {odd} is {config.get(odd)}, the first model's {first.get(odd)}"
+            written.wrong(key, f"{found}; average models of one architecture, trained from the same weights")
 
 
 def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> None:

@@ -60,7 +60,7 @@ def test_a_reference_that_has_changed_is_refused(
         ("model.ref_model_name_or_path=nowhere", "model.ref_model_name_or_path: no such folder: nowhere"),
         (
             "model.reference={soup: [asset:stories260k, asset:careless_adder]}",
-            "model.reference.soup: asset:careless_adder",
+            "model.reference.soup.1: its vocabulary has 13 tokens",
         ),
     ],
 )

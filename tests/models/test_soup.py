@@ -74,7 +74,13 @@ def test_models_of_other_shapes_are_refused():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("{soup: []}", "model.reference.soup: is empty; name the folders"),
+        ("{soup: []}", "model.reference.soup: names none; expected two or more"),
+        ("{soup: [asset:stories260k]}", "names asset:stories260k; expected two or more"),
+        (
+            "{soup: [asset:stories260k, asset:careless_adder]}",
+            "model.reference.soup.1: its vocabulary has 13 tokens, the model's 512",
+        ),
+        ("{soup: [asset:stories260k, asset:careless_adder]}", "its num_hidden_layers is 2, the first model's 5"),
         ("{soup: [asset:stories260k], weights: [0.5, 0.5]}", "model.reference.weights: found 2 for 1 models"),
         ("{soup: [asset:stories260k, asset:stories260k], weights: [0.5, 0.6]}", "whose sum is 1.1; expected shares"),
         ("{soup: [nowhere/at/all]}", "model.reference.soup.0: no such folder: nowhere/at/all"),
