@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Real, noisy human preferences: three reward models (seeds 0, 1, 2) and DPO, beside a bag of words.
+# Real, noisy human preferences: three reward models (seeds 0, 1, 2) and DPO, beside a bag of the words that
+# the reward model reads, and one of the pieces of words that DPO reads.
 #
 #   bash launch/pipelines/hh_harmless.sh [FOLDER]       default: runs/hh_harmless; some minutes on two cores
 #
@@ -17,6 +18,7 @@ stage dpo hh_harmless_dpo
 align summary "$OUT" \
     reward_model_accuracy=reward_model_0,reward_model_1,reward_model_2:accuracy \
     bag_of_words_accuracy=reward_model_0:baselines/bag_of_words_accuracy \
+    bag_of_pieces_accuracy=dpo:baselines/bag_of_words_accuracy \
     dpo_accuracy=dpo:accuracy
 align report "$OUT"
 echo
