@@ -18,6 +18,7 @@ from align.data.store import Store
 from align.errors import RunError, UserError, did_you_mean
 from align.methods.base import weighs
 from align.models.parts import unwrapped
+from align.models.tokenizer import stop_ids
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
@@ -144,11 +145,9 @@ def prompt_of(store: Store, row: int, number: int) -> Prompt:
 
 def sampling_of(parts: Parts) -> Sampling:
     rollout, model = parts.recipe.rollout, parts.reader.world.unwrap(parts.trainee.module).model
-    ends = model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or ())
     return Sampling(
         max_completion_length=rollout.max_completion_length,
-        stop_token_ids=tuple(dict.fromkeys([parts.tokenizer.eos_token_id, *ends])),
+        stop_token_ids=stop_ids(parts.tokenizer, model),
         stop_strings=tuple(rollout.stop_strings), temperature=rollout.temperature, top_k=rollout.top_k,
         top_p=rollout.top_p, min_p=rollout.min_p,
     )  # fmt: skip

@@ -263,9 +263,11 @@ class CriticRollouts(Rollouts[C], Generic[C]):
 
 
 def _mismatched(groups: Sequence[Group], i: int) -> Tokens:
+    """The prompt with the next row's completion that belongs to another one; no longer than the longest row."""
     own = groups[i].members[0]
+    room = max(len(group.members[0]) for group in groups) - len(own.prompt)
     for step in range(1, len(groups)):
         other = groups[(i + step) % len(groups)].members[0]
-        if not np.array_equal(other.prompt, own.prompt):
+        if len(other.completion) <= room and not np.array_equal(other.prompt, own.prompt):
             return Tokens(own.prompt, other.completion, other.mask)
     return Tokens(own.prompt, own.completion, np.zeros_like(own.mask))

@@ -114,7 +114,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     }
     check_combinations(written, cls, sections)
     if cls is not None and is_online(cls):
-        check_online(written, cls, sections)
+        check_online(written, cls, method, sections)
     if sections["data"] is not None:
         check_data(written, sections["data"], cls.needs() if cls else None)
     if sections["model"] is not None:

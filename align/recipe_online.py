@@ -25,13 +25,17 @@ def is_online(cls: type[Method[Any]] | None) -> bool:
     return cls is not None and issubclass(cls, OnlineMethod)
 
 
-def check_online(written: Written, cls: type[Method[Any]], sections: dict[str, Any]) -> None:
+def check_online(
+    written: Written, cls: type[Method[Any]], method: Method[Any] | None, sections: dict[str, Any]
+) -> None:
     if (rollout := sections["rollout"]) is not None:
         _rollout(written, rollout, cls)
         _environment(written, rollout)
         _steps(written, rollout, cls.needs())
         _window(written, rollout, cls)
         _vllm(written, rollout)
+        if isinstance(method, OnlineMethod):
+            _correction(written, rollout, method)
         if sections["training"] is not None:
             _division(written, rollout, sections["training"])
     if (reward := sections["reward"]) is not None:
@@ -77,13 +81,13 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
         written.wrong(
             "rollout.staleness", f"found {r.staleness}; expected 0, or 1 for the weights of one experience ago"
         )
-    _correction(written, r, cls)
 
 
-def _correction(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> None:
+def _correction(written: Written, r: RolloutSection, method: OnlineMethod[Any]) -> None:
     """Weights on advantages correct only a gradient that they weigh."""
-    if not getattr(cls, "linear", True):
-        why = f"{cls.name} is not linear in its advantages, so weights on them would not correct its gradient"
+    levels = method.correction_levels
+    if not levels:
+        why = f"{method.name} is not linear in its advantages, so weights on them would not correct its gradient"
         if r.correction != "none":
             written.wrong("rollout.correction", f"found {r.correction}; {why}. Remove the key")
         if r.staleness:
@@ -94,6 +98,9 @@ def _correction(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> 
         written.wrong(
             "rollout.staleness", "older weights have written than those that learn; set rollout.correction: truncate"
         )
+    elif r.correction != "none" and r.correction_level not in levels:
+        why = f"{method.name} has one ratio for a completion, and weights of tokens would be lost in it"
+        written.wrong("rollout.correction_level", f"found {r.correction_level}; {why}; expected {' or '.join(levels)}")
     if r.correction != "none" and not 0 <= r.correction_low < r.correction_high:
         written.wrong("rollout.correction_high", f"found {r.correction_high:g}; expected more than correction_low")
 

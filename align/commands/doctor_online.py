@@ -13,8 +13,9 @@ from align.training.online import Online
 from align.training.writing import Trajectory
 
 PROMPTS = 4  # that are answered
+NO_CURE = "nothing corrects this method for it"
 SHOWN = 200  # characters of a text
-GAP = {"cpu": 1e-3, "cuda": 0.15}  # of log-probabilities; on a GPU the two kernels round differently
+GAP, ROUNDED = 1e-3, 0.15  # of log-probabilities; on a GPU and in bf16 the two kernels round differently
 
 
 def rehearse(setup: Setup, console: Console) -> tuple[list[str], Harvest]:
@@ -64,10 +65,11 @@ def _gap(setup: Setup, harvest: Harvest, console: Console) -> list[str]:
     old = ModelRole(setup.trainee.module).stored(reader, {member: ("logps",)}, whole.groups)[member, "logps"]
     mask = whole.batch.completion.mask
     gap = (old - whole.batch.completion.sampler_logps).abs()[mask].max().item()
-    limit = GAP.get(setup.world.device.type, 0.15)
+    exact = setup.world.device.type == "cpu" and setup.world.unwrap(setup.trainee.module).kernel.autocast is None
+    limit = GAP if exact else ROUNDED
     console.print(f"sampler and trainer: log-probabilities differ by {gap:.1e} at most (limit {limit:g})")
     if gap > limit:
-        corrects = getattr(setup.recipe.method, "linear", True)
-        cure = "set rollout.correction: truncate" if corrects else "nothing corrects this method for it"
+        levels = getattr(setup.recipe.method, "correction_levels", ())
+        cure = f"set rollout.correction: truncate (correction_level: {' or '.join(levels)})" if levels else NO_CURE
         return [f"sampler and trainer differ by {gap:.2g} in a log-probability; {cure}"]
     return []

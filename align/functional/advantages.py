@@ -140,12 +140,12 @@ def whiten(
 
     `unbiased` divides the variance by n - 1; eps is added to the variance.
     """
-    count = mask.sum()
-    mean = values.masked_fill(~mask, 0.0).sum() / count.clamp(min=1)
-    centred = (values - mean).masked_fill(~mask, 0.0)
+    count, wide = mask.sum(), values.double()  # equal values stay equal to their mean: rounding would be blown up
+    mean = wide.masked_fill(~mask, 0.0).sum() / count.clamp(min=1)
+    centred = (wide - mean).masked_fill(~mask, 0.0)
     variance = (centred**2).sum() / (count - int(unbiased)).clamp(min=1)
     white = centred * torch.rsqrt(variance + eps)
-    return white if shift_mean else (white + mean).masked_fill(~mask, 0.0)
+    return (white if shift_mean else (white + mean).masked_fill(~mask, 0.0)).to(values.dtype)
 
 
 def explained_variance(values: Float[Tensor, "B T"], returns: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> float:

@@ -39,6 +39,7 @@ ESTIMATORS: dict[Estimator, Callable[[Tensor], Tensor]] = {"k1": k1, "k2": k2, "
 def adapted(kl_coef: float, kl: float, target: float, share: float) -> float:
     """The coefficient after a step in which the mean KL of a completion was `kl` (arXiv:1909.08593, section 2.2).
 
-    beta (1 + clip(kl / target - 1, -0.2, 0.2) share), share = completions of the step / horizon.
+    beta (1 + clip(kl / target - 1, -0.2, 0.2) share), share = completions of the step / horizon, 1 at most: a step
+    longer than the horizon would turn the coefficient's sign.
     """
-    return kl_coef * (1 + min(max(kl / target - 1, -0.2), 0.2) * share)
+    return kl_coef * (1 + min(max(kl / target - 1, -0.2), 0.2) * min(share, 1.0))

@@ -21,9 +21,11 @@ def most_varied(values: Float[Tensor, " B"], count: int) -> Bool[Tensor, " B"]:
     both = torch.stack([ranked, ranked**2])
     sums = torch.cat([both.new_zeros(2, 1), both.cumsum(-1)], -1)
     total, squares = sums[:, low] + sums[:, -1:] - sums[:, len(values) - count + low]
-    best = int((squares / max(count, 1) - (total / max(count, 1)) ** 2).argmax())
+    lowest = int((squares / max(count, 1) - (total / max(count, 1)) ** 2).argmax())
     chosen = torch.zeros_like(values, dtype=torch.bool)
-    chosen[torch.cat([order[:best], order[len(values) - count + best :]])] = True
+    chosen[order[:lowest]] = True
+    down = torch.argsort(values, descending=True, stable=True)
+    chosen[down[~chosen[down]][: count - lowest]] = True
     return chosen
 
 

@@ -42,7 +42,6 @@ from align.methods.base import Loss, OnlineMethod, Term, metric, policy_report, 
 class APA(OnlineMethod[CriticRollouts[Valued]]):
     name = "apa"
     paper = "arXiv:2306.02231"
-    linear = False
 
     objective: Literal["squared", "weighted"] = "squared"
     apa_lambda: float = weight(0.1, of="ref")  # advantage that a nat away from the reference is worth
@@ -57,6 +56,10 @@ class APA(OnlineMethod[CriticRollouts[Valued]]):
         require(0 <= self.value_coef < math.inf, self, "value_coef", "finite and at least 0")
         for knob in ("gamma", "lam"):
             require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+
+    @property
+    def correction_levels(self) -> tuple[str, ...]:
+        return ()  # a square, or an exponential
 
     def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
         written = rollouts.completion

@@ -28,6 +28,8 @@ from align.functional.surrogate import clipped_value_loss, ratio_of
 from align.needs import Needs, needs_of
 from align.outside import load_outside
 
+LEVELS = ("token", "sequence", "geometric")
+OF_COMPLETIONS = LEVELS[1:]  # where a completion has one ratio, and so one advantage
 B = TypeVar("B", bound=Batch)
 R = TypeVar("R", bound=Rollouts[Any])
 
@@ -126,7 +128,11 @@ class OnlineMethod(Method[R]):
     """
 
     smallest_group: ClassVar[int] = 1  # completions of a prompt; more where they are compared with each other
-    linear: ClassVar[bool] = True  # whether weighing a token's advantage weighs its part of the gradient
+
+    @property
+    def correction_levels(self) -> tuple[str, ...]:
+        """The levels of `rollout.correction` whose weights on the advantages weigh the gradient in the same way."""
+        return LEVELS
 
     def advantages(self, rollouts: R) -> R:
         """Fills in `advantages` (B, T), and `returns` for a critic; 0 where the mask is False."""
@@ -173,9 +179,8 @@ def kl_charged(rollouts: Rollouts[Any], kl_coef: float) -> Tensor:
 
 def reinforce_loss(batch: Rollouts[Any]) -> Loss:
     """-A_i sum_t log pi(y_t) of each completion (Williams, 1992), and what every method over rollouts reports."""
-    advantages = of_completion(batch)
-    loss = Loss(-advantages * masked_sum(batch.completion.logps, batch.completion.mask))
-    return loss.report(policy_report(batch, torch.zeros_like(advantages, dtype=torch.bool)))
+    losses = -masked_sum(batch.advantages * batch.completion.logps, batch.completion.mask)
+    return Loss(losses).report(policy_report(batch, torch.zeros_like(losses, dtype=torch.bool)))
 
 
 def value_term(batch: CriticRollouts[Valued], coef: float, clip: float = math.inf, mask: Tensor | None = None) -> Term:

@@ -25,7 +25,16 @@ from align.batches import Rollouts, Sampled
 from align.functional.advantages import group_normalised
 from align.functional.masked import masked_mean
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, drift, of_completion, per_token, policy_report, require
+from align.methods.base import (
+    OF_COMPLETIONS,
+    Loss,
+    OnlineMethod,
+    drift,
+    of_completion,
+    per_token,
+    policy_report,
+    require,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +49,10 @@ class GSPO(OnlineMethod[Rollouts[Sampled]]):
     def __post_init__(self):
         for knob in ("clip_low", "clip_high"):
             require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
+
+    @property
+    def correction_levels(self) -> tuple[str, ...]:
+        return OF_COMPLETIONS
 
     def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:
         return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))

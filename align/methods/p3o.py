@@ -55,7 +55,6 @@ class P3O(OnlineMethod[Rivals[Anchored]]):
     name = "p3o"
     paper = "arXiv:2310.00212"
     smallest_group = 2  # completions are compared in pairs
-    linear = False
 
     kl_coef: float = weight(0.05, of="ref")  # what a nat of divergence from the reference costs, in reward
     clip: Literal["joint", "separate", "token"] = "joint"
@@ -67,11 +66,16 @@ class P3O(OnlineMethod[Rivals[Anchored]]):
         require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
         require(1 < self.max_weight < math.inf, self, "max_weight", "finite and above 1")
 
+    @property
+    def correction_levels(self) -> tuple[str, ...]:
+        return ()  # weights are within the loss
+
     def advantages(self, rollouts: Rivals[Anchored]) -> Rivals[Anchored]:
         return rollouts  # they move with the policy: see `loss`
 
     def loss(self, batch: Rivals[Anchored]) -> Loss:
         completion, paired = batch.completion, partners(batch.groups)
+        rows = paired.any(-1)  # where the others of a prompt are left out there is nothing to compare with
         moved = drift(completion).sum(-1)
         apart = kept(completion.logps - completion.ref_logps, completion.mask).sum(-1)
         gains = differences(batch.rewards - self.kl_coef * apart.detach(), paired)
@@ -81,8 +85,10 @@ class P3O(OnlineMethod[Rivals[Anchored]]):
             losses, clipped, weights = self._joint(moved, apart, gains, paired)
         else:
             losses, clipped, weights = self._separate(moved, gains)
-        report = policy_report(batch, pair_means(clipped.to(losses.dtype), paired))
-        return Loss(pair_means(losses, paired)).report(report | {"pair_weight": pair_means(weights, paired)})
+        report = policy_report(batch, rows)
+        report["clip_fraction"] = metric(pair_means(clipped.to(losses.dtype), paired), rows)
+        report["pair_weight"] = metric(pair_means(weights, paired), rows)
+        return Loss(Term(pair_means(losses, paired), rows)).report(report)
 
     def _joint(self, moved: Tensor, apart: Tensor, gains: Tensor, paired: Tensor) -> Made:
         weights = self._bounded(moved[:, None] + moved[None, :])
@@ -112,8 +118,11 @@ class P3O(OnlineMethod[Rivals[Anchored]]):
         near = torch.minimum(torch.maximum(now, then - self.clip_range), then + self.clip_range)
         losses = -up * torch.minimum(now, near) - down * torch.maximum(now, near)
         clipped = ((now > near) & (up > 0)) | ((now < near) & (down < 0))
-        report = policy_report(batch, clipped) | {"pair_weight": metric(pair_means(weights, paired))}
-        return Loss(Term(losses, completion.mask)).report(report)
+        rows = paired.any(-1)
+        tokens = completion.mask & rows[:, None]
+        report = policy_report(batch, clipped) | {"pair_weight": metric(pair_means(weights, paired), rows)}
+        report["clip_fraction"] = metric(clipped, tokens)
+        return Loss(Term(losses, tokens)).report(report)
 
     def _bounded(self, log_weights: Tensor) -> Tensor:
         return ratio_of(log_weights.detach()).clamp(1 / self.max_weight, self.max_weight)

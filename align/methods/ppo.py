@@ -70,6 +70,8 @@ class PPO(OnlineMethod[CriticRollouts[Valued]]):
             require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
         for knob in ("gamma", "lam"):
             require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+        steers = not self.kl_target or self.kl_coef > 0
+        require(steers, self, "kl_target", "0 where kl_coef is 0, which it multiplies")
         require(self.dual_clip == 0 or 1 < self.dual_clip < math.inf, self, "dual_clip", "finite and above 1, or 0")
 
     def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
@@ -97,5 +99,8 @@ class PPO(OnlineMethod[CriticRollouts[Valued]]):
         far = (values - old_values).abs() > near
         value = value_term(batch, self.value_coef, near)
         loss = Loss(policy=Term(policy, completion.mask), value=value)
-        clipped = policy_report(batch, is_clipped(log_ratio, advantages, low, high))
+        taken = is_clipped(log_ratio, advantages, low, high)
+        if self.dual_clip:
+            taken = taken | ((advantages < 0) & (log_ratio > math.log(self.dual_clip)))
+        clipped = policy_report(batch, taken)
         return loss.report(clipped | {"value_clip_fraction": metric(far, completion.mask)})

@@ -32,8 +32,10 @@ from align.functional.pairing import differences, pair_means, partners
 from align.methods.base import (
     Loss,
     OnlineMethod,
+    Term,
     drift,
     kl_charged,
+    metric,
     of_completion,
     per_token,
     policy_report,
@@ -47,7 +49,6 @@ class REBEL(OnlineMethod[Rivals[Anchored]]):
     name = "rebel"
     paper = "arXiv:2404.16767"
     smallest_group = 2  # completions are compared in pairs
-    linear = False
 
     eta: float = 1.0  # size of the step: log-ratio that a unit of reward is to make
     kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
@@ -56,13 +57,18 @@ class REBEL(OnlineMethod[Rivals[Anchored]]):
         require(0 < self.eta < math.inf, self, "eta", "finite and above 0")
         require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
 
+    @property
+    def correction_levels(self) -> tuple[str, ...]:
+        return ()  # a square
+
     def advantages(self, rollouts: Rivals[Anchored]) -> Rivals[Anchored]:
         return per_token(rollouts, kl_charged(rollouts, self.kl_coef))
 
     def loss(self, batch: Rivals[Anchored]) -> Loss:
         paired = partners(batch.groups)
         moved = differences(drift(batch.completion).sum(-1), paired)
+        rows = paired.any(-1)  # where the others of a prompt are left out there is nothing to compare with
         residual = moved - self.eta * differences(of_completion(batch), paired)
         report = policy_report(batch, torch.zeros(len(batch), dtype=torch.bool, device=residual.device))
-        report_residual = {"residual": pair_means(residual.abs(), paired)}
-        return Loss(pair_means(residual**2, paired)).report(report | report_residual)
+        report["residual"] = metric(pair_means(residual.abs(), paired), rows)
+        return Loss(Term(pair_means(residual**2, paired), rows)).report(report)

@@ -27,6 +27,7 @@ from align.batches import Anchored, Rollouts
 from align.functional.advantages import leave_one_out
 from align.functional.surrogate import clipped_surrogate, is_clipped
 from align.methods.base import (
+    OF_COMPLETIONS,
     Loss,
     OnlineMethod,
     drift,
@@ -51,6 +52,10 @@ class RLOO(OnlineMethod[Rollouts[Anchored]]):
     def __post_init__(self):
         require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
         require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+
+    @property
+    def correction_levels(self) -> tuple[str, ...]:
+        return OF_COMPLETIONS
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
         return per_token(rollouts, leave_one_out(kl_charged(rollouts, self.kl_coef), rollouts.groups))

@@ -1,7 +1,8 @@
 """Scaf-GRPO: GRPO that tells a hint where a prompt's completions all fail, and learns from the one that then succeeds.
 
 Zhang, Wu et al., "Scaf-GRPO: Scaffolded Group Relative Policy Optimization for Enhancing LLM Reasoning", 2025,
-arXiv:2510.19807. A prompt whose rewards are all 0 teaches GRPO nothing. After the first `num_exempt` experiences such a
+arXiv:2510.19807. A prompt whose rewards are all 0 teaches GRPO nothing (or all below 0 and equal,
+where failures are punished). After the first `num_exempt` experiences such a
 prompt is asked again with its hints, one completion by the policy of now for each, from the least hint to the most
 (the data column `hints`, in that order), until one earns more than 0. That completion, with the prompt that was told
 the hint, takes the place of one of those that failed, and everything else is GRPO without a KL:
@@ -70,7 +71,8 @@ class ScafGRPO(OnlineMethod[Hinted[Sampled]]):
             return []
         asks: list[Ask] = []
         for rows in _by_group(rollouts.groups):
-            if (rollouts.rewards[rows] > 0).any():
+            own = rollouts.rewards[rows[rollouts.hints[rows] == 0]]
+            if not _lost(own) or (rollouts.rewards[rows] > 0).any():
                 continue
             told, known = int(rollouts.hints[rows].max()), int(rollouts.num_hints[rows[0]])
             more = range(told + 1, min(told + self.hints_at_once, known) + 1)
@@ -95,7 +97,7 @@ class ScafGRPO(OnlineMethod[Hinted[Sampled]]):
         for rows in _by_group(rollouts.groups):
             failed = rows[rollouts.hints[rows] == 0]
             helped = rows[(rollouts.hints[rows] > 0) & (rollouts.rewards[rows] > 0)]
-            if len(failed) and len(helped):
+            if len(failed) and len(helped) and _lost(rollouts.rewards[failed]):
                 member[helped[rollouts.hints[helped].argmin()]] = True
                 member[failed[0]] = False
         return member
@@ -106,6 +108,11 @@ class ScafGRPO(OnlineMethod[Hinted[Sampled]]):
         losses = masked_mean(clipped_surrogate(log_ratio, advantages, low, high), completion.mask)
         report = policy_report(batch, is_clipped(log_ratio, advantages, low, high))
         return Loss(losses).report(report | {"hinted": metric((batch.hints > 0).float())})
+
+
+def _lost(rewards: Tensor) -> bool:
+    """Whether a prompt's own completions have all failed alike; where they differ GRPO learns from them as they are."""
+    return not (rewards > 0).any() and bool((rewards == rewards[0]).all())
 
 
 def _by_group(groups: Tensor) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Simple preference optimisation: no reference, lengths divided out.
 
-Mengia, Chen, "SimPO: Simple Preference Optimization with a Reference-Free Reward", 2024, arXiv:2405.14734, eq. 6:
+Meng, Xia, Chen, "SimPO: Simple Preference Optimization with a Reference-Free Reward", 2024, arXiv:2405.14734, eq. 6:
 
     loss = -log sigmoid(beta * (m_w - m_l) - gamma),    m = mean_t log pi(y_t)
 

@@ -34,6 +34,8 @@ from align.functional.kl import k1
 from align.functional.masked import masked_mean
 from align.functional.surrogate import quadratic_surrogate, ratio_of
 from align.methods.base import (
+    LEVELS,
+    OF_COMPLETIONS,
     Loss,
     OnlineMethod,
     Term,
@@ -66,6 +68,10 @@ class SPO(OnlineMethod[CriticRollouts[Valued]]):
         require(0 < self.epsilon < math.inf, self, "epsilon", "finite and above 0")
         for knob in ("gamma", "lam"):
             require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+
+    @property
+    def correction_levels(self) -> tuple[str, ...]:
+        return LEVELS if self.ratio_of == "token" else OF_COMPLETIONS
 
     def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
         written = rollouts.completion

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from align.functional.advantages import whiten
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ends:
@@ -68,9 +70,8 @@ class Whiten:
     shift_mean: bool = False
 
     def __call__(self, rewards: Float[Tensor, " B"], ends: Ends) -> Float[Tensor, " B"]:
-        mean = rewards.mean()
-        white = (rewards - mean) * torch.rsqrt(rewards.var(correction=0) + 1e-8)
-        return white if self.shift_mean else white + mean
+        white = whiten(rewards[None], torch.ones_like(rewards, dtype=torch.bool)[None], shift_mean=self.shift_mean)
+        return white[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from align.data.forest import Rows
-from align.training.experience import Columns
 
 VALUES = "values"
 WINDOW = 5  # steps, or experiences, whose mean is compared with that of as many before them
@@ -20,9 +20,20 @@ WINDOW = 5  # steps, or experiences, whose mean is compared with that of as many
 class Beside:
     """The policy's columns and the critic's values, as if one model made them."""
 
-    policy: Columns
-    critic: Columns
+    policy: Any  # scorers, or the prepared modules around them
+    critic: Any
     idle: bool = False  # the policy does not learn: no gradient is kept of it
+
+    @property
+    def training(self) -> bool:
+        return self.critic.training
+
+    def eval(self) -> None:
+        self.train(False)
+
+    def train(self, mode: bool = True) -> None:
+        self.policy.train(mode)
+        self.critic.train(mode)
 
     def __call__(
         self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0

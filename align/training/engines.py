@@ -93,12 +93,13 @@ class LocalEngines:
 
 @contextmanager
 def generating(module: Any, world: World) -> Iterator[Any]:
-    """The policy's model, whole and in evaluation mode, without gradient."""
-    model = world.unwrap(module).model
+    """The policy's model, whole, in evaluation mode and in the precision it is trained in, without gradient."""
+    scorer = world.unwrap(module)
+    model, precision = scorer.model, scorer.precision(world.device)
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), unsharded(module, world), writing(model), sharing_prompts(unwrapped(model)):
+        with torch.no_grad(), precision, unsharded(module, world), writing(model), sharing_prompts(unwrapped(model)):
             yield model
     finally:
         model.train(was_training)

@@ -16,7 +16,7 @@ from align.errors import RunError
 from align.functional.correction import bounded, sampler_weights
 from align.needs import empty_batch
 from align.rewards.judge import Judge
-from align.rewards.shape import Ends, Piece, shaped
+from align.rewards.shape import Ends, Piece, Whiten, shaped
 from align.rollout.draws import seed_of
 from align.rollout.settings import RolloutSection
 from align.training.experience import Experience, Reader, Role, stored_columns
@@ -52,8 +52,10 @@ class Harvester:
     shape: tuple[Piece, ...]
     settings: RolloutSection
 
-    def rewards(self, written: Sequence[Trajectory]) -> Tensor:
-        """(B,) float32, shaped; NaN where nothing could be judged."""
+    def rewards(self, written: Sequence[Trajectory], *, held_out: bool = False) -> Tensor:
+        """(B,) float32, shaped; NaN where nothing could be judged. Held-out ones stay in the units they are earned in:
+        whitened by their own spread they could not be compared with those of another evaluation."""
+        shape = tuple(piece for piece in self.shape if not (held_out and isinstance(piece, Whiten)))
         totals = [self.judge.total(t.rewards) for t in written]
         found = torch.tensor([float("nan") if v is None else v for v in totals], dtype=torch.float32)
         judged = ~found.isnan()
@@ -61,7 +63,7 @@ class Harvester:
             finished=torch.tensor([t.finished for t in written], dtype=torch.bool)[judged],
             lengths=torch.tensor([t.length for t in written])[judged],
         )
-        found[judged] = shaped(found[judged], ends, self.shape)
+        found[judged] = shaped(found[judged], ends, shape)
         return found
 
     def unscored(self, written: Sequence[Trajectory]) -> tuple[list[Trajectory], Any]:
@@ -111,13 +113,16 @@ class Harvester:
         judged, groups, places = self._rows(written, rewards)
         stored, repeats = self._stored(groups, judged)
         batch = with_states(empty_batch(self.reader.needs, groups, stored), judged, places)
-        batch, metrics = self._corrected(method.advantages(batch))
+        batch = method.advantages(batch)
+        kept = method.keep(batch)  # by the advantages as they are, so before they are weighed
+        kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
+        batch, metrics = self._corrected(batch)
         learned = [len(g.members[0]) for g in groups if len(g.members[0].completion)]
         metrics["scored_tokens"] = float(len(self.roles) * sum(learned))
-        kept = method.keep(batch)
-        kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
         if self.settings.mask_truncated:
-            kept = kept & torch.tensor([t.finished for t in judged])[:, None]
+            finished = torch.tensor([t.finished for t in judged])[:, None]
+            kept = kept & finished
+            batch = dataclasses.replace(batch, advantages=batch.advantages * finished)  # also where all rows are needed
         rows = (~batch.auxiliary | kept.any(-1)).nonzero()[:, 0]  # what only helped has done so
         whole = Experience([groups[i] for i in rows.tolist()], batch.select(rows), repeats)
         return Harvest(rewards, whole, kept[rows], metrics, [judged[i] for i in rows.tolist()])
@@ -144,14 +149,14 @@ class Harvester:
         return stored, repeats
 
     def _corrected(self, batch: Any) -> tuple[Any, dict[str, float]]:
-        """Advantages times the bounded weight pi_old / sampler; other methods than those linear in them refuse it."""
+        """Advantages times the bounded weights pi_old / sampler; methods that these do not correct refuse them."""
         settings = self.settings
         if settings.correction == "none":
             return batch, {}
         written = batch.completion
         raw = sampler_weights(written.old_logps, written.sampler_logps, written.mask, settings.correction_level)
         weights = bounded(raw, settings.correction_low, settings.correction_high, settings.correction)
-        kept = written.mask
+        kept = getattr(batch, "window", written.mask)
         metrics = {
             "correction_weight": weights[kept].mean().item(),
             "correction_bounded": (weights != raw)[kept].float().mean().item(),

@@ -154,7 +154,7 @@ def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResu
     portion = run.source.next(progress)
     result = train_step(run.trainee, portion.method, portion.experience, run.reader, rates)
     if run.warmup is not None and progress.step < run.warmup.steps:
-        progress.value_losses.append(result.metrics["value"])
+        progress.value_losses += [result.metrics["value"]] if "value" in result.metrics else []
         if "explained_variance" in portion.metrics:
             progress.explained_variances.append(portion.metrics["explained_variance"])
     return portion, result

@@ -156,7 +156,9 @@ class Online:
             written += self.writer.write(chunk, version, Seconds())
             tick(len(chunk))
         shown = tuple(self._shown(t, version) for t in written[: self.num_shown])
-        return dataclasses.replace(held_out_rewards(written, self.harvester.rewards(written)), completions=shown)
+        return dataclasses.replace(
+            held_out_rewards(written, self.harvester.rewards(written, held_out=True)), completions=shown
+        )
 
     def rehearse(self, count: int) -> tuple[list[Trajectory], Harvest, Seconds]:
         """The first prompts' completions, judged, as an experience that nobody learns from."""

@@ -14,7 +14,6 @@ from align.functional.masked import masked_sum
 from align.rewards.judge import Judge
 from align.rollout.engine import StopReason
 from align.training.evaluate import Evaluation, ratio
-from align.training.experience import Experience
 from align.training.harvest import Harvest, Harvester
 from align.training.writing import Trajectory
 
@@ -28,8 +27,7 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
         "completions": float(len(own)),
         "written_tokens": float(sum(t.num_written for t in written)),
         "kept": harvest.kept.any(-1).sum().item() / len(every),
-        "equal_groups": _equal_groups(harvest.whole),
-    }
+    } | _equal_groups(harvest)
     if own:
         found |= reward_means(own, rewards, harvester.judge) | {
             "completion_length": sum(len(t.tokens) for t in own) / len(own),
@@ -85,14 +83,15 @@ def held_out_rewards(written: Sequence[Trajectory], rewards: Tensor) -> Evaluati
     return Evaluation(estimates, {n: v.nan_to_num().tolist() for n, v in columns.items()})
 
 
-def _equal_groups(whole: Experience) -> float:
-    """Share of prompts whose completions all earned the same, from which comparisons learn nothing."""
-    own = ~whole.batch.auxiliary
-    groups, rewards = whole.batch.groups[own].tolist(), whole.batch.rewards[own].tolist()
-    seen: dict[int, set[float]] = {}
-    for group, reward in zip(groups, rewards, strict=True):
-        seen.setdefault(int(group), set()).add(reward)
-    return sum(len(values) == 1 for values in seen.values()) / max(len(seen), 1)
+def _equal_groups(harvest: Harvest) -> dict[str, float]:
+    """Share of prompts whose completions all earned the same, from which comparisons learn nothing; of those prompts
+    that have several which are judged, and nothing where none has."""
+    seen: dict[int, list[float]] = {}
+    for t, reward in zip(harvest.rows, harvest.whole.batch.rewards.tolist(), strict=True):
+        if t.done and not t.auxiliary:
+            seen.setdefault(t.number, []).append(reward)
+    several = [values for values in seen.values() if len(values) > 1]
+    return {"equal_groups": _share(len(set(values)) == 1 for values in several)} if several else {}
 
 
 def _share(flags: object) -> float:

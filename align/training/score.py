@@ -57,7 +57,7 @@ class Scorer(nn.Module):
         """Columns by name: (N,) for each predicted token in the order of `rows.origin`, (S,) for `scores`."""
         if "head_gap" in columns:  # asked for once, at the start
             return {"head_gap": torch.tensor(head_gap(self.model, rows.input_ids))}
-        with self._precision(rows.input_ids.device):
+        with self.precision(rows.input_ids.device):
             hidden = self._places(rows)
             made: dict[str, Tensor] = {}
             if "scores" in columns:
@@ -72,7 +72,8 @@ class Scorer(nn.Module):
                     made |= self._from_logits(places, rows, of_logits, num_chunks, temperature)
         return made
 
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+    def precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        """While this lasts, what the model multiplies is in the recipe's mixed precision."""
         if self.kernel.autocast is None:
             return nullcontext()
         return torch.autocast(device.type, dtype=self.kernel.autocast)

@@ -201,7 +201,7 @@ def _means(
     totals = world.sum(torch.stack(list(sums.values())))
     means = {name: (total / max(counts[name], 1.0)).item() for name, total in zip(sums, totals, strict=True)}
     means["loss"] = sum(weights[name] * means[name] for name in sums)
-    return means
+    return {name: mean for name, mean in means.items() if name == "loss" or counts[name]}  # a mean of nothing is none
 
 
 def _odd_rows(loss: Loss) -> Tensor:

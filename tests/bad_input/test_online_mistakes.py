@@ -18,6 +18,8 @@ VLLM = ("rloo", "rollout.engine=vllm")
         (("rloo", "rollout.num_generations=1"), "rloo compares the completions of a prompt and needs 2 or more"),
         (("rebel", "rollout.num_generations=1"), "rebel compares the completions of a prompt and needs 2 or more"),
         (("rebel", "rollout.correction=truncate"), "rollout.correction: found truncate; rebel is not linear in its"),
+        (("rloo", "rollout.correction=truncate"), "found token; rloo has one ratio for a completion"),
+        (("gspo", "rollout.correction=mask"), "expected sequence or geometric"),
         (("p3o", "rollout.staleness=1"), "weights on them would not correct its gradient; set it to 0"),
         (("spo", "rollout.staleness=1"), "set rollout.correction: truncate"),
         (("grpo", "rollout.top_p=0.9"), "rollout.top_p: found 0.9: tokens would be drawn from another distribution"),

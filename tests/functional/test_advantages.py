@@ -105,3 +105,9 @@ def test_explained_variance_of_a_perfect_a_constant_and_a_wrong_critic():
     assert explained_variance(torch.zeros(2, 3), returns, mask) == 0.0
     assert explained_variance(-returns, returns, mask) == pytest.approx(-3.0)
     assert math.isnan(explained_variance(returns, torch.ones(2, 3), mask))  # nothing is to be foreseen
+
+
+@pytest.mark.parametrize("value", [0.1, 10.1, 100.1, 1000.1])
+def test_equal_values_are_worth_nothing_whatever_rounding_makes_of_their_mean(value: float):
+    values, mask = torch.full((16, 48), value), torch.ones(16, 48, dtype=torch.bool)
+    assert whiten(values, mask).abs().max() < 1e-5

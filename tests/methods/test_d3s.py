@@ -77,3 +77,9 @@ def test_the_shares_go_from_the_first_to_the_last_and_stay():
         )  # fmt: skip
     assert [s[0] for s in seen] == pytest.approx([0.2, 0.35, 0.5, 0.65, 0.8, 0.8, 0.8])
     assert [s[1] for s in seen] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5])
+
+
+def test_of_equal_completions_the_first_stay_at_both_ends():
+    values = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
+    assert most_varied(values, 2).nonzero()[:, 0].tolist() == [0, 3]
+    assert most_varied(torch.zeros(5), 3).nonzero()[:, 0].tolist() == [0, 1, 2]

@@ -143,6 +143,20 @@ def test_mismatched_answers_come_from_another_prompt() -> None:
     assert not any(g.members[1].mask.any() for g in alone)
 
 
+def test_no_mismatched_answer_makes_a_row_longer_than_the_longest() -> None:
+    """Otherwise a long prompt beside a long answer would be beyond data.max_length and the model's context."""
+
+    def group(prompt: int, size: int, answer: int, index: int) -> Group:
+        tokens = Tokens(np.full(size, prompt, np.int32), np.full(answer, prompt, np.int32), np.ones(answer, dtype=bool))
+        return Group((tokens,), {"label": 1.0}, index)
+
+    arranged = Judged.arrange([group(1, 90, 10, 0), group(2, 5, 95, 1), group(3, 5, 8, 2)])
+    assert [int(g.members[1].completion[0]) for g in arranged] == [3, 3, 1]
+    assert max(len(m) for g in arranged for m in g.members) == 100
+    nothing_fits = Judged.arrange([group(1, 90, 10, 0), group(2, 5, 95, 1)])
+    assert [bool(g.members[1].mask.any()) for g in nothing_fits] == [False, True]
+
+
 def test_wrong_knobs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"kto\.beta is 0\.0"):
         KTO(beta=0.0)

@@ -120,3 +120,15 @@ def test_weights_stay_within_their_bounds(clip: Any):
     weights = method.loss(random_rollouts(method, size=2, width=20)).terms["pair_weight"].values
     top = 1.25 if clip == "joint" else 1.25**2
     assert ((weights >= 1 / top - 1e-6) & (weights <= top + 1e-6)).all()
+
+
+@every
+def test_a_completion_without_a_partner_does_not_thin_the_mean(clip: Any):
+    """Rows 4 to 7 are the second prompt's; of the third only one is left, as where the others are not judged."""
+    method = P3O(clip=clip)
+    batch = method.advantages(random_rollouts(method))
+    pairs, more = (batch.select(torch.arange(count)) for count in (8, 9))
+    assert batches.value(method.loss(more)) == pytest.approx(batches.value(method.loss(pairs)), rel=1e-12)
+    once, again = (batches.sums(method.loss(b)) for b in (pairs, more))
+    for n in ("pair_weight", "clip_fraction"):
+        assert (once[n][0] / once[n][1]).item() == pytest.approx((again[n][0] / again[n][1]).item(), rel=1e-12)

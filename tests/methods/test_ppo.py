@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 from rollout_batches import gradient, on_policy, random_rollouts
 
 from align.functional.advantages import final_rewards, gae
+from align.functional.kl import adapted
 from align.methods.ppo import PPO
 
 
@@ -79,3 +81,28 @@ def test_the_coefficient_is_steered_to_its_target(kl: float, moved: int):
 def test_without_a_target_it_stays():
     method = PPO()
     assert method.controllers(random_rollouts(method)) == {}
+
+
+def test_a_step_longer_than_the_horizon_does_not_turn_the_coefficients_sign():
+    for share in (1.0, 2.0, 100.0):
+        assert adapted(0.05, 0.0, 6.0, share) == pytest.approx(0.04)
+
+
+def test_a_target_without_a_coefficient_to_steer_is_refused():
+    with pytest.raises(ValueError, match=r"ppo.kl_target is 6.0; it must be 0 where kl_coef"):
+        PPO(kl_coef=0.0, kl_target=6.0)
+
+
+def test_the_clip_fraction_counts_what_the_dual_clip_takes():
+    """A ratio of 5 and advantages of -1 everywhere: below dual_clip the gradient is whole, above it there is none."""
+    batch = random_rollouts(PPO())
+    written = batch.completion
+    far = written.old_logps.detach() + math.log(5.0)
+    batch = dataclasses.replace(
+        batch, completion=dataclasses.replace(written, logps=far.requires_grad_()),
+        advantages=-torch.ones_like(far), returns=torch.zeros_like(far),
+    )  # fmt: skip
+    for dual_clip, share in ((3.0, 1.0), (6.0, 0.0)):
+        method = PPO(dual_clip=dual_clip, value_coef=0.0)
+        assert method.loss(batch).terms["clip_fraction"].values[written.mask].mean().item() == share
+        assert bool((gradient(method, batch) == 0).all()) == (share == 1.0)

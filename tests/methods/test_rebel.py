@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import method_batches as batches
+import pytest
 import torch
 from rollout_batches import gradient, on_policy, random_rollouts
 
@@ -71,3 +72,14 @@ def test_the_kl_is_of_the_policy_that_wrote():
 def test_one_completion_alone_teaches_nothing():
     batch = METHOD.advantages(random_rollouts(METHOD))
     assert not gradient(METHOD, batch.select(torch.tensor([0, 4, 8]))).any()
+
+
+def test_a_completion_without_a_partner_does_not_thin_the_mean():
+    """Rows 4 to 7 are the second prompt's; of the third only one is left, as where the others are not judged."""
+    method = METHOD
+    batch = method.advantages(random_rollouts(method))
+    pairs, more = (batch.select(torch.arange(count)) for count in (8, 9))
+    assert batches.value(method.loss(more)) == pytest.approx(batches.value(method.loss(pairs)), rel=1e-12)
+    once, again = (batches.sums(method.loss(b)) for b in (pairs, more))
+    for n in ("residual",):
+        assert (once[n][0] / once[n][1]).item() == pytest.approx((again[n][0] / again[n][1]).item(), rel=1e-12)

@@ -88,3 +88,11 @@ def test_where_no_hint_helped_nothing_changes():
     assert METHOD.keep(batch).tolist() == [True] * 4 + [False] * 3
     torch.testing.assert_close(of_rows(batch)[:4], of_rows(rows([[0.0, 0.0], [1.0, 0.0]])))
     assert not of_rows(batch)[4:].any()
+
+
+def test_only_a_group_that_has_failed_alike_is_told_hints():
+    """Where punished failures differ, GRPO learns from them as they are."""
+    batch = rows([[-1.0, -0.5, 0.0], [-1.0, -1.0, -1.0]])
+    assert METHOD.resample(batch) == [Ask(3, hint=1, learned=True)]
+    told = rows([[-1.0, -0.5, 0.0], [-1.0, -1.0, -1.0]], {0: [1.0], 1: [1.0]})
+    assert METHOD.keep(told).tolist() == [True, True, True, False, True, True, False, True]

@@ -1,0 +1,133 @@
+"""What an experience is made of: what is kept, what weights do to it, what is told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bench_of_steps import tiny_llama
+from online_rig import OnlineRig, online_rig
+from rollout_batches import gradient, on_policy, random_rollouts
+
+from align.lab import bandit
+from align.methods.base import OF_COMPLETIONS, OnlineMethod, find_method, method_names
+from align.methods.grpo import GRPO
+from align.methods.loop import LOOP
+from align.methods.reinforce import Reinforce
+from align.methods.rloo import RLOO
+from align.methods.spo import SPO
+from align.rewards.shape import Whiten
+from align.rollout.engine import StopReason
+from align.training.experience import ModelRole
+from align.training.harvest import Harvest, minibatches
+from align.training.rollout_metrics import phase_metrics
+from align.training.score import Kernel, Scorer
+from align.training.writing import Trajectory
+
+ONLINE = [found() for name in method_names() if issubclass(found := find_method(name), OnlineMethod)]
+EVERY = [m for m in (*ONLINE, SPO(ratio_of="completion")) if m.correction_levels]
+
+
+def written(rig: OnlineRig) -> list[Trajectory]:
+    return rig.source.rehearse(8)[0]
+
+
+def harvested(rig: OnlineRig, trajectories: list[Trajectory]) -> Harvest:
+    return rig.source.harvester.harvest(trajectories, rig.source.method)
+
+
+@pytest.mark.parametrize("method", EVERY, ids=lambda m: f"{m.name}-{getattr(m, 'ratio_of', '')}")
+@pytest.mark.parametrize("level", ["token", "completion"])
+def test_weights_on_advantages_weigh_the_gradient_where_a_method_says_so_and_only_there(method: Any, level: str):
+    batch = random_rollouts(method)
+    draw = torch.Generator().manual_seed(1)
+    drawn = torch.rand(batch.completion.mask.shape, generator=draw, dtype=torch.float64)
+    advantages = drawn.flip(0) + 0.5
+    advantages = advantages if "token" in method.correction_levels else advantages[:, :1].expand_as(drawn)
+    filled = on_policy(method.advantages(batch))
+    filled = dataclasses.replace(filled, advantages=advantages.masked_fill(~batch.completion.mask, 0.0))
+    weights = drawn if level == "token" else drawn[:, :1].expand_as(drawn)
+    whole, none, weighed = (
+        gradient(method, dataclasses.replace(filled, advantages=filled.advantages * w))
+        for w in (torch.ones_like(drawn), torch.zeros_like(drawn), weights)
+    )
+    exact = torch.allclose(weighed - none, (whole - none) * weights, atol=1e-12)
+    assert exact == (level == "completion" or "token" in method.correction_levels)
+
+
+def test_of_an_experience_whose_completions_are_all_cut_nothing_is_learned(tmp_path: Path):
+    """There are steps to be made and nothing for them to learn from."""
+    rig = online_rig(RLOO(), tmp_path, mask_truncated=True)
+    cut = [dataclasses.replace(t, stop=StopReason.LENGTH) for t in written(rig)]
+    harvest = harvested(rig, cut)
+    assert not harvest.kept.any()
+    experience, (one_pass,) = minibatches(harvest, rig.source.settings, (8, 8), 0)
+    assert sum(map(len, one_pass)) == len(cut)
+    assert experience.batch.completion.mask.any()
+    assert not experience.batch.advantages.any()
+
+
+def test_where_some_have_ended_and_prompts_are_too_few_the_cut_ones_stay_worth_nothing(tmp_path: Path):
+    rig = online_rig(RLOO(), tmp_path, mask_truncated=True, num_prompts=8)
+    some = [
+        dataclasses.replace(t, stop=StopReason.EOS if i < 4 else StopReason.LENGTH) for i, t in enumerate(written(rig))
+    ]
+    experience, _ = minibatches(harvested(rig, some), rig.source.settings, (8, 1), 0)
+    learned = experience.batch.advantages.any(-1)
+    assert learned[:4].any()
+    assert not learned[4:].any()
+
+
+def test_what_is_kept_is_chosen_before_advantages_are_weighed(tmp_path: Path):
+    """LOOP leaves out what is worth little; a small weight of the correction is another matter."""
+    rig = online_rig(LOOP(smallest_advantage=0.05), tmp_path)
+    rig.source.harvester.roles["old"] = ModelRole(rig.trainee.columns())  # type: ignore[index]
+    said = written(rig)
+    plain = harvested(rig, said)
+    settings = dataclasses.replace(rig.source.settings, correction="truncate")
+    rig.source.harvester = dataclasses.replace(rig.source.harvester, settings=settings)
+    far = harvested(rig, [dataclasses.replace(t, logps=[v + 9.0 for v in t.logps]) for t in said])
+    assert torch.equal(far.kept, plain.kept)
+    assert plain.kept.any()
+    assert far.whole.batch.advantages.abs().max() < 1e-3 * plain.whole.batch.advantages.abs().max()
+
+
+def test_equal_groups_are_of_prompts_with_several_completions(tmp_path: Path):
+    rig = online_rig(Reinforce(), tmp_path / "one", num_generations=1)
+    said = written(rig)
+    assert "equal_groups" not in phase_metrics(harvested(rig, said), said, rig.source.harvester)
+    rig = online_rig(GRPO(), tmp_path / "several")
+    said = written(rig)
+    earned = [t.rewards["bandit"] for t in said]
+    groups = [set(earned[i : i + 8]) for i in range(0, len(earned), 8)]
+    found = phase_metrics(harvested(rig, said), said, rig.source.harvester)["equal_groups"]
+    assert found == sum(len(g) == 1 for g in groups) / len(groups)
+
+
+def test_held_out_rewards_are_not_whitened(tmp_path: Path):
+    """Whitened with their own mean they would be 0 at every evaluation."""
+    rig = online_rig(GRPO(), tmp_path)
+    rig.source.harvester = dataclasses.replace(rig.source.harvester, shape=(Whiten(shift_mean=True),))
+    found = rig.source.evaluate("validation", 0, lambda done: None).estimates
+    assert found["reward"].value == pytest.approx(found["rewards/bandit"].value)
+    assert found["reward"].value != 0
+    assert rig.source.harvester.rewards(written(rig)).mean().abs() < 1e-6
+
+
+def test_the_policys_stored_columns_are_without_dropout(tmp_path: Path):
+    rig = online_rig(RLOO(), tmp_path)
+    model = tiny_llama("lm", 0, bandit.VOCABULARY)
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    role = ModelRole(scorer := Scorer(model, Kernel("sdpa")).train())
+    groups = harvested(rig, written(rig)).whole.groups
+    once, again = (role.stored(rig.source.reader, {"completion": ("logps",)}, groups) for _ in range(2))
+    assert torch.equal(once["completion", "logps"], again["completion", "logps"])
+    assert scorer.training
+
+
+def test_completions_have_one_ratio_where_a_method_says_so():
+    assert [m.name for m in EVERY if m.correction_levels == OF_COMPLETIONS] == ["gspo", "rloo", "spo"]
