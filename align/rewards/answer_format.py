@@ -1,6 +1,7 @@
 r"""1 where a completion's text matches a pattern from beginning to end, 0 where not.
 
-The default is reasoning and answer in tags: `<think>...</think><answer>...</answer>`, white space apart.
+The default is reasoning and answer in tags: `<think>...</think><answer>...</answer>`, white space apart, each tag once:
+a second answer would be a second guess.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 
 from align.rewards.base import Text, text_of
 
-TAGGED = r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*"
+INSIDE = r"(?:(?!</?think>|</?answer>).)*"
+TAGGED = rf"\s*<think>{INSIDE}</think>\s*<answer>{INSIDE}</answer>\s*"
 
 
 @dataclass(frozen=True, kw_only=True)

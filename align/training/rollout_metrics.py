@@ -26,7 +26,7 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
     found = {
         "completions": float(len(own)),
         "written_tokens": float(sum(t.num_written for t in written)),
-        "kept": harvest.kept.any(-1).sum().item() / len(every),
+        "kept": harvest.kept.any(-1).sum().item() / (len(every) + sum(t.auxiliary for t in harvest.rows)),
     } | _equal_groups(harvest)
     if own:
         found |= reward_means(own, rewards, harvester.judge) | {

@@ -43,6 +43,8 @@ def test_repetition_is_the_share_of_word_groups_that_come_again():
 def test_format_matches_from_beginning_to_end():
     right = "<think>one\ntwo</think>\n<answer>3</answer>"
     assert judged("answer_format", [right, right + "!", "<answer>3</answer>"]) == [1, 0, 0]
+    twice = [right + "<answer>4</answer>", "<think>a<answer>3</answer></think>" + right]
+    assert judged("answer_format", twice) == [0, 0]
     assert judged("answer_format", ["ab", "abc"], {"pattern": "a.*c"}) == [0, 1]
 
 
