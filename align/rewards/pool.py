@@ -31,7 +31,7 @@ class Verdict:
     late: bool = False  # given up
 
 
-@dataclass
+@dataclass(eq=False)
 class Worker:
     """A process, the pipe to it, and the sample that it is at."""
 
@@ -58,10 +58,10 @@ class Pool:
         while len(self.workers) < min(self.num_workers, len(samples)):
             self.workers.append(self._start())
         while waiting or any(w.sample >= 0 for w in self.workers):
-            for worker in self.workers:
+            for worker in list(self.workers):
                 if worker.sample < 0 and waiting:
-                    worker.sample, worker.since = waiting.pop(), time.monotonic()
-                    worker.pipe.send(samples[worker.sample])
+                    number = waiting.pop()
+                    self._give(worker, number, samples[number])
             for worker in self._ready():
                 sample = worker.sample
                 found[sample] = self._answer(worker)
@@ -78,22 +78,47 @@ class Pool:
         left = min(self.timeout - (time.monotonic() - w.since) for w in busy.values())
         return [busy[pipe] for pipe in wait(list(busy), max(left, 0.0)) if isinstance(pipe, Connection)]
 
+    def _give(self, worker: Worker, number: int, sample: Sample) -> None:
+        try:
+            worker.pipe.send(sample)
+        except OSError:  # it has ended since its last sample, so this one is not to blame
+            worker = self._replaced([worker])[0]
+            try:
+                worker.pipe.send(sample)
+            except OSError:
+                raise RunError(f"reward {self.name}: its worker process ends before it is given a sample") from None
+        worker.sample, worker.since = number, time.monotonic()
+
     def _answer(self, worker: Worker) -> Verdict:
         sample = worker.sample
         try:
             answer = worker.pipe.recv()
-        except EOFError:  # the process is gone: the function took it along
-            self.workers[self.workers.index(worker)] = self._start()
+        except (EOFError, OSError):  # the process is gone: the function took it along
+            self._replaced([worker])
             return Verdict(error=f"the worker process ended while it judged sample {sample}")
         worker.sample = -1
         return answer
 
     def _give_up(self, found: list[Verdict]) -> None:
-        for i, worker in enumerate(self.workers):
-            if worker.sample >= 0 and time.monotonic() - worker.since > self.timeout:
-                found[worker.sample] = Verdict(late=True)
-                _end(worker)
-                self.workers[i] = self._start()
+        now = time.monotonic()
+        busy = [w for w in self.workers if w.sample >= 0]
+        late = [w for w in busy if now - w.since > self.timeout and not w.pipe.poll()]  # an answer that is there counts
+        for worker in late:
+            found[worker.sample] = Verdict(late=True)
+        self._replaced(late)
+
+    def _replaced(self, gone: Sequence[Worker]) -> list[Worker]:
+        """New workers in the places of others; the time that this takes counts against nobody's sample."""
+        began = time.monotonic()
+        for worker in gone:
+            _end(worker)
+        new: list[Worker] = []
+        for worker in gone:
+            new.append(self._start())
+            self.workers[self.workers.index(worker)] = new[-1]
+        for worker in self.workers:
+            worker.since += time.monotonic() - began
+        return new
 
     def _start(self) -> Worker:
         context = multiprocessing.get_context("spawn")
@@ -105,7 +130,12 @@ class Pool:
         if not ours.poll(START):
             _end(worker)
             raise RunError(f"reward {self.name}: its worker process did not start within {START:.0f} seconds")
-        if trouble := ours.recv():
+        try:
+            trouble = ours.recv()
+        except (EOFError, OSError):
+            _end(worker)
+            raise RunError(f"reward {self.name}: its worker process ended while it imported the function") from None
+        if trouble:
             raise UserError(trouble)
         return worker
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +101,42 @@ def test_a_function_that_takes_its_process_along_is_marked(judges: Any):
     found = judges("dying", timeout=20.0, num_workers=1, on_error="mark")(samples("a", "die", "b"))
     assert [j.rewards["dying"] for j in found] == [1.0, None, 1.0]
     assert "ended while it judged" in found[1].failed["dying"]
+
+
+def test_time_that_a_new_worker_takes_to_start_counts_against_no_other_sample(judges: Any):
+    """Those beside the one that hangs take 0.3 of 0.6 seconds, and a new worker more than 1."""
+    judge = judges(Function(name="slow_to_import:unhurried"), timeout=0.6, num_workers=2)
+    found = judge(samples("hang", "a", "b", "c", "hang", "d"))
+    assert [j.rewards["unhurried"] for j in found] == [None, 1.0, 1.0, 1.0, None, 1.0]
+
+
+def test_workers_that_died_between_two_batches_are_replaced(judges: Any):
+    judge = judges("length", timeout=20.0, num_workers=2)
+    judge(samples("warm", "up"))
+    for worker in judge.pools["length"].workers:
+        worker.process.kill()
+        worker.process.join()
+    found = judge(samples("a", "bc", "def"))
+    assert [j.rewards["length"] for j in found] == [1.0, 2.0, 3.0]
+
+
+def test_a_worker_that_dies_with_its_sample_unread_is_its_death(judges: Any):
+    judge = judges("length", timeout=20.0, num_workers=1, on_error="mark")
+    judge(samples("warm"))
+    process = judge.pools["length"].workers[0].process
+    os.kill(process.pid, signal.SIGSTOP)
+    killed = threading.Timer(0.2, process.kill)
+    killed.start()
+    found = judge(samples("a", "bc"))
+    killed.join()
+    assert [j.rewards["length"] for j in found] == [None, 2.0]
+    assert "ended while it judged" in found[0].failed["length"]
+
+
+def test_a_module_that_takes_its_process_along_is_told(judges: Any):
+    judge = judges(Function(name="deadly_to_import:fine"), timeout=20.0, num_workers=1, on_error="mark")
+    with pytest.raises(RunError, match="deadly_to_import:fine: its worker process ended while it imported"):
+        judge(samples("a"))
 
 
 @pytest.mark.parametrize(
