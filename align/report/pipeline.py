@@ -13,6 +13,8 @@ from align.errors import Mistakes, UserError, did_you_mean
 from align.report.folder import read_run
 from align.report.headline import ends
 
+PARTS = ("before", "baselines")  # of a test.json, beside its own numbers
+
 
 def summarise(folder: Path, wanted: Sequence[str]) -> Path:
     """Writes `folder`/summary.json from `NAME=RUN[,RUN...]:METRIC` words and returns its path.
@@ -69,15 +71,22 @@ def _measure(folder: Path, word: str, run: str, metric: str) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{word}: {path} is not there; the run must have ended, and had a test split")
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    *parts, last = metric.split("/")
-    for part in parts:
-        values = inner if isinstance(inner := values.get(part), dict) else {}
-    if last not in values:
-        raise UserError(f"{word}: {path} has no {metric}; there are {', '.join(values)}.{did_you_mean(last, values)}")
-    measure = values[last]
+    values, name = _inside(values, metric)
+    if name not in values:
+        raise UserError(f"{word}: {path} has no {metric}; there are {', '.join(values)}.{did_you_mean(name, values)}")
+    measure = values[name]
     if not isinstance(measure, dict) or not {"value", "stderr", "n"} <= measure.keys():
         raise UserError(f"{word}: {path}: {metric} has no value, stderr and n")
     return measure
+
+
+def _inside(values: dict[str, Any], metric: str) -> tuple[dict[str, Any], str]:
+    """Where a metric is to be found, and its name there; names have a / of their own, as rewards/contains has."""
+    part, _, rest = metric.partition("/")
+    inner = values.get(part)
+    if metric in values or not rest or part not in PARTS or not isinstance(inner, dict):
+        return values, metric
+    return inner, rest
 
 
 def _at_the_end(word: str, folder: Path, metric: str) -> dict[str, Any]:

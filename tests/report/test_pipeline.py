@@ -42,6 +42,20 @@ def test_numbers_are_taken_with_their_errors(folder: Path, capsys: pytest.Captur
     }
 
 
+def test_a_name_may_have_a_slash(folder: Path):
+    reward = "rewards/contains"
+    (folder / "dpo/test.json").write_text(json.dumps({reward: number(0.7), "before": {reward: number(0.2)}}))
+    summarise(folder, [f"r=dpo:{reward}", f"b=dpo:before/{reward}"])
+    found = json.loads((folder / "summary.json").read_text())
+    assert {name: entry["value"] for name, entry in found.items()} == {"r": 0.7, "b": 0.2}
+    with pytest.raises(Mistakes, match=r"has no rewards/contain; there are rewards/contains, before. Did you mean"):
+        summarise(folder, ["r=dpo:rewards/contain"])
+    with pytest.raises(Mistakes, match=r"has no before/rewards/length; there are rewards/contains\."):
+        summarise(folder, ["r=dpo:before/rewards/length"])
+    with pytest.raises(Mistakes, match=r"has no baselines/x; there are rewards/contains, before\."):
+        summarise(folder, ["r=dpo:baselines/x"])
+
+
 def test_other_numbers_stay(folder: Path):
     summarise(folder, ["one=dpo:accuracy", "two=dpo:loss"])
     summarise(folder, ["two=dpo:accuracy", "three=reward_model:loss"])
