@@ -54,17 +54,6 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
     for key, least in (("num_iterations", 1), ("max_completion_length", 1), ("max_rows", 1), ("waiting_rows", 0)):
         if getattr(r, key) < least:
             written.wrong(f"rollout.{key}", f"found {getattr(r, key)}; expected {least} or more")
-    if r.temperature <= 0:
-        written.wrong("rollout.temperature", f"found {r.temperature:g}; expected more than 0 (1 samples the policy)")
-    biased = {"top_k": r.top_k > 0, "top_p": r.top_p < 1, "min_p": r.min_p > 0}
-    for key in (k for k, is_biased in biased.items() if is_biased and not r.biased_sampling):
-        written.wrong(
-            f"rollout.{key}",
-            f"found {getattr(r, key):g}: tokens would be drawn from another distribution than the one whose "
-            "gradient is taken, which biases it. Remove the key, or consent with rollout.biased_sampling: true",
-        )
-    if not 0 < r.top_p <= 1:
-        written.wrong("rollout.top_p", f"found {r.top_p:g}; expected a share above 0, up to 1")
     if r.replay and not any(Path(r.replay, "rollouts").glob("*.jsonl")):
         written.wrong(
             "rollout.replay",
@@ -81,6 +70,29 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
         written.wrong(
             "rollout.staleness", f"found {r.staleness}; expected 0, or 1 for the weights of one experience ago"
         )
+    _sampling(written, r)
+    _idle_correction(written, r)
+
+
+def _sampling(written: Written, r: RolloutSection) -> None:
+    """From which distribution tokens are drawn, and what ends them."""
+    if r.temperature <= 0:
+        written.wrong("rollout.temperature", f"found {r.temperature:g}; expected more than 0 (1 samples the policy)")
+    biased = {"top_k": r.top_k > 0, "top_p": r.top_p < 1, "min_p": r.min_p > 0}
+    for key in (k for k, is_biased in biased.items() if is_biased and not r.biased_sampling):
+        written.wrong(
+            f"rollout.{key}",
+            f"found {getattr(r, key):g}: tokens would be drawn from another distribution than the one whose "
+            "gradient is taken, which biases it. Remove the key, or consent with rollout.biased_sampling: true",
+        )
+    if not 0 < r.top_p <= 1:
+        written.wrong("rollout.top_p", f"found {r.top_p:g}; expected a share above 0, up to 1")
+    if not 0 <= r.min_p <= 1:
+        written.wrong(
+            "rollout.min_p", f"found {r.min_p:g}; expected a share, 0 to 1 (1 keeps the likeliest token alone)"
+        )
+    if "" in r.stop_strings:
+        written.wrong("rollout.stop_strings", "has an empty text, which every completion contains; remove it")
 
 
 def _correction(written: Written, r: RolloutSection, method: OnlineMethod[Any]) -> None:
@@ -103,6 +115,20 @@ def _correction(written: Written, r: RolloutSection, method: OnlineMethod[Any]) 
         written.wrong("rollout.correction_level", f"found {r.correction_level}; {why}; expected {' or '.join(levels)}")
     if r.correction != "none" and not 0 <= r.correction_low < r.correction_high:
         written.wrong("rollout.correction_high", f"found {r.correction_high:g}; expected more than correction_low")
+
+
+def _idle_correction(written: Written, r: RolloutSection) -> None:
+    default = RolloutSection()
+    keys = ("correction_level", "correction_high", "correction_low")
+    given = [key for key in keys if getattr(r, key) != getattr(default, key)]
+    if r.correction == "none":
+        for key in given:
+            written.wrong(f"rollout.{key}", "has no effect without rollout.correction; set it, or remove the key")
+    elif r.correction == "truncate" and "correction_low" in given:
+        written.wrong(
+            "rollout.correction_low",
+            "has no effect: rollout.correction: truncate only cuts large weights; set mask, or remove the key",
+        )
 
 
 def _environment(written: Written, r: RolloutSection) -> None:

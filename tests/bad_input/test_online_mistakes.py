@@ -25,6 +25,20 @@ VLLM = ("rloo", "rollout.engine=vllm")
         (("grpo", "rollout.top_p=0.9"), "rollout.top_p: found 0.9: tokens would be drawn from another distribution"),
         (("grpo", "rollout.top_k=5"), "consent with rollout.biased_sampling: true"),
         (("grpo", "rollout.temperature=0.0"), "rollout.temperature: found 0; expected more than 0"),
+        (("grpo", "rollout.top_k=-1", "rollout.biased_sampling=true"), "rollout.top_k: found -1; expected 0 or more"),
+        (("grpo", "rollout.min_p=1.5", "rollout.biased_sampling=true"), "rollout.min_p: found 1.5; expected a share"),
+        (("grpo", "rollout.stop_strings=['.', '']"), "rollout.stop_strings: has an empty text"),
+        *(
+            (
+                ("grpo", f"rollout.correction_{word}"),
+                f"rollout.correction_{word.partition('=')[0]}: has no effect without",
+            )
+            for word in ("level=sequence", "high=3.0", "low=0.5")
+        ),
+        (
+            ("grpo", "rollout.correction=truncate", "rollout.correction_low=0.5"),
+            "rollout.correction_low: has no effect: rollout.correction: truncate only cuts large weights; set mask",
+        ),
         (("ppo", "rollout.num_prompts=30"), "set it to 16 or 32, or batch_size to one of 1, 2, 3, 5, 6, 10, 15, 30"),
         (("ppo", "reward.functions=[]"), "reward.functions: missing; name what completions earn by"),
         (("ppo", "reward.functions=[lenth]"), "Did you mean length?"),
@@ -68,8 +82,20 @@ def test_a_mistake_is_told_by_check(words: tuple[str, ...], told: str, capsys: p
     assert "Traceback" not in error
 
 
-def test_consent_is_heard(capsys: pytest.CaptureFixture[str]):
-    assert main(["check", "grpo", "rollout.top_p=0.9", "rollout.biased_sampling=true"]) == 0
+@pytest.mark.parametrize("word", ["top_p=0.9", "min_p=1.0"])
+def test_consent_is_heard(word: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["check", "grpo", f"rollout.{word}", "rollout.biased_sampling=true"]) == 0
+
+
+def test_keys_that_have_no_effect_may_stand_at_their_defaults(capsys: pytest.CaptureFixture[str]):
+    """As in the recipe.yaml of a run folder, which names every key."""
+    idle = ("correction_high=2.0", "correction_low=0.0", "correction_level=token", "steps=newline", "max_turns=8")
+    assert main(["check", "grpo", *(f"rollout.{word}" for word in idle)]) == 0
+
+
+def test_a_correction_hears_its_own_keys(capsys: pytest.CaptureFixture[str]):
+    words = ("correction=mask", "correction_low=0.5", "correction_high=3.0", "correction_level=sequence")
+    assert main(["check", "grpo", *(f"rollout.{word}" for word in words)]) == 0
 
 
 def test_a_server_is_not_needed_to_check_its_recipe(capsys: pytest.CaptureFixture[str]):
