@@ -23,6 +23,7 @@ from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
 from align.rollout.steps import find_segmenter, token_starts
+from align.rollout.stop_strings import UNFINISHED
 from align.training.audit import Auditor
 from align.training.dialogue import Turns, find_environment
 from align.training.engines import Engines, LocalEngines, text_of
@@ -35,7 +36,6 @@ from align.training.runfolder import RunFolder
 from align.training.writing import Prompt, Writer
 
 LONGEST = 16  # rows whose hints are tokenized before training, to see that they fit
-UNFINISHED = "\ufffd"  # what decoders show for the bytes of a character that is not complete
 
 
 def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:

@@ -49,6 +49,7 @@ class Request:
     seeds: tuple[int, ...]  # one for each completion; with its place in the completion, all that a draw depends on
     prefix: np.ndarray = field(default_factory=nothing)  # (K,) int32: how the completions begin
     window: int = 0  # new tokens at most; 0: up to max_completion_length
+    earlier: int = 0  # tokens of the prefix in turns that have ended: no stop string begins there
 
 
 def room_of(request: Request, sampling: Sampling) -> tuple[int, StopReason]:

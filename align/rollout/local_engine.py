@@ -8,7 +8,7 @@ those that wait may begin in their places.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
 from align.rollout.roomy_cache import make_room
 from align.rollout.shared_prompts import sharable, share
 from align.rollout.side_by_side import Batch, Row
+from align.rollout.stop_strings import Decode, stop_strings
 
 REFILL = 4  # rows are filled again when one of so many is free: each time, all that is remembered is copied
-Decode = Callable[[Sequence[int]], str]
 
 
 class LocalEngine:
@@ -34,6 +34,12 @@ class LocalEngine:
         """`refill`: rows that have ended are given to those that wait, at once and not when all have ended."""
         self.model, self.pad, self.decode = model, pad_token_id, decode
         self.batch_size, self.version, self.refill = batch_size, version, refill
+
+    def _rows_of(self, index: int, request: Request, sampling: Sampling) -> list[Row]:
+        room, last = room_of(request, sampling)
+        strings = stop_strings(self.decode, request, sampling)
+        begun = len(request.prefix)
+        return [Row(index, place, seed, begun, room, last, strings) for place, seed in enumerate(request.seeds)]
 
     @torch.no_grad()
     def write(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Written]]:
@@ -79,7 +85,7 @@ class LocalEngine:
     ) -> Batch:
         """The rows of some requests after a pass over their beginnings. `shared`: as others are that they will join."""
         begun = [np.concatenate([requests[i].prompt, requests[i].prefix]) for i in taken]
-        rows = [row for i in taken for row in rows_of(i, requests[i], sampling)]
+        rows = [row for i in taken for row in self._rows_of(i, requests[i], sampling)]
         source = torch.tensor([taken.index(row.request) for row in rows], device=self.model.device)
         ids, mask = _left_padded(begun, self.pad, self.model.device)
         out = self.model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True,
@@ -120,7 +126,7 @@ class LocalEngine:
     def _stop(self, row: Row, sampling: Sampling) -> StopReason | None:
         if row.tokens[-1] in sampling.stop_token_ids:
             return StopReason.EOS
-        if sampling.stop_strings and any(s in self.decode(row.tokens) for s in sampling.stop_strings):
+        if row.strings.found(row.tokens):
             return StopReason.STRING
         return row.last if len(row.tokens) == row.room else None
 
@@ -136,11 +142,6 @@ def take(waiting: deque[int], requests: Sequence[Request], room: int, *, sure: b
     while waiting and (sure or len(requests[waiting[0]].seeds) <= room):
         room, sure = room - len(requests[waiting[0]].seeds), False
         yield waiting.popleft()
-
-
-def rows_of(index: int, request: Request, sampling: Sampling) -> list[Row]:
-    room, last = room_of(request, sampling)
-    return [Row(index, place, seed, len(request.prefix), room, last) for place, seed in enumerate(request.seeds)]
 
 
 def _left_padded(rows: Sequence[np.ndarray], pad: int, device: Any) -> tuple[Tensor, Tensor]:

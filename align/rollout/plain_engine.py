@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from align.rollout.engine import Request, Sampling, StopReason
-from align.rollout.local_engine import LocalEngine, queue, rows_of, take
+from align.rollout.local_engine import LocalEngine, queue, take
 from align.rollout.side_by_side import Row
 
 
@@ -28,7 +28,7 @@ class PlainEngine(LocalEngine):
         while waiting or rows:
             if self.refill or not rows:
                 taken = take(waiting, requests, self.batch_size - len(rows), sure=not rows)
-                rows += [row for i in taken for row in rows_of(i, requests[i], sampling)]
+                rows += [row for i in taken for row in self._rows_of(i, requests[i], sampling)]
             begun = [(requests[row.request].prompt, requests[row.request].prefix) for row in rows]
             whole = [np.concatenate([*start, row.tokens]) for start, row in zip(begun, rows, strict=True)]
             self._next(rows, last_logits(self.model, whole, self.pad), sampling)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from align.rollout.engine import StopReason
 from align.rollout.roomy_cache import RoomyLayer
+from align.rollout.stop_strings import StopStrings
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Row:
     begun: int  # tokens of the prefix
     room: int  # new tokens it may still have
     last: StopReason  # why it stops when there is no room
+    strings: StopStrings
     tokens: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +26,8 @@ import numpy as np
 from align.errors import RunError
 from align.rollout.draws import seed_of
 from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
+from align.rollout.stop_strings import Decode, StopStrings, stop_strings
 from align.rollout.vllm_client import Client, Refused, ServerError
-
-Decode = Callable[[Sequence[int]], str]
 
 COUNTER = r"(?m)^vllm:prefix_cache_{}(?:_total)?(?:\{{[^}}]*\}})? ([0-9.e+]+)$"  # of Prometheus, one for each engine
 AGAIN = "see that a server runs, then go on with --resume"
@@ -83,7 +82,8 @@ class VLLMEngine:
         body = completion_body(self.model, prompt, room, sampling)
         body["seed"] = seed_of(seed, len(request.prefix)) >> 1  # vLLM's seeds are signed
         tokens, logps, end = _choice(self.client, body)
-        count, stop = self._end(tokens, sampling, end == "string")
+        strings = stop_strings(self.decode, request, sampling)
+        count, stop = _end(tokens, sampling.stop_token_ids, strings, end == "string")
         if not stop and len(tokens) < room:
             full = f"its context is full, the prompt has {len(prompt)}; serve it with a larger --max-model-len, and"
             why = full if end == "length" else f"it was ended by the server ({end});"
@@ -92,19 +92,6 @@ class VLLMEngine:
             np.array(tokens[:count], dtype=np.int32), np.array(logps[:count], dtype=np.float32), stop or last,
             self.version,
         )  # fmt: skip
-
-    def _end(self, tokens: Sequence[int], sampling: Sampling, told: bool) -> tuple[int, StopReason | None]:
-        """How many tokens belong to the completion, by the rules of the local engine, and what ended it.
-
-        `told`: the server found a stop string. Its text may differ from ours in special tokens; then it is believed.
-        """
-        inside = [s for s in sampling.stop_strings if s in self.decode(tokens)]
-        for count, token in enumerate(tokens, 1):
-            if token in sampling.stop_token_ids:
-                return count, StopReason.EOS
-            if inside and any(s in self.decode(tokens[:count]) for s in inside):
-                return count, StopReason.STRING
-        return len(tokens), StopReason.STRING if told else None
 
 
 def weight_label(client: Client) -> str:
@@ -137,6 +124,23 @@ def completion_body(model: str, prompt: Sequence[int], max_tokens: int, sampling
         "ignore_eos": True, "stop_token_ids": list(sampling.stop_token_ids), "min_tokens": 0,
         "stop": list(sampling.stop_strings), "include_stop_str_in_output": True, "skip_special_tokens": True,
     }  # fmt: skip
+
+
+def _end(
+    tokens: Sequence[int], stop_token_ids: Sequence[int], strings: StopStrings, told: bool
+) -> tuple[int, StopReason | None]:
+    """How many tokens belong to the completion, by the rules of the local engine, and what ended it.
+
+    `told`: the server found a stop string. Its text may differ from ours in special tokens; then it is believed. It
+    looks in the new tokens alone, so one that began before them is found here, after more has been written.
+    """
+    inside = strings.only(strings.found(tokens))
+    for count, token in enumerate(tokens, 1):
+        if token in stop_token_ids:
+            return count, StopReason.EOS
+        if inside.found(tokens[:count]):
+            return count, StopReason.STRING
+    return len(tokens), StopReason.STRING if told else None
 
 
 def _choice(client: Client, body: dict[str, Any]) -> tuple[list[int], list[float], str]:

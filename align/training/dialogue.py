@@ -82,9 +82,13 @@ class Turns:
             talks = [talk for talk in talks if self._answered(talk, sampling.max_completion_length)]
             if not talks:
                 return
-            requests = [Request(t.prompt, (t.seed,), np.array(t.tokens, dtype=np.int32)) for t in talks]
+            requests = [self._request(talk) for talk in talks]
             for talk, (written,) in zip(talks, engine.write(requests, sampling), strict=True):
                 talk.take(written)
+
+    def _request(self, talk: Talk) -> Request:
+        """The next turn."""
+        return Request(talk.prompt, (talk.seed,), np.array(talk.tokens, dtype=np.int32), earlier=len(talk.tokens))
 
     def _answered(self, talk: Talk, longest: int) -> bool:
         """Whether the policy is to go on, after a reply."""
