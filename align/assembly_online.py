@@ -18,7 +18,6 @@ from align.data.store import Store
 from align.errors import RunError, UserError, did_you_mean
 from align.methods.base import weighs
 from align.models.parts import unwrapped
-from align.models.tokenizer import stop_ids
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
@@ -54,7 +53,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
 
     sampling = sampling_of(parts)
     writer = Writer(
-        engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.tokenizer, judge=judge, world=world,
+        engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.texts, judge=judge, world=world,
         sampling=sampling, chunk_rows=rollout.max_rows + rollout.waiting_rows, seed=recipe.training.seed,
         turns=turns_of(parts), steps=steps_of(parts), hints=hint_column(parts),
     )  # fmt: skip
@@ -82,7 +81,7 @@ def engines_of(parts: Parts, sampling: Sampling, folder: Path, say: Callable[[st
     if rollout.engine == "vllm":
         return server_engines(parts, sampling, folder)
     refill = rollout.waiting_rows > 0
-    return LocalEngines(parts.trainee.module, parts.tokenizer, rollout.max_rows, parts.reader.world, refill, say=say)
+    return LocalEngines(parts.trainee.module, parts.texts, rollout.max_rows, parts.reader.world, refill, say=say)
 
 
 def turns_of(parts: Parts) -> Turns | None:
@@ -90,7 +89,7 @@ def turns_of(parts: Parts) -> Turns | None:
     if not rollout.environment:
         return None
     encode = functools.partial(tokenizer.encode, add_special_tokens=False)
-    decode = functools.partial(text_of, tokenizer)
+    decode = functools.partial(text_of, parts.texts)
     return Turns(rollout.environment, find_environment(rollout.environment), encode, decode, rollout.max_turns)
 
 
@@ -99,13 +98,13 @@ def steps_of(parts: Parts) -> Callable[[Sequence[int]], list[int]] | None:
     rollout = parts.recipe.rollout
     if "states" not in parts.reader.needs.prepared and not rollout.audit:
         return None
-    segment = find_segmenter(rollout.steps)
+    segment, texts = find_segmenter(rollout.steps), parts.texts
 
     def starts(tokens: Sequence[int]) -> list[int]:
         def characters(n: int) -> int:
-            return len(text_of(parts.tokenizer, tokens[:n]).rstrip(UNFINISHED))
+            return len(text_of(texts, tokens[:n]).rstrip(UNFINISHED))
 
-        return token_starts(segment(text_of(parts.tokenizer, tokens)), characters, len(tokens))
+        return token_starts(segment(text_of(texts, tokens)), characters, len(tokens))
 
     return starts
 
@@ -144,10 +143,10 @@ def prompt_of(store: Store, row: int, number: int) -> Prompt:
 
 
 def sampling_of(parts: Parts) -> Sampling:
-    rollout, model = parts.recipe.rollout, parts.reader.world.unwrap(parts.trainee.module).model
+    rollout = parts.recipe.rollout
     return Sampling(
         max_completion_length=rollout.max_completion_length,
-        stop_token_ids=stop_ids(parts.tokenizer, model),
+        stop_token_ids=parts.stops,
         stop_strings=tuple(rollout.stop_strings), temperature=rollout.temperature, top_k=rollout.top_k,
         top_p=rollout.top_p, min_p=rollout.min_p,
     )  # fmt: skip

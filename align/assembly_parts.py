@@ -12,8 +12,10 @@ from align.data.store import Store
 from align.methods.base import OnlineMethod
 from align.models.adapters import reference_kind
 from align.models.frozen import frozen_copy
+from align.models.tokenizer import stop_ids
 from align.recipe import Recipe
 from align.training.build import frozen, kernel_of
+from align.training.engines import Readable, Texts
 from align.training.experience import Columns, Reader
 from align.training.roles import AdapterOff
 from align.training.step import Trainee
@@ -33,6 +35,24 @@ class Parts:
     @property
     def stores(self) -> dict[str, Store]:
         return {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Tokens that end a completion."""
+        return stop_ids(self.tokenizer, self.reader.world.unwrap(self.trainee.module).model)
+
+    @property
+    def added_texts(self) -> dict[str, int]:
+        """Tokens that the recipe adds and that are text of a completion: they do not end it, begin it or pad."""
+        found = {token: self.tokenizer.convert_tokens_to_ids(token) for token in self.recipe.model.add_tokens}
+        silent = {*self.stops, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id}
+        return {token: i for token, i in found.items() if i not in silent}
+
+    @property
+    def texts(self) -> Texts:
+        """What makes text of completions."""
+        kept = frozenset(self.added_texts.values())
+        return Readable(self.tokenizer, kept) if kept else self.tokenizer
 
     def held_out(self, split: str) -> int:
         """Rows of a split that evaluations go through."""

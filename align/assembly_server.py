@@ -41,10 +41,17 @@ def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngi
             _check_start(rollout.vllm_command, world.size)
     arguments = start_arguments(parts)
     return ServerEngines(
-        trainee=parts.trainee, reader=parts.reader, tokenizer=parts.tokenizer, sampling=sampling,
+        trainee=parts.trainee, reader=parts.reader, tokenizer=parts.tokenizer, texts=parts.texts, sampling=sampling,
         probe=parts.splits.train[0].members[0].prompt, folder=folder / "server", max_rows=rollout.max_rows,
         start=lambda weights: start(rollout, weights, arguments, folder / "server" / "vllm.log"), server=server,
+        marks=stop_marks(parts),
     )  # fmt: skip
+
+
+def stop_marks(parts: Parts) -> tuple[int, ...]:
+    """Stop strings that are tokens of their own: a server does not see them in its text, which has no special ones."""
+    added = parts.added_texts
+    return tuple(added[text] for text in parts.recipe.rollout.stop_strings if text in added)
 
 
 def longest(parts: Parts) -> int:

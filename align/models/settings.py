@@ -46,7 +46,7 @@ class ModelSection:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 weights
     attn_implementation: str = ""  # transformers' name; empty lets the layouts choose
     trust_remote_code: bool = False
-    add_tokens: list[str] = field(default_factory=list)  # new special tokens; embeddings are resized
+    add_tokens: list[str] = field(default_factory=list)  # new special ones that rewards see; embeddings are resized
     lora: LoraSection | None = None
     critic: CriticSection | None = None  # of methods that have one; without it a head on the policy's trunk
     # auto: copy, but adapter_off if it is new; {soup: [...], weights: [...]}: an average of several models

@@ -48,6 +48,7 @@ class VLLMEngine:
     max_rows: int  # completions that are asked for side by side
     label: str
     version: int
+    marks: tuple[int, ...] = ()  # tokens that are stop strings: the server is to stop there, and its text has none
 
     def write(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Written]]:
         asked = [(request, seed) for request in requests for seed in request.seeds]
@@ -80,6 +81,7 @@ class VLLMEngine:
         room, last = room_of(request, sampling)
         prompt = [*request.prompt.tolist(), *request.prefix.tolist()]
         body = completion_body(self.model, prompt, room, sampling)
+        body["stop_token_ids"] += self.marks
         body["seed"] = seed_of(seed, len(request.prefix)) >> 1  # vLLM's seeds are signed
         tokens, logps, end = _choice(self.client, body)
         strings = stop_strings(self.decode, request, sampling)

@@ -46,9 +46,32 @@ class Engines(Protocol):
 class Texts(Protocol):
     """The part of a tokenizer that is needed where the policy writes."""
 
-    pad_token_id: int
+    @property
+    def pad_token_id(self) -> int: ...
 
     def decode(self, ids: Any, **options: Any) -> str: ...
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A tokenizer of whose special tokens some are text."""
+
+    tokenizer: Any
+    kept: frozenset[int]
+
+    @property
+    def pad_token_id(self) -> int:
+        return self.tokenizer.pad_token_id
+
+    def decode(self, ids: Any, **options: Any) -> str:
+        """As the tokenizer's own, where special tokens are left out."""
+        left_out = self.special if options.pop("skip_special_tokens", False) else frozenset[int]()
+        return self.tokenizer.decode([i for i in ids if i not in left_out], **options)
+
+    @functools.cached_property
+    def special(self) -> frozenset[int]:
+        """Those that are not text."""
+        return frozenset(i for i, t in self.tokenizer.added_tokens_decoder.items() if t.special) - self.kept
 
 
 def text_of(tokenizer: Texts, ids: Sequence[int] | np.ndarray) -> str:

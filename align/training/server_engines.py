@@ -27,7 +27,7 @@ from align.rollout.vllm_engine import AGAIN, VLLMEngine, prefix_cache
 from align.rollout.vllm_join import check_vocabulary
 from align.rollout.vllm_server import Server
 from align.training.distributed import World
-from align.training.engines import text_of
+from align.training.engines import Texts, text_of
 from align.training.experience import ModelRole, Reader
 from align.training.served_weights import save_served
 from align.training.snapshot import whole_weights
@@ -44,12 +44,14 @@ class ServerEngines:
     trainee: Trainee
     reader: Reader
     tokenizer: Any
+    texts: Texts  # what makes text of completions
     sampling: Sampling
     probe: np.ndarray  # a prompt
     folder: Path
     max_rows: int  # that this rank asks for side by side
     start: Callable[[Path], Server]  # one that serves the model in this folder
     server: Server | None = None  # joined, not started
+    marks: tuple[int, ...] = ()  # tokens that are stop strings
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # tells this process's labels from another's
     engine: VLLMEngine | None = None
     looked_up: tuple[float, float] | None = None  # tokens of prompts, and of them those that it still knew
@@ -93,8 +95,8 @@ class ServerEngines:
         client, model, label = self._on_main(push)
         if self.server is not None:  # knows when its own process has ended
             client = self.server.client
-        decode = functools.partial(text_of, self.tokenizer)
-        engine = VLLMEngine(client, model, decode, self.max_rows, label, version)
+        decode = functools.partial(text_of, self.texts)
+        engine = VLLMEngine(client, model, decode, self.max_rows, label, version, self.marks)
         self._prove(engine)
         return engine
 
