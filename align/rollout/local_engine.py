@@ -1,12 +1,14 @@
 """Writing with the training model itself.
 
 Each different beginning (prompt and prefix) runs through the model once; its keys and values are then shared by its
-completions, or repeated for them where they cannot be. A row leaves the batch when it ends; when enough have left,
-those that wait may begin in their places.
+completions, or repeated for them where they cannot be. More completions than there are rows are written in parts, each
+of which reads the beginning anew. A row leaves the batch when it ends; when enough have left, those that wait may begin
+in their places.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,11 +45,13 @@ class LocalEngine:
 
     @torch.no_grad()
     def write(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Written]]:
-        answers: list[list[Written | None]] = [[None] * len(r.seeds) for r in requests]
-        for row, stop in self._rows(requests, sampling):
+        parts = [part for request in requests for part in parted(request, self.batch_size)]
+        written: dict[tuple[int, int], Written] = {}
+        for row, stop in self._rows(parts, sampling):
             tokens, logps = np.array(row.tokens, dtype=np.int32), np.array(row.logps, dtype=np.float32)
-            answers[row.request][row.place] = Written(tokens, logps, stop, self.version)
-        return [[w for w in written if w is not None] for written in answers]
+            written[row.request, row.place] = Written(tokens, logps, stop, self.version)
+        in_order = (written[i, place] for i, part in enumerate(parts) for place in range(len(part.seeds)))
+        return [[next(in_order) for _ in request.seeds] for request in requests]
 
     def _rows(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[Row, StopReason]]:
         """The completions as they end."""
@@ -70,7 +74,7 @@ class LocalEngine:
         self, batch: Batch | None, requests: Sequence[Request], waiting: deque[int], sampling: Sampling
     ) -> Batch:
         """With rows of waiting requests in the places that are free."""
-        taken = list(take(waiting, requests, self._free(batch), sure=batch is None))
+        taken = list(take(waiting, requests, self._free(batch)))
         if not taken:
             assert batch is not None
             return batch
@@ -137,11 +141,19 @@ def queue(requests: Sequence[Request]) -> deque[int]:
     return deque(sorted(asked, key=lambda i: -len(requests[i].prompt) - len(requests[i].prefix)))
 
 
-def take(waiting: deque[int], requests: Sequence[Request], room: int, *, sure: bool) -> Iterator[int]:
-    """Requests whose completions find room together; `sure`: the first one in any case."""
-    while waiting and (sure or len(requests[waiting[0]].seeds) <= room):
-        room, sure = room - len(requests[waiting[0]].seeds), False
+def take(waiting: deque[int], requests: Sequence[Request], room: int) -> Iterator[int]:
+    """Requests whose completions find room together."""
+    while waiting and len(requests[waiting[0]].seeds) <= room:
+        room -= len(requests[waiting[0]].seeds)
         yield waiting.popleft()
+
+
+def parted(request: Request, rows: int) -> list[Request]:
+    """With at most so many completions each."""
+    seeds = request.seeds
+    if len(seeds) <= rows:
+        return [request]
+    return [dataclasses.replace(request, seeds=seeds[at : at + rows]) for at in range(0, len(seeds), rows)]
 
 
 def _left_padded(rows: Sequence[np.ndarray], pad: int, device: Any) -> tuple[Tensor, Tensor]:

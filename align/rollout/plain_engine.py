@@ -27,7 +27,7 @@ class PlainEngine(LocalEngine):
         waiting, rows = queue(requests), list[Row]()
         while waiting or rows:
             if self.refill or not rows:
-                taken = take(waiting, requests, self.batch_size - len(rows), sure=not rows)
+                taken = take(waiting, requests, self.batch_size - len(rows))
                 rows += [row for i in taken for row in self._rows_of(i, requests[i], sampling)]
             begun = [(requests[row.request].prompt, requests[row.request].prefix) for row in rows]
             whole = [np.concatenate([*start, row.tokens]) for start, row in zip(begun, rows, strict=True)]

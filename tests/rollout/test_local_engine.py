@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from align.rollout.engine import Request, Sampling, StopReason
 from align.rollout.local_engine import LocalEngine, queue, take
+from align.rollout.plain_engine import PlainEngine
 from align.rollout.shared_prompts import NAME
 
 PAD, STOP = 0, 1
@@ -82,6 +83,28 @@ def test_log_probabilities_are_those_of_the_model(temperature: float):
         np.testing.assert_allclose(written.logps, expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [LocalEngine, PlainEngine])
+@pytest.mark.parametrize("refill", [False, True])
+def test_rows_side_by_side_are_bounded_also_for_one_prompt(kind: type[LocalEngine], refill: bool):
+    requests = [
+        Request(p, tuple(range(20 * i, 20 * i + n)))
+        for i, (p, n) in enumerate(zip(prompts(4, 11, 7), (19, 2, 8), strict=True))
+    ]
+    engine, heights = kind(model_of("llama"), PAD, str, 64), list[int]()
+    expected = engine.write(requests, sampling())
+    engine.batch_size, engine.refill = 4, refill
+    engine.model.register_forward_pre_hook(
+        lambda _, __, given: heights.append(len(given["input_ids"])), with_kwargs=True
+    )
+    found = engine.write([*requests, Request(requests[0].prompt, ())], sampling())
+    assert [len(of_prompt) for of_prompt in found] == [19, 2, 8, 0]
+    assert max(heights) <= 4
+    for ours, free in zip([w for ws in found for w in ws], [w for ws in expected for w in ws], strict=True):
+        assert ours.tokens.tolist() == free.tokens.tolist()
+        np.testing.assert_allclose(ours.logps, free.logps, atol=1e-5)
+        assert ours.stop == free.stop
+
+
 def test_samples_follow_the_distribution():
     engine = engine_of("llama", batch_size=4000, vocab_size=12)
     prompt = np.array([3, 5, 7], dtype=np.int32)
@@ -143,6 +166,6 @@ def test_the_queue_keeps_like_lengths_together_and_loses_nobody():
     requests = [Request(p, (0, 1, 2)) for p in prompts(4, 20, 5, 19, 6)]
     waiting = queue([*requests, Request(requests[0].prompt, ())])
     assert list(waiting) == [1, 3, 4, 2, 0]  # nothing is asked of the last one
-    assert list(take(waiting, requests, 7, sure=False)) == [1, 3]
-    assert list(take(waiting, requests, 2, sure=False)) == []
-    assert list(take(waiting, requests, 2, sure=True)) == [4]
+    assert list(take(waiting, requests, 7)) == [1, 3]
+    assert list(take(waiting, requests, 2)) == []
+    assert list(take(waiting, requests, 3)) == [4]
