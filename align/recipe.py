@@ -9,6 +9,7 @@ shows no completions (and is refused when asked to); where the policy writes, ev
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ from align.recipe_data import check_data
 from align.recipe_models import check_context, check_models
 from align.recipe_online import check_online, is_online, notes_of
 from align.recipe_text import Written, find_recipe, override, read
-from align.recipe_types import build, names, show
+from align.recipe_types import build, is_text, names, show
 from align.recipe_words import LOSS_TYPES, SECTIONS, translate_knob
 from align.rewards.settings import RewardSection
 from align.rollout.settings import RolloutSection
@@ -105,7 +106,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     """
     path = find_recipe(str(recipe))
     written = read(path)
-    override(written, overrides)
+    override(written, overrides, functools.partial(is_text, OWNERS | ONLINE))
     cls, method = _method(written)
     _known_sections(written, cls)
     sections: dict[str, Any] = {

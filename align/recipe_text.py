@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from align.errors import UserError, did_you_mean
 PACKAGE = Path(__file__).parent
 
 
+NOTHING = ("", "~", "null", "Null", "NULL")
 ENDS = ("training.max_steps", "training.num_train_epochs")
 
 
@@ -156,15 +157,20 @@ def read(path: Path) -> Written:
     return written
 
 
-def override(written: Written, words: Sequence[str]) -> None:
-    """Applies `dotted.key=value` words in order; the value is YAML, `null` removes the key."""
+def override(written: Written, words: Sequence[str], is_text: Callable[[str], bool] = lambda key: False) -> None:
+    """Applies `dotted.key=value` words in order; the value is YAML, `null` removes the key.
+
+    `is_text` knows the keys of plain text, whose value is taken as it stands unless it is quoted: a folder may be
+    called `a #b`.
+    """
     for word in words:
         key, sign, text = word.partition("=")
         if not sign or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", key):
             written.mistakes.append(f"command line: {word}: not of the form section.key=value, such as training.seed=1")
             continue
         try:
-            value, twice = parse(text)
+            literal = is_text(key) and text[:1] not in ("'", '"') and text.strip() not in NOTHING
+            value, twice = (text, []) if literal else parse(text)
         except yaml.YAMLError as error:
             written.mistakes.append(f"command line: {key}: the value is no readable YAML: {_one_line(error)}")
             continue

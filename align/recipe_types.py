@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -174,6 +174,12 @@ def _annotation(cls: type[Any], path: list[str]) -> Any:
             arguments = get_args(hint)
             hint = arguments[-1] if arguments else Any
     return hint
+
+
+def is_text(owners: Mapping[str, type[Any]], key: str) -> bool:
+    """Whether the value of a dotted key is text and nothing else."""
+    section, *path = key.split(".")
+    return bool(path) and section in owners and _annotation(owners[section], path) is str
 
 
 def _expected(cls: type[Any], path: list[str]) -> str:
