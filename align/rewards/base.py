@@ -4,6 +4,7 @@
 
 `prompts` and `completions` are texts, or lists of messages where the data are conversations; every column of the data
 comes as a list too. None says that the function does not apply to a sample. It may be `async`.
+A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from typing import Any
 from align.errors import RunError, UserError, did_you_mean
 from align.outside import load_outside
 
-NO_REWARDS = ("base", "cache", "settings", "shape", "pool", "judge")  # files beside the functions
+NO_REWARDS = (  # files beside the functions
+    *("base", "cache", "settings", "shape", "pool", "judge"),
+    *("answers", "numerals", "formulas"),
+)
 Text = str | list[dict[str, Any]]
 
 

@@ -155,6 +155,7 @@ def _work(pipe: Connection, name: str, settings: dict[str, Any], path: list[str]
     except UserError as error:
         pipe.send(str(error))
         return
+    getattr(function, "warm", lambda: None)()  # before the clock of the first sample starts
     pipe.send("")
     while True:
         try:

@@ -24,6 +24,19 @@ def hanging(prompts: list[str], completions: list[str], **columns: Any) -> list[
     return [1.0] * len(completions)
 
 
+class Heavy:
+    """Slow once, before the first sample."""
+
+    warmed = False
+
+    def warm(self) -> None:
+        time.sleep(1.5)
+        self.warmed = True
+
+    def __call__(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+        return [float(self.warmed)] * len(completions)
+
+
 def raising(prompts: list[str], completions: list[str], **columns: Any) -> list[float | None]:
     if "bad" in completions:
         raise KeyError("no such word")

@@ -77,6 +77,11 @@ def test_a_function_that_breaks_its_signature_stops_the_run(
         judges(function, on_error=on_error, timeout=timeout, num_workers=1)(samples("a", "b"))
 
 
+def test_warming_up_takes_no_samples_time(judges: Any):
+    found = judges("Heavy", timeout=1.0, num_workers=1)(samples("a", "b"))
+    assert [j.rewards for j in found] == [{"Heavy": 1.0}] * 2
+
+
 @pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
 def test_an_exception_stops_the_run_or_marks_the_sample(timeout: float, judges: Any):
     with pytest.raises(RunError, match=r"reward raising: KeyError: 'no such word' .*reward_functions.py, line \d+"):
