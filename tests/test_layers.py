@@ -27,6 +27,7 @@ FLOORS = {
 }
 ANNEXES = {
     "assembly": "run",
+    "beginning": "run",
     "needs": "batches",
     "outside": "errors",
     "chat": "run",

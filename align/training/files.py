@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -17,6 +19,10 @@ def replace_file(path: Path, text: str) -> None:
         flush(out.fileno())
     os.replace(aside, path)
     flush_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    replace_file(path, json.dumps(value, indent=1) + "\n")
 
 
 def flush_folder(path: Path) -> None:

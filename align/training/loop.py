@@ -45,6 +45,14 @@ class Portion:
     metrics: Mapping[str, float] = field(default_factory=dict)  # told beside the step's own
 
 
+@dataclass(frozen=True)
+class Past:
+    """Of whom a run goes on that is resumed."""
+
+    changed: bool = False  # it had another recipe, data, weights or world
+    foreign: bool = False  # its checkpoint stands in another run's folder
+
+
 @runtime_checkable
 class Source(Protocol):
     """Where experience comes from."""
@@ -79,12 +87,9 @@ class Source(Protocol):
         """Ends what was started for it."""
         ...
 
-    def restore(self, state: Any) -> None:
-        """What `state` gave, in a process that goes on from the checkpoint."""
-        ...
-
-    def forget(self, progress: Progress) -> None:
-        """Leaves what the next step would find begun: it was begun by another recipe."""
+    def restore(self, progress: Progress, state: Any, past: Past) -> None:
+        """Goes on from a checkpoint of `progress` with what `state` gave (None: nothing), or from the first step; what
+        later steps have left in the run folder is not found again."""
         ...
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from align.batches import Group
 from align.training.evaluate import Evaluation, evaluate
 from align.training.experience import Reader, Role, gather_experience
-from align.training.loop import Portion
+from align.training.loop import Past, Portion
 from align.training.metrics import Completion
 from align.training.snapshot import Progress
 from align.training.step import Trainee
@@ -51,8 +51,5 @@ class Offline:
     def close(self) -> None:
         pass
 
-    def forget(self, progress: Progress) -> None:
-        pass
-
-    def restore(self, state: Any) -> None:
-        raise AssertionError("rows that are there before training leave nothing to be restored")
+    def restore(self, progress: Progress, state: Any, past: Past) -> None:
+        assert state is None, "rows that are there before training leave nothing to be restored"

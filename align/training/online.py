@@ -25,7 +25,7 @@ from align.training.buffer import Buffer
 from align.training.evaluate import Evaluation
 from align.training.experience import Reader
 from align.training.harvest import Harvest, Harvester, minibatches
-from align.training.loop import Portion
+from align.training.loop import Past, Portion
 from align.training.metrics import Completion
 from align.training.rollout_log import RolloutLog
 from align.training.rollout_metrics import held_out_rewards, phase_metrics
@@ -109,17 +109,18 @@ class Online:
         slots = self.slots.state(phase) if self.slots else None
         return {"buffer": buffer, "ahead": ahead, "slots": slots} if buffer or ahead or slots else None
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, progress: Progress, state: Mapping[str, Any] | None, past: Past) -> None:
+        """What is learned from stays what it was, also where the recipe has changed; nothing else does then."""
+        state = state or {"buffer": None, "slots": None, "ahead": []}
         if state["buffer"] is not None:
             self.buffer = Buffer.restored(state["buffer"], self.reader)
         if self.slots and state["slots"]:
             self.slots = self.slots.restored(state["slots"])
-        if state["ahead"]:
+        if past.foreign:
+            self.log.forget(0, -1)
+        self.log.forget(self._begun(progress), -1 if past.changed else progress.step)
+        if state["ahead"] and not past.changed:
             self.log.put_back(state["ahead"][0]["step"], [from_line(row) for row in state["ahead"]])
-
-    def forget(self, progress: Progress) -> None:
-        """What is learned from stays what it was."""
-        self.log.drop(self._begun(progress))
 
     def _begun(self, progress: Progress) -> int:
         """The experience that may have been begun and is not learned from yet."""

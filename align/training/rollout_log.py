@@ -49,6 +49,19 @@ class RolloutLog:
         self.drop(phase)
         self.append(phase, written)
 
+    def forget(self, phase: int, step: int) -> None:
+        """Drops what weights after `step` wrote of this experience and of all later ones.
+
+        A run that goes on from `step` has other weights then, or the same ones made again and not bitwise for certain:
+        the number of a step alone does not say that they wrote it.
+        """
+        if not self.main:
+            return
+        for path in sorted(self.folder.glob("*.jsonl")):
+            late = path.stem.isdecimal() and int(path.stem) >= phase
+            if late and any(row["version"] > step for row in read_lines(path)):
+                path.unlink()
+
     def drop(self, phase: int) -> None:
         if self.main:
             self.path(phase).unlink(missing_ok=True)

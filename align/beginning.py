@@ -1,0 +1,133 @@
+"""How a run begins: as a new one, or from a checkpoint, with a folder that tells of this past and of no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.assembly import Logs, Setup
+from align.errors import UserError
+from align.training import checkpoint, snapshot
+from align.training.environment import environment
+from align.training.files import write_json
+from align.training.loop import Past
+from align.training.metrics import CompletionsLog, MetricsLog
+from align.training.runfolder import check_resume
+from align.training.snapshot import Progress
+from align.training.summary import describe_data
+
+Say = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """How a run is gone on with."""
+
+    path: str = "auto"  # a checkpoint, or the newest good one
+    allow: tuple[str, ...] = ()  # recipe keys that may differ
+    trusted: bool = False  # DeepSpeed's pickles may be opened whoever owns them
+
+
+def begin(setup: Setup, resume: Resume | None, say: Say) -> tuple[Progress, Logs]:
+    """A new run writes what it is; a resumed one loads its checkpoint and leaves what came after it.
+
+    What was written by an abandoned past goes first: a kill in the middle must not leave it beside a folder that calls
+    it this run's.
+    """
+    world, folder = setup.world, setup.folder
+    path, past = _found(setup, resume, say)
+    progress = Progress()
+    if path is not None:
+        progress = snapshot.load(path, setup.trainee, trusted=resume is not None and resume.trusted)
+    if resume is not None:
+        with world.main_first():
+            setup.source.restore(progress, snapshot.load_experience(path) if path else None, past)
+    logs: Logs = (None, None)
+    with world.main_first():
+        if world.main:
+            checkpoint.rewind(folder.checkpoints, progress.step)
+            if path is None:
+                _introduce(setup)
+            logs = _logs(setup, progress, resumed=path is not None)
+    return progress, logs
+
+
+def _found(setup: Setup, resume: Resume | None, say: Say) -> tuple[Path | None, Past]:
+    """The checkpoint to go on from, and whose past it is; the same on every rank."""
+    world = setup.world
+    found: tuple[Path | None, Past] = (None, Past())
+    with world.main_first():
+        if world.main and resume is not None:
+            found = _checkpoint_of(setup, resume, say)
+    path, past = world.everyone(found)[0]
+    if path is not None:
+        say(f"going on from {path.name}")
+    elif resume is not None:
+        say(f"{setup.folder.path}: holds no checkpoint, so the run begins at step 1")
+    return path, past
+
+
+def _checkpoint_of(setup: Setup, resume: Resume, say: Say) -> tuple[Path | None, Past]:
+    folder = setup.folder
+    named = None if resume.path == "auto" else checkpoint.require_good(Path(resume.path))
+    path = named or checkpoint.latest_good(folder.checkpoints, say)
+    home = path.parent.parent if path else folder.path
+    known = home / "identity.json"
+    if path is None and not known.exists():
+        return None, Past()
+    changes: list[str] = []
+    if known.exists() or "all" not in resume.allow:
+        changes = check_resume(_read_identity(known), identity(setup), resume.allow)
+    for change in changes:
+        say(f"allowed: {change}")
+    foreign = home.resolve() != folder.path.resolve()
+    return path, Past(changed=bool(changes) or not known.exists(), foreign=foreign)
+
+
+# ---- what the folder says of the run --------------------------------------------------------------------------------
+
+
+def identity(setup: Setup) -> dict[str, Any]:
+    """What must be the same when the run is resumed."""
+    world, data = setup.world, setup.splits.train.fingerprint
+    return {
+        "recipe": setup.recipe.to_dict(),
+        "data": data,
+        "weights": setup.weights,
+        "world_size": world.size,
+        "sharding": world.sharding,
+    }
+
+
+def _read_identity(known: Path) -> dict[str, Any]:
+    try:
+        return json.loads(known.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        finding = "is not there, so nothing says of which run the checkpoint is. Name it where its run wrote it"
+    except (OSError, ValueError) as error:
+        finding = f"cannot be read ({error}), and it says of which run the checkpoint is. Put it back"
+    raise UserError(f"{known}: {finding}, or pass --allow-changes all if you are certain")
+
+
+def _introduce(setup: Setup) -> None:
+    folder, world = setup.folder, setup.world
+    folder.write_recipe(setup.recipe.to_yaml())
+    folder.write_environment(
+        environment(
+            world_size=world.size, sharding=world.sharding, data=setup.splits.train.fingerprint, weights=setup.weights
+        )
+    )
+    write_json(folder.path / "identity.json", identity(setup))
+    write_json(folder.path / "data.json", describe_data(setup.splits))
+
+
+def _logs(setup: Setup, progress: Progress, *, resumed: bool) -> Logs:
+    """The logs as they were at this progress; opened once the folder is known to be this run's."""
+    folder = setup.folder
+    log, written = MetricsLog(folder.metrics), CompletionsLog(folder.completions)
+    log.truncate_after(progress.step)
+    written.truncate_after(progress.step if resumed else -1)
+    return log, written
