@@ -31,8 +31,8 @@ class Resume:
     trusted: bool = False  # DeepSpeed's pickles may be opened whoever owns them
 
 
-def begin(setup: Setup, resume: Resume | None, say: Say) -> tuple[Progress, Logs]:
-    """A new run writes what it is; a resumed one loads its checkpoint and leaves what came after it.
+def begin(setup: Setup, resume: Resume | None, num_steps: int, say: Say) -> tuple[Progress, Logs]:
+    """Loads the checkpoint of a resumed run, leaves what came after it, and writes what runs from here on.
 
     What was written by an abandoned past goes first: a kill in the middle must not leave it beside a folder that calls
     it this run's.
@@ -42,6 +42,7 @@ def begin(setup: Setup, resume: Resume | None, say: Say) -> tuple[Progress, Logs
     progress = Progress()
     if path is not None:
         progress = snapshot.load(path, setup.trainee, trusted=resume is not None and resume.trusted)
+        _refuse_end(path, progress.step, num_steps)
     if resume is not None:
         with world.main_first():
             setup.source.restore(progress, snapshot.load_experience(path) if path else None, past)
@@ -49,10 +50,17 @@ def begin(setup: Setup, resume: Resume | None, say: Say) -> tuple[Progress, Logs
     with world.main_first():
         if world.main:
             checkpoint.rewind(folder.checkpoints, progress.step)
-            if path is None:
-                _introduce(setup)
+            _introduce(setup)
             logs = _logs(setup, progress, resumed=path is not None)
     return progress, logs
+
+
+def _refuse_end(path: Path, step: int, num_steps: int) -> None:
+    if step > num_steps:
+        raise UserError(
+            f"{path}: has made {step} steps, and this recipe ends after {num_steps}. Raise training.max_steps (or "
+            "training.num_train_epochs) with --allow-changes, or name an earlier checkpoint by --resume PATH"
+        )
 
 
 def _found(setup: Setup, resume: Resume | None, say: Say) -> tuple[Path | None, Past]:
@@ -113,6 +121,7 @@ def _read_identity(known: Path) -> dict[str, Any]:
 
 
 def _introduce(setup: Setup) -> None:
+    """The folder says what runs in it now, also where that was changed on resume: `align train RUN` goes on with it."""
     folder, world = setup.folder, setup.world
     folder.write_recipe(setup.recipe.to_yaml())
     folder.write_environment(

@@ -54,8 +54,8 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
     for note in recipe.notes:
         say(note)
     setup = assemble(recipe, world, folder, say)
-    progress, (log, written) = begin(setup, resume, say)
     num_steps = count_steps(recipe, len(setup.splits.train))
+    progress, (log, written) = begin(setup, resume, num_steps, say)
     with ExitStack() as opened:
         opened.callback(setup.source.close)
         for file in (log, written):
