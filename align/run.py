@@ -14,6 +14,7 @@ import transformers
 from align.assembly import Logs, Setup, assemble, make_run
 from align.assembly_parts import count_steps
 from align.beginning import Resume, begin
+from align.errors import RunError
 from align.models.save import save_final
 from align.recipe import Recipe
 from align.report.page import write as write_report
@@ -100,15 +101,28 @@ def _outcome(setup: Setup, progress: Progress, num_steps: int, say: Callable[[st
         say(f"ended early: {progress.bad_evaluations} evaluations without improvement on step {progress.best_step}")
     if training.load_best_model_at_end and progress.best_step >= 0:
         kept = progress.best_step
+        best = checkpoint.folder(folder.checkpoints, kept)
+        with setup.world.main_first():
+            if setup.world.main:
+                _require_whole(best)
+        snapshot.restore_weights(best, setup.trainee)
         say(f"final/ holds step {kept}, the best evaluation")
-        snapshot.restore_weights(checkpoint.folder(folder.checkpoints, kept), setup.trainee)
-    best = {"best_step": progress.best_step, "best_value": progress.best_value} if progress.best_step >= 0 else {}
+    of_best = {"best_step": progress.best_step, "best_value": progress.best_value} if progress.best_step >= 0 else {}
     return {
         "step": progress.step,
         "num_steps": num_steps,
         "ended_early": progress.ended_early,
         "final_step": kept,
-    } | best
+    } | of_best
+
+
+def _require_whole(best: Path) -> None:
+    if problems := checkpoint.verify(best):
+        raise RunError(
+            f"{best}: holds the best evaluation's weights and is damaged: {'; '.join(problems)}. Put back what is "
+            "wrong and go on with --resume; or take the last step's weights: --resume training.load_best_model_at_end="
+            "false --allow-changes training.load_best_model_at_end"
+        )
 
 
 def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any], say: Callable[[str], Any]) -> None:
