@@ -43,6 +43,7 @@ def begin(setup: Setup, resume: Resume | None, num_steps: int, say: Say) -> tupl
     if path is not None:
         progress = snapshot.load(path, setup.trainee, trusted=resume is not None and resume.trusted)
         _refuse_end(path, progress.step, num_steps)
+        _judge_again(setup, progress, say)
     if resume is not None:
         with world.main_first():
             setup.source.restore(progress, snapshot.load_experience(path) if path else None, past)
@@ -61,6 +62,19 @@ def _refuse_end(path: Path, step: int, num_steps: int) -> None:
             f"{path}: has made {step} steps, and this recipe ends after {num_steps}. Raise training.max_steps (or "
             "training.num_train_epochs) with --allow-changes, or name an earlier checkpoint by --resume PATH"
         )
+
+
+def _judge_again(setup: Setup, progress: Progress, say: Say) -> None:
+    """What the evaluations so far mean to the recipe of now."""
+    training, best = setup.recipe.training, checkpoint.folder(setup.folder.checkpoints, progress.best_step)
+    there = setup.world.everyone(best.is_dir())[0]
+    if progress.best_step >= 0 and training.load_best_model_at_end and not there:
+        say(
+            f"{best}: is not there, so its evaluation no longer counts: the best is sought from step {progress.step} on"
+        )
+        progress.best_step, progress.best_value, progress.bad_evaluations = -1, 0.0, 0
+    patience = training.early_stopping_patience
+    progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
 
 
 def _found(setup: Setup, resume: Resume | None, say: Say) -> tuple[Path | None, Past]:

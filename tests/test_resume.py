@@ -55,6 +55,51 @@ def test_a_recipe_that_ends_before_the_checkpoint_is_refused(out: Path, capsys: 
     assert told(out / "outcome.json")["step"] == 3
 
 
-def test_where_no_key_may_differ_the_recipe_of_now_is_told(out: Path):
+def test_keys_that_may_always_differ_are_told_as_they_are_now(out: Path):
     train("dpo", out, *RUN, "training.save_steps=5", "--resume")
     assert load(str(out), []).training.save_steps == 5
+
+
+KEEP_BEST = ("training.load_best_model_at_end=true", "--allow-changes", "all")
+WORSE = "optim.learning_rate=0.5"  # so that no later evaluation is the best
+
+
+def test_a_damaged_best_checkpoint_is_not_made_final(out: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.rmtree(out / "final")
+    train("dpo", out, *RUN, *KEEP_BEST, WORSE, "training.max_steps=8", "--resume")
+    best = told(out / "outcome.json")["best_step"]
+    assert best == STEPS
+    shutil.rmtree(out / "final")
+    damaged = out / f"checkpoints/step-{best:06d}/weights.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-200:-100] = bytes(100)
+    damaged.write_bytes(content)
+    assert main(["train", str(out), "--resume"]) == 1
+    message = capsys.readouterr().err
+    assert f"{damaged.parent}: holds the best evaluation's weights and is damaged: weights.safetensors" in message
+    assert "load_best_model_at_end" in message
+    assert not (out / "final").exists()
+    train("dpo", out, *RUN, WORSE, "training.max_steps=8", "--resume",
+          "--allow-changes", "training.load_best_model_at_end")  # fmt: skip
+    assert told(out / "outcome.json")["final_step"] == 8
+
+
+def test_a_best_evaluation_whose_weights_are_gone_does_not_count(out: Path, capsys: pytest.CaptureFixture[str]):
+    once = ("training.max_steps=8", "training.save_total_limit=1", "--allow-changes", "all")
+    train("dpo", out, *RUN, WORSE, *once, "--resume")
+    assert told(out / "outcome.json")["best_step"] == STEPS
+    assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-000008"]
+    capsys.readouterr()
+    train("dpo", out, *RUN, *KEEP_BEST, WORSE, "training.max_steps=10", "--resume")
+    assert "step-000006: is not there, so its evaluation no longer counts" in capsys.readouterr().out
+    assert told(out / "outcome.json")["final_step"] == 10
+
+
+def test_a_run_that_ended_early_goes_on_without_patience(out: Path):
+    words = (WORSE, "training.eval_steps=1", "--resume", "--allow-changes", "all")
+    train("dpo", out, *RUN, *words, "training.max_steps=20", "training.early_stopping_patience=1")
+    ended = told(out / "outcome.json")
+    assert (ended["step"], ended["ended_early"]) == (7, True)
+    train("dpo", out, *RUN, *words, "training.max_steps=9", "training.early_stopping_patience=0")
+    ended = told(out / "outcome.json")
+    assert (ended["step"], ended["ended_early"]) == (9, False)
