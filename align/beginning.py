@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from align.training.environment import environment
 from align.training.files import write_json
 from align.training.loop import Past
 from align.training.metrics import CompletionsLog, MetricsLog
-from align.training.runfolder import check_resume
+from align.training.runfolder import BEFORE, RunFolder, check_resume
 from align.training.snapshot import Progress
 from align.training.summary import describe_data
 
@@ -51,8 +52,11 @@ def begin(setup: Setup, resume: Resume | None, num_steps: int, say: Say) -> tupl
     with world.main_first():
         if world.main:
             checkpoint.rewind(folder.checkpoints, progress.step)
-            _introduce(setup)
-            logs = _logs(setup, progress, resumed=path is not None)
+            if path is not None and past.foreign:
+                _carry_over(path.parent.parent, folder)
+            for difference in _introduce(setup):
+                say(f"environment: {difference}: what follows is not bitwise for certain what it would have been")
+            logs = _logs(setup, progress, path is not None, say)
     return progress, logs
 
 
@@ -134,23 +138,33 @@ def _read_identity(known: Path) -> dict[str, Any]:
     raise UserError(f"{known}: {finding}, or pass --allow-changes all if you are certain")
 
 
-def _introduce(setup: Setup) -> None:
-    """The folder says what runs in it now, also where that was changed on resume: `align train RUN` goes on with it."""
+def _carry_over(home: Path, folder: RunFolder) -> None:
+    """What the run whose checkpoint is gone on from tells of the steps before it, into a folder of its own."""
+    for name in (folder.metrics.name, folder.completions.name, folder.environment.name, BEFORE):
+        if (home / name).exists():
+            shutil.copyfile(home / name, folder.path / name)
+
+
+def _introduce(setup: Setup) -> list[str]:
+    """The folder says what runs in it now, also where that was changed on resume: `align train RUN` goes on with it.
+
+    Returns how the environment differs from the one that was there.
+    """
     folder, world = setup.folder, setup.world
     folder.write_recipe(setup.recipe.to_yaml())
-    folder.write_environment(
-        environment(
-            world_size=world.size, sharding=world.sharding, data=setup.splits.train.fingerprint, weights=setup.weights
-        )
+    now = environment(
+        world_size=world.size, sharding=world.sharding, data=setup.splits.train.fingerprint, weights=setup.weights
     )
-    write_json(folder.path / "identity.json", identity(setup))
     write_json(folder.path / "data.json", describe_data(setup.splits))
+    write_json(folder.path / "identity.json", identity(setup))
+    return folder.write_environment(now)
 
 
-def _logs(setup: Setup, progress: Progress, *, resumed: bool) -> Logs:
+def _logs(setup: Setup, progress: Progress, resumed: bool, say: Say) -> Logs:
     """The logs as they were at this progress; opened once the folder is known to be this run's."""
     folder = setup.folder
     log, written = MetricsLog(folder.metrics), CompletionsLog(folder.completions)
-    log.truncate_after(progress.step)
+    if missing := log.truncate_after(progress.step):
+        say(f"{folder.metrics}: has no line of {len(missing)} of the {progress.step} steps before")
     written.truncate_after(progress.step if resumed else -1)
     return log, written

@@ -26,11 +26,9 @@ from align.training.files import write_json
 from align.training.loop import train as train_loop
 from align.training.metrics import CompletionsLog
 from align.training.progress import Progress as Display
-from align.training.runfolder import RunFolder
+from align.training.runfolder import BEFORE, RunFolder
 from align.training.snapshot import Progress
 from align.training.trackers import check_trackers, no_telemetry, open_trackers
-
-BEFORE = "test_before.json"  # the test split's metrics before the first step
 
 
 def train(recipe: Recipe, resume: Resume | None = None) -> None:

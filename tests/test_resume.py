@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
-from small_runs import lines, same, told, train, weights
+from small_runs import lines, metrics, same, told, train, weights
 
 from align.cli import main
 from align.recipe import load
@@ -103,3 +104,26 @@ def test_a_run_that_ended_early_goes_on_without_patience(out: Path):
     train("dpo", out, *RUN, *words, "training.max_steps=9", "training.early_stopping_patience=0")
     ended = told(out / "outcome.json")
     assert (ended["step"], ended["ended_early"]) == (9, False)
+
+
+def test_in_a_new_folder_a_run_has_all_that_it_was(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    new, from_it = tmp_path / "new", ("--resume", str(whole / "checkpoints/step-000004"))
+    train("dpo", new, *RUN, *from_it)
+    assert metrics(new) == metrics(whole)
+    assert same(weights(new), weights(whole))
+    assert {p.name for p in whole.iterdir()} == {p.name for p in new.iterdir()}
+    assert main(["train", str(new), "--resume"]) == 0
+    shutil.copytree(whole, bare := tmp_path / "bare", ignore=shutil.ignore_patterns("metrics.jsonl"))
+    capsys.readouterr()
+    train("dpo", tmp_path / "other", *RUN, "--resume", str(bare / "checkpoints/step-000004"))
+    assert "has no line of 4 of the 4 steps before" in capsys.readouterr().out
+
+
+def test_another_environment_is_told_and_does_not_stop_a_run(out: Path, capsys: pytest.CaptureFixture[str]):
+    before = told(out / "environment.json")
+    (out / "environment.json").write_text(json.dumps(before | {"cpu": "Z80"}))
+    words = ("dpo", out, *RUN, "--resume", str(out / "checkpoints/step-000004"))
+    train(*words)
+    assert f"environment: cpu: was Z80, is {before['cpu']}: what follows is not bitwise" in capsys.readouterr().out
+    train(*words)
+    assert "environment:" not in capsys.readouterr().out, "once"

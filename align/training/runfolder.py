@@ -15,6 +15,7 @@ from align.training.environment import differences
 from align.training.files import replace_file
 from align.training.lock import Lock
 
+BEFORE = "test_before.json"  # the test split's metrics before the first step
 OTHERS = ("logs",)  # what a scheduler may have put here before the run begins
 FREE = (  # recipe keys that change neither what is learned nor in which order
     "name",
