@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from small_runs import lines, metrics, same, train, weights
 
+from align.cli import main
+
 STEPS = 6
 RUN = (
     "data.num_rows=40", "data.test=0", "data.validation=0", "training.eval_steps=0", "training.batch_size=2",
@@ -72,3 +74,33 @@ def test_an_unchanged_run_reads_what_its_weights_wrote_and_writes_the_rest_again
     assert rollouts(out) == rollouts(whole)
     assert metrics(out) == metrics(whole)
     assert same(weights(out), weights(whole))
+
+
+def test_experiences_become_longer_or_shorter_only_between_two(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = cut(whole, tmp_path, "step-000006")
+    words = (*RUN, "training.save_steps=1", "--allow-changes", "rollout", "--allow-changes", "training")
+
+    def refused(step: int, *change: str) -> str:
+        at = str(out / f"checkpoints/step-{step:06d}")
+        assert main(["train", "grpo", f"training.output_dir={out}", *words, *change, "--resume", at]) == 2
+        return capsys.readouterr().err
+
+    train("grpo", out, *words, "rollout.num_iterations=2", "--resume")
+    assert ["reward" in row for row in lines(out / "metrics.jsonl")] == [True] * 5 + [False]
+    assert "rollout.num_iterations: step 5 is within an experience of 2 steps, and now they last 1" in refused(5)
+    train("grpo", out, *words, "--resume", str(out / "checkpoints/step-000004"))
+    told = refused(5, "rollout.num_iterations=2")
+    assert "an experience lasts 2 steps now, and none of them begins after step 5. Put the old values back" in told
+
+
+def test_what_is_under_way_keeps_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = (
+        *RUN[:5], "training.max_steps=1", "logging.num_completions=0", "rollout.num_generations=2", "rollout.window=5",
+        "rollout.max_completion_length=13", "rollout.max_rows=4", "model.critic=null",
+    )  # fmt: skip
+    out = train("t_ppo", tmp_path / "run", *words)
+    longer = ("training.max_steps=2", "training.batch_size=4", "--resume", "--allow-changes", "training")
+    assert main(["train", "t_ppo", f"training.output_dir={out}", *words, *longer]) == 2
+    assert "4 completions are under way and are gone on with, this recipe has 8" in capsys.readouterr().err

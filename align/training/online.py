@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from align.errors import UserError
 from align.rollout.draws import seed_of
 from align.rollout.settings import RolloutSection
 from align.training.ahead import Ahead
@@ -32,6 +33,7 @@ from align.training.rollout_metrics import held_out_rewards, phase_metrics
 from align.training.snapshot import Progress
 from align.training.writing import Job, Prompt, Seconds, Trajectory, Writer, from_line, line
 
+LENGTH = "training.batch_size, rollout.num_prompts, rollout.num_iterations"  # what decides how long an experience is
 Prompts = Callable[[int, int], Sequence[Prompt]]  # start, stop of the endless stream -> prompts
 
 
@@ -112,6 +114,7 @@ class Online:
     def restore(self, progress: Progress, state: Mapping[str, Any] | None, past: Past) -> None:
         """What is learned from stays what it was, also where the recipe has changed; nothing else does then."""
         state = state or {"buffer": None, "slots": None, "ahead": []}
+        self._refuse_middle(progress.step, state)
         if state["buffer"] is not None:
             self.buffer = Buffer.restored(state["buffer"], self.reader)
         if self.slots and state["slots"]:
@@ -121,6 +124,28 @@ class Online:
         self.log.forget(self._begun(progress), -1 if past.changed else progress.step)
         if state["ahead"] and not past.changed:
             self.log.put_back(state["ahead"][0]["step"], [from_line(row) for row in state["ahead"]])
+
+    def _refuse_middle(self, step: int, state: Mapping[str, Any]) -> None:
+        """UserError where experiences have another length now and one is under way."""
+        phase, at = divmod(step, lasting := self.steps_per_phase)
+        finding = f"an experience lasts {lasting} steps now, and none of them begins after step {step}" if at else ""
+        if (buffer := state["buffer"]) is not None:
+            length = sum(map(len, buffer["minibatches"]))
+            same = (buffer["phase"], length) == (phase, lasting)
+            finding = (
+                "" if same else f"step {step} is within an experience of {length} steps, and now they last {lasting}"
+            )
+        if finding:
+            raise UserError(
+                f"{LENGTH}: {finding}. Put the old values back, or change them where an experience of the saved run "
+                "has ended and one of this recipe begins: --resume PATH of such a checkpoint"
+            )
+        size = len(state["slots"]["live"]) if state["slots"] else 0
+        if self.slots and size not in (0, self.slots.size):
+            raise UserError(
+                f"rollout.num_generations, {LENGTH}: {size} completions are under way and are gone on with, "
+                f"this recipe has {self.slots.size}. Put the old values back"
+            )
 
     def _begun(self, progress: Progress) -> int:
         """The experience that may have been begun and is not learned from yet."""
