@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 AT_LEAST_ONE = {
     "training.batch_size",
+    "training.save_total_limit",
     "data.max_length",
     "logging.logging_steps",
     "model.lora.r",

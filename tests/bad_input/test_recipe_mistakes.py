@@ -8,6 +8,7 @@ from mistakes import RECIPE, Told, assert_nothing_was_begun
 WRONG_WORDS = [
     ("method.bta=1", "command line: method.bta: no such key; dpo has beta. Did you mean beta?"),
     ("training.batch_size=0", "training.batch_size: found 0; expected 1 or more"),
+    ("training.save_total_limit=0", "training.save_total_limit: found 0; expected 1 or more"),
     ("training.batch_size=-4", "training.batch_size: found -4; expected 1 or more"),
     ("training.batch_size=1e3", "training.batch_size: found 1000.0; expected a whole number"),
     ("optim.learning_rate=-1e-5", "optim.learning_rate: found -1e-05; expected more than 0"),
