@@ -22,7 +22,7 @@ class Buffer:
     experience: Experience
     minibatches: Passes
     controllers: dict[str, float]  # what the method remembered when it was written
-    metrics: dict[str, float]
+    metrics: dict[str, float]  # told at its first step, which may be made again after a failure
 
     def state(self) -> dict[str, Any]:
         """As plain values and tensors."""
@@ -34,13 +34,14 @@ class Buffer:
         return {
             "phase": self.phase, "groups": groups, "batch": flattened(self.experience.batch),
             "repeats": list(self.experience.repeats), "minibatches": self.minibatches, "controllers": self.controllers,
+            "metrics": {name: float(value) for name, value in self.metrics.items()},
         }  # fmt: skip
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], reader: Reader) -> Buffer:
         groups = [Group((_tokens(g),), g["row"], g["index"]) for g in state["groups"]]
         experience = Experience(groups, rebuilt(reader.needs, state["batch"]), tuple(state["repeats"]))
-        return cls(state["phase"], experience, state["minibatches"], state["controllers"], {})
+        return cls(state["phase"], experience, state["minibatches"], state["controllers"], state.get("metrics", {}))
 
 
 def _tokens(state: Mapping[str, Any]) -> Tokens:
