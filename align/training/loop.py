@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from align.errors import RunError, Stopped
+from align.errors import Elsewhere, RunError, Stopped
 from align.training import checkpoint, snapshot
 from align.training.alarms import Alarms
 from align.training.critic import Warmup
@@ -135,24 +135,34 @@ def train(run: Run, progress: Progress) -> Progress:
                 improved = _evaluate(run, progress, row)
             except RunError as error:
                 failure, improved = error, False
-            if run.log is not None:
-                run.log.append(progress.step, row)
-            for tracker in run.trackers:
-                tracker.log(progress.step, row)
-            run.display.step(progress.step, row)
-            for sentence in run.alarms.look(row):
-                run.display.say(f"warning: step {progress.step}: {sentence}")
-            asked = run.trainee.world.any(stop.asked)
-            if failure or asked or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
+            failure = _tell(run, progress.step, row) or failure
+            halt = run.trainee.world.any(stop.asked or failure is not None)
+            failed = halt and run.trainee.world.any(failure is not None)
+            if halt or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
                 _save(run, progress)
                 saved = progress.step
-            if failure:
-                raise failure
-            if asked and not _finished(run, progress):
+            if failed:
+                raise failure or Elsewhere("another process could not tell of this step; the state after it is kept")
+            if halt and not _finished(run, progress):
                 raise Stopped(
                     f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume"
                 )
     return progress
+
+
+def _tell(run: Run, step: int, row: Mapping[str, float | int]) -> RunError | None:
+    """To the log and to whoever looks on. What the log refuses is returned, so that the step can be saved first."""
+    try:
+        if run.log is not None:
+            run.log.append(step, row)
+    except RunError as error:
+        return error
+    for tracker in run.trackers:
+        tracker.log(step, row)
+    run.display.step(step, row)
+    for sentence in run.alarms.look(row):
+        run.display.say(f"warning: step {step}: {sentence}")
+    return None
 
 
 def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResult]:

@@ -74,9 +74,15 @@ class MetricsLog(JsonLines):
     """One line per step; finite numbers only."""
 
     def append(self, step: int, row: Mapping[str, Number]) -> None:
-        """Raises RunError naming the key whose value is not finite. Keys of an evaluation begin with `eval/`."""
+        """Raises RunError naming the key whose value is not finite, once the others stand there: a step has its line.
+
+        Keys of an evaluation begin with `eval/`.
+        """
         assert step > self.last_step, f"{self.path}: step {step} after step {self.last_step}"
-        self._write([{"step": step, **{k: _finite(self.path, step, k, v) for k, v in row.items()}}])
+        finite = {key: value for key, value in row.items() if math.isfinite(value)}
+        self._write([{"step": step, **{k: _finite(self.path, step, k, v) for k, v in finite.items()}}])
+        for key in row.keys() - finite.keys():
+            _finite(self.path, step, key, row[key])
 
     def _kept(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [r for _, r in sorted({int(r["step"]): r for r in rows}.items())]
