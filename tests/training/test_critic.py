@@ -109,7 +109,7 @@ def test_pre_training_that_ends_when_flat_resumes_bitwise(tmp_path: Path):
     again = tmp_path / "again"
     train("vc_ppo", again, *words, "--resume", str(run / "checkpoints" / "step-000007"))
     assert same(weights(run), weights(again))
-    assert metrics(run)[7:] == metrics(again)
+    assert metrics(run) == metrics(again)
 
 
 def test_a_run_with_its_own_critic_warms_up_and_resumes_bitwise(tmp_path: Path):
@@ -121,7 +121,7 @@ def test_a_run_with_its_own_critic_warms_up_and_resumes_bitwise(tmp_path: Path):
     again = tmp_path / "again"
     train("ppo", again, *words, "training.max_steps=8", "--resume", str(run / "checkpoints" / "step-000006"))
     assert same(weights(run), weights(again))
-    assert metrics(run)[6:] == metrics(again)[-2:]
+    assert metrics(run) == metrics(again)
     assert told(run / "test.json")["reward"] == told(again / "test.json")["reward"]
 
 
