@@ -13,7 +13,7 @@ from pathlib import Path
 from align.data.messages import BadRow
 from align.data.rows import Reader
 from align.data.settings import DataSection, Source
-from align.data.sources import file_format, iterate, open_text, resolve
+from align.data.sources import file_format, is_arrow, iterate, open_text, resolve
 from align.errors import UserError
 from align.needs import Needs
 from align.recipe_models import cached, hub_like, offline
@@ -69,7 +69,10 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
     reader = None
     if needs is not None:
         mapped = {**data.columns, **source.columns}
-        reader = Reader(kind=needs.batch.kind, numbers=needs.numbers(), loss_on=data.loss_on, columns=mapped)
+        reader = Reader(
+            kind=needs.batch.kind, numbers=needs.numbers(), loss_on=data.loss_on, columns=mapped,
+            filled_in=is_arrow(source.source),
+        )  # fmt: skip
     if Path(source.source).is_dir():
         return  # save_to_disk's folders take a second to open
     place, row = next(iterate(source.source, source.split, 1))

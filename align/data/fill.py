@@ -17,7 +17,7 @@ from align.data.chat import PrefixBroken, Script, Writer
 from align.data.messages import BadRow
 from align.data.rows import Reader, Row
 from align.data.settings import DataSection, Source
-from align.data.sources import Place, iterate
+from align.data.sources import Place, is_arrow, iterate
 from align.data.store import Entry, StoreWriter
 from align.data.tokens import Encoder, cut_prompts, fit
 from align.errors import UserError
@@ -97,7 +97,10 @@ class Fill:
     def _items(self, job: Job, writer: Writer, writers: Writers, tally: Tally) -> Iterator[tuple[list[Item], int]]:
         """Portions of rows that are usable as text, and how many rows were read for each."""
         columns = {**self.section.columns, **job.source.columns}
-        reader = Reader(kind=self.kind, numbers=self.numbers, loss_on=self.section.loss_on, columns=columns)
+        reader = Reader(
+            kind=self.kind, numbers=self.numbers, loss_on=self.section.loss_on, columns=columns,
+            filled_in=is_arrow(job.source.source),
+        )  # fmt: skip
         rows = iterate(job.source.source, job.source.split, self.section.num_rows)
         first = True
         while portion := list(islice(rows, ROWS_AT_ONCE)):

@@ -67,6 +67,13 @@ def _content(message: Message, where: str) -> str:
     raise BadRow(f"{where}: `content` must be a string (or text parts), found {kind_of(content)}")
 
 
+def without_nulls(value: Any) -> Any:
+    """Without the keys that have no value, however deep; lists keep theirs."""
+    if isinstance(value, dict):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
 def is_answer(message: Message) -> bool:
     return message["role"] == "assistant"
 

@@ -15,7 +15,7 @@ from string import Formatter
 from typing import Any, Literal
 
 from align.batches import RowKind
-from align.data.messages import BadRow, Text, as_messages, is_answer, is_empty, kind_of, to_text
+from align.data.messages import BadRow, Text, as_messages, is_answer, is_empty, kind_of, to_text, without_nulls
 from align.errors import UserError, did_you_mean
 
 TEXT_COLUMNS = ("text", "messages", "conversations", "prompt", "completion", "chosen", "rejected")
@@ -59,6 +59,9 @@ class Reader:
     numbers: tuple[str, ...] = ()
     loss_on: Literal["assistant", "completion", "all"] = "completion"
     columns: Mapping[str, str] = field(default_factory=dict)
+    filled_in: bool = (
+        False  # by Arrow, whose rows have the keys of all others too, with null: messages and tools lose them
+    )
 
     def __post_init__(self):
         known = (*TEXT_COLUMNS, *NUMBER_COLUMNS, "tools", *self.numbers)
@@ -100,12 +103,10 @@ class Reader:
         return [Row(**{**vars(r), "numbers": {**numbers, **r.numbers}, "tools": tools}) for r in rows]
 
     def _value(self, raw: Mapping[str, Any], ours: str) -> Any:
-        theirs = self.columns.get(ours)
-        if theirs is None:
-            return raw.get(ours)
-        if "{" not in theirs and "}" not in theirs:
-            return raw.get(theirs)
-        return _fill(ours, theirs, raw)
+        theirs = self.columns.get(ours, ours)
+        if ours in self.columns and ("{" in theirs or "}" in theirs):
+            return _fill(ours, theirs, raw)
+        return without_nulls(raw.get(theirs)) if self.filled_in else raw.get(theirs)
 
     def _demonstration(self, texts: _Texts, raw: Mapping[str, Any]) -> Row:
         if "completion" in texts:

@@ -42,6 +42,7 @@ class Place:
 def iterate(source: str, split: str = "train", num_rows: int = 0) -> Iterator[tuple[Place, dict[str, Any]]]:
     """The rows of `source` in file order; the first `num_rows` of them, or all for 0.
 
+    Nulls inside of a column are left as the format has them (see `is_arrow`).
     `split` matters for hub data sets and for folders that hold several splits.
     Raises UserError for a missing source, an unknown format, text that cannot be parsed, and for no rows at all.
     """
@@ -90,6 +91,12 @@ def resolve(source: str) -> Path | None:
     if file_format(path) is None and HUB_NAME.fullmatch(source):
         return None
     raise UserError(f"{source}: no such file.{_near_file(path)} Accepted: {ACCEPTED}")
+
+
+def is_arrow(source: str) -> bool:
+    """Whether rows come as Arrow's structs: each has the keys of all rows, with null where the row itself has none."""
+    path = resolve(source)
+    return path is None or path.is_dir() or file_format(path) == ".parquet"
 
 
 def file_format(path: Path) -> str | None:
