@@ -1,9 +1,10 @@
 """A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
 
 `load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either
-returns a `Recipe` or raises `Mistakes` with all that is wrong. Four things alone are resolved: an empty
+returns a `Recipe` or raises `Mistakes` with all that is wrong. Five things alone are resolved: an empty
 `training.output_dir` is runs/NAME; TRL's two names for the batch size are multiplied out; a method with a scalar head
-shows no completions (and is refused when asked to); where the policy writes, evaluations are compared by `reward`.
+shows no completions (and is refused when asked to); where the policy writes, evaluations are compared by `reward`; the
+name of the metric that they are compared by says whether the larger is the better.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from align.recipe_words import LOSS_TYPES, SECTIONS, translate_knob
 from align.rewards.settings import RewardSection
 from align.rollout.settings import RolloutSection
 from align.training.runfolder import FREE
-from align.training.settings import LoggingSection, OptimSection, TrainingSection
+from align.training.settings import LoggingSection, OptimSection, TrainingSection, better_when_larger
 
 OWNERS: dict[str, type[Any]] = {
     "model": ModelSection,
@@ -129,9 +130,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)
     world = world_size or int(os.environ.get("WORLD_SIZE", "1"))
     training, notes = _resolve(sections["training"], str(name), world)
-    if is_online(cls) and not written.has("training.metric_for_best_model"):
-        training = dataclasses.replace(training, metric_for_best_model="reward", greater_is_better=True)
-    sections["training"] = training
+    by_reward = is_online(cls) and not written.has("training.metric_for_best_model")
+    sections["training"] = _with_metric(training, "reward" if by_reward else training.metric_for_best_model)
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
     said = notes_of(sections.get("rollout"))
@@ -216,6 +216,12 @@ def _resolve(training: TrainingSection, name: str, world_size: int) -> tuple[Tra
             training, batch_size=size, per_device_train_batch_size=0, gradient_accumulation_steps=0
         )
     return dataclasses.replace(training, output_dir=training.output_dir or f"runs/{name}"), notes
+
+
+def _with_metric(training: TrainingSection, metric: str) -> TrainingSection:
+    larger = training.greater_is_better
+    larger = better_when_larger(metric) if larger is None else larger
+    return dataclasses.replace(training, metric_for_best_model=metric, greater_is_better=larger)
 
 
 def _plain(value: Any) -> Any:

@@ -31,11 +31,16 @@ def headline(run: Run) -> list[str]:
 
 
 def outcome(run: Run, key: str) -> tuple[Measure | None, str]:
-    """The final value on rows held out from training: the test split's, else the last evaluation's."""
+    """The value of the weights in final/ on rows held out from training: the test split's, else their evaluation's."""
     if key in run.test:
         return run.test[key], "test"
     evaluations = run.evaluations(key)
-    return (evaluations[-1][1], "validation") if evaluations else (None, "")
+    return (_kept(run, evaluations)[1], "validation") if evaluations else (None, "")
+
+
+def _kept(run: Run, evaluations: Sequence[tuple[float, Measure]]) -> tuple[float, Measure]:
+    """The evaluation of the weights in final/, which need not be the last where the best one is kept."""
+    return next((e for e in evaluations if e[0] == run.outcome.get("final_step")), evaluations[-1])
 
 
 def before(run: Run, key: str, split: str) -> Measure | None:
@@ -146,7 +151,9 @@ def _loss_sentence(run: Run, who: str) -> list[str]:
         (start, first), (end, last) = evaluations[0], evaluations[-1]
         what = f"{told(first, 'loss')} at step {start:,.0f} to {told(last, 'loss')} at step {end:,.0f}"
         named = f"{who}: the validation loss" if who else "The validation loss"
-        return [f"{named} went from {what}."]
+        kept, least = _kept(run, evaluations)
+        tail = f"; the weights of step {kept:,.0f} are kept, with {told(least, 'loss')}" if kept != end else ""
+        return [f"{named} went from {what}{tail}."]
     if line:
         first, last = ends(line)
         named = f"{who}: the training loss" if who else "The training loss"
