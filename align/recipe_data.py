@@ -13,7 +13,7 @@ from pathlib import Path
 from align.data.messages import BadRow
 from align.data.rows import Reader
 from align.data.settings import DataSection, Source
-from align.data.sources import file_format, is_arrow, iterate, open_text, resolve
+from align.data.sources import file_format, is_arrow, iterate, open_text, resolve, saved_split
 from align.errors import UserError
 from align.needs import Needs
 from align.recipe_models import cached, hub_like, offline
@@ -53,11 +53,12 @@ def named_sources(data: DataSection) -> Iterator[tuple[str, Source]]:
         yield "data.train", Source(source=data.train)
     for key in ("validation", "test"):
         if isinstance(source := getattr(data, key), str):
-            yield f"data.{key}", Source(source=source)
+            yield f"data.{key}", Source(source=source, split=key)
 
 
 def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
-    if resolve(source.source) is None:
+    path = resolve(source.source)
+    if path is None:
         name = source.source.split(":")[0]
         if not hub_like(name):
             raise UserError(f"no such file or folder: {source.source}")
@@ -73,7 +74,8 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
             kind=needs.batch.kind, numbers=needs.numbers(), loss_on=data.loss_on, columns=mapped,
             filled_in=is_arrow(source.source),
         )  # fmt: skip
-    if Path(source.source).is_dir():
+    if path.is_dir():
+        saved_split(path, source.source, source.split)
         return  # save_to_disk's folders take a second to open
     place, row = next(iterate(source.source, source.split, 1))
     if reader is None:
@@ -95,7 +97,7 @@ def count_rows(source: Source) -> int | None:
     if path is None:
         return None
     if path.is_dir():
-        return _count_saved(path, source.split)
+        return _count_saved(saved_split(path, source.source, source.split))
     kind = file_format(path)
     if kind == ".parquet":
         import pyarrow.parquet as pq
@@ -104,8 +106,8 @@ def count_rows(source: Source) -> int | None:
     with open_text(path) as stream:
         if kind == ".csv":
             return max(0, sum(1 for _ in csv.reader(stream)) - 1)
-        if kind == ".json" and (first := stream.read(1)) == "[":
-            return len(json.loads(first + stream.read()))
+        if kind == ".json" and next((c for c in iter(lambda: stream.read(1), "") if not c.isspace()), "") == "[":
+            return sum(1 for _ in iterate(source.source))
         stream.seek(0)
         return sum(1 for line in stream if line.strip())
 
@@ -121,11 +123,16 @@ def train_rows(data: DataSection) -> int | None:
     return round(total * (1 - held_out))
 
 
-def _count_saved(folder: Path, split: str) -> int | None:
-    """From the folder's own note of its splits."""
-    for info in (folder / split / "dataset_info.json", folder / "dataset_info.json"):
-        if info.is_file():
-            splits = json.loads(info.read_text(encoding="utf-8")).get("splits") or {}
-            sizes = [s["num_examples"] for name, s in splits.items() if name == split or len(splits) == 1]
-            return sizes[0] if sizes else None
-    return None
+def _count_saved(folder: Path) -> int | None:
+    """From the heads of the Arrow batches; what dataset_info.json says may be of the data before a `select`."""
+    import pyarrow as pa
+
+    try:
+        parts = json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]
+        count = 0
+        for part in parts:
+            with pa.memory_map(str(folder / part["filename"])) as file, pa.ipc.open_stream(file) as batches:
+                count += sum(batch.num_rows for batch in batches)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return None  # loading will say what is wrong
+    return count

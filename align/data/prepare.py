@@ -97,7 +97,7 @@ def plan(section: DataSection) -> list[Job]:
     jobs = [Job("train", s, again=read.count((s.source, s.split)) > 1) for s in train]
     for name, value in zip(SPLITS[1:], (section.validation, section.test), strict=True):
         if isinstance(value, str) and value:
-            jobs.append(Job(name, Source(source=value, split=name if sources.resolve(value) is None else "train")))
+            jobs.append(Job(name, Source(source=value, split=sources.split_for(value, name))))
     return jobs
 
 

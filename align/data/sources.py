@@ -93,6 +93,27 @@ def resolve(source: str) -> Path | None:
     raise UserError(f"{source}: no such file.{_near_file(path)} Accepted: {ACCEPTED}")
 
 
+def split_for(source: str, name: str) -> str:
+    """The split of `source` that is the recipe's `name`: its own where there are several, else the only one."""
+    path = resolve(source)
+    return name if path is None or (path / "dataset_dict.json").is_file() else "train"
+
+
+def saved_split(path: Path, source: str, split: str) -> Path:
+    """Where a folder of save_to_disk holds this split. UserError naming those that it has."""
+    about = path / "dataset_dict.json"
+    if not about.is_file():
+        return path
+    try:
+        names = [str(name) for name in json.loads(about.read_text(encoding="utf-8"))["splits"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{source}: cannot be loaded: {about.name}: {error}") from None
+    if split not in names:
+        there = f"there are {', '.join(names)}.{did_you_mean(split, names)} A split is named as {source}/SPLIT"
+        raise UserError(f"{source}: no split {split}; {there}")
+    return path / split
+
+
 def is_arrow(source: str) -> bool:
     """Whether rows come as Arrow's structs: each has the keys of all rows, with null where the row itself has none."""
     path = resolve(source)
@@ -245,16 +266,11 @@ def _parquet(path: Path, source: str) -> Iterator[Any]:
 def _from_disk(path: Path, source: str, split: str) -> Any:
     import datasets
 
+    folder = saved_split(path, source, split)
     try:
-        found = datasets.load_from_disk(str(path))
+        return datasets.load_from_disk(str(folder))
     except Exception as error:  # the library raises whatever its readers raise
         raise UserError(f"{source}: cannot be loaded: {error}") from None
-    if not isinstance(found, datasets.DatasetDict):
-        return found
-    names = [str(name) for name in found]
-    if split not in names:
-        raise UserError(f"{source}: no split {split}; there are {', '.join(names)}.{did_you_mean(split, names)}")
-    return found[split]
 
 
 def _from_hub(source: str, split: str) -> Any:

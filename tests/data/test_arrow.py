@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from align import assets
+from align.cli import main
 from align.data.prepare import Splits, prepare
 from align.data.settings import DataSection
 
@@ -65,3 +66,36 @@ def test_a_null_that_json_writes_is_meant(stories: Any, tmp_path: Path) -> None:
     (tmp_path / "calls.jinja").write_text(CALLS)
     (tmp_path / "a.jsonl").write_text(json.dumps(row("Weather?", "weather", {"city": None}, "string")) + "\n")
     assert '{"city": null}' in texts(made(tmp_path / "a.jsonl", stories), stories)[0]
+
+
+def numbered(count: int, name: str) -> list[dict[str, Any]]:
+    return [{"prompt": f"{name} {i}?", "completion": f"{i}."} for i in range(count)]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A folder of several splits."""
+    datasets = pytest.importorskip("datasets")
+    made = {name: datasets.Dataset.from_list(numbered(n, name)) for name, n in (("train", 12), ("test", 5))}
+    made["train"] = made["train"].select(range(9))
+    datasets.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def test_a_saved_folder_gives_each_part_of_the_recipe_its_own_split(saved: Path, stories: Any, tmp_path: Path) -> None:
+    section = DataSection(train=str(saved), test=str(saved), validation=f"{saved}/test")
+    splits = prepare(section, "demonstrations", (), stories, tmp_path / "cache")
+    assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [9, 5, 5]
+    assert "test 0?" in stories.decode(splits.test[0].members[0].prompt)
+    assert splits.test.counts.shared_prompts == 0
+
+
+def test_check_counts_a_saved_folder_and_tells_the_splits_it_lacks(
+    saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["check", "sft", f"data.train={saved}", f"data.test={saved}", "data.columns=null"]
+    assert main([*words, f"data.validation={saved}"]) == 2
+    told = capsys.readouterr().err
+    assert f"data.validation: {saved}: no split validation; there are train, test. A split is named as {saved}/" in told
+    assert main([*words, "data.validation=0", "training.eval_steps=0"]) == 0
+    assert "epochs of about 9 rows" in capsys.readouterr().out

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from align.data import sources
+from align.data.settings import Source
 from align.data.sources import fingerprint, iterate
 from align.errors import UserError
+from align.recipe_data import count_rows
 
 ROWS = [
     {"id": "1", "prompt": 'Say "hello", twice\n', "chosen": "hello\u2028hello \u00e9\U0001f60a"},
@@ -72,6 +74,14 @@ def test_json_lines_may_be_called_json_have_a_mark_at_the_start_and_blank_lines(
     path = tmp_path / "a.json"
     path.write_text('\ufeff{"a": 1}\n\n{"a": 2}\n', encoding="utf-8")
     assert [(p.row, r) for p, r in iterate(str(path))] == [(1, {"a": 1}), (3, {"a": 2})]
+
+
+def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("\n " + json.dumps(ROWS, indent=1))
+    write(tmp_path / "b.json.gz")
+    (tmp_path / "c.json").write_text("\n" + "".join(json.dumps(row) + "\n" for row in ROWS))
+    for name in ("a.json", "b.json.gz", "c.json"):
+        assert count_rows(Source(source=str(tmp_path / name))) == len(ROWS), name
 
 
 def test_only_the_first_rows_are_read(tmp_path: Path) -> None:
