@@ -12,7 +12,7 @@ from align.methods.base import Method
 from align.models.settings import ModelSection, SoupSection
 from align.needs import Needs
 from align.recipe_text import Written
-from align.training.settings import OptimSection, TrainingSection
+from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
 SCHEDULES = (
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
@@ -38,8 +38,18 @@ def check_combinations(written: Written, cls: type[Method[Any]] | None, sections
                 written.wrong("model.critic", f"{cls.name} has no critic; remove the section")
     if sections["data"] is not None and not sections["data"].train:
         written.wrong("data.train", "missing; name a file of rows, a hub data set, asset:NAME, or a list of sources")
-    if (logging := sections["logging"]) is None:
-        return
+    if sections["logging"] is not None:
+        _logging(written, cls, sections["logging"], sections["data"])
+
+
+def _logging(
+    written: Written, cls: type[Method[Any]] | None, logging: LoggingSection, data: DataSection | None
+) -> None:
+    if cls and logging.baselines and cls.needs().batch.kind != "pairs":
+        kind = cls.needs().batch.kind
+        written.wrong("logging.baselines", f"bag_of_words ranks pairs; {cls.name} learns from {kind}: remove the key")
+    elif logging.baselines and data is not None and not data.test:
+        written.wrong("logging.baselines", "needs data.test, whose pairs are ranked: a source, or a share such as 0.1")
     if cls and writes_nothing(cls.needs()) and written.has("logging.num_completions") and logging.num_completions:
         written.wrong("logging.num_completions", f"{cls.name} trains a scalar head, which writes nothing; set it to 0")
     for tracker in logging.report_to:

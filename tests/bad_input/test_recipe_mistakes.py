@@ -23,6 +23,7 @@ WRONG_WORDS = [
     ("reward.shape=[]", "reward: dpo learns from rows that are there before; remove the section"),
     ("model.lora={target_modules: [q_prj]}", "target_modules: ['q_prj'] matches nothing in LlamaForCausalLM; it has"),
     ("training.metric_for_best_model=acuracy", "no such metric: acuracy; dpo reports loss, accuracy, margin"),
+    ("logging.baselines=[bag_of_words]", "logging.baselines: needs data.test, whose pairs are ranked"),
     ("training.output_dir=mine.yaml", "training.output_dir: mine.yaml: cannot be written: "),
     ("training.output_dir=mine.yaml/run", "training.output_dir: mine.yaml/run: cannot be written: "),
     ("training.output_dir=/proc/nowhere/run", "training.output_dir: /proc/nowhere/run: cannot be written: "),
@@ -60,3 +61,9 @@ def test_a_recipe_that_is_not_there_or_a_folder(told: Told):
     assert "Did you mean dpo?" in told(recipe="dpoo")
     Path("folder").mkdir()
     assert "folder: a folder without recipe.yaml" in told(recipe="folder")
+
+
+def test_a_bag_of_words_is_for_pairs(told: Told):
+    message = told("method.name=kto", "logging.baselines=[bag_of_words]", "data.test=0.5")
+    assert "logging.baselines: bag_of_words ranks pairs; kto learns from unpaired: remove the key" in message
+    assert_nothing_was_begun()
