@@ -14,7 +14,7 @@ import transformers
 from align.assembly import Logs, Setup, assemble, make_run
 from align.assembly_parts import count_steps
 from align.beginning import Resume, begin
-from align.errors import RunError
+from align.errors import Mistakes, RunError
 from align.models.save import save_final
 from align.recipe import Recipe
 from align.report.page import write as write_report
@@ -35,7 +35,8 @@ def train(recipe: Recipe, resume: Resume | None = None) -> None:
     """Runs a recipe to its report. Raises Stopped after SIGTERM or SIGINT, RunError for a run that failed."""
     no_telemetry()
     transformers.utils.logging.disable_progress_bar()
-    check_trackers(recipe.logging.report_to)
+    if found := check_trackers(recipe.logging.report_to):
+        raise Mistakes(found)
     world = join(recipe.optim)
     folder = RunFolder(recipe.output_dir)
     with world.main_first():

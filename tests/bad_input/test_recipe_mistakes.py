@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from mistakes import RECIPE, Told, assert_nothing_was_begun
 
+from align.training.trackers import KNOWN, check_trackers
+
 WRONG_WORDS = [
     ("method.bta=1", "command line: method.bta: no such key; dpo has beta. Did you mean beta?"),
     ("training.batch_size=0", "training.batch_size: found 0; expected 1 or more"),
@@ -67,3 +69,11 @@ def test_a_bag_of_words_is_for_pairs(told: Told):
     message = told("method.name=kto", "logging.baselines=[bag_of_words]", "data.test=0.5")
     assert "logging.baselines: bag_of_words ranks pairs; kto learns from unpaired: remove the key" in message
     assert_nothing_was_begun()
+
+
+@pytest.mark.parametrize("tracker", KNOWN)
+def test_a_tracker_without_its_package_is_told_before_anything_is_loaded(tracker: str, told: Told):
+    if not check_trackers([tracker]):
+        pytest.skip(f"{tracker} is installed")
+    assert f"logging.report_to: {tracker}: No module named" in told(f"logging.report_to=[{tracker}]")
+    assert not Path("run").exists()
