@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from align.assembly_parts import Parts, total_rows
+from align.assembly_parts import Parts
 from align.batches import Group
 from align.data.prepare import default_cache
 from align.errors import UserError, did_you_mean
@@ -19,6 +19,7 @@ from align.models.adapters import reference_kind
 from align.models.save import fingerprint
 from align.needs import empty_batch
 from align.recipe import Recipe
+from align.recipe_steps import total_rows
 from align.training.build import autocast_of
 from align.training.experience import ModelRole, Role
 from align.training.metrics import Completion

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from align.assembly_parts import Parts, count_steps
+from align.assembly_parts import Parts
 from align.assembly_server import server_engines
 from align.data.hints import COLUMN, hints_of
 from align.data.store import Store
 from align.errors import RunError, UserError, did_you_mean
 from align.methods.base import weighs
 from align.models.parts import unwrapped
+from align.recipe_steps import count_steps
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align.data.mixture import steps_of
 from align.data.prepare import Splits
 from align.data.store import Store
-from align.methods.base import OnlineMethod
 from align.models.adapters import reference_kind
 from align.models.frozen import frozen_copy
 from align.models.tokenizer import stop_ids
@@ -66,19 +64,3 @@ class Parts:
         world = self.reader.world
         model = frozen_copy(self.recipe.model, self.tokenizer, "lm", self.init)
         return frozen(model, kernel_of(model.to(world.device), self.recipe.training, world.device), world)
-
-
-def total_rows(recipe: Recipe, num_rows: int) -> int:
-    training = recipe.training
-    if training.max_steps:
-        return training.max_steps * training.batch_size
-    return round(num_rows * training.num_train_epochs)
-
-
-def count_steps(recipe: Recipe, num_rows: int) -> int:
-    training = recipe.training
-    if training.max_steps or not isinstance(recipe.method, OnlineMethod):
-        return training.max_steps or steps_of(total_rows(recipe, num_rows), training.batch_size)
-    num_prompts = recipe.rollout.num_prompts or training.batch_size
-    per_phase = recipe.rollout.num_iterations * (num_prompts // training.batch_size)
-    return per_phase * steps_of(total_rows(recipe, num_rows), num_prompts)

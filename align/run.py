@@ -12,11 +12,11 @@ from typing import Any
 import transformers
 
 from align.assembly import Logs, Setup, assemble, make_run
-from align.assembly_parts import count_steps
 from align.beginning import Resume, begin
 from align.errors import Mistakes, RunError
 from align.models.save import save_final
 from align.recipe import Recipe
+from align.recipe_steps import count_steps
 from align.report.page import write as write_report
 from align.training import checkpoint, snapshot
 from align.training.baselines import bag_of_words

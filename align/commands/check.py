@@ -22,6 +22,7 @@ from align.recipe import Recipe
 from align.recipe_data import train_rows
 from align.recipe_models import model_folder, num_tokens, read_config
 from align.recipe_online import is_online
+from align.recipe_steps import count_steps, steps_of_phase
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
 
 FP32 = 4  # bytes
@@ -84,7 +85,7 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
         yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
         return
     split = 2 if needs.batch.kind == "unpaired" and _holds_pairs(recipe) else 1  # a pair is taken apart into two rows
-    steps = t.max_steps or ceil(rows * split * t.num_train_epochs / t.batch_size)
+    steps = count_steps(recipe, rows * split)
     epochs = steps * t.batch_size / (rows * split)
     yield f"steps: {steps}, {epochs:.2f} epochs of about {rows * split} rows (fewer where some are dropped)"
     yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
@@ -93,7 +94,7 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
 def online_lines(recipe: Recipe) -> Iterator[str]:
     t, r = recipe.training, recipe.rollout
     prompts = r.num_prompts or t.batch_size
-    per_phase = r.num_iterations * (prompts // t.batch_size)
+    per_phase = steps_of_phase(recipe)
     waiting = f" of {r.max_rows + r.waiting_rows}" if r.waiting_rows else ""
     yield (
         f"experience: {prompts} prompts x {r.num_generations} completions of up to {r.max_completion_length} tokens, "
@@ -104,7 +105,7 @@ def online_lines(recipe: Recipe) -> Iterator[str]:
     if rows is None:
         yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
         return
-    steps = t.max_steps or per_phase * ceil(rows * t.num_train_epochs / prompts)
+    steps = count_steps(recipe, rows)
     written = ceil(steps / per_phase) * prompts
     total = written * r.num_generations
     yield f"steps: {steps}; completions written: {total}, of {written} prompts ({rows} in the data)"

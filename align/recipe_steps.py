@@ -1,0 +1,29 @@
+"""How many rows and optimiser steps a recipe makes of a data set: one arithmetic for what is told and what is done."""
+
+from __future__ import annotations
+
+from align.data.mixture import steps_of
+from align.methods.base import OnlineMethod
+from align.recipe import Recipe
+
+
+def total_rows(recipe: Recipe, num_rows: int) -> int:
+    """Rows that are trained on; a share of an epoch, however small, is one row at least."""
+    training = recipe.training
+    if training.max_steps:
+        return training.max_steps * training.batch_size
+    return max(1, round(num_rows * training.num_train_epochs))
+
+
+def steps_of_phase(recipe: Recipe) -> int:
+    """Optimiser steps on one experience of a policy that writes."""
+    training, rollout = recipe.training, recipe.rollout
+    return rollout.num_iterations * ((rollout.num_prompts or training.batch_size) // training.batch_size)
+
+
+def count_steps(recipe: Recipe, num_rows: int) -> int:
+    training = recipe.training
+    if training.max_steps or not isinstance(recipe.method, OnlineMethod):
+        return training.max_steps or steps_of(total_rows(recipe, num_rows), training.batch_size)
+    num_prompts = recipe.rollout.num_prompts or training.batch_size
+    return steps_of_phase(recipe) * steps_of(total_rows(recipe, num_rows), num_prompts)

@@ -1,0 +1,33 @@
+"""How many steps a run has: what `align check` tells is what `align train` does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from small_runs import BRIEF, FRESH, metrics, run, write_rows
+
+from align.cli import main
+from align.recipe import load
+from align.recipe_steps import count_steps
+
+
+@pytest.mark.parametrize("epochs", [0.004, 0.09, 1.0])
+def test_a_run_has_the_steps_that_check_promises(epochs: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [{"prompt": f"What is {i}?", "completion": f"{i}."} for i in range(12)]
+    training = {"batch_size": 5, "num_train_epochs": epochs}
+    data = {"train": write_rows(tmp_path / "rows.jsonl", rows)}
+    recipe = {"method": {"name": "sft"}, "model": FRESH, "data": data, "training": training, "logging": BRIEF}
+    out = run(tmp_path / "out", recipe)
+    capsys.readouterr()
+    assert main(["check", str(out.with_suffix(".yaml"))]) == 0
+    promised = re.search(r"steps: (\d+),", capsys.readouterr().out)
+    assert promised
+    assert int(promised[1]) == metrics(out)[-1]["step"] >= 1
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.0001, 2), (0.5, 4), (1, 8)])
+def test_a_policy_that_writes_has_at_least_one_experience(epochs: float, steps: int):
+    words = ["training.max_steps=null", f"training.num_train_epochs={epochs}", "training.batch_size=4"]
+    assert count_steps(load("grpo", [*words, "rollout.num_prompts=8", "rollout.num_iterations=1"]), 32) == steps
