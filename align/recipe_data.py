@@ -13,7 +13,7 @@ from pathlib import Path
 from align.data.messages import BadRow
 from align.data.rows import Reader
 from align.data.settings import DataSection, Source
-from align.data.sources import file_format, is_arrow, iterate, open_text, resolve, saved_split
+from align.data.sources import NESTED, file_format, is_arrow, iterate, open_text, resolve, saved_split
 from align.errors import UserError
 from align.needs import Needs
 from align.recipe_models import cached, hub_like, offline
@@ -83,9 +83,9 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
     reader.check_columns(row, source.source)
     try:
         reader.read(row)
-    except BadRow as error:
+    except (BadRow, RecursionError) as error:
         if data.bad_rows == "error":
-            raise UserError(f"{place}: {error}") from None
+            raise UserError(f"{place}: {NESTED if isinstance(error, RecursionError) else error}") from None
 
 
 # ---- counting -------------------------------------------------------------------------------------------------------

@@ -63,6 +63,16 @@ class Script:
     templated: bool  # then the template has taken care of the beginning and the end of turns
 
 
+def check_characters(script: Script) -> None:
+    """BadRow for half a surrogate pair, which JSON can write ("\\ud83d") and no tokenizer can read."""
+    text = (script.prompt or "") + "".join(piece.text for pieces in script.completions for piece in pieces)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 20) : error.start + 20]
+        raise BadRow(f"has {text[error.start]!a}, half of a character, near {near!a}; write the whole of it") from None
+
+
 def choose_template(tokenizer: Any, file: str = "") -> str:
     """The Jinja text for messages: `file`, else the tokenizer's own, else `PLAIN` made for this tokenizer."""
     if file:

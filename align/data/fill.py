@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from align.batches import RowKind, Tokens
-from align.data.chat import PrefixBroken, Script, Writer
+from align.data.chat import PrefixBroken, Script, Writer, check_characters
 from align.data.messages import BadRow
 from align.data.rows import Reader, Row
 from align.data.settings import DataSection, Source
-from align.data.sources import Place, is_arrow, iterate
+from align.data.sources import NESTED, Place, is_arrow, iterate
 from align.data.store import Entry, StoreWriter
 from align.data.tokens import Encoder, cut_prompts, fit
 from align.errors import UserError
@@ -64,6 +64,7 @@ class Item:
     script: Script
     split: SplitName
     key: int
+    extras: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +112,12 @@ class Fill:
             for place, raw in portion:
                 try:
                     made = [self._item(place, row, writer, job) for row in reader.read(raw)]
-                except BadRow as error:
+                except (BadRow, RecursionError) as error:
                     writers[job.split].counts.read += 1
                     writers[job.split].counts.bad += 1
                     tally.num_bad += 1
-                    tally.bad += [f"{place}: {error}"] if len(tally.bad) < SHOWN else []
+                    finding = NESTED if isinstance(error, RecursionError) else error
+                    tally.bad += [f"{place}: {finding}"] if len(tally.bad) < SHOWN else []
                 else:
                     writers[made[0].split].counts.read += 1
                     items += made
@@ -124,9 +126,12 @@ class Fill:
     def _item(self, place: Place, row: Row, writer: Writer, job: Job) -> Item:
         key = int.from_bytes(hashlib.sha256(row.key.encode("utf-8", "surrogatepass")).digest()[:8], "little")
         try:
-            return Item(place, row, writer.script(row), self._split(job, key), key)
+            script = writer.script(row)
         except PrefixBroken as error:
             raise PrefixBroken(*error.args, str(place)) from None
+        check_characters(script)
+        extras = json.dumps(row.extras, default=str).encode() if row.extras else b""
+        return Item(place, row, script, self._split(job, key), key, extras)
 
     def _split(self, job: Job, key: int) -> SplitName:
         """A share of all prompts: the same prompt always falls into the same split, whatever the file."""
@@ -155,10 +160,9 @@ class Fill:
             counts.shortened += cut or begun is not encoded.members
             counts.sources[job.name] += 1
             source = list(counts.sources).index(job.name)
-            extras = json.dumps(item.row.extras, default=str).encode() if item.row.extras else b""
             entry = Entry(
                 members=members, numbers=item.row.numbers, key=item.key, source=source, row=item.place.row,
-                extras=extras,
+                extras=item.extras,
             )  # fmt: skip
             entries[item.split].append(entry)
         for name, found in entries.items():

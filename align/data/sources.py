@@ -26,6 +26,7 @@ ACCEPTED = "FILE.jsonl, .json, .csv (each may end in .gz), .parquet, a folder of
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 CHUNK = 1 << 20  # characters of a JSON array, bytes of a file being hashed
 ROWS_AT_ONCE = 1000  # of a Parquet file
+NESTED = "its objects are nested too deeply; is it a row?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,8 @@ def _lines(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
                 raise UserError(
                     f"{Place(source, number)}: not JSON: {error.msg.removesuffix(' at')}, column {error.colno}"
                 ) from None
+            except RecursionError:
+                raise UserError(f"{Place(source, number)}: {NESTED}") from None
 
 
 def _array(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
@@ -218,6 +221,8 @@ def _array(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
             finished = after < len(text)
         except json.JSONDecodeError as error:
             element, after, finished = error, position, False
+        except RecursionError:
+            raise UserError(f"{Place(source, number + 1)}: {NESTED}") from None
         if finished:
             number, position = number + 1, after
             yield number, element

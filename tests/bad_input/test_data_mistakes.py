@@ -96,3 +96,19 @@ def test_marks_windows_line_ends_and_blank_lines_are_no_mistake(capsys: pytest.C
     Path("rows.jsonl").write_bytes(b"\xef\xbb\xbf" + rows + b"\r\n\r\n\n")
     assert main(["train", "mine.yaml", "training.max_steps=1"]) == 0
     assert "tokens for the first 8 rows" in capsys.readouterr().out
+
+
+def test_half_a_character_is_told_or_dropped(told: Told):
+    dump("rows.jsonl", *pairs(8), {**ROW, "prompt": "a lone \ud83d here"})
+    message = told()
+    assert "rows.jsonl: row 9: has '\\ud83d', half of a character, near 'a lone \\ud83d here" in message
+    assert "1 of 9 rows cannot be used; correct them, or set data.bad_rows: drop" in message
+    assert told("data.bad_rows=drop", "training.max_steps=1", code=0) == ""
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_lists_that_are_nested_without_end_are_told(name: str, told: Told):
+    deep = json.dumps({**ROW, "prompt": "DEEP"}).replace('"DEEP"', "[" * 90_000 + "]" * 90_000)
+    for rows in ([deep], [json.dumps(ROW), deep]):
+        Path(name).write_text("[" + ", ".join(rows) + "]" if name == "a.json" else "\n".join(rows))
+        assert f"{name}: row {len(rows)}: its objects are nested too deeply" in told(f"data.train={name}")
