@@ -18,6 +18,7 @@ SCHEDULES = (
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
 )  # fmt: skip
 OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
+NOT_FOR_TRAINING = ("LBFGS", "SparseAdam")  # one wants a closure, the other sparse gradients
 TRACKERS = ("tensorboard", "wandb", "trackio")
 KEEP_ONE = "keep one of them (key=null on the command line takes a recipe's own away)"
 
@@ -38,6 +39,9 @@ def check_combinations(written: Written, cls: type[Method[Any]] | None, sections
                 written.wrong("model.critic", f"{cls.name} has no critic; remove the section")
     if sections["data"] is not None and not sections["data"].train:
         written.wrong("data.train", "missing; name a file of rows, a hub data set, asset:NAME, or a list of sources")
+    reward = sections.get("reward")
+    if reward is not None and not reward.timeout and reward.num_workers != type(reward)().num_workers:
+        written.wrong("reward.num_workers", "has no effect without reward.timeout; set it, or remove the key")
     if sections["logging"] is not None:
         _logging(written, cls, sections["logging"], sections["data"])
 
@@ -124,11 +128,14 @@ def _optim(written: Written, o: OptimSection) -> None:
         for n in dir(torch.optim)
         if isinstance(c := getattr(torch.optim, n), type) and issubclass(c, torch.optim.Optimizer)
     ]
-    known = sorted({*known, *OPTIMISERS_OF_TRANSFORMERS} - {"Optimizer", "LBFGS"})  # LBFGS wants a closure
+    known = sorted({*known, *OPTIMISERS_OF_TRANSFORMERS} - {"Optimizer", *NOT_FOR_TRAINING})
     if o.optim not in known:
         plain = o.optim.removesuffix("_torch").removesuffix("_fused").removesuffix("_torch").lower()
         near = next((f" Did you mean {n}?" for n in known if n.lower() == plain), did_you_mean(o.optim, known))
         written.wrong("optim.optim", f"no such optimiser: {o.optim}; there are {', '.join(known)}.{near}")
+    for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+        if "Adam" not in o.optim and getattr(o, name) != getattr(OptimSection(), name):
+            written.wrong(f"optim.{name}", f"has no effect on {o.optim}; remove the key, or use optim.optim_args")
     for name in ("lr", "betas", "eps", "weight_decay"):
         if name in o.optim_args:
             ours = {"lr": "learning_rate", "betas": "adam_beta1 and adam_beta2", "eps": "adam_epsilon"}.get(name, name)

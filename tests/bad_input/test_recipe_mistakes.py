@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from mistakes import RECIPE, Told, assert_nothing_was_begun
+from mistakes import RECIPE, Told, assert_nothing_was_begun, mistakes
 
 from align.training.trackers import KNOWN, check_trackers
 
@@ -26,6 +26,9 @@ WRONG_WORDS = [
     ("model.lora={target_modules: [q_prj]}", "target_modules: ['q_prj'] matches nothing in LlamaForCausalLM; it has"),
     ("training.metric_for_best_model=acuracy", "no such metric: acuracy; dpo reports loss, accuracy, margin"),
     ("logging.baselines=[bag_of_words]", "logging.baselines: needs data.test, whose pairs are ranked"),
+    ("optim.optim=SparseAdam", "optim.optim: no such optimiser: SparseAdam; there are ASGD, Adadelta"),
+    ("optim={optim: SGD, adam_beta1: 0.8}", "optim.adam_beta1: has no effect on SGD; remove the key"),
+    ("optim={optim: Adafactor, adam_epsilon: 1e-7}", "optim.adam_epsilon: has no effect on Adafactor"),
     ("training.output_dir=mine.yaml", "training.output_dir: mine.yaml: cannot be written: "),
     ("training.output_dir=mine.yaml/run", "training.output_dir: mine.yaml/run: cannot be written: "),
     ("training.output_dir=/proc/nowhere/run", "training.output_dir: /proc/nowhere/run: cannot be written: "),
@@ -77,3 +80,7 @@ def test_a_tracker_without_its_package_is_told_before_anything_is_loaded(tracker
         pytest.skip(f"{tracker} is installed")
     assert f"logging.report_to: {tracker}: No module named" in told(f"logging.report_to=[{tracker}]")
     assert not Path("run").exists()
+
+
+def test_workers_without_a_timeout_are_told():
+    assert "reward.num_workers: has no effect without reward.timeout" in mistakes("grpo", "reward.num_workers=4")[0]
