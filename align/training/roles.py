@@ -56,14 +56,17 @@ class CachedRole:
 def cached(path: Path, model: Columns | None, reader: Reader, store: Any, portion: int) -> CachedRole:
     """Opens the cache file `path`, made first by scoring every row of `store`, in order, `portion` rows at a time.
 
-    `model` may be None where the file is there already. The file's name must say all that the numbers depend on.
+    `model` may be None where the file is there already. The file's name must say all that the numbers depend on; one
+    that has not the size of its rows, as a full disk or a crash may leave it, is made again.
     """
     members = tuple(reader.needs.members)
     lengths = np.array([[c for _, c in store.lengths(i)] for i in range(len(store))], dtype=np.int64)
     lengths = lengths.reshape(len(store), len(members))
     starts = np.concatenate([[0], lengths.ravel().cumsum()[:-1]]).reshape(lengths.shape) if len(store) else lengths
-    if not all(reader.world.everyone(path.exists())):  # one answer for all: filling is done together
-        assert model is not None, "a cache that is not there needs the model that fills it"
+    size = int(lengths.sum()) * np.dtype(np.float32).itemsize
+    whole = path.is_file() and path.stat().st_size == size
+    if not all(reader.world.everyone(whole)):  # one answer for all: filling is done together
+        assert model is not None, "a cache that is not whole needs the model that fills it"
         _fill(path, model, reader, store, portion)
     return CachedRole(np.memmap(path, dtype=np.float32, mode="r") if len(store) else np.zeros(0, np.float32), starts)
 
@@ -81,6 +84,9 @@ def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) 
             for i, group in enumerate(groups):
                 for position, member in enumerate(members):
                     out.write(made[member, "logps"][i, : len(group.members[position].completion)].numpy().tobytes())
+        if writes:
+            out.flush()
+            os.fsync(out.fileno())
     if writes:
         aside.replace(path)
     reader.world.barrier()

@@ -99,6 +99,18 @@ def test_a_cached_role_gives_what_its_model_gives(tmp_path: Path):
             assert values.shape == fresh.shape
 
 
+@pytest.mark.parametrize("lost", [-1, 1, 4])
+def test_a_cache_of_another_size_is_made_again(lost: int, tmp_path: Path):
+    bench = rig(find_method("dpo")())
+    rows, path = store(tmp_path / "rows", 5, 0, planted=0.5), tmp_path / "ref.f32"
+    size = 4 * int(rows.completion_lengths.sum())
+    path.write_bytes(bytes(0 if lost < 0 else size - lost))
+    role = cached(path, bench.roles["ref"].model, bench.reader, rows, 2)
+    assert len(role.values) == size // 4
+    assert path.stat().st_size == size
+    assert np.all(role.values < 0), "log-probabilities, where there were none"
+
+
 def test_data_json_counts_every_row_and_every_length(tmp_path: Path):
     data = three(tmp_path, planted=0.5)
     splits = Splits(
