@@ -6,6 +6,7 @@ compared with what was asked for before anything is trained.
 
 from __future__ import annotations
 
+import datetime
 import os
 import warnings
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ KINDS = {
     DistributedType.FSDP: "fsdp2",
 }
 
+# All ranks wait while the main one prepares the data or fetches a model; NCCL would give up after ten minutes.
+PATIENCE = datetime.timedelta(hours=2)
 OFFLOADS = ("offload_optimizer_device", "offload_param_device")
 NOT_THE_LAUNCHERS = (
     "deepspeed_config_file",
@@ -151,7 +154,7 @@ def join(optim: OptimSection) -> World:
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), optim.max_grad_norm))
     elif cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    handlers = [InitProcessGroupKwargs(backend="gloo")] if cpu and _launched() else []
+    handlers = [InitProcessGroupKwargs(backend="gloo" if cpu else "nccl", timeout=PATIENCE)] if _launched() else []
     AcceleratorState._reset_state()  # a second run in this process brings its own settings of the engine
     accelerator = Accelerator(mixed_precision="no", deepspeed_plugin=plugin, kwargs_handlers=list(handlers))
     world = World(accelerator, _sharding(accelerator))
