@@ -211,8 +211,7 @@ def _told(rates: Rates) -> dict[str, float]:
 def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool:
     """Adds held-out metrics to the row where they are due; True when they are the best so far."""
     due = _due(progress.step, run.settings.eval_steps) or progress.step == run.num_steps
-    rows = run.source.held_out("validation")
-    if not rows or not due:
+    if not due or not (rows := run.source.held_out("validation")):
         return False
     with run.display.during("evaluating", len(rows)) as tick:
         found = run.source.evaluate("validation", progress.step, tick)

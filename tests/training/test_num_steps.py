@@ -11,6 +11,7 @@ from small_runs import BRIEF, FRESH, metrics, run, write_rows
 from align.cli import main
 from align.recipe import load
 from align.recipe_steps import count_steps
+from align.training.offline import Offline
 
 
 @pytest.mark.parametrize("epochs", [0.004, 0.09, 1.0])
@@ -31,3 +32,15 @@ def test_a_run_has_the_steps_that_check_promises(epochs: float, tmp_path: Path, 
 def test_a_policy_that_writes_has_at_least_one_experience(epochs: float, steps: int):
     words = ["training.max_steps=null", f"training.num_train_epochs={epochs}", "training.batch_size=4"]
     assert count_steps(load("grpo", [*words, "rollout.num_prompts=8", "rollout.num_iterations=1"]), 32) == steps
+
+
+def test_held_out_rows_are_listed_where_they_are_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = [{"prompt": f"What is {i}?", "completion": f"{i}."} for i in range(12)]
+    training = {"batch_size": 4, "max_steps": 5, "eval_steps": 3}
+    data = {"train": (path := write_rows(tmp_path / "rows.jsonl", rows)), "validation": path}
+    recipe = {"method": {"name": "sft"}, "model": FRESH, "data": data, "training": training, "logging": BRIEF}
+    asked: list[str] = []
+    plain = Offline.held_out
+    monkeypatch.setattr(Offline, "held_out", lambda self, split: asked.append(split) or plain(self, split))
+    run(tmp_path / "out", recipe)
+    assert asked == ["validation"] * 2
