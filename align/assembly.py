@@ -16,6 +16,7 @@ from align.assembly_online import online_source
 from align.assembly_parts import Parts
 from align.batches import Group, Tokens
 from align.data.prepare import Splits, default_cache, prepare
+from align.errors import UserError
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
 from align.models.load import load_policy, where
@@ -59,7 +60,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     head = "lm" if any("logps" in needs.live(m) for m in needs.learned()) else "scalar"
     tokenizer = load_tokenizer(recipe.model, head)
     splits = load_data(recipe, tokenizer, world)
-    for note in splits.notes:
+    for note in (*splits.notes, *check_held_out(recipe, splits)):
         say(note)
     tokenizer.chat_template = splits.chat_template or tokenizer.chat_template
     world.must_agree("the prepared data", [s.fingerprint for s in (splits.train, splits.validation, splits.test)])
@@ -104,6 +105,22 @@ def learned_sequences(recipe: Recipe, sample: Sequence[Group]) -> list[list[Toke
         return [[Tokens(g.members[0].prompt, half, half == 0)] * r.num_generations for g in sample]
     picks = [list(needs.members).index(m) for m in needs.learned()]
     return [[g.members[i] for i in picks] for g in needs.batch.arrange(sample)]
+
+
+def check_held_out(recipe: Recipe, splits: Splits) -> list[str]:
+    """What to say of splits that were asked for and have no row. UserError where evaluations are to be made on one."""
+    training, data = recipe.training, recipe.data
+    empty = [
+        n for n, s in (("validation", splits.validation), ("test", splits.test)) if getattr(data, n) and not len(s)
+    ]
+    asked = ("load_best_model_at_end", "early_stopping_patience", "eval_steps")
+    wants = [f"training.{key}" for key in asked if getattr(training, key)]
+    if "validation" in empty and wants:
+        finding = f"data.validation: no row is held out by {data.validation} ({len(splits.train)} are trained on)"
+        raise UserError(
+            f"{finding}, which {', '.join(wants)} needs; name a larger share or a source, or remove the key"
+        )
+    return [f"{name}: no row is held out by data.{name}: {getattr(data, name)}" for name in empty]
 
 
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:

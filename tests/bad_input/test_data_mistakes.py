@@ -112,3 +112,12 @@ def test_lists_that_are_nested_without_end_are_told(name: str, told: Told):
     for rows in ([deep], [json.dumps(ROW), deep]):
         Path(name).write_text("[" + ", ".join(rows) + "]" if name == "a.json" else "\n".join(rows))
         assert f"{name}: row {len(rows)}: its objects are nested too deeply" in told(f"data.train={name}")
+
+
+def test_shares_that_hold_no_row_are_told(told: Told, capsys: pytest.CaptureFixture[str]):
+    message = told("data.validation=1e-6", "training.eval_steps=1", "training.load_best_model_at_end=true")
+    assert "data.validation: no row is held out by 1e-06 (8 are trained on), which " in message
+    assert "training.load_best_model_at_end, training.eval_steps needs; name a larger share" in message
+    assert_nothing_was_begun()
+    assert main(["train", "mine.yaml", "data.test=1e-6", "training.max_steps=1"]) == 0
+    assert "test: no row is held out by data.test: 1e-06" in capsys.readouterr().out
