@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from align.models.references import reference_weights
 from align.models.save import fingerprint
 from align.models.tokenizer import load_tokenizer
 from align.recipe import Recipe
+from align.recipe_data import num_read
 from align.training.build import SAMPLE, choose_layout, kernel_of, limits_of, make_trainee
 from align.training.distributed import World
 from align.training.experience import Reader
@@ -33,6 +35,8 @@ from align.training.optim import learning_rate
 from align.training.progress import Progress as Display
 from align.training.runfolder import RunFolder
 from align.training.step import Trainee
+
+EVERY_ROWS = 5.0  # seconds between plain lines while rows are prepared
 
 
 @dataclass(frozen=True)
@@ -127,9 +131,27 @@ def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
     """Prepared by the main process, read by all."""
     needs = recipe.method.needs()
     found: list[Splits] = []
-    with world.main_first():
-        found.append(prepare(recipe.data, needs.batch.kind, needs.numbers(), tokenizer, default_cache()))
+    with world.main_first(), ExitStack() as opened:
+        tick = _ticker(recipe, world, opened)
+        found.append(prepare(recipe.data, needs.batch.kind, needs.numbers(), tokenizer, default_cache(), tick))
     return found[0]
+
+
+def _ticker(recipe: Recipe, world: World, opened: ExitStack) -> Callable[[int], None]:
+    """Shows how far the data are prepared, once that begins; what is in the cache is silent."""
+    advance: list[Callable[[int], None]] = []
+    before = 0
+
+    def tick(rows: int) -> None:
+        nonlocal before
+        if not advance:
+            display = opened.enter_context(Display(0, main=world.main))
+            told = display.during("preparing the data", num_read(recipe.data), EVERY_ROWS)
+            advance.append(opened.enter_context(told))
+        advance[0](rows - before)
+        before = rows
+
+    return tick
 
 
 Logs = tuple[MetricsLog | None, CompletionsLog | None]  # of the main process

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def count_rows(source: Source) -> int | None:
             return sum(1 for _ in iterate(source.source))
         stream.seek(0)
         return sum(1 for line in stream if line.strip())
+
+
+def num_read(data: DataSection) -> int | None:
+    """Rows that are read to prepare the data; None where nobody knows before."""
+    try:
+        counts = [count_rows(s) for _, s in named_sources(data)]
+    except (UserError, OSError, ValueError, EOFError, zlib.error, csv.Error):
+        return None  # reading will say what is wrong
+    return None if None in counts else sum(min(c, data.num_rows or c) for c in counts if c is not None)
 
 
 def train_rows(data: DataSection) -> int | None:

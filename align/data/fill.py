@@ -83,7 +83,7 @@ class Fill:
         encoder = Encoder(self.tokenizer)
         writer = Writer(self.tokenizer, template, self.section.loss_on)
         tally = Tally()
-        done = 0
+        self.tick(done := 0)
         for job in jobs:
             fed: list[SplitName] = list(writers) if job.split == "train" else [job.split]
             for name in fed:

@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from align.errors import UserError
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 CODE = ("sources", "messages", "rows", "chat", "tokens", "store", "fill", "prepare", "trl_adapter")  # files
+STALE = 24 * 3600.0  # seconds
 Tick = Callable[[int], None]  # told how many rows have been read, now and then
 
 
@@ -64,7 +67,7 @@ def prepare(
     """The splits of `section`, from the cache where they are there.
 
     `numbers` are the row columns that the method reads. Raises UserError for what is wrong with sources, columns, rows
-    or lengths; `tick` is told the number of rows read.
+    or lengths; `tick` is told the number of rows read, 0 at the beginning, unless they are in the cache.
     """
     jobs = plan(section)
     own = choose_template(tokenizer, section.chat_template)
@@ -140,6 +143,7 @@ def _open(folder: Path, key: str, jobs: list[Job], asked: bool = False) -> Split
 def _build(folder: Path, fill: Fill, jobs: list[Job], template: str) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
     except OSError as error:
         raise UserError(f"data cache {folder.parent}: {error}; set ALIGN_CACHE to another folder") from None
@@ -152,6 +156,14 @@ def _build(folder: Path, fill: Fill, jobs: list[Job], template: str) -> None:
         raise UserError(f"data cache {folder.parent}: {error}; make room, or set ALIGN_CACHE") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep(cache: Path) -> None:
+    """Takes away what preparations that were killed have left; one that is under way writes more often than daily."""
+    for left in cache.glob(".????????-*"):
+        with suppress(OSError):  # it ends at this moment, or is another user's
+            if time.time() - max(p.stat().st_mtime for p in (left, *left.rglob("*"))) > STALE:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _move(scratch: Path, folder: Path) -> None:

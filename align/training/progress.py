@@ -65,7 +65,8 @@ class Progress:
     def __init__(
         self, num_steps: int, *, done: int = 0, num_tokens: int = 0, logging_steps: int = 1, main: bool = True
     ):
-        """`done` steps and `num_tokens` tokens are behind (resume); only `main` shows anything."""
+        """`done` steps and `num_tokens` tokens are behind (resume); only `main` shows anything. Without steps there is
+        no line of the training, as before it."""
         self.num_steps, self.done, self.logging_steps, self.main = num_steps, done, max(logging_steps, 1), main
         self._out = sys.stdout
         console = Console(file=self._out, highlight=False, markup=False)
@@ -77,6 +78,7 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._live:
             self._live.start()
+        if self._live and self.num_steps:
             self._task = self._live.add_task("training", total=self.num_steps, completed=self.done, facts="")
         return self
 
@@ -118,8 +120,9 @@ class Progress:
                 self._line(f"  {_earned(c)}  {c.stop_reason}  {said}")
 
     @contextmanager
-    def during(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Other long work (an evaluation) of `total` rows: yields what to call with the number of rows just done."""
+    def during(self, what: str, total: int | None, every: float = EVERY) -> Iterator[Callable[[int], None]]:
+        """Other long work (an evaluation) of `total` rows, where that is known: yields what to call with the number of
+        rows just done. A log gets a line `every` so many seconds."""
         start = shown = time.monotonic()
         task = self._live.add_task(what, total=total, facts="") if self._live else None
         done = 0
@@ -128,13 +131,13 @@ class Progress:
             nonlocal done, shown
             done += rows
             now = time.monotonic()
-            left = (now - start) / max(done, 1) * (total - done)
+            left = (now - start) / max(done, 1) * (total - done) if total else None
             facts = f"{done / max(now - start, 1e-9):.1f} rows/s  {_clock(left)} left"
             if self._live and task is not None:
                 self._live.update(task, completed=done, facts=facts)
-            elif self.main and now - shown > EVERY:
+            elif self.main and now - shown > every:
                 shown = now
-                self._line(f"{what} {done}/{total}  {facts}")
+                self._line(f"{what} {done}/{total or '?'}  {facts}")
 
         try:
             yield advance
