@@ -66,9 +66,13 @@ def _completions(parts: Parts) -> Callable[[int], list[Completion]]:
 
 
 def _portions(parts: Parts, split: str) -> list[list[Group]]:
-    """The rows of a split in portions of the size of a training step."""
+    """The rows of a split in portions of the size of a training step; too few at the end join those before them."""
     store, count, size = parts.stores[split], parts.held_out(split), parts.recipe.training.batch_size
-    return [[store[i] for i in range(a, min(a + size, count))] for a in range(0, count, size)]
+    portions = [[store[i] for i in range(a, min(a + size, count))] for a in range(0, count, size)]
+    if len(portions) > 1 and len(portions[-1]) < parts.recipe.method.smallest_batch:
+        last = portions.pop()
+        portions[-1] += last
+    return portions
 
 
 def check_metric(recipe: Recipe, sample: Sequence[Group]) -> None:

@@ -8,11 +8,14 @@ from align.recipe import Recipe
 
 
 def total_rows(recipe: Recipe, num_rows: int) -> int:
-    """Rows that are trained on; a share of an epoch, however small, is one row at least."""
+    """Rows that are trained on; a share of an epoch, however small, is one row at least. Where the last step would have
+    fewer than the method compares, it takes them from the epoch that would follow."""
     training = recipe.training
     if training.max_steps:
         return training.max_steps * training.batch_size
-    return max(1, round(num_rows * training.num_train_epochs))
+    total = max(1, round(num_rows * training.num_train_epochs))
+    rest = total % training.batch_size
+    return total + max(0, recipe.method.smallest_batch - rest) if rest else total
 
 
 def steps_of_phase(recipe: Recipe) -> int:

@@ -13,7 +13,7 @@ class Source:
     source: str  # FILE.jsonl|.json|.csv (or .gz), .parquet, a folder of save_to_disk, a hub name, asset:NAME
     weight: float = 1.0  # share of the draws; 1.0 everywhere with equal sizes is the plain union
     columns: dict[str, str] = field(default_factory=dict)  # as data.columns, for this source alone
-    split: str = "train"  # which split of a hub data set
+    split: str = "train"  # which split of a hub data set, or of a saved folder that has several
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_runs import BRIEF, FRESH, metrics, run, write_rows
@@ -11,6 +12,7 @@ from small_runs import BRIEF, FRESH, metrics, run, write_rows
 from align.cli import main
 from align.recipe import load
 from align.recipe_steps import count_steps
+from align.training import evaluate, experience, offline
 from align.training.offline import Offline
 
 
@@ -44,3 +46,24 @@ def test_held_out_rows_are_listed_where_they_are_evaluated(tmp_path: Path, monke
     monkeypatch.setattr(Offline, "held_out", lambda self, split: asked.append(split) or plain(self, split))
     run(tmp_path / "out", recipe)
     assert asked == ["validation"] * 2
+
+
+@pytest.mark.parametrize("method", ["kto", "sft"])
+def test_no_step_and_no_portion_has_fewer_rows_than_the_method_compares(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows = [{"prompt": f"What is {i}?", "completion": f"{i}.", "label": i % 2 == 0} for i in range(9)]
+    training = {"batch_size": 4, "num_train_epochs": 1, "layout": "padded"}
+    data = {"train": (path := write_rows(tmp_path / "rows.jsonl", rows)), "validation": path}
+    recipe = {"method": {"name": method}, "model": FRESH, "data": data, "training": training, "logging": BRIEF}
+    seen: list[int] = []
+    plain = experience.gather_experience
+
+    def counted(reader: Any, groups: Any, *others: Any) -> Any:
+        seen.append(len(groups))
+        return plain(reader, groups, *others)
+
+    for module in (offline, evaluate):
+        monkeypatch.setattr(module, "gather_experience", counted)
+    run(tmp_path / "out", recipe)
+    assert seen == ([4, 4, 2, 4, 5] if method == "kto" else [4, 4, 1, 4, 4, 1])
