@@ -114,9 +114,8 @@ def learned_sequences(recipe: Recipe, sample: Sequence[Group]) -> list[list[Toke
 def check_held_out(recipe: Recipe, splits: Splits) -> list[str]:
     """What to say of splits that were asked for and have no row. UserError where evaluations are to be made on one."""
     training, data = recipe.training, recipe.data
-    empty = [
-        n for n, s in (("validation", splits.validation), ("test", splits.test)) if getattr(data, n) and not len(s)
-    ]
+    held_out = {"validation": splits.validation, "test": splits.test}
+    empty = [name for name, store in held_out.items() if getattr(data, name) and not len(store)]
     asked = ("load_best_model_at_end", "early_stopping_patience", "eval_steps")
     wants = [f"training.{key}" for key in asked if getattr(training, key)]
     if "validation" in empty and wants:

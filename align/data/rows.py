@@ -59,9 +59,7 @@ class Reader:
     numbers: tuple[str, ...] = ()
     loss_on: Literal["assistant", "completion", "all"] = "completion"
     columns: Mapping[str, str] = field(default_factory=dict)
-    filled_in: bool = (
-        False  # by Arrow, whose rows have the keys of all others too, with null: messages and tools lose them
-    )
+    filled_in: bool = False  # by Arrow, with nulls for the keys of other rows, which messages and tools lose
 
     def __post_init__(self):
         known = (*TEXT_COLUMNS, *NUMBER_COLUMNS, "tools", *self.numbers)
