@@ -28,10 +28,7 @@ class Beside:
     def training(self) -> bool:
         return self.critic.training
 
-    def eval(self) -> None:
-        self.train(False)
-
-    def train(self, mode: bool = True) -> None:
+    def train(self, mode: bool = True) -> Any:
         self.policy.train(mode)
         self.critic.train(mode)
 

@@ -22,6 +22,11 @@ from align.training.score import scatter
 class Columns(Protocol):
     """A model over rows: a `Scorer`, or the prepared module around one."""
 
+    @property
+    def training(self) -> bool: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
     def __call__(
         self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0
     ) -> dict[str, Tensor]: ...
@@ -126,13 +131,12 @@ class ModelRole:
         members = list(reader.needs.members)
         widths = {m: _width(groups, members.index(m)) for m in asked}
         out = {(m, c): torch.zeros(len(groups), widths[m]) for m, columns in asked.items() for c in columns}
-        model: Any = self.model
-        was_training = model.training
-        model.eval()  # the policy's own columns, too, are those without dropout
+        was_training = self.model.training
+        self.model.train(False)  # the policy's own columns, too, are those without dropout
         for micro, made in reader.score_all(self.model, groups, asked):
             for (m, c), values in out.items():
                 values[list(micro.groups)] = made[m][c].float().cpu()
-        model.train(was_training)
+        self.model.train(was_training)
         return {key: reader.world.sum(values) for key, values in out.items()}  # each row was scored by one rank alone
 
 

@@ -24,6 +24,13 @@ class AdapterOff:
 
     module: Any  # the prepared Scorer
 
+    @property
+    def training(self) -> bool:
+        return self.module.training
+
+    def train(self, mode: bool = True) -> Any:
+        return self.module.train(mode)
+
     def __call__(
         self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0
     ) -> dict[str, Tensor]:

@@ -242,4 +242,4 @@ def test_memory_that_runs_out_says_what_to_change(run: Path, told: Told):
     assert "lower training.max_tokens" in said
     assert "Checkpoints stay: go on with --resume --allow-changes KEY" in said
     assert files(run / "checkpoints") == before
-    go_on(told)
+    told(*wide[:-1], *MORE[:-1], "training.max_tokens=2000", "--allow-changes", "all", "--resume", code=0)
