@@ -15,8 +15,8 @@ Metrics: `accuracy` share of answers on the right side of z (u > z if desirable,
 with that verdict, `baseline` z.
 
 Departures: z is made once per step, over all its rows and with the policy as it was before the step, instead of per
-micro-batch. Rows for which the step has no other prompt's
-answer that fits (the pair may be as long as the step's longest row) are left out of z.
+micro-batch. Rows for which the step has no answer to another prompt that fits (the pair may be as long as the step's
+longest row) are left out of z.
 """
 
 from __future__ import annotations

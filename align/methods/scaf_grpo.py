@@ -1,11 +1,11 @@
 """Scaf-GRPO: GRPO that tells a hint where a prompt's completions all fail, and learns from the one that then succeeds.
 
 Zhang, Wu et al., "Scaf-GRPO: Scaffolded Group Relative Policy Optimization for Enhancing LLM Reasoning", 2025,
-arXiv:2510.19807. A prompt whose rewards are all 0 teaches GRPO nothing (or all below 0 and equal,
-where failures are punished). After the first `num_exempt` experiences such a
-prompt is asked again with its hints, one completion by the policy of now for each, from the least hint to the most
-(the data column `hints`, in that order), until one earns more than 0. That completion, with the prompt that was told
-the hint, takes the place of one of those that failed, and everything else is GRPO without a KL:
+arXiv:2510.19807. A prompt whose rewards are all 0 teaches GRPO nothing (or all below 0 and equal, where failures are
+punished). After the first `num_exempt` experiences such a prompt is asked again with its hints, one completion by the
+policy of now for each, from the least hint to the most (the data column `hints`, in that order), until one earns more
+than 0. That completion, with the prompt that was told the hint, takes the place of one of those that failed, and
+everything else is GRPO without a KL:
 
     A_i  = (reward_i - mean of the group) / (standard deviation of the group + 1e-4)
     loss = mean_t max(-A_i rho_t, -A_i clip(rho_t, 1 - clip_range, 1 + clip_range))

@@ -33,6 +33,7 @@ class Harvest:
     rewards: Tensor  # (number written,), shaped; NaN where nothing could be judged
     whole: Experience
     kept: Tensor  # (B, T) bool: what is learned from
+    usable: Tensor  # (B, T) bool: what may be, where that is too little for the steps that are to be made
     metrics: dict[str, float]
     rows: list[Trajectory]  # of `whole`
 
@@ -119,13 +120,13 @@ class Harvester:
         batch, metrics = self._corrected(batch)
         learned = [len(g.members[0]) for g in groups if len(g.members[0].completion)]
         metrics["scored_tokens"] = float(len(self.roles) * sum(learned))
+        usable = batch.completion.mask
         if self.settings.mask_truncated:
-            finished = torch.tensor([t.finished for t in judged])[:, None]
-            kept = kept & finished
-            batch = dataclasses.replace(batch, advantages=batch.advantages * finished)  # also where all rows are needed
+            usable = usable & torch.tensor([t.finished for t in judged])[:, None]
+        kept = kept & usable
         rows = (~batch.auxiliary | kept.any(-1)).nonzero()[:, 0]  # what only helped has done so
         whole = Experience([groups[i] for i in rows.tolist()], batch.select(rows), repeats)
-        return Harvest(rewards, whole, kept[rows], metrics, [judged[i] for i in rows.tolist()])
+        return Harvest(rewards, whole, kept[rows], usable[rows], metrics, [judged[i] for i in rows.tolist()])
 
     def _stored(
         self, groups: Sequence[Group], written: Sequence[Trajectory]
@@ -174,9 +175,9 @@ def minibatches(
     num_prompts, batch_size = sizes
     count, whole, kept = num_prompts // batch_size, harvest.whole, harvest.kept
     rows_of = _rows_of_groups(whole.batch.groups, kept)
-    if len(rows_of) < count:  # too little is left for a step each: everything is learned from, at its advantages
-        kept = whole.batch.completion.mask
-        rows_of = _rows_of_groups(whole.batch.groups, kept)
+    if len(rows_of) < count:  # too little is left for a step each: all that may be is learned from, at its advantages
+        kept = harvest.usable
+        rows_of = _rows_of_groups(whole.batch.groups, kept, every=True)
     rows_of = rows_of[:num_prompts]
     narrowed = dataclasses.replace(whole.batch.completion, mask=kept)
     experience = dataclasses.replace(whole, batch=dataclasses.replace(whole.batch, completion=narrowed))
@@ -189,12 +190,16 @@ def minibatches(
     return experience, passes
 
 
-def _rows_of_groups(groups: Tensor, kept: Tensor) -> list[list[int]]:
-    """For each prompt of which something is kept, the rows of which something is."""
+def _rows_of_groups(groups: Tensor, kept: Tensor, *, every: bool = False) -> list[list[int]]:
+    """For each prompt of which something is kept, the rows of which something is; all rows of any other prompt where
+    `every` is True, which make a step that learns nothing from them."""
     found: dict[int, list[int]] = {}
-    for row, (group, some) in enumerate(zip(groups.tolist(), kept.any(-1).tolist(), strict=True)):
-        if some:
-            found.setdefault(int(group), []).append(row)
+    some = kept.any(-1).tolist()
+    numbers = [int(group) for group in groups.tolist()]
+    alive = {group for group, one in zip(numbers, some, strict=True) if one}
+    for row, (group, one) in enumerate(zip(numbers, some, strict=True)):
+        if one or (every and group not in alive):
+            found.setdefault(group, []).append(row)
     return list(found.values())
 
 

@@ -15,7 +15,11 @@ from rollout_batches import gradient, on_policy, random_rollouts
 from align.lab import bandit
 from align.methods.base import OF_COMPLETIONS, OnlineMethod, find_method, method_names
 from align.methods.grpo import GRPO
+from align.methods.gspo import GSPO
 from align.methods.loop import LOOP
+from align.methods.p3o import P3O
+from align.methods.ppo import PPO
+from align.methods.rebel import REBEL
 from align.methods.reinforce import Reinforce
 from align.methods.rloo import RLOO
 from align.methods.spo import SPO
@@ -25,6 +29,7 @@ from align.training.experience import ModelRole
 from align.training.harvest import Harvest, minibatches
 from align.training.rollout_metrics import phase_metrics
 from align.training.score import Kernel, Scorer
+from align.training.step import train_step
 from align.training.writing import Trajectory
 
 ONLINE = [found() for name in method_names() if issubclass(found := find_method(name), OnlineMethod)]
@@ -58,27 +63,33 @@ def test_weights_on_advantages_weigh_the_gradient_where_a_method_says_so_and_onl
     assert exact == (level == "completion" or "token" in method.correction_levels)
 
 
-def test_of_an_experience_whose_completions_are_all_cut_nothing_is_learned(tmp_path: Path):
+REWARDED = {"rloo": RLOO, "p3o": P3O, "rebel": REBEL, "gspo": GSPO, "ppo": PPO}  # each uses rewards in another way
+
+
+@pytest.mark.parametrize("name", REWARDED)
+def test_of_an_experience_whose_completions_are_all_cut_nothing_is_learned(name: str, tmp_path: Path):
     """There are steps to be made and nothing for them to learn from."""
-    rig = online_rig(RLOO(), tmp_path, mask_truncated=True)
+    rig = online_rig(REWARDED[name](), tmp_path, mask_truncated=True)
     cut = [dataclasses.replace(t, stop=StopReason.LENGTH) for t in written(rig)]
     harvest = harvested(rig, cut)
     assert not harvest.kept.any()
-    experience, (one_pass,) = minibatches(harvest, rig.source.settings, (8, 8), 0)
-    assert sum(map(len, one_pass)) == len(cut)
-    assert experience.batch.completion.mask.any()
-    assert not experience.batch.advantages.any()
+    experience, ((rows,),) = minibatches(harvest, rig.source.settings, (8, 8), 0)
+    assert len(rows) == len(cut)
+    before = [p.detach().clone() for p in rig.trainee.module.parameters()]
+    result = train_step(rig.trainee, rig.source.method, experience.select(rows), rig.source.reader, 1e-2)
+    assert result.grad_norm == 0
+    assert all(torch.equal(p, q) for p, q in zip(before, rig.trainee.module.parameters(), strict=True))
 
 
-def test_where_some_have_ended_and_prompts_are_too_few_the_cut_ones_stay_worth_nothing(tmp_path: Path):
-    rig = online_rig(RLOO(), tmp_path, mask_truncated=True, num_prompts=8)
+def test_where_some_have_ended_and_prompts_are_too_few_the_cut_ones_stay_out(tmp_path: Path):
+    rig = online_rig(P3O(), tmp_path, mask_truncated=True)
     some = [
         dataclasses.replace(t, stop=StopReason.EOS if i < 4 else StopReason.LENGTH) for i, t in enumerate(written(rig))
     ]
-    experience, _ = minibatches(harvested(rig, some), rig.source.settings, (8, 1), 0)
-    learned = experience.batch.advantages.any(-1)
-    assert learned[:4].any()
-    assert not learned[4:].any()
+    experience, ((*steps,),) = minibatches(harvested(rig, some), rig.source.settings, (8, 2), 0)
+    assert len(steps) == 4
+    assert sorted(row for rows in steps for row in rows) == [*range(4), *range(8, len(some))]
+    assert experience.batch.completion.mask.any(-1).nonzero()[:, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_what_is_kept_is_chosen_before_advantages_are_weighed(tmp_path: Path):
