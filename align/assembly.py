@@ -16,7 +16,7 @@ from align.assembly_offline import offline_source
 from align.assembly_online import online_source
 from align.assembly_parts import Parts
 from align.batches import Group, Tokens
-from align.data.prepare import Splits, default_cache, prepare
+from align.data.prepare import Splits, default_cache, prepare, reopen
 from align.errors import UserError
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
@@ -95,7 +95,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     reader = Reader(needs, choice.layout, limits, world, recipe.rollout.temperature)
     parts = Parts(recipe, reader, trainee, tokenizer, init, splits)
     online = isinstance(recipe.method, OnlineMethod)
-    source = online_source(parts, folder, say) if online else offline_source(parts, sample)
+    source = online_source(parts, folder, say) if online else offline_source(parts, sample, say)
     torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights + of_critic + others)
 
@@ -127,13 +127,22 @@ def check_held_out(recipe: Recipe, splits: Splits) -> list[str]:
 
 
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
-    """Prepared by the main process, read by all."""
+    """Prepared by the main process, verified by one of each machine, read by all."""
     needs = recipe.method.needs()
     found: list[Splits] = []
-    with world.main_first(), ExitStack() as opened:
-        tick = _ticker(recipe, world, opened)
-        found.append(prepare(recipe.data, needs.batch.kind, needs.numbers(), tokenizer, default_cache(), tick))
-    return found[0]
+
+    def prepared() -> str:
+        if not found:
+            with ExitStack() as opened:
+                tick = _ticker(recipe, world, opened)
+                found.append(prepare(recipe.data, needs.batch.kind, needs.numbers(), tokenizer, default_cache(), tick))
+        return found[0].fingerprint
+
+    with world.main_first():
+        if world.main:
+            prepared()
+    key = world.once_per_machine(prepared)
+    return found[0] if found else reopen(recipe.data, default_cache(), key)
 
 
 def _ticker(recipe: Recipe, world: World, opened: ExitStack) -> Callable[[int], None]:

@@ -16,7 +16,7 @@ from align.data.prepare import default_cache
 from align.errors import UserError, did_you_mean
 from align.methods.base import Loss
 from align.models.adapters import reference_kind
-from align.models.save import fingerprint
+from align.models.save import fingerprint, settings_digest
 from align.needs import empty_batch
 from align.recipe import Recipe
 from align.recipe_steps import total_rows
@@ -28,7 +28,7 @@ from align.training.roles import cached
 from align.training.samples import complete, distinct_prompts
 
 
-def offline_source(parts: Parts, sample: Sequence[Group]) -> Offline:
+def offline_source(parts: Parts, sample: Sequence[Group], say: Callable[[str], Any]) -> Offline:
     """`sample` are the first rows, to try the method on."""
     recipe, store = parts.recipe, parts.splits.train
     check_metric(recipe, parts.reader.needs.batch.arrange(sample))
@@ -39,7 +39,7 @@ def offline_source(parts: Parts, sample: Sequence[Group]) -> Offline:
         return [store[int(i)] for i in mixture.rows_of_step(step, recipe.training.batch_size, total)]
 
     return Offline(
-        trainee=parts.trainee, method=recipe.method, reader=parts.reader, roles=make_roles(parts),
+        trainee=parts.trainee, method=recipe.method, reader=parts.reader, roles=make_roles(parts, say),
         rows_of_step=rows_of_step, place_of={name: s.place for name, s in parts.stores.items()},
         portions={name: _portions(parts, name) for name in ("validation", "test")}, complete=_completions(parts),
     )  # fmt: skip
@@ -104,7 +104,7 @@ def _tried(recipe: Recipe, batch: Any) -> Loss:
     return found
 
 
-def make_roles(parts: Parts) -> dict[str, dict[str, Role]]:
+def make_roles(parts: Parts, say: Callable[[str], Any]) -> dict[str, dict[str, Role]]:
     """Who makes each stored column, for each split. A role that the method does not need is not loaded."""
     recipe, reader = parts.recipe, parts.reader
     wanted = reader.needs.roles()
@@ -120,13 +120,14 @@ def make_roles(parts: Parts) -> dict[str, dict[str, Role]]:
             "which no cache can hold; use copy"
         )
     inner = reader.world.unwrap(scorer)
-    computed = [reader.layout, str(autocast_of(recipe.training, reader.world.device)), kernel_name(inner)]
+    precision = autocast_of(recipe.training, reader.world.device)
+    weights = fingerprint(inner.model)
+    computed = [weights, settings_digest(inner.model), reader.layout, str(precision), kernel_name(inner)]
     made: dict[str, dict[str, Role]] = {}
     for name, store in parts.stores.items():
-        path = (
-            default_cache() / "logps" / f"ref-{_digest([store.fingerprint, fingerprint(inner.model), *computed])}.f32"
-        )
-        made[name] = shared | {"ref": cached(path, scorer, reader, store, recipe.training.batch_size)}
+        key = _digest([store.fingerprint, *computed])
+        path = default_cache() / "logps" / f"ref-{key}.f32"
+        made[name] = shared | {"ref": cached(path, scorer, reader, store, recipe.training.batch_size, say)}
     return made
 
 

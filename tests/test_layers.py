@@ -30,6 +30,7 @@ ANNEXES = {
     "beginning": "run",
     "needs": "batches",
     "outside": "errors",
+    "sums": "errors",
     "chat": "run",
     "commands": "cli",
 }  # what a top-level file has moved into a neighbour of its floor

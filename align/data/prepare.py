@@ -2,11 +2,13 @@
 
 The cache is keyed by everything that the tokens depend on: the sources' contents, the section (without the weights of a
 mixture), the tokenizer with its template, and this package's code. Two processes that prepare the same thing write
-aside and rename; the second keeps what the first has made.
+aside and rename; the second keeps what the first has made. What is taken from the cache is held against the sums that
+were written with it, and made again where it differs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -27,10 +29,13 @@ from align.data.chat import PrefixBroken, choose_template
 from align.data.fill import Fill, Job, SplitName, Writers
 from align.data.mixture import Mixture
 from align.data.settings import DataSection, Source
+from align.data.store import ABOUT as STORE
 from align.data.store import Store, StoreWriter
 from align.data.trl_adapter import training_template
 from align.errors import UserError
+from align.sums import sealed, sha256_of, unsealed
 
+ABOUT = "splits.json"  # of a prepared folder: written last
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 CODE = ("sources", "messages", "rows", "chat", "tokens", "store", "fill", "prepare", "trl_adapter")  # files
 STALE = 24 * 3600.0  # seconds
@@ -64,8 +69,9 @@ def default_cache() -> Path:
 def prepare(
     section: DataSection, kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, cache: Path, tick: Tick | None = None
 ) -> Splits:
-    """The splits of `section`, from the cache where they are there.
+    """The splits of `section`, from the cache where they are there; what is damaged there is made again, and a note.
 
+    All of the cache is read once: for one process of a machine, the others `reopen`.
     `numbers` are the row columns that the method reads. Raises UserError for what is wrong with sources, columns, rows
     or lengths; `tick` is told the number of rows read, 0 at the beginning, unless they are in the cache.
     """
@@ -73,14 +79,18 @@ def prepare(
     own = choose_template(tokenizer, section.chat_template)
     key = _fingerprint(section, jobs, kind, numbers, tokenizer, own)
     folder = cache / key[:40]
-    asked = bool(section.chat_template)
-    found = _open(folder, key, jobs, asked)
-    if found is None:
+    damage = _damage(folder, key, section, jobs)
+    if damage or not folder.exists():
         fill = Fill(section=section, kind=kind, numbers=numbers, tokenizer=tokenizer, tick=tick or (lambda rows: None))
-        _build(folder, fill, jobs, own)
-        found = _open(folder, key, jobs, asked)
-        assert found is not None, f"{folder} cannot be read back"
-    return found
+        _build(folder, fill, jobs, own, remake=bool(damage))
+    found = _open(folder, key, section, jobs)
+    made_again = (f"data cache {folder}: was damaged, and has been made again: {damage}",) if damage else ()
+    return dataclasses.replace(found, notes=(*found.notes, *made_again))
+
+
+def reopen(section: DataSection, cache: Path, key: str) -> Splits:
+    """What another process of this machine has just prepared, by its fingerprint."""
+    return _open(cache / key[:40], key, section, plan(section))
 
 
 def plan(section: DataSection) -> list[Job]:
@@ -126,13 +136,26 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _open(folder: Path, key: str, jobs: list[Job], asked: bool = False) -> Splits | None:
-    """None where nothing whole is there. `asked`: the recipe names the template."""
+def _damage(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> str:
+    """What is not as it was written; empty where all is, and where nothing is there."""
+    if not folder.exists():
+        return ""
     try:
-        about = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
-        stores = {name: Store(folder / name, f"{key}-{name}") for name in SPLITS}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found = _open(folder, key, section, jobs)
+        differing = [d for store in (found.train, found.validation, found.test) for d in store.damage()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return ", ".join(f"{file}: not the content that was written" for file in differing)
+
+
+def _open(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> Splits:
+    """OSError, ValueError, KeyError or TypeError where nothing whole is there."""
+    about = unsealed(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    for name, known in about["stores"].items():
+        if sha256_of(file := folder / name / STORE) != known:
+            raise ValueError(f"{file}: not the content that was written")
+    stores = {name: Store(folder / name, f"{key}-{name}") for name in SPLITS}
+    asked = bool(section.chat_template)
     weights = tuple(job.source.weight for job in jobs if job.split == "train")
     template, notes = about["chat_template"], tuple(about["notes"])
     if not asked and not any(store.counts.templated for store in stores.values()):
@@ -140,7 +163,7 @@ def _open(folder: Path, key: str, jobs: list[Job], asked: bool = False) -> Split
     return Splits(**stores, weights=weights, chat_template=template, notes=notes, fingerprint=key)
 
 
-def _build(folder: Path, fill: Fill, jobs: list[Job], template: str) -> None:
+def _build(folder: Path, fill: Fill, jobs: list[Job], template: str, *, remake: bool) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder.parent)
@@ -149,9 +172,10 @@ def _build(folder: Path, fill: Fill, jobs: list[Job], template: str) -> None:
         raise UserError(f"data cache {folder.parent}: {error}; set ALIGN_CACHE to another folder") from None
     try:
         notes, template = _with_template(scratch / "splits", fill, jobs, template)
-        about = {"chat_template": template, "notes": notes}
-        (scratch / "splits" / "splits.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
-        _move(scratch, folder)
+        stores = {name: sha256_of(scratch / "splits" / name / STORE) for name in SPLITS}
+        about = sealed({"chat_template": template, "notes": notes, "stores": stores})
+        (scratch / "splits" / ABOUT).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        _move(scratch, folder, remake=remake)
     except OSError as error:
         raise UserError(f"data cache {folder.parent}: {error}; make room, or set ALIGN_CACHE") from None
     finally:
@@ -166,14 +190,15 @@ def _sweep(cache: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _move(scratch: Path, folder: Path) -> None:
-    """Into place; what another process put there meanwhile stays, what cannot be read goes."""
-    if folder.exists() and _open(folder, "", []) is None:
-        folder.rename(scratch / "damaged")
+def _move(scratch: Path, folder: Path, *, remake: bool) -> None:
+    """Into place; what another process put there meanwhile stays, what was found damaged goes."""
+    if remake:
+        with suppress(FileNotFoundError):  # another process has found it, too
+            folder.rename(scratch / "damaged")
     try:
         (scratch / "splits").rename(folder)
     except OSError:
-        if _open(folder, "", []) is None:
+        if not (folder / ABOUT).exists():
             raise
 
 

@@ -4,13 +4,14 @@
     tokens.bin   int32: per row the prompt once, then the completion of each member
     masks.bin    one byte per completion token
     extras.bin   JSON: what the rewards of a prompt are told (nothing for other kinds)
-    store.json   kind, counts, file sizes
+    store.json   kind, counts, sizes and sums of the files
 
 A store in memory is three maps; a row is read when it is asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,9 @@ import numpy as np
 
 from align.batches import Group, RowKind, Tokens
 from align.data.rows import MEMBERS
+from align.sums import sums_of
 
+ABOUT = "store.json"
 FILES = ("index.bin", "tokens.bin", "masks.bin", "extras.bin")
 
 
@@ -67,6 +70,7 @@ class StoreWriter:
         self.folder, self.kind, self.numbers = folder, kind, numbers
         self.counts = Counts()
         self.files: dict[str, IO[bytes]] = {name: (folder / name).open("wb") for name in FILES}
+        self.sums = {name: hashlib.sha256() for name in FILES}
         self.dtype = record(MEMBERS[kind], len(numbers))
         self.token = self.mask = self.extras = 0
 
@@ -90,26 +94,33 @@ class StoreWriter:
         extras = [np.frombuffer(entry.extras, dtype=np.uint8) for entry in entries]
         for name, arrays in zip(FILES, ([index], tokens, masks, extras), strict=True):
             for array in arrays:
-                self.files[name].write(array.tobytes())
+                self.files[name].write(written := array.tobytes())
+                self.sums[name].update(written)
         self.counts.rows += len(entries)
 
     def close(self) -> None:
         for file in self.files.values():
             file.close()
         sizes = {name: (self.folder / name).stat().st_size for name in FILES}
-        about = {"kind": self.kind, "numbers": self.numbers, "counts": asdict(self.counts), "sizes": sizes}
-        (self.folder / "store.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        sums = {name: of_file.hexdigest() for name, of_file in self.sums.items()}
+        counts = asdict(self.counts)
+        about = {"kind": self.kind, "numbers": self.numbers, "counts": counts, "sizes": sizes, "sums": sums}
+        (self.folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
 
 class Store:
-    """The rows of one split, by number. Opening reads no rows. OSError, ValueError or KeyError for a damaged folder."""
+    """The rows of one split, by number. Opening reads no rows: sizes are compared then, contents by `damage`.
+
+    OSError, ValueError or KeyError for a damaged folder.
+    """
 
     def __init__(self, folder: Path, fingerprint: str):
-        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         for name, size in about["sizes"].items():
             if (folder / name).stat().st_size != size:
                 raise ValueError(f"{folder / name}: should be {size} bytes")
         self.folder, self.fingerprint = folder, fingerprint
+        self.sums: dict[str, str] = dict(about["sums"])
         self.kind: RowKind = about["kind"]
         self.numbers: tuple[str, ...] = tuple(about["numbers"])
         self.counts = Counts(**about["counts"])
@@ -117,6 +128,11 @@ class Store:
         self.tokens = _map(folder / "tokens.bin", np.dtype("<i4"))
         self.masks = _map(folder / "masks.bin", np.dtype(np.bool_))
         self.told = _map(folder / "extras.bin", np.dtype(np.uint8))
+
+    def damage(self) -> list[str]:
+        """Files whose content is not what was written; all of them are read."""
+        found = sums_of([self.folder / name for name in self.sums])
+        return [str(self.folder / n) for n, s in zip(self.sums, found, strict=True) if self.sums[n] != s]
 
     def __len__(self) -> int:
         return len(self.index)

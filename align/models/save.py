@@ -21,8 +21,9 @@ from align.models.frozen import freeze
 from align.models.load import load_policy
 from align.models.parts import has_scalar_head, unwrapped
 from align.models.settings import ModelSection
-from align.models.sources import adapter_base, folder_fingerprint, has_adapter, quiet, read_json, resolve
+from align.models.sources import HISTORY, adapter_base, folder_fingerprint, has_adapter, quiet, read_json, resolve
 from align.models.tokenizer import Head, load_tokenizer, stop_ids
+from align.sums import digest_of
 
 # largest difference of logits, relative to the largest logit, that merging and rounding may leave
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
@@ -102,6 +103,15 @@ def fingerprint(model_or_dir: nn.Module | str | Path) -> str:
             total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def settings_digest(model: nn.Module) -> str:
+    """What a model's numbers depend on beside its weights: its config, and its adapters'."""
+    inner: Any = unwrapped(model)
+    adapters: dict[str, Any] = getattr(model, "peft_config", {})
+    settings = [inner.config.to_dict(), *(adapters[name].to_dict() for name in sorted(adapters))]
+    text = [{key: value for key, value in one.items() if key not in HISTORY} for one in settings]
+    return digest_of(json.loads(json.dumps(text, default=lambda v: sorted(v) if isinstance(v, set) else str(v))))
 
 
 def export(final_dir: str | Path, out_dir: str | Path) -> float:

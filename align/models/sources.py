@@ -6,15 +6,17 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from align.errors import UserError, did_you_mean
+from align.sums import sums_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_TIMEOUT = 10.0  # seconds; without a network the hub's own client would retry for half a minute a file
+HISTORY = ("transformers_version", "_name_or_path", "name_or_path")  # of a config: who wrote it, and where
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a hub repository; never pickles
 
 
@@ -140,10 +142,9 @@ def adapter_base(folder: str | Path) -> str:
 
 def folder_fingerprint(folder: str | Path) -> str:
     """sha256 over names and contents of the safetensors files, and over the base where the folder holds an adapter."""
-    total = sha256()
-    for path in weight_files(folder):
-        with path.open("rb") as stream:
-            total.update(f"{path.name} {file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    total, files = sha256(), weight_files(folder)
+    for path, found in zip(files, sums_of(files), strict=True):
+        total.update(f"{path.name} {found}\n".encode())
     if has_adapter(folder):
         total.update(f"base {folder_fingerprint(adapter_base(folder))}\n".encode())
     return total.hexdigest()

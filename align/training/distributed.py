@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -31,6 +31,8 @@ KINDS = {
     DistributedType.MULTI_GPU: "ddp",
     DistributedType.FSDP: "fsdp2",
 }
+
+T = TypeVar("T")
 
 # All ranks wait while the main one prepares the data or fetches a model; NCCL would give up after ten minutes.
 PATIENCE = datetime.timedelta(hours=2)
@@ -105,6 +107,28 @@ class World:
         """Ends a run for a reason that every rank has found; the main one tells it."""
         raise RunError(text) if self.main else Elsewhere(text)
 
+    def once_per_machine(self, make: Callable[[], T]) -> T:
+        """What `make` gives to the first process of this machine; what it raises there ends all of them.
+
+        For what is the same for all processes that see the same disk, and slow. All ranks take part.
+        """
+        if self.size == 1:
+            return make()
+        made: T | None = None
+        failure: BaseException | None = None
+        local = self.accelerator.local_process_index
+        if local == 0:
+            try:
+                made = make()
+            except BaseException as error:
+                failure = error
+        told = self.everyone((made, failure and (str(failure), exit_code_of(failure))))
+        if failure is not None:
+            raise failure
+        if trouble := next((f for _, f in told if f), None):
+            raise Elsewhere(*trouble)
+        return told[self.rank - local][0]  # a machine's ranks follow each other
+
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """The main process goes through the block before the others; if it fails there, all of them stop."""
@@ -112,7 +136,7 @@ class World:
             try:
                 yield
             except BaseException as error:
-                self.everyone((str(error), error.exit_code if isinstance(error, AlignError) else 1))
+                self.everyone((str(error), exit_code_of(error)))
                 raise
             self.everyone(None)
             return
@@ -132,6 +156,10 @@ class World:
     def unwrap(self, module: nn.Module) -> Any:
         """The module that was prepared, out of whatever was put around it."""
         return self.accelerator.unwrap_model(module, keep_torch_compile=False)
+
+
+def exit_code_of(error: BaseException) -> int:
+    return error.exit_code if isinstance(error, AlignError) else 1
 
 
 def join(optim: OptimSection) -> World:

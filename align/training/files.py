@@ -44,11 +44,6 @@ def flush(handle: int) -> None:
             raise
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_of_flushed(path: Path) -> str:
     """The sum of a file that another writer has closed, after flushing it to the disk."""
     with open(path, "rb+") as file:

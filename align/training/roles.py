@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from align.batches import Group
 from align.data.forest import Rows
 from align.models.frozen import adapter_off
 from align.training.experience import Columns, ModelRole, Reader
+
+BLOCK = 1 << 24  # bytes read at a time
+Say = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -60,22 +64,42 @@ class CachedRole:
         return out
 
 
-def cached(path: Path, model: Columns | None, reader: Reader, store: Any, portion: int) -> CachedRole:
+def cached(
+    path: Path, model: Columns | None, reader: Reader, store: Any, portion: int, say: Say = lambda text: None
+) -> CachedRole:
     """Opens the cache file `path`, made first by scoring every row of `store`, in order, `portion` rows at a time.
 
-    `model` may be None where the file is there already. The file's name must say all that the numbers depend on; one
-    that has not the size of its rows, as a full disk or a crash may leave it, is made again.
+    `model` may be None where the file is there already. The file's name must say all that the numbers depend on; its
+    last bytes are the sum of the numbers, and a file that differs from it is made again, aloud.
     """
     members = tuple(reader.needs.members)
     lengths = np.array([[c for _, c in store.lengths(i)] for i in range(len(store))], dtype=np.int64)
     lengths = lengths.reshape(len(store), len(members))
     starts = np.concatenate([[0], lengths.ravel().cumsum()[:-1]]).reshape(lengths.shape) if len(store) else lengths
     size = int(lengths.sum()) * np.dtype(np.float32).itemsize
-    whole = path.is_file() and path.stat().st_size == size
+    whole = reader.world.once_per_machine(lambda: _is_whole(path, size))
     if not all(reader.world.everyone(whole)):  # one answer for all: filling is done together
+        if path.is_file():
+            say(f"cache of reference log-probabilities {path}: is damaged, and is made again")
         assert model is not None, "a cache that is not whole needs the model that fills it"
         _fill(path, model, reader, store, portion)
-    return CachedRole(np.memmap(path, dtype=np.float32, mode="r") if len(store) else np.zeros(0, np.float32), starts)
+    count = size // np.dtype(np.float32).itemsize
+    values = np.memmap(path, dtype=np.float32, mode="r", shape=(count,)) if count else np.zeros(0, np.float32)
+    return CachedRole(values, starts)
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether the file has the numbers that were written, `size` bytes, and their sum."""
+    try:
+        if path.stat().st_size != size + hashlib.sha256().digest_size:
+            return False
+        numbers = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(min(BLOCK, size - file.tell())):
+                numbers.update(block)
+            return file.read() == numbers.digest()
+    except OSError:
+        return False
 
 
 def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) -> None:
@@ -84,14 +108,18 @@ def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) 
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     writes = reader.world.accelerator.is_local_main_process  # each machine may have a cache of its own
+    numbers = hashlib.sha256()
     with open(aside if writes else os.devnull, "wb") as out:
         for start in range(0, len(store), portion):
             groups = [store[i] for i in range(start, min(start + portion, len(store)))]
             made = role.stored(reader, dict.fromkeys(members, ("logps",)), groups)
             for i, group in enumerate(groups):
                 for position, member in enumerate(members):
-                    out.write(made[member, "logps"][i, : len(group.members[position].completion)].numpy().tobytes())
+                    logps = made[member, "logps"][i, : len(group.members[position].completion)].numpy().tobytes()
+                    out.write(logps)
+                    numbers.update(logps)
         if writes:
+            out.write(numbers.digest())
             out.flush()
             os.fsync(out.fileno())
     if writes:

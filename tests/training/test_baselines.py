@@ -21,6 +21,8 @@ from align.training.summary import describe_data, histogram
 PLANTED = (7, 11)  # tokens of polite answers; all others mean nothing
 SIZE = 60
 
+SUM = 32  # bytes at the end of a cache of log-probabilities
+
 
 def store(folder: Path, count: int, seed: int, *, planted: float) -> Store:
     """Pairs of random answers; with chance `planted` a row's preferred answer has one of the telling tokens."""
@@ -86,7 +88,7 @@ def test_a_cached_role_gives_what_its_model_gives(tmp_path: Path):
     path = tmp_path / "made" / "ref.f32"
     role = cached(path, model, reader, rows, 4)
     written = path.read_bytes()
-    assert len(written) == 4 * rows.completion_lengths.sum()
+    assert len(written) == 4 * rows.completion_lengths.sum() + SUM
     again = cached(path, model, reader, rows, 4)
     assert path.read_bytes() == written
     picked: list[Group] = [rows[i] for i in (12, 0, 5)]
@@ -99,16 +101,18 @@ def test_a_cached_role_gives_what_its_model_gives(tmp_path: Path):
             assert values.shape == fresh.shape
 
 
-@pytest.mark.parametrize("lost", [-1, 1, 4])
-def test_a_cache_of_another_size_is_made_again(lost: int, tmp_path: Path):
+@pytest.mark.parametrize("lost", [-1, 0, 1, 4])
+def test_a_cache_of_another_size_or_content_is_made_again(lost: int, tmp_path: Path):
     bench = rig(find_method("dpo")())
     rows, path = store(tmp_path / "rows", 5, 0, planted=0.5), tmp_path / "ref.f32"
-    size = 4 * int(rows.completion_lengths.sum())
+    size = 4 * int(rows.completion_lengths.sum()) + SUM
     path.write_bytes(bytes(0 if lost < 0 else size - lost))
-    role = cached(path, bench.roles["ref"].model, bench.reader, rows, 2)
-    assert len(role.values) == size // 4
+    said: list[str] = []
+    role = cached(path, bench.roles["ref"].model, bench.reader, rows, 2, said.append)
+    assert len(role.values) == (size - SUM) // 4
     assert path.stat().st_size == size
     assert np.all(role.values < 0), "log-probabilities, where there were none"
+    assert said == [f"cache of reference log-probabilities {path}: is damaged, and is made again"]
 
 
 def test_data_json_counts_every_row_and_every_length(tmp_path: Path):
