@@ -244,6 +244,7 @@ class Rollouts(Batch, Generic[C]):
     completion: C
     groups: Int[Tensor, " B"] = from_row("group")  # which prompt, counted from 0 in this experience
     rewards: Float[Tensor, " B"] = from_row("reward")  # weighted sum of the reward functions, shaped
+    earned: Float[Tensor, " B"] = from_row("earned")  # that sum before `reward.shape`: what the answer itself is worth
     auxiliary: Bool[Tensor, " B"] = from_row("auxiliary", default=0.0)  # by `resample`; mask False unless to be learned
     advantages: Float[Tensor, "B T"] = prepared()
 

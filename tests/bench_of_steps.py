@@ -69,7 +69,8 @@ def random_groups(method: Any, count: int, seed: int = 0) -> list[Group]:
             mask[-1] = True
             mask &= not extra
             said.append(Tokens(prompt, completion, mask))
-        row = {"soft_label": 0.9, "group": float(i // 3), "reward": float(draw.random()), "auxiliary": float(extra)}
+        reward = float(draw.random())
+        row = {"soft_label": 0.9, "group": float(i // 3), "reward": reward, "earned": reward, "auxiliary": float(extra)}
         groups.append(Group(tuple(said), row | {"label": float(i % 2), "margin": 0.1 * i}, i))
     return groups
 

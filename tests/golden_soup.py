@@ -74,7 +74,8 @@ def check_objective(stem: str, name: str, dtype: torch.dtype) -> None:
             sampler_logps=policy.detach()[:, None], ref_logps=inputs["log_policy_soup"][:, None],
         )  # fmt: skip
         rest = {"groups": every[:, 0].long(), "auxiliary": ~every[:, 0], "advantages": every.to(dtype)}
-        return kl_charged(Rollouts(completion=written, rewards=inputs["reward"], **rest), method.kl_coef)
+        earned = {"rewards": inputs["reward"], "earned": inputs["reward"]}
+        return kl_charged(Rollouts(completion=written, **earned, **rest), method.kl_coef)
 
     policy = logits.log_softmax(-1)
     earned = charged(policy)

@@ -33,7 +33,7 @@ def rollouts(method: OnlineMethod[Any], inputs: dict[str, Tensor], **given: Tens
     for ours, theirs in COLUMNS.items():
         tensors[f"completion.{ours}"] = inputs[theirs].clone().requires_grad_(ours in LIVE)
     tensors["groups"] = inputs["group_index"].long()
-    tensors["rewards"] = inputs["scores"]
+    tensors["rewards"] = tensors["earned"] = given.get("rewards", inputs["scores"])
     tensors["auxiliary"] = torch.zeros(len(mask), dtype=torch.bool)
     needs = method.needs()
     hints = get_type_hints(needs.batch)

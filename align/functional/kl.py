@@ -29,8 +29,13 @@ def k2(d: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
 
 
 def k3(d: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    """exp(-d) - 1 + d: never negative, 0 where both agree. A d below -20 counts as -20 in the exponent."""
-    return torch.expm1((-d).clamp(max=LARGEST)) + d
+    """exp(-d) - 1 + d: never negative, 0 where both agree; never rising in d where d is below 0.
+
+    A d below -20 counts as -20 in both places, and so has no gradient: held in the exponent alone it would have one of
+    1, which drives the two further apart.
+    """
+    d = d.clamp(min=-LARGEST)
+    return torch.expm1(-d) + d
 
 
 ESTIMATORS: dict[Estimator, Callable[[Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}

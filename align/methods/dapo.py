@@ -5,15 +5,19 @@ Yu et al., "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", 20
     A_i  = (reward_i - mean of the group) / (standard deviation of the group + 1e-4)
     loss = max(-A_i rho_t, -A_i clip(rho_t, 1 - clip_low, 1 + clip_high)),   rho_t = pi(y_t) / pi_old(y_t)
 
-averaged over all tokens of the step. Groups whose completions all earned the same are left out, and the loop writes
-more in their place (`rollout.max_refills`). The soft overlong punishment is `reward.shape: [{overlong: ...}]`, the
-filter for truncated completions `rollout.mask_truncated`.
+averaged over all tokens of the step. Groups whose answers all earned the same (eq. 11: all right, or all wrong) are
+left out, and the loop writes more in their place (`rollout.max_refills`). The soft overlong punishment is
+`reward.shape: [{overlong: ...}]`: it counts in A, and not in what an answer has earned. The filter for truncated
+completions is `rollout.mask_truncated`.
 
 Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
 KL(pi_old || pi) per token, `sampler_gap` mean distance of the
 engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
 
-Departures: the standard deviation is Bessel's; the paper does not say which.
+Departures: the mean is over the tokens of an optimiser step, of all its prompts together, as TRL and verl do it; eq. 8
+averages over the tokens of each prompt's completions, and then over prompts. The standard deviation is Bessel's; the
+paper does not say which. Where rewards are more than right and wrong, a group is kept if its answers earned different
+sums; one whose shaped rewards are all equal teaches nothing, and is left out too.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from align.batches import Rollouts, Sampled
@@ -46,7 +51,8 @@ class DAPO(OnlineMethod[Rollouts[Sampled]]):
         return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))
 
     def keep(self, rollouts: Rollouts[Sampled]) -> Tensor:
-        return group_spread(rollouts.rewards, rollouts.groups) > 0
+        spreads = (group_spread(values, rollouts.groups) for values in (rollouts.earned, rollouts.rewards))
+        return torch.stack([spread > 0 for spread in spreads]).all(0)
 
     def loss(self, batch: Rollouts[Sampled]) -> Loss:
         completion = batch.completion

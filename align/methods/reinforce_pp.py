@@ -11,8 +11,9 @@ Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a
 KL(pi_old || pi) per token, `sampler_gap` mean distance of the
 engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
 
-Departures: whitening is over kept tokens, by population variance. The paper's variant with a group baseline is `loop`
-or `rloo` here. Equation numbers are unconfirmed.
+Departures: the loss is averaged over the tokens of an optimiser step, of all its completions together, as TRL and verl
+do it; the paper averages over the tokens of each completion first. Whitening is over kept tokens, by population
+variance. The paper's variant with a group baseline is `loop` or `rloo` here. Equation numbers are unconfirmed.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ arXiv:2510.19807. A prompt whose rewards are all 0 teaches GRPO nothing (or all 
 punished). After the first `num_exempt` experiences such a prompt is asked again with its hints, one completion by the
 policy of now for each, from the least hint to the most (the data column `hints`, in that order), until one earns more
 than 0. That completion, with the prompt that was told the hint, takes the place of one of those that failed, and
-everything else is GRPO without a KL:
+everything else is GRPO without a KL (what `reward.shape` does to a reward counts in A, and not in whether one failed):
 
     A_i  = (reward_i - mean of the group) / (standard deviation of the group + 1e-4)
     loss = mean_t max(-A_i rho_t, -A_i clip(rho_t, 1 - clip_range, 1 + clip_range))
@@ -71,8 +71,8 @@ class ScafGRPO(OnlineMethod[Hinted[Sampled]]):
             return []
         asks: list[Ask] = []
         for rows in _by_group(rollouts.groups):
-            own = rollouts.rewards[rows[rollouts.hints[rows] == 0]]
-            if not _lost(own) or (rollouts.rewards[rows] > 0).any():
+            own = rollouts.earned[rows[rollouts.hints[rows] == 0]]
+            if not _lost(own) or (rollouts.earned[rows] > 0).any():
                 continue
             told, known = int(rollouts.hints[rows].max()), int(rollouts.num_hints[rows[0]])
             more = range(told + 1, min(told + self.hints_at_once, known) + 1)
@@ -96,8 +96,8 @@ class ScafGRPO(OnlineMethod[Hinted[Sampled]]):
         member = rollouts.hints == 0
         for rows in _by_group(rollouts.groups):
             failed = rows[rollouts.hints[rows] == 0]
-            helped = rows[(rollouts.hints[rows] > 0) & (rollouts.rewards[rows] > 0)]
-            if len(failed) and len(helped) and _lost(rollouts.rewards[failed]):
+            helped = rows[(rollouts.hints[rows] > 0) & (rollouts.earned[rows] > 0)]
+            if len(failed) and len(helped) and _lost(rollouts.earned[failed]):
                 member[helped[rollouts.hints[helped].argmin()]] = True
                 member[failed[0]] = False
         return member
@@ -110,9 +110,9 @@ class ScafGRPO(OnlineMethod[Hinted[Sampled]]):
         return Loss(losses).report(report | {"hinted": metric((batch.hints > 0).float())})
 
 
-def _lost(rewards: Tensor) -> bool:
+def _lost(earned: Tensor) -> bool:
     """Whether a prompt's own completions have all failed alike; where they differ GRPO learns from them as they are."""
-    return not (rewards > 0).any() and bool((rewards == rewards[0]).all())
+    return not (earned > 0).any() and bool((earned == earned[0]).all())
 
 
 def _by_group(groups: Tensor) -> list[Tensor]:

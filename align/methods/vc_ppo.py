@@ -10,9 +10,10 @@ A completion's reward is its last token's; there is no KL:
     value  = (V - R)^2 / 2
     loss = policy + value_coef * value + nll_coef * [-log pi(y_t) over the completions that earned more than 0]
 
-each averaged over its tokens. The critic is to be a model of its own (`model.critic`) that learns alone at first
-(`warmup_steps`) and until its loss and its explained variance are flat (`warmup_flat`); twice the policy's learning
-rate is VAPO's choice. Use it where PPO with one lambda shortens its completions.
+each averaged over its tokens; what a completion earned is its reward before `reward.shape`. The critic is to be a model
+of its own (`model.critic`) that learns alone at first (`warmup_steps`) and until its loss and its explained variance
+are flat (`warmup_flat`); twice the policy's learning rate is VAPO's choice. Use it where PPO with one lambda shortens
+its completions.
 
 Metrics: `policy`, `value` and, where nll_coef is above 0, `nll`: the terms; `entropy` of the policy per token (nats),
 `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean
@@ -80,5 +81,5 @@ class VCPPO(OnlineMethod[CriticRollouts[Valued]]):
         if not self.nll_coef:
             return {}
         completion = batch.completion
-        good = completion.mask & (batch.rewards > 0)[:, None]
+        good = completion.mask & (batch.earned > 0)[:, None]
         return {"nll": Term(-kept(completion.logps, completion.mask), good, self.nll_coef)}

@@ -103,7 +103,8 @@ class Harvester:
     def _numbers(self, t: Trajectory, places: Mapping[Place, int]) -> dict[str, float]:
         """Those that the method asks for."""
         known = {
-            "auxiliary": t.auxiliary, "start": t.given, "done": t.done, "hint": t.hint, "num_hints": t.num_hints,
+            "earned": self.judge.total(t.rewards) or 0.0, "auxiliary": t.auxiliary,
+            "start": t.given, "done": t.done, "hint": t.hint, "num_hints": t.num_hints,
             "origin": places.get((t.number, t.source, t.given), 0) if t.auxiliary else 0,
         }  # fmt: skip
         return {name: float(value) for name, value in known.items() if name in self._asked}

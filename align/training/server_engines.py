@@ -126,7 +126,7 @@ class ServerEngines:
 
         written: Written = self._on_main(write)
         tokens = Tokens(self.probe, written.tokens, np.ones(len(written.tokens), dtype=bool))
-        groups = [Group((tokens,), {"group": 0.0, "reward": 0.0, "auxiliary": 0.0}, 0)]
+        groups = [Group((tokens,), {"group": 0.0, "reward": 0.0, "earned": 0.0, "auxiliary": 0.0}, 0)]
         (member,) = self.reader.needs.members
         was_training = self.trainee.module.training
         self.trainee.module.eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from rollout_batches import gradient, on_policy, random_rollouts
 
@@ -12,6 +14,19 @@ def test_only_groups_with_spread_are_kept():
     method = DAPO()
     rewards = torch.tensor([1.0] * 4 + [1.0, 0.0, 0.0, 0.0] + [0.0] * 4, dtype=torch.float64)
     assert method.keep(random_rollouts(method, rewards=rewards)).tolist() == [False] * 4 + [True] * 4 + [False] * 4
+
+
+def test_groups_are_selected_by_what_their_answers_earned_and_not_by_the_shaped_rewards():
+    """An all-correct group whose completions are of unequal lengths differs by the overlong punishment alone (eq. 11);
+    one whose rewards are made equal by their shape has advantages of 0."""
+    method = DAPO()
+    batch = random_rollouts(method)
+    earned = torch.tensor([1.0] * 4 + [1.0, 1.0, 0.0, 0.0] * 2, dtype=torch.float64)
+    punished = torch.tensor([0.0, 0.0, -0.5, -1.0] * 2 + [0.0] * 4, dtype=torch.float64)
+    rewards = torch.where(torch.arange(12) < 8, earned + punished, -1.0)
+    batch = dataclasses.replace(batch, earned=earned, rewards=rewards)
+    assert method.keep(batch).tolist() == [False] * 4 + [True] * 4 + [False] * 4
+    assert method.advantages(batch).advantages[0, 0] != 0, "by shaped rewards it would have been learned from"
 
 
 def test_on_policy_every_token_weighs_the_same():
@@ -26,8 +41,6 @@ def test_the_upper_clip_gives_good_tokens_more_room():
     batch = random_rollouts(method, size=2, width=1)
     ratios = torch.tensor([1.25, 1.25, 1.3, 1.3, 0.79, 0.79], dtype=torch.float64)[:, None]
     signs = torch.tensor([1.0, -1.0] * 3, dtype=torch.float64)[:, None]
-    import dataclasses
-
     moved = dataclasses.replace(
         batch.completion, logps=(batch.completion.old_logps + ratios.log()).detach().requires_grad_()
     )

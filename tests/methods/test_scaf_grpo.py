@@ -24,7 +24,7 @@ def rows(rewards: list[list[float]], hinted: dict[int, list[float]] | None = Non
     groups, earned, hints = (torch.tensor(column) for column in zip(*plain, *told, strict=True))
     batch = random_rollouts(METHOD, size=-(-len(groups) // 3)).select(torch.arange(len(groups)))
     return dataclasses.replace(
-        batch, groups=groups, rewards=earned.double(), hints=hints, auxiliary=hints > 0,
+        batch, groups=groups, rewards=earned.double(), earned=earned.double(), hints=hints, auxiliary=hints > 0,
         num_hints=torch.full_like(hints, num_hints),
     )  # fmt: skip
 
@@ -38,6 +38,17 @@ def test_hints_are_told_one_after_the_other_until_one_helps():
     assert METHOD.resample(rows(failed)) == [Ask(0, hint=1, learned=True), Ask(4, hint=1, learned=True)]
     assert METHOD.resample(rows(failed, {0: [0.0], 2: [1.0]})) == [Ask(0, hint=2, learned=True)]
     assert METHOD.resample(rows(failed, {0: [0.0, 0.0, 0.0], 2: [1.0]})) == []
+
+
+def test_whether_answers_failed_is_not_a_matter_of_their_shaped_rewards():
+    """Failures of unequal lengths differ by the overlong punishment; a right answer that is punished is right."""
+    batch = rows([[0.0, 0.0], [0.0, 1.0]], {0: [1.0]})
+    punished = dataclasses.replace(batch, rewards=batch.earned - torch.tensor([0.0, 0.5, 0.0, 1.0, 1.0]).double())
+    assert METHOD.resample(punished) == []
+    assert METHOD.keep(punished).tolist() == [False, True, True, True, True]
+    failed = rows([[0.0, 0.0]])
+    failed = dataclasses.replace(failed, rewards=torch.tensor([0.0, -0.5]).double())
+    assert METHOD.resample(failed) == [Ask(0, hint=1, learned=True)]
 
 
 def test_several_hints_may_be_told_at_once():

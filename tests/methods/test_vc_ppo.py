@@ -115,11 +115,13 @@ def test_noise_on_the_values_does_not_move_the_mean_of_the_advantages():
 def test_good_completions_are_imitated_and_others_are_not():
     plain, more = VCPPO(), VCPPO(nll_coef=0.1)
     batch = plain.advantages(random_rollouts(plain))
-    good = batch.completion.mask & (batch.rewards > 0)[:, None]
+    good = batch.completion.mask & (batch.earned > 0)[:, None]
     wanted = torch.where(good, -0.1 / good.sum(), 0.0).double()
     torch.testing.assert_close(gradient(more, batch) - gradient(plain, batch), wanted)
-    bad = dataclasses.replace(batch, rewards=-batch.rewards.abs())
+    bad = dataclasses.replace(batch, earned=-batch.rewards.abs())
     assert batches.sums(more.loss(bad))["nll"][1] == 0, "no token is imitated"
+    punished = dataclasses.replace(batch, rewards=batch.rewards - 10.0)  # a right answer that is too long is right
+    assert batches.sums(more.loss(punished))["nll"][1] == good.sum()
 
 
 @pytest.mark.parametrize(

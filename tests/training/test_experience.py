@@ -27,7 +27,8 @@ def rollouts(name: str, layout: RowLayout = "shared", max_tokens: int = 1000) ->
     """Two prompts with two completions each, the last one far longer than the others."""
     draw = np.random.default_rng(0)
     tokens = [Tokens(np.array([5, 6]), draw.integers(3, 60, n), np.ones(n, dtype=bool)) for n in LENGTHS]
-    groups = [Group((t,), {"group": float(i // 2), "reward": float(i)}, i) for i, t in enumerate(tokens)]
+    rows = [{"group": float(i // 2), "reward": float(i), "earned": float(i)} for i in range(len(tokens))]
+    groups = [Group((t,), row, i) for i, (t, row) in enumerate(zip(tokens, rows, strict=True))]
     needs = find_method(name).needs()
     stored = {("completion", c): torch.zeros(len(groups), max(LENGTHS)) for c in needs.stored("completion")}
     batch = empty_batch(needs, groups, stored)

@@ -14,6 +14,7 @@ from rollout_batches import gradient, on_policy, random_rollouts
 
 from align.lab import bandit
 from align.methods.base import OF_COMPLETIONS, OnlineMethod, find_method, method_names
+from align.methods.dapo import DAPO
 from align.methods.grpo import GRPO
 from align.methods.gspo import GSPO
 from align.methods.loop import LOOP
@@ -23,7 +24,7 @@ from align.methods.rebel import REBEL
 from align.methods.reinforce import Reinforce
 from align.methods.rloo import RLOO
 from align.methods.spo import SPO
-from align.rewards.shape import Whiten
+from align.rewards.shape import Overlong, Whiten
 from align.rollout.engine import StopReason
 from align.training.experience import ModelRole
 from align.training.harvest import Harvest, minibatches
@@ -126,6 +127,15 @@ def test_held_out_rewards_are_not_whitened(tmp_path: Path):
     assert found["reward"].value == pytest.approx(found["rewards/bandit"].value)
     assert found["reward"].value != 0
     assert rig.source.harvester.rewards(written(rig)).mean().abs() < 1e-6
+
+
+def test_what_was_earned_is_told_beside_the_shaped_reward(tmp_path: Path):
+    rig = online_rig(DAPO(), tmp_path)
+    rig.source.harvester = dataclasses.replace(rig.source.harvester, shape=(Overlong(max_length=2, cache=2),))
+    said = written(rig)
+    batch = harvested(rig, said).whole.batch
+    assert batch.earned.tolist() == pytest.approx([t.rewards["bandit"] for t in said])
+    assert batch.rewards.tolist() == pytest.approx([t.rewards["bandit"] - t.length / 2 for t in said])
 
 
 def test_the_policys_stored_columns_are_without_dropout(tmp_path: Path):
