@@ -1,11 +1,17 @@
 """`python -m align` is the command `align`; launchers start it so: `accelerate launch ... -m align train RECIPE`."""
 
+# ruff: noqa: E402
+from align import here_last
+
+here_last()  # before anything else is imported
+
 import atexit
 import os
 import sys
 from typing import NoReturn
 
 from align.cli import main
+from align.terminal import guard_complaints
 
 
 def leave(code: int) -> NoReturn:
@@ -26,6 +32,7 @@ def leave(code: int) -> NoReturn:
 
 def run() -> NoReturn:
     """The command, as a process."""
+    guard_complaints()
     leave(main())
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from align.assembly import Logs, Setup
 from align.errors import UserError
+from align.files import write_json
 from align.training import checkpoint, snapshot
 from align.training.environment import environment
-from align.training.files import write_json
 from align.training.loop import Past
 from align.training.metrics import CompletionsLog, MetricsLog
 from align.training.runfolder import BEFORE, RunFolder, check_resume

@@ -2,6 +2,7 @@
 
 A model with a chat template holds a conversation (`/new` forgets it); one without goes on from each line by itself,
 as a completion goes on from its prompt in training. Lines from a pipe are answered one after the other, without marks.
+Characters that steer a terminal are shown by their numbers, also in a pipe: `... | tee log` is a terminal, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.sources import has_adapter, read_json, resolve
 from align.models.tokenizer import load_tokenizer, stop_ids
+from align.terminal import say
 
 LEAVE, FORGET = ("/quit", "/exit"), "/new"
 
@@ -34,6 +36,13 @@ class Style:
     temperature: float = 0.8  # 0 takes the likeliest token
     seed: int = 0
     system: str = ""
+
+
+class Speaker(TextStreamer):
+    """Writes what is finished of an answer."""
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        say(text, end="\n" if stream_end else "")
 
 
 @dataclass
@@ -84,7 +93,7 @@ class Partner:
             max_new_tokens=style.max_new_tokens, do_sample=style.temperature > 0, eos_token_id=list(stops),
             pad_token_id=self.tokenizer.pad_token_id, **sampled,
         )  # fmt: skip
-        streamer = TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer = Speaker(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         with torch.no_grad():
             out = self.model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config, streamer=streamer
@@ -119,7 +128,7 @@ def run(name: str, style: Style) -> None:
     torch.manual_seed(style.seed)
     if sys.stdin.isatty():
         how = f"{FORGET} starts anew" if partner.converses else "no chat template: it goes on from what you write"
-        print(f"{name}: {how}; {LEAVE[0]} or Ctrl-D leaves")
+        say(f"{name}: {how}; {LEAVE[0]} or Ctrl-D leaves")
     for line in _lines():
         if line in LEAVE:
             return
@@ -137,5 +146,5 @@ def _lines() -> Iterator[str]:
         try:
             yield input("\n> ").strip()
         except EOFError:
-            print()
+            say("")
             return

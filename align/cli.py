@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from align import __version__
 from align.errors import AlignError, Elsewhere, RunError, UserError
+from align.outside import AskedToEnd, place_of
+from align.terminal import Guarded, say
 
 app = typer.Typer(
     name="align",
@@ -40,7 +41,7 @@ OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", 
 
 def _version(wanted: bool | None) -> None:
     if wanted:
-        print(f"align {__version__}")
+        say(f"align {__version__}")
         raise typer.Exit
 
 
@@ -115,7 +116,7 @@ def methods(
     if name:
         command.say_one(name, console())
     elif markdown or json:
-        sys.stdout.write(command.as_markdown() if markdown else command.as_json() + "\n")
+        say(command.as_markdown() if markdown else command.as_json() + "\n", end="")
     else:
         command.say_all(console())
 
@@ -131,7 +132,7 @@ def report(
     """One self-contained HTML page for one run, or several side by side."""
     from align.report import page
 
-    print(page.write(runs, out))
+    say(page.write(runs, out))
 
 
 @app.command()
@@ -145,9 +146,9 @@ def summary(
     from align.report import pipeline
 
     path = pipeline.summarise(folder, numbers)
-    print(f"{path}:")
+    say(f"{path}:")
     for line in pipeline.lines(path):
-        print(f"  {line}")
+        say(f"  {line}")
 
 
 @app.command()
@@ -161,7 +162,7 @@ def export(
     from align.models import save
 
     gap = save.export(run, out)
-    print(f"{out}: reloaded; logits differ by {gap:.1e} of the largest")
+    say(f"{out}: reloaded; logits differ by {gap:.1e} of the largest")
 
 
 @app.command()
@@ -180,10 +181,10 @@ def chat(
     command.run(model, command.Style(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system))
 
 
-def console() -> Console:
+def console() -> Guarded:
     """The terminal as wide as it is; a pipe or a file wide enough that nothing is broken into pieces."""
-    out = Console()
-    return out if out.is_terminal else Console(width=PIPE_WIDTH)
+    out = Guarded()
+    return out if out.is_terminal else Guarded(width=PIPE_WIDTH)
 
 
 # ---- exit codes -----------------------------------------------------------------------------------------------------
@@ -207,6 +208,8 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
         return _tell(error)
     except KeyboardInterrupt:
         return _tell(RunError("stopped by the keyboard; a run keeps its last checkpoint"))
+    except SystemExit as error:  # of code that is not ours: a method's, a library's
+        return _tell(RunError(f"not finished: {place_of(AskedToEnd.by(error))}"))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         return 0
@@ -243,13 +246,13 @@ def _looks_like_folder(word: str) -> bool:
 def _tell(error: AlignError) -> int:
     """One message. Under a launcher a user's mistake is the same on every rank of a machine: the first speaks."""
     if debugging():
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), file=sys.stderr, end="")
     if isinstance(error, Elsewhere):
         return error.exit_code
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     if local == 0 or isinstance(error, RunError):
         speaker = f"align (rank {rank})" if rank else "align"
-        print(f"{speaker}: {error}" if "\n" not in str(error) else f"{speaker}:\n{error}", file=sys.stderr, flush=True)
+        say(f"{speaker}: {error}" if "\n" not in str(error) else f"{speaker}:\n{error}", file=sys.stderr)
     return error.exit_code
 
 

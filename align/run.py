@@ -14,15 +14,16 @@ import transformers
 from align.assembly import Logs, Setup, assemble, make_run
 from align.beginning import Resume, begin
 from align.errors import Mistakes, RunError
+from align.files import write_json
 from align.models.save import save_final
 from align.recipe import Recipe
 from align.recipe_steps import count_steps
 from align.report.page import write as write_report
+from align.terminal import say
 from align.training import checkpoint, snapshot
 from align.training.baselines import bag_of_words
 from align.training.distributed import World, join
 from align.training.evaluate import Evaluation
-from align.training.files import write_json
 from align.training.loop import train as train_loop
 from align.training.metrics import CompletionsLog
 from align.training.progress import Progress as Display
@@ -178,4 +179,4 @@ def _show_completions(setup: Setup, written: CompletionsLog | None, step: int, v
 
 
 def _speaker(world: World) -> Callable[[str], Any]:
-    return (lambda text: print(text, flush=True)) if world.main else (lambda text: None)
+    return say if world.main else (lambda text: None)

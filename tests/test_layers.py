@@ -31,6 +31,8 @@ ANNEXES = {
     "needs": "batches",
     "outside": "errors",
     "sums": "errors",
+    "files": "errors",
+    "terminal": "errors",
     "chat": "run",
     "commands": "cli",
 }  # what a top-level file has moved into a neighbour of its floor

@@ -23,6 +23,7 @@ from align.errors import RunError
 from align.models.settings import SoupSection
 from align.models.tokenizer import stop_ids
 from align.recipe import Recipe
+from align.terminal import visible
 from align.training.distributed import join
 from align.training.evaluate import evaluate
 from align.training.layouts import TOLERANCE
@@ -91,10 +92,11 @@ def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str
 
 
 def _painted(seen: Sequence[Any], *, coloured: bool) -> Text:
+    parts = [(visible(token.text), token.part) for token in seen]  # here, so that the marks stand under it
     if coloured:
-        return Text.assemble(*((token.text, STYLES[token.part]) for token in seen))
-    line = "".join(token.text for token in seen)
-    marks = "".join(MARKS[token.part] * len(token.text) or " " * len(token.text) for token in seen)
+        return Text.assemble(*((text, STYLES[part]) for text, part in parts))
+    line = "".join(text for text, _ in parts)
+    marks = "".join(MARKS[part] * len(text) or " " * len(text) for text, part in parts)
     pairs = zip(line.split("\n"), _split_like(line, marks), strict=True)
     return Text("\n".join(f"{text}\n{mark.rstrip()}" for text, mark in pairs))
 

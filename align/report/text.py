@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import math
 import re
-import unicodedata
+
+from align.terminal import visible
 
 Number = float | int  # JSON has both
 
@@ -15,10 +16,8 @@ SHARES = (
     *("failed_rewards", "clip_fraction", "correction_bounded", "unfinished", "begun_before", "hinted"),
     "prefix_cache_hits",
 )
-UNUSUAL = re.compile(r"[^ -~\n\t]")
 ENDING = re.compile("p+o$")  # of a method's name: ...PO, ...PPO
 HEADS = {"dr": "Dr. "}
-JOINERS = "\u200c\u200d"  # format characters that writing systems and emoji need
 LABELS = {
     "grad_norm": "Gradient norm",
     "tokens_per_second": "Tokens per second",
@@ -51,14 +50,7 @@ LABELS = {
 
 def escape(text: object) -> str:
     """Text that cannot leave its place: markup is escaped, characters that hide or reorder others become visible."""
-    return UNUSUAL.sub(_visible, html.escape(str(text), quote=True))
-
-
-def _visible(found: re.Match[str]) -> str:
-    char = found[0]
-    if char in JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return char
-    return f"⟨U+{ord(char):04X}⟩"
+    return visible(html.escape(str(text), quote=True))
 
 
 def clip(text: str, limit: int) -> str:

@@ -19,7 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from align.errors import RunError, UserError, did_you_mean
-from align.outside import load_outside
+from align.outside import AskedToEnd, contained, load_outside
 
 NO_REWARDS = (  # files beside the functions
     *("base", "cache", "settings", "shape", "pool", "judge"),
@@ -73,8 +73,9 @@ def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
             f"reward {name}: misses the setting {', '.join(missing)}; write settings: {{{missing[0]}: ...}}"
         )
     try:
-        made: Any = found(**settings)
-    except (TypeError, ValueError) as error:
+        with contained():
+            made: Any = found(**settings)
+    except (TypeError, ValueError, AskedToEnd) as error:
         raise UserError(f"reward {name}: {error}") from None
     return made
 
@@ -107,14 +108,15 @@ def _own(name: str) -> Any:
 def call(name: str, function: Callable[..., Any], samples: Sequence[Sample]) -> list[float | None]:
     """One verdict for each sample. RunError where the function breaks its signature; its own exceptions pass."""
     columns = {c: [s.columns.get(c) for s in samples] for c in dict.fromkeys(c for s in samples for c in s.columns)}
-    found = function(
-        prompts=[s.prompt for s in samples],
-        completions=[s.completion for s in samples],
-        completion_ids=[s.completion_ids for s in samples],
-        **columns,
-    )
-    if inspect.iscoroutine(found):
-        found = asyncio.run(found)
+    with contained():
+        found = function(
+            prompts=[s.prompt for s in samples],
+            completions=[s.completion for s in samples],
+            completion_ids=[s.completion_ids for s in samples],
+            **columns,
+        )
+        if inspect.iscoroutine(found):
+            found = asyncio.run(found)
     if not isinstance(found, list | tuple):
         raise RunError(
             f"reward {name}: returned {type(found).__name__}; expected a list with a number, or None, for each one"

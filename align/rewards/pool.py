@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -18,6 +19,7 @@ from align.errors import RunError, UserError
 from align.outside import place_of
 from align.rewards.base import Sample, call, find_reward
 
+SAFE_PATH = "PYTHONSAFEPATH"  # a variable of Python's
 START = 120.0  # seconds a worker may take to import what it needs
 
 
@@ -123,8 +125,10 @@ class Pool:
     def _start(self) -> Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self.name, dict(self.settings), sys.path), daemon=True)
-        process.start()
+        about = (self.name, dict(self.settings), sys.path, SAFE_PATH in os.environ)
+        process = context.Process(target=_work, args=(theirs, *about), daemon=True)
+        with _safe_path():
+            process.start()
         theirs.close()
         worker = Worker(process, ours)
         if not ours.poll(START):
@@ -146,9 +150,11 @@ def _end(worker: Worker) -> None:
     worker.process.join()
 
 
-def _work(pipe: Connection, name: str, settings: dict[str, Any], path: list[str]) -> None:
+def _work(pipe: Connection, name: str, settings: dict[str, Any], path: list[str], safe: bool) -> None:
     """The life of a worker: the function, then sample after sample until the pipe is closed."""
     sys.path[:] = path
+    if not safe:
+        os.environ.pop(SAFE_PATH)  # what the function itself may start
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         function = find_reward(name, settings)
@@ -169,3 +175,15 @@ def _work(pipe: Connection, name: str, settings: dict[str, Any], path: list[str]
         except Exception as error:  # whatever a user's function may raise
             verdict = Verdict(error=place_of(error))
         pipe.send(verdict)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """A Python that is started within finds its own modules before those of the working folder."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(SAFE_PATH)
+        os.environ.update({SAFE_PATH: before} if before is not None else {})

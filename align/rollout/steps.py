@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from align.errors import RunError, UserError, did_you_mean
-from align.outside import load_outside, place_of
+from align.outside import contained, load_outside, place_of
 from align.rollout.steps_math import math
 
 Segmenter = Callable[[str], Sequence[int]]
@@ -83,7 +83,8 @@ class Checked:
         if not text:
             return [0]
         try:
-            returned = self.function(text)
+            with contained():
+                returned = self.function(text)
         except Exception as error:  # whatever a user's function may raise
             raise RunError(self._complaint(text, place_of(error))) from error
         if isinstance(returned, str) or not isinstance(returned, Sequence | np.ndarray):

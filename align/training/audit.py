@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from align.files import replace_file
 from align.rollout.draws import seed_of
 from align.rollout.settings import AuditSection
-from align.training.files import replace_file
 from align.training.harvest import Harvest, Harvester
 from align.training.writing import Job, Prompt, Seconds, Trajectory, Writer
 

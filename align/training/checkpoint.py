@@ -20,8 +20,8 @@ from pathlib import Path
 
 import align
 from align.errors import RunError, UserError
+from align.files import flush, flush_folder, sha256_of_flushed
 from align.sums import sha256_of
-from align.training.files import flush, flush_folder, sha256_of_flushed
 
 FORMAT = 1  # of the manifest; raise it when an older align could not read what is written
 MANIFEST = "manifest.json"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from align.errors import RunError, UserError
-from align.outside import load_outside, place_of
+from align.outside import contained, load_outside, place_of
 from align.rewards.base import Text
 from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 
@@ -106,7 +106,8 @@ class Turns:
 
     def _reply(self, talk: Talk) -> str | None:
         try:
-            reply = self.environment(talk.asked, self.decode(talk.tokens), talk.columns)
+            with contained():
+                reply = self.environment(talk.asked, self.decode(talk.tokens), talk.columns)
         except Exception as error:  # whatever a user's function may raise
             raise RunError(self._complaint(talk, place_of(error))) from error
         if reply is None or isinstance(reply, str):

@@ -22,6 +22,7 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupK
 from torch import Tensor, nn
 
 from align.errors import AlignError, Elsewhere, RunError, UserError
+from align.terminal import say
 from align.training.extension import await_build
 from align.training.settings import OptimSection
 
@@ -176,7 +177,7 @@ def join(optim: OptimSection) -> World:
         )  # accelerate imports DeepSpeed where it is installed, used or not
     if wanted.startswith("zero"):
         _refuse_engine_settings()
-        await_build((lambda text: print(text, flush=True)) if os.environ.get("RANK", "0") == "0" else lambda text: None)
+        await_build(say if os.environ.get("RANK", "0") == "0" else lambda text: None)
         warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated")  # DeepSpeed's
         os.environ["ACCELERATE_CONFIG_DS_FIELDS"] = ""  # accelerate refuses a zero_stage beside a whole configuration
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), optim.max_grad_norm))

@@ -64,7 +64,8 @@ def _version(package: str) -> str | None:
 
 def _git(path: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], cwd=path, capture_output=True, text=True, timeout=10, check=False)
+        command = ["git", "-c", "core.fsmonitor=false", *arguments]  # which a repository's own settings may name
+        done = subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from align.errors import Elsewhere, RunError, Stopped
+from align.outside import AskedToEnd, contained, place_of
 from align.training import checkpoint, snapshot
 from align.training.alarms import Alarms
 from align.training.critic import Warmup
@@ -166,8 +167,12 @@ def _tell(run: Run, step: int, row: Mapping[str, float | int]) -> RunError | Non
 
 
 def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResult]:
-    portion = run.source.next(progress)
-    result = train_step(run.trainee, portion.method, portion.experience, run.reader, rates)
+    try:
+        with contained():
+            portion = run.source.next(progress)
+            result = train_step(run.trainee, portion.method, portion.experience, run.reader, rates)
+    except AskedToEnd as error:
+        raise RunError(f"step {progress.step + 1}: {place_of(error)}; correct it, then go on with --resume") from error
     if run.warmup is not None and progress.step < run.warmup.steps:
         progress.value_losses += [result.metrics["value"]] if "value" in result.metrics else []
         if "explained_variance" in portion.metrics:

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from align.errors import RunError, UserError
-from align.training.files import replace_file
+from align.files import replace_file
 
 Number = float | int | np.integer | np.floating
 

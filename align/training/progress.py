@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich import progress as bars
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from align.terminal import Guarded, say
 from align.training.metrics import Completion
 
 WINDOW = 50  # steps that the rate is measured over
@@ -69,7 +69,7 @@ class Progress:
         no line of the training, as before it."""
         self.num_steps, self.done, self.logging_steps, self.main = num_steps, done, max(logging_steps, 1), main
         self._out = sys.stdout
-        console = Console(file=self._out, highlight=False, markup=False)
+        console = Guarded(file=self._out, highlight=False)
         self._live = _bar(console) if main and console.is_terminal and not console.is_dumb_terminal else None
         self._task = bars.TaskID(0)
         self._rate = Rate(time.monotonic(), num_tokens)
@@ -147,7 +147,7 @@ class Progress:
             self._rate.pause(time.monotonic() - start)
 
     def _line(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+        say(text, file=self._out)
 
 
 def _table(completions: Sequence[Completion]) -> Table:
@@ -168,7 +168,7 @@ def _one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _bar(console: Console) -> bars.Progress:
+def _bar(console: Guarded) -> bars.Progress:
     return bars.Progress(
         bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(bar_width=20),

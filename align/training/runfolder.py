@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import Mistakes, RunError, UserError
+from align.files import replace_file
 from align.training.environment import differences
-from align.training.files import replace_file
 from align.training.lock import Lock
 
 BEFORE = "test_before.json"  # the test split's metrics before the first step

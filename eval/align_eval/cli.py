@@ -11,6 +11,7 @@ import typer
 
 from align import __version__
 from align.cli import run_app
+from align.terminal import say
 from align_eval.compare import compare_runs
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 def _version(wanted: bool | None) -> None:
     if wanted:
-        print(f"align-eval {__version__}")
+        say(f"align-eval {__version__}")
         raise typer.Exit
 
 
@@ -45,7 +46,7 @@ def compare(
 ) -> None:
     """The test metrics of two runs, their differences and standard errors; row by row where both have the same rows."""
     for line in compare_runs(before, after):
-        print(line)
+        say(line)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

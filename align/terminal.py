@@ -1,0 +1,62 @@
+"""What reaches a terminal, a log or a pipe: text from models, data, recipes and file names is shown, never obeyed.
+
+A terminal takes orders from control characters: to clear itself, to rename its window, to write right to left.
+`visible` is what the report shows of them, too. All that this package prints goes through `say` or a `Guarded` console.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+import unicodedata
+import warnings
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+UNUSUAL = re.compile(r"[^ -~\n\t]")
+JOINERS = "\u200c\u200d"  # format characters that writing systems and emoji need
+HIDING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that steer, hide or reorder others
+
+
+def visible(text: object) -> str:
+    """The text with each character that steers, hides or reorders others by its number: ⟨U+202E⟩."""
+    return UNUSUAL.sub(_numbered, str(text))
+
+
+def _numbered(found: re.Match[str]) -> str:
+    char = found[0]
+    if char in JOINERS or unicodedata.category(char) not in HIDING:
+        return char
+    return f"⟨U+{ord(char):04X}⟩"
+
+
+def say(text: object, *, file: Any = None, end: str = "\n") -> None:
+    """Prints it at once, to the standard output unless a file is given."""
+    print(visible(text), file=file, end=end, flush=True)
+
+
+class Guarded(Console):
+    """A console whose own colours and bars reach the terminal, and no orders or markup in what it is given."""
+
+    def __init__(self, *, file: Any = None, width: int | None = None, highlight: bool = True):
+        super().__init__(file=file, width=width, highlight=highlight, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(visible(part.text), part.style)
+
+
+def guard_complaints() -> None:
+    """From here on Python's own tracebacks and warnings, which may quote anything, are shown so, too."""
+
+    def complain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        say("".join(traceback.format_exception(kind, error, trace)), file=sys.stderr, end="")
+
+    plain = warnings.formatwarning
+    sys.excepthook = complain
+    warnings.formatwarning = lambda *about, **more: visible(plain(*about, **more))
