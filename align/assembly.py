@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from align.assembly_critic import warmup_of, with_critic
 from align.assembly_offline import offline_source
@@ -34,6 +33,7 @@ from align.training.metrics import CompletionsLog, MetricsLog
 from align.training.optim import learning_rate
 from align.training.progress import Progress as Display
 from align.training.runfolder import RunFolder
+from align.training.state import seed_generators
 from align.training.step import Trainee
 
 EVERY_ROWS = 5.0  # seconds between plain lines while rows are prepared
@@ -75,7 +75,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
                 if not folder.recipe.exists():  # left by a run that failed before it began, perhaps of another config
                     shutil.rmtree(init, ignore_errors=True)
                 make_fresh(recipe.model, tokenizer, recipe.training.seed, init)
-    torch.manual_seed(recipe.training.seed)  # a new adapter is drawn alike on every rank
+    seed_generators(recipe.training.seed)  # a new adapter is drawn alike on every rank
     policy = load_policy(recipe.model, tokenizer, head, init)
     places = where(recipe.model, init)
     world.must_agree("the model's weights", weights := fingerprint(places.adapter or places.weights))
@@ -96,7 +96,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     parts = Parts(recipe, reader, trainee, tokenizer, init, splits)
     online = isinstance(recipe.method, OnlineMethod)
     source = online_source(parts, folder, say) if online else offline_source(parts, sample, say)
-    torch.manual_seed(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
+    seed_generators(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights + of_critic + others)
 
 

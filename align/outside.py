@@ -1,19 +1,30 @@
-"""What a recipe names in files of the user's own: `package.module:attribute`, also from the working folder."""
+"""What a recipe names in files of the user's own: `package.module:attribute`, also from the working folder.
+
+Such code is run so that nothing else depends on it but by its answers: it is given inputs of its own (`own`), and what
+it draws from the global generators follows from its place in the run alone (`drawing`).
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
+import random
 import sys
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from align import here_last
 from align.errors import UserError
+
+T = TypeVar("T")
 
 
 class AskedToEnd(Exception):
@@ -39,7 +50,7 @@ def load_outside(kind: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     here_last()
     try:
-        with contained():
+        with contained(), drawing(0):  # what is drawn on importing is the same in every process
             return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         lost = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
@@ -68,3 +79,46 @@ def place_of(error: Exception) -> str:
     """What was raised, and where."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+
+
+def own(value: T) -> T:
+    """A copy down to what cannot be changed, for code that may change what it is given."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if type(value) is list:
+        return [own(one) for one in value]  # type: ignore[return-value]
+    if type(value) is dict:
+        return {key: own(one) for key, one in value.items()}  # type: ignore[return-value]
+    return deepcopy(value)
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Within it python's, numpy's and torch's global generators begin at `seed` (0 to 2^64 - 1); then they go on as if
+    nothing had been drawn.
+
+    torch's are left alone where nobody has imported it, and in a thread beside the training, which draws from them too.
+    """
+    generators = list(_generators())
+    before = [(put_back, state()) for state, put_back, _ in generators]
+    try:
+        for *_, begin_at in generators:
+            begin_at(seed)
+        yield
+    finally:
+        for put_back, state in before:
+            put_back(state)
+
+
+Generator = tuple[Callable[[], Any], Callable[[Any], Any], Callable[[int], Any]]  # its state, put back, begin at a seed
+
+
+def _generators() -> Iterator[Generator]:
+    yield random.getstate, random.setstate, random.seed
+    yield np.random.get_state, np.random.set_state, lambda seed: np.random.seed([seed & 0xFFFFFFFF, seed >> 32, 1])
+    torch = sys.modules.get("torch")
+    if torch is None or threading.current_thread() is not threading.main_thread():
+        return
+    yield torch.get_rng_state, torch.set_rng_state, torch.default_generator.manual_seed
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        yield torch.cuda.get_rng_state, torch.cuda.set_rng_state, torch.cuda.manual_seed

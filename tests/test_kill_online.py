@@ -106,3 +106,23 @@ def test_sigterm_in_the_middle_of_an_experience_saves_it(
     assert (saved / "experience.pt").exists() == bool(done % PER_PHASE)
     assert ended(begin(recipe, out, "--resume", "training.save_steps=0")) == 0
     assert_same_run(out, whole, STEPS)
+
+
+def test_a_signal_to_every_process_of_the_run_changes_no_verdict(
+    uninterrupted: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As Ctrl-C and a scheduler send it, while a worker judges: it is not the reward that is to blame."""
+    recipe, whole = uninterrupted
+    out, judging = tmp_path / "run", tmp_path / "judging"
+    monkeypatch.chdir(recipe.parent)
+    monkeypatch.setenv("JUDGING", str(judging))
+    words = ("training.save_steps=0", "reward.timeout=60", "reward.num_workers=1", "reward.on_error=mark")
+    child = begin(recipe, out, *words)
+    for number, steps in ((signal.SIGTERM, 1), (signal.SIGINT, 5)):
+        os.setpgid(child, child)
+        assert wait_for(child, lambda n=steps: len(lines(out / "metrics.jsonl")) >= n and judging.exists())
+        os.killpg(child, number)
+        assert ended(child) == 75, out.with_suffix(".log").read_text()
+        child = begin(recipe, out, *words, "--resume")
+    assert ended(child) == 0
+    assert_same_run(out, whole, STEPS)

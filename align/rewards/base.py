@@ -3,13 +3,16 @@
     f(prompts, completions, completion_ids=..., **columns) -> list[float | None]
 
 `prompts` and `completions` are texts, or lists of messages where the data are conversations; every column of the data
-comes as a list too. None says that the function does not apply to a sample. It may be `async`.
+comes as a list too. None says that the function does not apply to a sample. It may be `async`. All of these are its
+own: what it does to them nobody else sees. What it draws from `random`, numpy's or torch's global generator is the same
+whenever the sample is judged in a run of this seed; a generator of its own it must seed itself, by what it is told.
 A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import inspect
 import math
@@ -19,10 +22,10 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from align.errors import RunError, UserError, did_you_mean
-from align.outside import AskedToEnd, contained, load_outside
+from align.outside import AskedToEnd, contained, drawing, load_outside, own
 
 NO_REWARDS = (  # files beside the functions
-    *("base", "cache", "settings", "shape", "pool", "judge"),
+    *("base", "cache", "settings", "shape", "pool", "worker", "judge"),
     *("answers", "numerals", "formulas"),
 )
 Text = str | list[dict[str, Any]]
@@ -36,6 +39,7 @@ class Sample:
     completion: Text
     completion_ids: list[int]
     columns: dict[str, Any] = field(default_factory=dict)  # of the data row, without `prompt`
+    seed: int = 0  # of what functions draw when they judge it
 
 
 def text_of(completion: Text) -> str:
@@ -73,7 +77,7 @@ def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
             f"reward {name}: misses the setting {', '.join(missing)}; write settings: {{{missing[0]}: ...}}"
         )
     try:
-        with contained():
+        with contained(), drawing(0):  # what is drawn on making it is the same in every process
             made: Any = found(**settings)
     except (TypeError, ValueError, AskedToEnd) as error:
         raise UserError(f"reward {name}: {error}") from None
@@ -105,16 +109,17 @@ def _own(name: str) -> Any:
     return importlib.import_module(f"align.rewards.{name}").Reward
 
 
-def call(name: str, function: Callable[..., Any], samples: Sequence[Sample]) -> list[float | None]:
-    """One verdict for each sample. RunError where the function breaks its signature; its own exceptions pass."""
-    columns = {c: [s.columns.get(c) for s in samples] for c in dict.fromkeys(c for s in samples for c in s.columns)}
-    with contained():
-        found = function(
-            prompts=[s.prompt for s in samples],
-            completions=[s.completion for s in samples],
-            completion_ids=[s.completion_ids for s in samples],
-            **columns,
-        )
+def call(name: str, function: Callable[..., Any], samples: Sequence[Sample], place: int = 0) -> list[float | None]:
+    """One verdict for each sample. RunError where the function breaks its signature; its own exceptions pass.
+
+    `place` is the function's number among those of the recipe, each of which draws for itself.
+    """
+    told = [s.columns for s in samples]
+    columns = {c: [own(row.get(c)) for row in told] for c in dict.fromkeys(c for row in told for c in row)}
+    said = {f"{part}s": [own(getattr(s, part)) for s in samples] for part in ("prompt", "completion")}
+    ids = [own(s.completion_ids) for s in samples]
+    with contained(), drawing(_seed_of(place, *(s.seed for s in samples))):
+        found = function(**said, completion_ids=ids, **columns)
         if inspect.iscoroutine(found):
             found = asyncio.run(found)
     if not isinstance(found, list | tuple):
@@ -126,6 +131,10 @@ def call(name: str, function: Callable[..., Any], samples: Sequence[Sample]) -> 
             f"reward {name}: returned {len(found)} values for {len(samples)} completions; expected one for each"
         )
     return [_number(name, value, sample) for value, sample in zip(found, samples, strict=True)]
+
+
+def _seed_of(*numbers: int) -> int:
+    return int.from_bytes(hashlib.sha256(str(numbers).encode()).digest()[:8], "big")
 
 
 def _number(name: str, value: Any, sample: Sample) -> float | None:

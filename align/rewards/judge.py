@@ -73,7 +73,8 @@ class Judge:
     def _here(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
         """All at once; one by one only to find those that cannot be judged."""
         try:
-            return [Verdict(value) for value in call(name, self.functions[name], samples)]
+            place = list(self.functions).index(name)
+            return [Verdict(value) for value in call(name, self.functions[name], samples, place)]
         except RunError as error:
             return [Verdict(error=str(error), broken=True)] * len(samples)
         except Exception as error:  # whatever a user's function may raise
@@ -93,7 +94,8 @@ def make_judge(section: RewardSection) -> Judge:
         name = _free(asked.name.rpartition(":")[2], functions)
         functions[name], weights[name] = find_reward(asked.name, asked.settings), asked.weight
         if section.timeout > 0 and not getattr(functions[name], "in_process", False):
-            pools[name] = Pool(asked.name, asked.settings, section.timeout, section.num_workers)
+            place = len(functions) - 1
+            pools[name] = Pool(asked.name, asked.settings, section.timeout, section.num_workers, place)
         if asked.cache:
             caches[name] = Cache()
     return Judge(functions, weights, section.on_error == "mark", pools, caches)

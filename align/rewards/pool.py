@@ -9,28 +9,18 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from align.errors import RunError, UserError
-from align.outside import place_of
-from align.rewards.base import Sample, call, find_reward
+from align.rewards.base import Sample
+from align.rewards.worker import SAFE_PATH, Task, Verdict, end, safe_path, unheard, work
 
-SAFE_PATH = "PYTHONSAFEPATH"  # a variable of Python's
 START = 120.0  # seconds a worker may take to import what it needs
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a sample."""
-
-    value: float | None = None
-    error: str = ""
-    broken: bool = False  # not the sample is to blame: the function does not keep to its signature
-    late: bool = False  # given up
+GRACE = 60.0  # seconds after its time is up that a sample may still be wanted: what is late is given up much sooner
+LONG = 1e8  # seconds that count as for ever
 
 
 @dataclass(eq=False)
@@ -51,6 +41,7 @@ class Pool:
     settings: Mapping[str, Any]
     timeout: float
     num_workers: int
+    place: int = 0  # of the function among those of the recipe
     workers: list[Worker] = field(default_factory=list)
 
     def judge(self, samples: Sequence[Sample]) -> list[Verdict]:
@@ -125,9 +116,10 @@ class Pool:
     def _start(self) -> Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        about = (self.name, dict(self.settings), sys.path, SAFE_PATH in os.environ)
-        process = context.Process(target=_work, args=(theirs, *about), daemon=True)
-        with _safe_path():
+        safe = SAFE_PATH in os.environ
+        task = Task(self.name, dict(self.settings), self.place, min(self.timeout, LONG) + GRACE, sys.path, safe)
+        process = context.Process(target=work, args=(theirs, task), daemon=True)
+        with safe_path(), unheard():
             process.start()
         theirs.close()
         worker = Worker(process, ours)
@@ -146,44 +138,4 @@ class Pool:
 
 def _end(worker: Worker) -> None:
     worker.pipe.close()
-    worker.process.kill()
-    worker.process.join()
-
-
-def _work(pipe: Connection, name: str, settings: dict[str, Any], path: list[str], safe: bool) -> None:
-    """The life of a worker: the function, then sample after sample until the pipe is closed."""
-    sys.path[:] = path
-    if not safe:
-        os.environ.pop(SAFE_PATH)  # what the function itself may start
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        function = find_reward(name, settings)
-    except UserError as error:
-        pipe.send(str(error))
-        return
-    getattr(function, "warm", lambda: None)()  # before the clock of the first sample starts
-    pipe.send("")
-    while True:
-        try:
-            sample = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            verdict = Verdict(call(name, function, [sample])[0])
-        except RunError as error:
-            verdict = Verdict(error=str(error), broken=True)
-        except Exception as error:  # whatever a user's function may raise
-            verdict = Verdict(error=place_of(error))
-        pipe.send(verdict)
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """A Python that is started within finds its own modules before those of the working folder."""
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(SAFE_PATH)
-        os.environ.update({SAFE_PATH: before} if before is not None else {})
+    end(worker.process)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from align.errors import RunError, UserError, did_you_mean
-from align.outside import contained, load_outside, place_of
+from align.outside import contained, drawing, load_outside, place_of
 from align.rollout.steps_math import math
 
 Segmenter = Callable[[str], Sequence[int]]
@@ -83,7 +83,7 @@ class Checked:
         if not text:
             return [0]
         try:
-            with contained():
+            with contained(), drawing(0):  # a text is always cut alike
                 returned = self.function(text)
         except Exception as error:  # whatever a user's function may raise
             raise RunError(self._complaint(text, place_of(error))) from error

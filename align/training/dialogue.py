@@ -2,7 +2,8 @@
 
     f(prompt, text, columns) -> str | None
 
-`prompt` is as rewards see it, `text` the completion so far, `columns` the data row. What is returned is appended as it
+`prompt` is as rewards see it, `text` the completion so far, `columns` the data row; both are the completion's own, so
+that what is changed in them is there in its next turn and nowhere else. What is returned is appended as it
 is, special tokens by their names, and None says that the completion is over. The policy learns nothing from tokens that
 it did not write: their mask is False, their log-probabilities are 0. They do count in the length of the completion.
 """
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from align.errors import RunError, UserError
-from align.outside import contained, load_outside, place_of
+from align.outside import contained, drawing, load_outside, place_of
 from align.rewards.base import Text
+from align.rollout.draws import seed_of
 from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 
 Environment = Callable[[Text, str, Mapping[str, Any]], Any]
@@ -38,7 +40,7 @@ class Talk:
 
     prompt: np.ndarray
     seed: int
-    asked: Text  # the prompt as the environment sees it
+    asked: Text  # the prompt as the environment sees it; its own, as are the columns
     columns: Mapping[str, Any]
     where: str  # for complaints: which prompt, which of its completions
     tokens: list[int] = field(default_factory=list)
@@ -105,9 +107,10 @@ class Turns:
         return True
 
     def _reply(self, talk: Talk) -> str | None:
+        text = self.decode(talk.tokens)
         try:
-            with contained():
-                reply = self.environment(talk.asked, self.decode(talk.tokens), talk.columns)
+            with contained(), drawing(seed_of(talk.seed, len(talk.tokens))):
+                reply = self.environment(talk.asked, text, talk.columns)
         except Exception as error:  # whatever a user's function may raise
             raise RunError(self._complaint(talk, place_of(error))) from error
         if reply is None or isinstance(reply, str):

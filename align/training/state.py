@@ -53,6 +53,13 @@ def load_state(path: Path) -> Any:
         raise RunError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
 
 
+def seed_generators(seed: int) -> None:
+    """Python's, numpy's and torch's, of this process."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def random_state() -> dict[str, Any]:
     """The generators of python, numpy, torch and, once it is in use, this process's GPU."""
     version, words, gauss = random.getstate()

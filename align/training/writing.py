@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from align.errors import AlignError, RunError
+from align.outside import own
 from align.rewards.base import Sample
 from align.rewards.judge import Judge, Judged
 from align.rollout.draws import seed_of
@@ -173,7 +174,7 @@ class Writer:
         rows = self._rows(jobs, version)
         seconds.generate += time.perf_counter() - started
         started = time.perf_counter()
-        ended = {i: self._sample(job, w) for i, (job, _, w, _) in enumerate(rows) if w.stop != StopReason.WINDOW}
+        ended = {i: self._sample(job, p, w) for i, (job, p, w, _) in enumerate(rows) if w.stop != StopReason.WINDOW}
         verdicts = dict(zip(ended, self.judge(list(ended.values())), strict=True))
         seconds.reward += time.perf_counter() - started
         return [self._trajectory(row, verdicts.get(i, Judged({}))) for i, row in enumerate(rows)]
@@ -231,19 +232,20 @@ class Writer:
 
     def _talk(self, job: Job, place: int, first: Written) -> Talk:
         prompt = job.prompt
-        told = {name: value for name, value in prompt.columns.items() if name != "prompt"}
+        told = own({name: value for name, value in prompt.columns.items() if name != "prompt"})
         where = f"step {first.version}, row {prompt.row} of the prepared data, completion {place}"
-        talk = Talk(prompt.tokens, self._seed(prompt, place), prompt.columns["prompt"], told, where)
+        talk = Talk(prompt.tokens, self._seed(prompt, place), own(prompt.columns["prompt"]), told, where)
         talk.take(first)
         return talk
 
-    def _sample(self, job: Job, written: Written) -> Sample:
+    def _sample(self, job: Job, place: int, written: Written) -> Sample:
         """The whole completion, with what it began with."""
         columns, tokens = job.prompt.columns, job.prefix + written.tokens.tolist()
         asked, text = columns["prompt"], self.text(tokens)
         told = {name: value for name, value in columns.items() if name != "prompt"}
         completion: Any = text if isinstance(asked, str) else [{"role": "assistant", "content": text}]
-        return Sample(prompt=asked, completion=completion, completion_ids=tokens, columns=told)
+        seed = self._seed(job.prompt, place)
+        return Sample(prompt=asked, completion=completion, completion_ids=tokens, columns=told, seed=seed)
 
     def _seed(self, prompt: Prompt, place: int) -> int:
         return seed_of(self.seed, prompt.number, place)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import re
 import time
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def length(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
@@ -67,3 +72,58 @@ def number(prompts: list[str], completions: list[str], **columns: Any) -> Any:
 
 def question(prompts: list[Any], completions: list[Any], question: list[int], **columns: Any) -> list[float]:
     return [float(q) for q in question]
+
+
+def spoiling(
+    prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
+) -> list[float]:
+    """Counts what it finds, and leaves nothing of it."""
+    found = [float(num_found(*all_of)) for all_of in zip(prompts, completions, completion_ids, strict=True)]
+    found = [n + len(words) for n, words in zip(found, columns["words"], strict=True)]
+    for told in (*completion_ids, *columns["words"]):
+        told.clear()
+    for messages in (*prompts, *completions):
+        messages[0]["content"] = ""
+    return found
+
+
+def num_found(prompt: Any, completion: Any, ids: list[int]) -> int:
+    return len(prompt[0]["content"]) + len(completion[0]["content"]) + len(ids)
+
+
+def dice(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    return [random.random() + np.random.random() for _ in completions]
+
+
+async def async_dice(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    await asyncio.sleep(0)
+    return [random.random() + np.random.random() for _ in completions]
+
+
+class Loaded:
+    """Draws once, when it is made."""
+
+    def __init__(self) -> None:
+        self.side = random.random() + np.random.random()
+
+    def __call__(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+        return [self.side] * len(completions)
+
+
+def lasting(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    """Leaves the number of its process in the file that a completion names, and does not come back."""
+    Path(completions[0]).write_text(str(os.getpid()))
+    time.sleep(600)
+    return [1.0]
+
+
+def unyielding(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    """Likewise, and lets no other thread of its process run meanwhile."""
+    Path(completions[0]).write_text(str(os.getpid()))
+    re.match("(a+)+$", "a" * 64 + "b")
+    return [1.0]
+
+
+def slow(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    time.sleep(0.3)
+    return [2.0]
