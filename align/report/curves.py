@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
 from align.report.folder import Run
-from align.report.svg import Chart, Series, chart, window_of
+from align.report.points import Curve, window_of
+from align.report.svg import Chart, Series, chart
 from align.report.text import folded, is_share, label
 
 QUALITY = ("reward", "kl", "loss", "accuracy", "token_accuracy", "margin", "rewards", "logps", "entropy")
@@ -124,9 +126,9 @@ def _both(run: Run, key: str, slot: int, name: str, evaluated: str) -> list[Seri
 
 
 def _spec(title: str, series: list[Series], key: str, guide: tuple[float, str] | None) -> Chart:
-    values = [y for s in series for _, y, *_ in (*s.line, *s.dots)]
-    spread = min(values) > 0 and max(values) > 20 * statistics.median(values)
-    log = key == "grad_norm" and spread
-    share = is_share(key) and min(values) >= 0 and max(values) <= 1
+    values = np.concatenate([Curve.of(some).values for s in series for some in (s.line, [d[:2] for d in s.dots])])
+    low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
+    log = key == "grad_norm" and low > 0 and high > 20 * middle
+    share = is_share(key) and low >= 0 and high <= 1
     title, zero = f"{title}, logarithmic" if log else title, key in FROM_ZERO
     return Chart(title=title, series=series, share=share, log=log, zero=zero, guide=guide)

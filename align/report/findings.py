@@ -7,6 +7,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from align.report.curves import is_pairwise
 from align.report.findings_online import online_findings
 from align.report.folder import Run
@@ -35,8 +37,8 @@ def findings(run: Run) -> list[Finding]:
 
 def _not_finite(run: Run) -> list[Finding]:
     found: list[Finding] = []
-    for key in run.metrics():
-        bad = [int(s["step"]) for s in run.steps if not math.isfinite(s.get(key, 0.0))]
+    for key, column in run.columns.items():
+        bad = [int(step) for step in column.steps[~np.isfinite(column.values)].tolist()]
         if bad and not key.endswith("_stderr"):
             count = "one step" if len(bad) == 1 else f"{len(bad):,} steps, the first"
             found.append(Finding(f"{label(key)} was not a finite number at {count}: {bad[0]:,}."))

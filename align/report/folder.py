@@ -16,9 +16,9 @@ Whatever cannot be read becomes a note on the page. Only a folder that holds no 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ import yaml
 
 from align.errors import UserError
 from align.report.measures import Measure, drawable, measure, measures, number
+from align.report.points import Curve, columns
 
 CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
+NOWHERE = Curve((), ())
 MAX_COMPLETIONS = 20_000  # lines read; a run that logs samples at every step can have millions
 
 
@@ -82,23 +84,31 @@ class Run:
     def last_step(self) -> int:
         return int(self.steps[-1]["step"]) if self.steps else 0
 
+    @cached_property
+    def columns(self) -> dict[str, Curve]:
+        """Every metric by its name, in the order of first appearance, with values that cannot be drawn."""
+        return columns(self.steps)
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """(step, value) of every metric, wherever it is a number that can be drawn."""
+        return {key: column.where(drawable(column.values)) for key, column in self.columns.items()}
+
     def metrics(self) -> list[str]:
         """Every metric, in the order of its first appearance."""
-        return list(dict.fromkeys(key for line in self.steps for key in line if key != "step"))
+        return list(self.columns)
 
-    def curve(self, key: str) -> list[tuple[float, float]]:
-        """(step, value) wherever the metric is a number that can be drawn."""
-        return [(s["step"], s[key]) for s in self.steps if drawable(s.get(key, math.nan))]
+    def curve(self, key: str) -> Curve:
+        return self.curves.get(key, NOWHERE)
 
     def evaluations(self, key: str) -> list[tuple[float, Measure]]:
         """(step, value and standard error) of a validation metric named without its `eval/`."""
-        found: list[tuple[float, Measure]] = []
-        for line in self.steps:
-            value = line.get(f"eval/{key}", math.nan)
-            if drawable(value):
-                stderr, n = line.get(f"eval/{key}_stderr"), line.get(f"eval/{key}_n", line.get("eval/n"))
-                found.append((line["step"], measure({"value": value, "stderr": stderr, "n": n})))
-        return found
+        line, rows = self.curve(f"eval/{key}"), dict(self.curve("eval/n"))
+        stderr, count = dict(self.curve(f"eval/{key}_stderr")), dict(self.curve(f"eval/{key}_n"))
+        return [
+            (step, measure({"value": value, "stderr": stderr.get(step), "n": count.get(step, rows.get(step))}))
+            for step, value in line
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,12 +226,18 @@ def _steps(path: Path, notes: list[str]) -> list[dict[str, float]]:
     found: dict[float, dict[str, float]] = {}
     repeated: set[float] = set()
     for line in _lines(path, notes):
-        numbers = {k: n for k, v in line.items() if (n := number(v)) is not None}
-        step = numbers.get("step", math.nan)
-        if drawable(step):
-            if found.get(step, {}).keys() & numbers.keys() - {"step"}:
-                repeated.add(step)
-            found.setdefault(step, {}).update(numbers)
+        step = number(line.get("step"))
+        if step is None or not drawable(step):
+            continue
+        numbers: dict[str, Any] = line | {"step": step}
+        if set(map(type, numbers.values())) != {float}:
+            numbers = {k: n for k, v in numbers.items() if (n := number(v)) is not None}
+        if step not in found:
+            found[step] = numbers
+            continue
+        if found[step].keys() & numbers.keys() - {"step"}:
+            repeated.add(step)
+        found[step].update(numbers)
     if repeated:
         notes.append(f"metrics.jsonl has {len(repeated)} steps more than once; the last line of each is shown.")
     if not found:

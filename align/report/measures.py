@@ -57,6 +57,6 @@ def number(value: Any) -> float | None:
         return math.inf
 
 
-def drawable(value: float) -> bool:
-    """Finite, and far enough from the largest float for the arithmetic of a chart."""
+def drawable(value: Any) -> Any:
+    """Whether a number, or each of an array, is finite, and far enough from the largest float for a chart."""
     return abs(value) < 1e100

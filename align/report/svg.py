@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from align.report.points import Curve, moving_average, thin, window_of
 from align.report.text import Number, amount, escape, exact, short
 
 WIDTH, HEIGHT = 380, 214
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 26
-BUCKETS = 150  # a line keeps the lowest and the highest value of each, so at most twice as many points
+SPAN = 1e-9  # of the larger end, between two ends of an axis that floats can still divide
+TINY = 1e-290  # likewise, of ends that are next to nothing
 
 Points = Sequence[tuple[Number, Number]]
 
@@ -74,48 +78,14 @@ class Axis:
         return [i * unit for i in range(first, math.floor(self.high / unit + 1e-9) + 1)]
 
 
-# ---- what is drawn of many points -----------------------------------------------------------------------------------
-
-
-def thin(points: Points, buckets: int = BUCKETS) -> list[tuple[Number, Number]]:
-    """At most two points per bucket and the two ends, so no extreme value is lost."""
-    if len(points) <= 2 * buckets:
-        return list(points)
-    kept = {0, len(points) - 1}
-    for b in range(buckets):
-        inside = range(b * len(points) // buckets, (b + 1) * len(points) // buckets)
-        kept.add(min(inside, key=lambda i: points[i][1]))
-        kept.add(max(inside, key=lambda i: points[i][1]))
-    return [points[i] for i in sorted(kept)]
-
-
-def window_of(count: int) -> int:
-    """Steps of the moving average: about a thirtieth of the run, odd, none for short runs."""
-    return count // 30 * 2 + 1 if count >= 20 else 1
-
-
-def moving_average(points: Points) -> list[tuple[Number, Number]]:
-    """Centred; towards the ends narrower, down to half, so that it follows steep beginnings."""
-    sums = [0.0]
-    for _, y in points:
-        sums.append(sums[-1] + y)
-    n, reach = len(points), window_of(len(points)) // 2
-    found: list[tuple[Number, Number]] = []
-    for i, (x, _) in enumerate(points):
-        side = max(reach // 2, min(reach, i, n - 1 - i))
-        start, end = max(0, i - side), min(n, i + side + 1)
-        found.append((x, (sums[end] - sums[start]) / (end - start)))
-    return found
-
-
 # ---- the drawing ----------------------------------------------------------------------------------------------------
 
 
 def chart(spec: Chart) -> str:
     """A figure with caption, legend and SVG."""
-    xs = [x for s in spec.series for x, *_ in (*s.line, *s.dots)]
+    xs = [x for s in spec.series for x in (*_ends(Curve.of(s.line).steps), *(d[0] for d in s.dots))]
     assert xs, f"chart {spec.title} has nothing to draw"
-    x = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, WIDTH - RIGHT)
+    x = Axis(low := min(xs), apart(low, max(xs) if max(xs) > low else low + 1), LEFT, WIDTH - RIGHT)
     y = _value_axis(spec)
     body = _grid(x, y, spec) + "".join(_draw(s, x, y, spec) for s in spec.series)
     read = [_told(thin(s.line or [d[:2] for d in s.dots])) for s in spec.series]
@@ -133,7 +103,7 @@ def _told(points: Points) -> list[list[Number]]:
 
 
 def _value_axis(spec: Chart) -> Axis:
-    ys = [y for s in spec.series for _, y in s.line]
+    ys = [y for s in spec.series for y in _ends(Curve.of(s.line).values)]
     for s in spec.series:
         ys += [end for _, y, e in s.dots for end in (y - (e or 0), y + (e or 0))]
     ys += [spec.guide[0]] if spec.guide else []
@@ -143,7 +113,17 @@ def _value_axis(spec: Chart) -> Axis:
     pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     floor = 0.0 if low >= 0 and (spec.zero or low < 0.35 * high) else low - pad
     ceiling = min(high + pad, 1.0) if spec.share and high <= 1 else high + pad
-    return Axis(floor, max(ceiling, floor + pad), HEIGHT - BOTTOM, TOP)
+    return Axis(floor, apart(floor, max(ceiling, floor + pad)), HEIGHT - BOTTOM, TOP)
+
+
+def _ends(values: np.ndarray) -> Iterator[float]:
+    """The least and the largest; nothing of nothing."""
+    return iter((float(values.min()), float(values.max())) if len(values) else ())
+
+
+def apart(low: Number, high: Number) -> Number:
+    """The upper end of an axis: `high`, or so much more that the axis can be divided in floating point."""
+    return max(high, low + max(SPAN * abs(low), SPAN * abs(high), TINY))
 
 
 def _grid(x: Axis, y: Axis, spec: Chart) -> str:
@@ -179,7 +159,9 @@ def _smooth(line: Points, log: bool) -> Points:
     """The moving average as the eye takes it: on a logarithmic axis of the logarithms, so a spike is no plateau."""
     if not log:
         return moving_average(line)
-    return [(x, 10**y) for x, y in moving_average([(x, math.log10(y)) for x, y in line])]
+    curve = Curve.of(line)
+    smooth = moving_average(Curve(curve.steps, np.log10(curve.values)))
+    return Curve(curve.steps, 10**smooth.values)
 
 
 def _path(points: Points, x: Axis, y: Axis) -> str:
@@ -236,8 +218,8 @@ def _summary(spec: Chart) -> str:
     """The chart in a sentence, for those who cannot see it."""
     told: list[str] = []
     for s in spec.series:
-        points = list(s.line) or [d[:2] for d in s.dots]
-        low, high = min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
+        points = Curve.of(s.line or [d[:2] for d in s.dots])
+        low, high = points[int(points.values.argmin())], points[int(points.values.argmax())]
         told.append(
             f"{s.label}: {len(points)} points from {short(points[0][1])} to {short(points[-1][1])}, "
             f"lowest {short(low[1])} at step {low[0]:,.0f}, highest {short(high[1])} at step {high[0]:,.0f}"

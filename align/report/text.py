@@ -11,6 +11,7 @@ from align.terminal import visible
 Number = float | int  # JSON has both
 
 MINUS = "\N{MINUS SIGN}"
+MOST_PLACES = 8  # behind the point; smaller numbers are written with an exponent
 SHARES = (
     *("accuracy", "win_rate", "share", "ties", "truncated", "ended", "kept", "equal_groups", "not_judged"),
     *("failed_rewards", "clip_fraction", "correction_bounded", "unfinished", "begun_before", "hinted"),
@@ -107,8 +108,9 @@ def amount(value: Number, stderr: Number | None = None, *, share: bool = False, 
     error = stderr * scale
     if error == 0:
         return f"{sign}{short(value)} ± 0{unit}".replace("-", MINUS)
-    exponent = math.floor(math.log10(error))
-    places = min(8, max(0, -exponent + (1 if error / 10**exponent < 1.95 else 0)))
+    leading, exponent = f"{error:.16e}".split("e")
+    if (places := max(0, -int(exponent) + (float(leading) < 1.95))) > MOST_PLACES:
+        return f"{sign}{short(value)} ± {short(error)}{unit}".replace("-", MINUS)
     return f"{sign}{value:,.{places}f} ± {error:,.{places}f}{unit}".replace("-", MINUS)
 
 

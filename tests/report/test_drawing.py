@@ -10,13 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from report.simulated import write_json, write_pipeline, write_run
+from report.simulated import write_json, write_lines, write_pipeline, write_run
 from report.test_page import read
 
 from align.report.curves import panels
 from align.report.page import write
+from align.report.points import columns, moving_average, thin
 from align.report.rows import binned, counts, histograms
-from align.report.svg import Axis, Chart, Series, chart, moving_average, thin
+from align.report.svg import Axis, Chart, Series, chart
 from align.report.text import MINUS, amount, escape, method_label, short
 
 
@@ -42,7 +43,7 @@ def test_moving_average_keeps_lines_and_calms_noise() -> None:
     constant = [(float(i), 3.0) for i in range(300)]
     assert [y for _, y in moving_average(constant)] == pytest.approx([3.0] * 300)
     slope = [(float(i), 2.0 * i) for i in range(300)]
-    assert moving_average(slope)[10:-10] == [pytest.approx(p) for p in slope[10:-10]]
+    assert list(moving_average(slope))[10:-10] == [pytest.approx(p) for p in slope[10:-10]]
     smooth = [y for _, y in moving_average(noisy(3000))]
     # A mean of about 200 independent values of variance 1.
     assert math.sqrt(sum(y * y for y in smooth[200:-200]) / 2600) == pytest.approx(1 / math.sqrt(201), rel=0.35)
@@ -232,3 +233,56 @@ def test_change_since_before_training_is_row_by_row(tmp_path: Path) -> None:
     mean = sum(gaps) / len(gaps)
     error = math.sqrt(sum((g - mean) ** 2 for g in gaps) / (len(gaps) - 1) / len(gaps))
     assert f"52 ± 5 % {amount(mean * 100, error * 100, signed=True)} points 110 test" in read(write([run])).words
+
+
+# ---- odd and many numbers -------------------------------------------------------------------------------------------
+
+ODD = {
+    "denormal": 5e-324, "nearly denormal": 1e-310, "negative": -5e-324, "negative zero": -0.0, "zero": 0.0,
+    "nan": math.nan, "infinite": math.inf, "huge": 9e99, "one": 1.0, "minus huge": -9e99, "small": 1e-300,
+}  # fmt: skip
+METRICS = ("loss", "grad_norm", "accuracy", "eval/loss", "eval/loss_stderr", "reward", "kl", "margin")
+
+
+def drawn(folder: Path, lines: list[dict[str, float]]) -> str:
+    folder.mkdir()
+    write_lines(folder / "metrics.jsonl", lines)
+    return write([folder]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_no_number_breaks_a_chart(tmp_path: Path, name: str) -> None:
+    """Alone, thirty times before each of the others, and under the names that are read in sentences."""
+    odd, others = ODD[name], {f"m{i}": other for i, other in enumerate(ODD.values())}
+    lines = [{"step": x, **dict.fromkeys((*METRICS, *others), odd)} for x in range(30)]
+    for n, points in enumerate((lines[:1], [lines[0], {"step": 1, **others}], [*lines, {"step": 30, **others}])):
+        assert not re.search(r' (?:d|x|y|cx|cy)="[^"]*(?:nan|inf)', drawn(tmp_path / f"{n}", points))
+
+
+@pytest.mark.parametrize("steps", [(5e-324, 1e-323), (9e99, 9e99), (1e16, 1e16 + 2), (-1, -2), (1, 9e99), (3,)])
+def test_no_step_breaks_a_chart(tmp_path: Path, steps: tuple[float, ...]) -> None:
+    page = drawn(tmp_path / "run", [{"step": x, "loss": 1.0} for x in steps])
+    assert "nan" not in " ".join(re.findall(r' d="[^"]*"', page))
+
+
+def test_an_error_below_the_places_that_are_shown_keeps_its_digits() -> None:
+    assert amount(3.25e-10, 2e-11) == "3.25e-10 ± 2e-11".replace("-", MINUS)
+    assert amount(1e-310, 5e-324) == "1e-310 ± 4.941e-324".replace("-", MINUS)
+
+
+def test_columns_are_in_the_order_of_steps_whichever_lines_hold_them() -> None:
+    found = columns([{"step": 1.0, "a": 1.0}, {"a": 2.0, "b": 5.0, "step": 2.0}, {"step": 3.0, "a": 3.0}])
+    assert {key: list(curve) for key, curve in found.items()} == {"a": [(1, 1), (2, 2), (3, 3)], "b": [(2, 5)]}
+
+
+def test_a_page_of_twenty_times_the_steps_is_not_much_larger(tmp_path: Path) -> None:
+    lines = [[{"step": s, "loss": math.sin(s), "reward": math.cos(s)} for s in range(n)] for n in (300, 6000)]
+    pages = []
+    for few in lines:
+        (folder := tmp_path / str(len(few))).mkdir()
+        write_lines(folder / "metrics.jsonl", few)
+        pages.append(write([folder]))
+    assert pages[1].stat().st_size < 1.2 * pages[0].stat().st_size
+    charts = [json.loads(a["data-chart"] or "") for a in read(pages[1]).having("svg") if "data-chart" in a]
+    assert charts
+    assert all(len(line) <= 302 for spec in charts for line in spec["lines"])
