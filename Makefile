@@ -8,7 +8,7 @@ VLLM   := .venv-vllm
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test test-vllm lint bench study-online study-credit clean
+.PHONY: quickstart test test-vllm lint fuzz bench study-online study-credit clean
 
 quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
 	bash launch/pipelines/quickstart.sh
@@ -22,6 +22,10 @@ test-vllm: $(STAMP) $(VLLM)/installed  ## the engine of vLLM against a real serv
 lint: $(STAMP)  ## style and types
 	$(RUN)/ruff check .
 	$(RUN)/pyright --warnings
+
+fuzz: $(STAMP)  ## random harm to runs for MINUTES=10 from SEED=1; one case again by its name: make fuzz CASE=kills:17
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN)/python -m fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) \
+		$(if $(CASE),--case $(CASE)) $(if $(KEEP),--keep $(KEEP))
 
 bench: $(STAMP)  ## step time and memory against TRL: BENCHMARKS.md, benchmarks.json
 	$(RUN)/python -m tests.bench
