@@ -30,7 +30,7 @@ from align.training.distributed import World
 from align.training.experience import Reader
 from align.training.loop import Run, Source
 from align.training.metrics import CompletionsLog, MetricsLog
-from align.training.optim import learning_rate
+from align.training.optim import rate_of_learner
 from align.training.progress import Progress as Display
 from align.training.runfolder import RunFolder
 from align.training.state import seed_generators
@@ -169,7 +169,7 @@ def make_run(setup: Setup, num_steps: int, logs: Logs, trackers: Sequence[Any], 
     recipe, (log, written) = setup.recipe, logs
     return Run(
         trainee=setup.trainee, reader=setup.reader, source=setup.source,
-        rate_of_step=learning_rate(recipe.optim, num_steps), warmup=warmup_of(recipe, num_steps), num_steps=num_steps,
+        rate_of_step=rate_of_learner(recipe.optim, num_steps), warmup=warmup_of(recipe, num_steps), num_steps=num_steps,
         settings=recipe.training, root=setup.folder.checkpoints, log=log, written=written, trackers=trackers,
         display=display,
     )  # fmt: skip

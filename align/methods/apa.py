@@ -2,7 +2,7 @@
 
 Zhu et al., "Fine-Tuning Language Models with Advantage-Induced Policy Alignment", 2023, arXiv:2306.02231, as in the
 authors' code (whose classes say SPPO and have nothing to do with self-play). A_t by generalised advantage estimation
-over the reward on the last token, then whitened; there is no KL in the reward, no ratio and no clip:
+over the reward on the last token, then whitened (`whiten`); there is no KL in the reward, no ratio and no clip:
 
     policy = (log pi(y_t) - log pi_ref(y_t) - A_t / apa_lambda)^2
     value  = (V - R)^2 / 2
@@ -11,7 +11,9 @@ over the reward on the last token, then whitened; there is no KL in the reward, 
 both averaged over tokens. The target is pi_ref exp(A / apa_lambda) without its normaliser, which is 1 to first order.
 `objective: weighted` is the paper's baseline, advantage-weighted regression: policy = -log pi(y_t) exp(kappa A_t).
 
-Use it where a reward should pull a known distance and no further.
+Use it where a reward should pull a known distance and no further. Whitened, as in the authors' code, that distance is
+1 / apa_lambda nats for a token that is one standard deviation better than the others of its experience, whatever the
+reward's unit; `whiten: false` makes it 1 / apa_lambda nats for a unit of reward, the same in every experience.
 
 Metrics: `policy` and `value` the two terms, `ref_gap` mean |log pi - log pi_ref| per token (nats), `entropy` of the
 policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per
@@ -45,6 +47,7 @@ class APA(OnlineMethod[CriticRollouts[Valued]]):
 
     objective: Literal["squared", "weighted"] = "squared"
     apa_lambda: float = weight(0.1, of="ref")  # advantage that a nat away from the reference is worth
+    whiten: bool = True  # false: advantages stay in the reward's unit, and so does apa_lambda
     kappa: float = 0.5  # of `weighted`
     gamma: float = 1.0
     lam: float = 0.95
@@ -65,7 +68,8 @@ class APA(OnlineMethod[CriticRollouts[Valued]]):
         written = rollouts.completion
         rewards = final_rewards(rollouts.rewards, written.mask)
         raw, returns = gae_and_returns(rewards, written.old_values, written.mask, self.gamma, self.lam)
-        return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask, unbiased=True), returns=returns)
+        advantages = whiten(raw, written.mask, unbiased=True) if self.whiten else raw
+        return dataclasses.replace(rollouts, advantages=advantages, returns=returns)
 
     def loss(self, batch: CriticRollouts[Valued]) -> Loss:
         completion, mask = batch.completion, batch.completion.mask

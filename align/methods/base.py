@@ -32,6 +32,7 @@ LEVELS = ("token", "sequence", "geometric")
 OF_COMPLETIONS = LEVELS[1:]  # where a completion has one ratio, and so one advantage
 B = TypeVar("B", bound=Batch)
 R = TypeVar("R", bound=Rollouts[Any])
+M = TypeVar("M", bound="OnlineMethod[Any]")  # beartype knows no typing.Self in a method
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,10 @@ class OnlineMethod(Method[R]):
     def keep(self, rollouts: R) -> Tensor:
         """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything."""
         return torch.ones(len(rollouts), dtype=torch.bool)
+
+    def critic_alone(self: M) -> M:
+        """The method as it is in steps in which only the critic learns (`model.critic`). Most are the same."""
+        return self
 
     def controllers(self, rollouts: R) -> dict[str, float]:
         """Fields of this method whose values the next experience is to find changed. Most remember nothing."""

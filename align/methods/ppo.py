@@ -11,6 +11,7 @@ Huang et al., "The N+ Implementation Details of RLHF with PPO", 2024, arXiv:2403
     loss = policy + value_coef * value
 
 both averaged over tokens. The KL is in the reward, of the policy as it was when it wrote; there is none in the loss.
+While a critic of its own learns alone (`model.critic`, `warmup_steps`) its values are not clipped.
 
 Metrics: `policy` and `value` the two terms, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a
 token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
@@ -87,6 +88,10 @@ class PPO(OnlineMethod[CriticRollouts[Valued]]):
         written = rollouts.completion
         kl = distance(written).sum(-1).mean().item()
         return {"kl_coef": adapted(self.kl_coef, kl, self.kl_target, len(rollouts) / self.kl_horizon)}
+
+    def critic_alone(self) -> PPO:
+        """Held near its first values the critic could not learn in a few steps what they should have been."""
+        return dataclasses.replace(self, value_clip=0.0)
 
     def loss(self, batch: CriticRollouts[Valued]) -> Loss:
         completion, advantages = batch.completion, batch.advantages

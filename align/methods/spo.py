@@ -8,7 +8,8 @@ another algorithm):
 
 The best ratio is 1 + epsilon sign(A_t), and a token beyond it is pulled back, where the clip of PPO would let it go.
 Advantages, returns and the value's loss are PPO's: A is whitened, and the KL is in the reward. With `ratio_of:
-completion` rho is that of the completion's mean log-ratio, and A the mean over its tokens (an extension).
+completion` rho is that of the completion's mean log-ratio, and A the mean over its tokens (an extension). While a
+critic of its own learns alone (`model.critic`, `warmup_steps`) its values are not clipped.
 
 Use it where ratios run away in several passes over an experience.
 
@@ -78,6 +79,10 @@ class SPO(OnlineMethod[CriticRollouts[Valued]]):
         rewards = final_rewards(rollouts.rewards, written.mask) - self.kl_coef * k1(distance(written))
         raw, returns = gae_and_returns(rewards, written.old_values, written.mask, self.gamma, self.lam)
         return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask), returns=returns)
+
+    def critic_alone(self) -> SPO:
+        """Held near its first values the critic could not learn in a few steps what they should have been."""
+        return dataclasses.replace(self, value_clip=0.0)
 
     def loss(self, batch: CriticRollouts[Valued]) -> Loss:
         completion, mask = batch.completion, batch.completion.mask

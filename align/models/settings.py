@@ -23,8 +23,8 @@ class CriticSection:
     """A critic that is a model of its own, with an optimiser of its own, instead of a head on the policy's trunk."""
 
     model_name_or_path: str = ""  # a reward model's folder or run, any other of the vocabulary; empty: the policy's own
-    learning_rate: float = 0.0  # 0: the policy's; the schedule is the same
-    warmup_steps: int = 0  # first steps in which the critic learns alone
+    learning_rate: float = 0.0  # 0: the policy's; its schedule is over all steps
+    warmup_steps: int = 0  # first steps in which the critic learns alone; the policy's schedule begins after them
     warmup_flat: float = 0.0  # ends them before, once its loss and the variance it explains are as flat as this share
 
 

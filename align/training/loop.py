@@ -101,7 +101,7 @@ class Run:
     trainee: Trainee
     reader: Reader
     source: Source
-    rate_of_step: Callable[[int], float]
+    rate_of_step: Callable[[int, int], float]  # of a step, and how many before it the critic has made alone
     warmup: Warmup | None  # of a critic that is a model of its own
     num_steps: int
     settings: TrainingSection
@@ -167,12 +167,15 @@ def _tell(run: Run, step: int, row: Mapping[str, float | int]) -> RunError | Non
 
 
 def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResult]:
+    alone = rates.policy is None
     try:
         with contained():
             portion = run.source.next(progress)
-            result = train_step(run.trainee, portion.method, portion.experience, run.reader, rates)
+            method = portion.method.critic_alone() if alone else portion.method
+            result = train_step(run.trainee, method, portion.experience, run.reader, rates)
     except AskedToEnd as error:
         raise RunError(f"step {progress.step + 1}: {place_of(error)}; correct it, then go on with --resume") from error
+    progress.critic_steps += alone
     if run.warmup is not None and progress.step < run.warmup.steps:
         progress.value_losses += [result.metrics["value"]] if "value" in result.metrics else []
         if "explained_variance" in portion.metrics:
@@ -181,11 +184,12 @@ def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResu
 
 
 def _rates(run: Run, progress: Progress) -> Rates:
-    rate = run.rate_of_step(progress.step)
+    """The policy's schedule begins with its own first step."""
     if run.warmup is None:
-        return Rates(rate)
+        return Rates(run.rate_of_step(progress.step, 0))
     alone = run.warmup.alone(progress.step, progress.value_losses, progress.explained_variances)
-    return Rates(None if alone else rate, run.warmup.rate_of_step(progress.step))
+    rate = None if alone else run.rate_of_step(progress.step, progress.critic_steps)
+    return Rates(rate, run.warmup.rate_of_step(progress.step))
 
 
 def _diverged(run: Run, progress: Progress, error: Diverged) -> str:

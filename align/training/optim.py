@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,19 @@ def learning_rate(section: OptimSection, num_steps: int) -> Callable[[int], floa
             f"optim.lr_scheduler_type: {section.lr_scheduler_type} needs more than a step; take cosine or linear"
         )
     return lambda step: section.learning_rate * factor(step + shift)
+
+
+def rate_of_learner(section: OptimSection, num_steps: int) -> Callable[[int, int], float]:
+    """`learning_rate` of a policy that others learn without: rate(step, idle), `idle` of the steps before being theirs.
+
+    Its warm-up and its decay are laid over the steps that are left to it.
+    """
+
+    @functools.cache
+    def after(idle: int) -> Callable[[int], float]:
+        return learning_rate(section, num_steps - idle)
+
+    return lambda step, idle: after(idle)(step - idle)
 
 
 def set_rate(optimizer: Any, rate: float) -> None:

@@ -50,6 +50,7 @@ class Progress:
     bad_evaluations: int = 0  # in a row without improvement
     ended_early: bool = False
     controllers: dict[str, float] = field(default_factory=dict)
+    critic_steps: int = 0  # those in which the critic has learned alone
     value_losses: list[float] = field(default_factory=list)  # of the steps in which a critic may learn alone
     explained_variances: list[float] = field(default_factory=list)  # of the experiences that they learned from
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.functional.kl import ESTIMATORS, LARGEST, k3
+from align.functional.kl import ESTIMATORS, LARGEST, Estimator, k3
 
 FAR = torch.tensor([[-200.0, -88.0, -20.5, -20.0, -19.5, -1.0, -1e-3, 0.0, 1e-3, 1.0, 30.0, 200.0]])
 
 
-def gradients(d: torch.Tensor, name: str) -> torch.Tensor:
+def gradients(d: torch.Tensor, name: Estimator) -> torch.Tensor:
     d = d.clone().requires_grad_()
     return torch.autograd.grad(ESTIMATORS[name](d).sum(), d)[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["k2", "k3"])
-def test_as_losses_they_never_drive_the_two_further_apart(name: str, dtype: torch.dtype):
+def test_as_losses_they_never_drive_the_two_further_apart(name: Estimator, dtype: torch.dtype):
     found = gradients(FAR.to(dtype), name)
     assert found.isfinite().all()
     assert (found * FAR.sign() >= 0).all(), "the gradient is at most 0 where the policy is too unlikely"

@@ -57,6 +57,16 @@ def test_advantages_are_measured_in_units_of_lambda():
     assert batches.value(method.loss(double)) == batches.value(ALONE.loss(batch))
 
 
+def test_unwhitened_a_unit_of_reward_is_worth_the_same_nats_in_every_experience():
+    """One token, no critic: the target lies reward / apa_lambda from the reference, whatever the others earned."""
+    method = APA(value_coef=0.0, whiten=False, apa_lambda=0.5)
+    batch = random_rollouts(method, width=1)
+    blank = dataclasses.replace(batch.completion, old_values=torch.zeros_like(batch.completion.old_values))
+    filled = method.advantages(dataclasses.replace(batch, completion=blank))
+    there = moved_to(filled, batch.completion.ref_logps + 2 * batch.rewards[:, None])
+    assert batches.value(method.loss(there)) < 1e-25
+
+
 def test_the_unit_of_the_reward_does_not_matter_where_there_is_no_critic():
     batch = random_rollouts(ALONE)
     blank = dataclasses.replace(batch.completion, old_values=torch.zeros_like(batch.completion.old_values))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 from rollout_batches import gradient, on_policy, random_rollouts
+from torch import Tensor
 
 from align.functional.advantages import final_rewards, gae
 from align.functional.kl import adapted
 from align.methods.ppo import PPO
+from align.methods.spo import SPO
 
 
 def test_on_policy_the_gradient_is_that_of_a2c():
@@ -106,3 +109,18 @@ def test_the_clip_fraction_counts_what_the_dual_clip_takes():
         method = PPO(dual_clip=dual_clip, value_coef=0.0)
         assert method.loss(batch).terms["clip_fraction"].values[written.mask].mean().item() == share
         assert bool((gradient(method, batch) == 0).all()) == (share == 1.0)
+
+
+@pytest.mark.parametrize("method", [PPO(), SPO()])
+def test_values_are_not_held_near_the_old_ones_while_the_critic_learns_alone(method: PPO | SPO):
+    """A critic that is far off goes all the way, not the clip's range: in its warm-up it learns what values are."""
+    batch = random_rollouts(method)
+    far = dataclasses.replace(batch.completion, values=(batch.completion.old_values + 1.0).requires_grad_())
+    batch = dataclasses.replace(batch, completion=far, returns=batch.completion.old_values + 9.0)
+    assert pulled(method.critic_alone(), batch).lt(0).equal(far.mask)
+    assert method.value_clip > 0
+
+
+def pulled(method: PPO | SPO, batch: Any) -> Tensor:
+    """The gradient of the value loss."""
+    return torch.autograd.grad(method.loss(batch).terms["value"].values.sum(), batch.completion.values)[0]

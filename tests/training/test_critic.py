@@ -113,10 +113,17 @@ def test_pre_training_that_ends_when_flat_resumes_bitwise(tmp_path: Path):
 
 
 def test_a_run_with_its_own_critic_warms_up_and_resumes_bitwise(tmp_path: Path):
-    words = (*RUN, "model.critic={warmup_steps: 3, learning_rate: 1.0e-3}")
+    """The policy's schedule is over its own five steps, the critic's over all eight; nothing is clipped before."""
+    words = (*RUN, "model.critic={warmup_steps: 3, learning_rate: 1.0e-3}", "optim.lr_scheduler_type=linear",
+             "method.value_clip=1e-6")  # fmt: skip
     run = train("ppo", tmp_path / "run", *words)
-    rates = [(line["learning_rate"], line["critic_learning_rate"]) for line in lines(run / "metrics.jsonl")]
-    assert rates == [(0.0, 1e-3)] * 3 + [(1e-4, 1e-3)] * 5
+    logged = lines(run / "metrics.jsonl")
+    assert [line["learning_rate"] for line in logged] == pytest.approx(
+        [0.0] * 3 + [1e-4 * (1 - k / 5) for k in range(5)]
+    )
+    assert [line["critic_learning_rate"] for line in logged] == pytest.approx([1e-3 * (1 - k / 8) for k in range(8)])
+    assert [line["value_clip_fraction"] > 0 for line in logged[:3]] == [False] * 3
+    assert any(line["value_clip_fraction"] > 0 for line in logged[3:])
     assert all(line["ratio"] == 1.0 for line in lines(run / "metrics.jsonl")[:3])
     again = tmp_path / "again"
     train("ppo", again, *words, "training.max_steps=8", "--resume", str(run / "checkpoints" / "step-000006"))

@@ -11,7 +11,7 @@ from torch import nn
 
 from align.errors import UserError
 from align.recipe_checks import SCHEDULES
-from align.training.optim import learning_rate, make_optimizer
+from align.training.optim import learning_rate, make_optimizer, rate_of_learner
 from align.training.settings import OptimSection
 
 PEAK = 0.3
@@ -40,6 +40,13 @@ def test_warm_up_climbs_evenly_to_the_peak(kind: str):
     found = rates(kind, 20, warmup_steps=5)
     assert found[:5] == pytest.approx([PEAK * k / 5 for k in range(1, 6)])
     assert all(a >= b for a, b in pairwise(found[4:]))
+
+
+def test_a_policy_that_waits_for_its_critic_has_its_whole_schedule_afterwards():
+    section = OptimSection(learning_rate=PEAK, lr_scheduler_type="linear", warmup_steps=2)
+    rate, short = rate_of_learner(section, 10), learning_rate(section, 7)
+    assert [rate(step, 3) for step in range(3, 10)] == [short(step) for step in range(7)]
+    assert [rate(step, 0) for step in range(10)] == rates("linear", 10, warmup_steps=2)
 
 
 def test_shapes_by_hand():
