@@ -15,14 +15,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, TextStreamer
+from transformers import TextStreamer
 
 from align.errors import UserError
 from align.models.frozen import freeze
+from align.models.generate import continued
 from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.sources import has_adapter, read_json, resolve
-from align.models.tokenizer import load_tokenizer, stop_ids
+from align.models.tokenizer import load_tokenizer
 from align.terminal import say
 
 LEAVE, FORGET = ("/quit", "/exit"), "/new"
@@ -86,19 +87,10 @@ class Partner:
 
     def answer(self, line: str) -> str:
         """Writes the answer to the terminal while it is made, and returns it."""
-        ids = torch.tensor([self.prompt(line)], device=self.model.device)
-        style, stops = self.style, stop_ids(self.tokenizer, self.model)
-        sampled: dict[str, Any] = {"temperature": style.temperature, "top_k": 0} if style.temperature > 0 else {}
-        config = GenerationConfig(
-            max_new_tokens=style.max_new_tokens, do_sample=style.temperature > 0, eos_token_id=list(stops),
-            pad_token_id=self.tokenizer.pad_token_id, **sampled,
-        )  # fmt: skip
         streamer = Speaker(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        with torch.no_grad():
-            out = self.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config, streamer=streamer
-            )
-        text = self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        style, prompt = self.style, self.prompt(line)
+        written = continued(self.model, self.tokenizer, prompt, style.max_new_tokens, style.temperature, streamer)
+        text = self.tokenizer.decode(written, skip_special_tokens=True)
         if self.converses:
             self.said.append({"role": "assistant", "content": text})
         return text

@@ -14,10 +14,12 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from align.errors import RunError, UserError
 from align.models.embeddings import gathered
 from align.models.frozen import freeze
+from align.models.generate import without_defaults
 from align.models.load import load_policy
 from align.models.parts import has_scalar_head, unwrapped
 from align.models.settings import ModelSection
@@ -52,11 +54,11 @@ def save_final(
     given = None if state_dict is None else {name: t for name, t in state_dict.items() if name not in twins}
     if isinstance(model, PeftModel):
         _save_adapter(model, aside, given, base_name, directory)
-        if not has_scalar_head(model):
-            inner.generation_config.save_pretrained(aside)
     else:
-        with quiet():
+        with quiet(), without_defaults(inner):
             model.save_pretrained(aside, state_dict=given)
+    if not has_scalar_head(model):
+        inner.generation_config.to_json_file(aside / GENERATION_CONFIG_NAME)  # unchecked: it was read in the same way
     tokenizer.save_pretrained(aside)
     shutil.rmtree(directory, ignore_errors=True)
     aside.rename(directory)

@@ -42,7 +42,10 @@ def _listed_stops(folder: str) -> list[int]:
     """What the generation config beside a tokenizer names."""
     path = Path(folder, "generation_config.json")
     listed = read_json(path).get("eos_token_id") if path.exists() else None
-    return listed if isinstance(listed, list) else [] if listed is None else [listed]
+    found = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    if not all(isinstance(i, int) for i in found):
+        raise UserError(f"{path}: eos_token_id: found {listed!r}; expected the id of a token, or a list of them")
+    return found
 
 
 def source_of(section: ModelSection) -> str:

@@ -10,7 +10,9 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 
 from align.batches import Group
+from align.models.generate import continued
 from align.models.load import writing
+from align.models.parts import unwrapped
 from align.models.tokenizer import stop_ids
 from align.training.distributed import World
 from align.training.metrics import Completion
@@ -46,14 +48,8 @@ def complete(
 
 
 def _one(model: Any, tokenizer: Any, prompt: list[int], max_new_tokens: int, step: int) -> Completion:
-    ids = torch.tensor([prompt], device=model.device)
-    stops = stop_ids(tokenizer, model)
-    out = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False,
-        synced_gpus=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=list(stops),
-    )  # fmt: skip
-    written = out[0, len(prompt) :].tolist()
-    ended = bool(written) and written[-1] in stops
+    written = continued(model, tokenizer, prompt, max_new_tokens)
+    ended = bool(written) and written[-1] in stop_ids(tokenizer, unwrapped(model))
     return Completion(
         step=step,
         policy_version=step,
