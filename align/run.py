@@ -38,7 +38,7 @@ def train(recipe: Recipe, resume: Resume | None = None) -> None:
     transformers.utils.logging.disable_progress_bar()
     if found := check_trackers(recipe.logging.report_to):
         raise Mistakes(found)
-    world = join(recipe.optim)
+    world = join(recipe.optim, recipe.training)
     folder = RunFolder(recipe.output_dir)
     with world.main_first():
         if world.main:

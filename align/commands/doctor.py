@@ -41,7 +41,7 @@ MARKS = {"prompt": "", "learned": "^", "context": "."}  # under the tokens where
 def examine(recipe: Recipe, console: Console) -> None:
     """Prints the findings; raises RunError naming those that must be mended."""
     no_telemetry()
-    world = join(recipe.optim)
+    world = join(recipe.optim, recipe.training)
     with tempfile.TemporaryDirectory() as scratch:
         setup = assemble(recipe, world, RunFolder(Path(scratch)), console.print)
         try:

@@ -16,7 +16,7 @@ from align.errors import AlignError, UserError
 from align.models.parts import num_block_params, unwrapped
 from align.needs import Needs
 from align.training.attention import BLOCK, FLEX, leaves_out_blocks
-from align.training.distributed import World
+from align.training.distributed import World, precision_of
 from align.training.layouts import LAYOUTS, Cost, Probe, cheapest, choose, measured, probe
 from align.training.optim import make_optimizer
 from align.training.plan import GroupShape, Limits
@@ -57,10 +57,7 @@ def attention_works(kernel: Kernel) -> Iterator[None]:
 
 
 def autocast_of(settings: TrainingSection, device: torch.device) -> torch.dtype | None:
-    if settings.mixed_precision == "bf16":
-        return torch.bfloat16
-    fit = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if settings.mixed_precision == "auto" and fit else None
+    return torch.bfloat16 if precision_of(settings, device) == "bf16" else None
 
 
 def limits_of(model: Any, settings: TrainingSection, world: World) -> Limits:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from align.errors import AlignError, Elsewhere, RunError, UserError
 from align.terminal import say
 from align.training.extension import await_build
-from align.training.settings import OptimSection
+from align.training.launcher import refuse_ignored
+from align.training.settings import OptimSection, TrainingSection
 
 KINDS = {
     DistributedType.NO: "none",
@@ -37,13 +38,6 @@ T = TypeVar("T")
 
 # All ranks wait while the main one prepares the data or fetches a model; NCCL would give up after ten minutes.
 PATIENCE = datetime.timedelta(hours=2)
-OFFLOADS = ("offload_optimizer_device", "offload_param_device")
-NOT_THE_LAUNCHERS = (
-    "deepspeed_config_file",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "zero3_save_16bit_model",
-)
 
 
 @dataclass(frozen=True)
@@ -163,10 +157,11 @@ def exit_code_of(error: BaseException) -> int:
     return error.exit_code if isinstance(error, AlignError) else 1
 
 
-def join(optim: OptimSection) -> World:
+def join(optim: OptimSection, training: TrainingSection | None = None) -> World:
     """Makes this process part of the run that its launcher started, and checks what came true."""
     _refuse_lonely_process()
     cpu = not torch.cuda.is_available()
+    refuse_ignored(precision_of(training or TrainingSection(), torch.device("cpu" if cpu else "cuda")))
     wanted = _wanted_sharding()
     if cpu and wanted == "fsdp2":
         raise UserError("FSDP was asked for, but accelerate runs it on GPUs only; on CPU take ddp, zero2 or zero3")
@@ -176,7 +171,6 @@ def join(optim: OptimSection) -> World:
             "DS_ACCELERATOR", "cpu"
         )  # accelerate imports DeepSpeed where it is installed, used or not
     if wanted.startswith("zero"):
-        _refuse_engine_settings()
         await_build(say if os.environ.get("RANK", "0") == "0" else lambda text: None)
         warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated")  # DeepSpeed's
         os.environ["ACCELERATE_CONFIG_DS_FIELDS"] = ""  # accelerate refuses a zero_stage beside a whole configuration
@@ -189,6 +183,13 @@ def join(optim: OptimSection) -> World:
     world = World(accelerator, _sharding(accelerator))
     _assert_came_true(world, wanted)
     return world
+
+
+def precision_of(training: TrainingSection, device: torch.device) -> Literal["bf16", "no"]:
+    """What `training.mixed_precision` comes to on this device."""
+    if training.mixed_precision != "auto":
+        return training.mixed_precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"
 
 
 def deepspeed_config(stage: int, max_grad_norm: float) -> dict[str, Any]:
@@ -204,19 +205,6 @@ def deepspeed_config(stage: int, max_grad_norm: float) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
     }
-
-
-def _refuse_engine_settings() -> None:
-    """The launch file says how the model is sharded; a setting of the engine that would be ignored is refused."""
-    env = os.environ
-    found = [f for f in env.get("ACCELERATE_CONFIG_DS_FIELDS", "").split(",") if f in NOT_THE_LAUNCHERS]
-    found += [f for f in OFFLOADS if env.get(f"ACCELERATE_DEEPSPEED_{f.upper()}", "none") not in ("none", "None", "")]
-    if found:
-        raise UserError(
-            f"launch file: deepspeed_config: {', '.join(dict.fromkeys(found))}: not the launch file's to say; "
-            "it may have zero_stage. Clipping is optim.max_grad_norm, micro-batches are training.max_tokens; "
-            "nothing is offloaded"
-        )
 
 
 def _launched() -> bool:

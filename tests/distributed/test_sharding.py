@@ -170,17 +170,3 @@ def test_a_launcher_that_starts_one_process_for_two_is_found_out(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(UserError, match="several processes and started one"):
         join(OptimSection())
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "key"),
-    [
-        ("ACCELERATE_CONFIG_DS_FIELDS", "zero_stage,gradient_clipping", "gradient_clipping"),
-        ("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu", "offload_optimizer_device"),
-    ],
-)
-def test_engine_settings_in_the_launch_file_are_refused(monkeypatch, name, value, key):
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=key):
-        join(OptimSection())
