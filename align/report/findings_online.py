@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from align.report.folder import Run
 from align.report.headline import ends
 from align.report.text import amount, short
-from align.rollout.signs import COLLAPSED, HALF, RATIO, TENTH
-
-GAP = 0.05  # nats between sampler and trainer, a token
+from align.rollout.signs import COLLAPSED, GAP, HALF, RATIO, TENTH
 
 
 def online_findings(run: Run) -> list[str]:

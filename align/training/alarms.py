@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from align.rollout.signs import COLLAPSED, HALF, RATIO, TENTH
+from align.rollout.signs import COLLAPSED, GAP, HALF, RATIO, TENTH
 
 LONG = 5  # experiences in a row
 Row = Mapping[str, float | int]
@@ -31,7 +31,7 @@ class Alarms:
 
     def _found(self, row: Row) -> Iterator[tuple[str, str]]:
         checks: list[Callable[[Row], tuple[str, str] | None]] = [
-            _equal, _truncated, _not_judged, self._negative_kl, self._collapsed, _ratio, _whole,
+            _equal, _truncated, _not_judged, self._negative_kl, self._collapsed, _ratio, _gap, _whole,
         ]  # fmt: skip
         yield from (found for check in checks if (found := check(row)))
 
@@ -90,4 +90,15 @@ def _ratio(row: Row) -> tuple[str, str] | None:
     return "ratio", (
         f"pi / pi_old is {ratio:.3f} before anything was learned from this experience: log-probabilities are not "
         "reproduced (dropout, precision, another engine); rollout.correction: truncate corrects most methods for it"
+    )
+
+
+def _gap(row: Row) -> tuple[str, str] | None:
+    """A mean over all tokens, in one experience: single tokens may be further apart in bf16."""
+    if (gap := row.get("sampler_gap", 0.0)) <= GAP:
+        return None
+    return "gap", (
+        f"the engine's log-probabilities are {gap:.2g} nats a token away from the trainer's: what is learned from is "
+        "not what the policy would write (another precision, older weights, numbers that depend on a row's neighbours); "
+        "rollout.correction: truncate corrects most methods for it, and `align doctor` looks for the cause"
     )
