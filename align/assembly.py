@@ -32,6 +32,7 @@ from align.training.loop import Run, Source
 from align.training.metrics import CompletionsLog, MetricsLog
 from align.training.optim import rate_of_learner
 from align.training.progress import Progress as Display
+from align.training.routing import settle_router
 from align.training.runfolder import RunFolder
 from align.training.state import seed_generators
 from align.training.step import Trainee
@@ -85,6 +86,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     valued = any("values" in needs.live(m) for m in needs.members)
     on_trunk = valued and recipe.model.critic is None
     trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world, value_head=on_trunk)
+    trainee = settle_router(trainee, recipe.model)
     trainee, of_critic = with_critic(trainee, recipe, tokenizer, init)
     sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
     picked = learned_sequences(recipe, sample)

@@ -1,10 +1,11 @@
 """A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
 
 `load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either
-returns a `Recipe` or raises `Mistakes` with all that is wrong. Five things alone are resolved: an empty
+returns a `Recipe` or raises `Mistakes` with all that is wrong. Seven things alone are resolved: an empty
 `training.output_dir` is runs/NAME; TRL's two names for the batch size are multiplied out; a method with a scalar head
 shows no completions (and is refused when asked to); where the policy writes, evaluations are compared by `reward`; the
-name of the metric that they are compared by says whether the larger is the better.
+name of the metric that they are compared by says whether the larger is the better; the learning rate is the method's
+usual one; dr_grpo's `constant_length` is the most tokens that a completion may have.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
 from align.recipe_checks import check_combinations, writes_nothing
 from align.recipe_data import check_data
+from align.recipe_defaults import with_followed, with_rate
 from align.recipe_models import check_context, check_models
+from align.recipe_notes import model_notes
 from align.recipe_online import check_online, is_online, notes_of
 from align.recipe_text import Written, find_recipe, override, read
 from align.recipe_types import build, is_text, names, show
@@ -63,7 +66,7 @@ class Recipe:
     logging: LoggingSection
     rollout: RolloutSection = field(default_factory=RolloutSection)
     reward: RewardSection = field(default_factory=RewardSection)
-    notes: tuple[str, ...] = field(default=(), compare=False)  # what was translated, to be said aloud
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what was translated or settled, to be said aloud
 
     @property
     def output_dir(self) -> Path:
@@ -134,11 +137,13 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     sections["training"] = _with_metric(training, "reward" if by_reward else training.metric_for_best_model)
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
-    said = notes_of(sections.get("rollout"))
+    said = (*notes_of(sections.get("rollout")), *with_rate(written, method, sections), *model_notes(sections))
+    method, apart = with_followed(written, method, sections)
     spelt = str(written.get("method.name"))
     return Recipe(
-        name=str(name), file=path, method_name=spelt, method=method, notes=(*notes, *beyond, *said), **sections
-    )
+        name=str(name), file=path, method_name=spelt, method=method, notes=(*notes, *beyond, *said, *apart),
+        **sections,
+    )  # fmt: skip
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------

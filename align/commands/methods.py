@@ -118,6 +118,7 @@ def say_one(name: str, console: Console) -> None:
         console.print(f"method.{knob}: {kind}, default {_value(default)}", **AS_IT_IS)
     if not e.knobs:
         console.print("no knobs", **AS_IT_IS)
+    console.print(f"optim.learning_rate: default {cls.usual_rate:g}", **AS_IT_IS)
     if e.recipe:
         console.print(f"\n# {e.recipe}", **AS_IT_IS)
         text = (shipped("recipes") / f"{name}.yaml").read_text(encoding="utf-8")

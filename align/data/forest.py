@@ -160,6 +160,18 @@ def _index(
     )
 
 
+def occurrences(rows: Rows) -> Int[Tensor, "R L"]:
+    """In how many sequences each token stands: a shared prompt's in as many as go on from it, padding in none."""
+    row, place = rows.last  # (S,) each
+    if rows.tree is None or rows.branch is None:
+        inside = torch.arange(rows.input_ids.shape[1], device=row.device) <= place[:, None]
+    else:
+        tree, branch = rows.tree[row], rows.branch[row]  # (S, L)
+        own = branch == rows.branch[row, place][:, None]
+        inside = (tree == rows.tree[row, place][:, None]) & (own | (branch == 0))
+    return torch.zeros_like(rows.input_ids).index_add(0, row, inside.long())
+
+
 def visible(rows: Rows, window: int | None = None) -> Bool[Tensor, "R L L"]:
     """Who may attend to whom: entry [r, i, j] lets token i see token j.
 

@@ -72,6 +72,11 @@ def weight(default: float, *, of: str) -> Any:
     return field(default=default, metadata={"weighs": tuple(of.split())})
 
 
+def follows(key: str, default: int | float) -> Any:
+    """A knob that a recipe without it sets to the value of another of its keys; `default` is for those without any."""
+    return field(default=default, metadata={"follows": key})
+
+
 def remembered(default: float = 0.0) -> Any:
     """No knob, but a number that `controllers` carries from one experience to the next; this is its first value."""
     return field(default=default, metadata={"remembered": True})
@@ -99,6 +104,7 @@ class Method(Generic[B]):
     name: ClassVar[str]
     paper: ClassVar[str]
     smallest_batch: ClassVar[int] = 1  # groups; more for methods that compare rows of a step
+    usual_rate: ClassVar[float] = 1e-6  # optim.learning_rate of a recipe that has none
 
     def loss(self, batch: B) -> Loss:
         raise NotImplementedError(f"{type(self).__name__} has no loss")

@@ -25,6 +25,7 @@ from align.methods.base import Loss, OfflineMethod, Term, metric
 class DFT(OfflineMethod[Demonstrations[Watched]]):
     name = "dft"
     paper = "arXiv:2508.05629"
+    usual_rate = 2e-5
 
     def loss(self, batch: Demonstrations[Watched]) -> Loss:
         tokens = batch.completion

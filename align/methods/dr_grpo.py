@@ -7,7 +7,7 @@ arXiv:2503.20783:
     loss = (1 / constant_length) sum_t max(-A_i rho_t, -A_i clip(rho_t, 1 - clip_range, 1 + clip_range))
 
 averaged over completions; rho_t = pi(y_t) / pi_old(y_t). The divisor is the same for every completion, whatever its
-length.
+length: the most tokens that one may have, so a recipe without `constant_length` takes `rollout.max_completion_length`.
 
 Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
 KL(pi_old || pi) per token, `sampler_gap` mean distance of the
@@ -25,7 +25,7 @@ from align.batches import Rollouts, Sampled
 from align.functional.advantages import group_means
 from align.functional.masked import masked_sum
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, drift, per_token, policy_report, require
+from align.methods.base import Loss, OnlineMethod, drift, follows, per_token, policy_report, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class DrGRPO(OnlineMethod[Rollouts[Sampled]]):
     smallest_group = 2
 
     clip_range: float = 0.2
-    constant_length: int = 3000  # tokens; the paper takes the most that a completion may have
+    constant_length: int = follows("rollout.max_completion_length", 3000)  # tokens; 3000 is the paper's own
 
     def __post_init__(self):
         require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")

@@ -34,6 +34,7 @@ from align.methods.base import Loss, OfflineMethod, Term, pair_report, require
 class ORPO(OfflineMethod[Pairs[Sequences]]):
     name = "orpo"
     paper = "arXiv:2403.07691"
+    usual_rate = 8e-6
 
     lam: float = 0.1  # weight of the odds ratio beside the likelihood
 

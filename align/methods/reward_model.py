@@ -32,6 +32,7 @@ from align.methods.base import Loss, OfflineMethod, require
 class RewardModel(OfflineMethod[GradedPairs[Scored]]):
     name = "reward_model"
     paper = "arXiv:2203.02155"
+    usual_rate = 1e-5
 
     label_smoothing: float = 0.0  # probability that a label is flipped
     center_coef: float = 0.0  # pulls the two rewards of a pair towards a sum of 0

@@ -31,6 +31,7 @@ BY_SEQUENCE = {"sequence_mean": masked_mean, "sequence_sum": masked_sum}
 class SFT(OfflineMethod[Demonstrations[Watched]]):
     name = "sft"
     paper = "arXiv:2203.02155"
+    usual_rate = 2e-5
 
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
 

@@ -51,4 +51,7 @@ class ModelSection:
     critic: CriticSection | None = None  # of methods that have one; without it a head on the policy's trunk
     # auto: copy, but adapter_off if it is new; {soup: [...], weights: [...]}: an average of several models
     reference: Literal["auto", "copy", "adapter_off", "cached"] | SoupSection = "auto"
+    # weight of the load-balancing loss of a mixture of experts, which takes a pass more; null: none, told where the
+    # model's config asks for it
+    router_aux_loss_coef: float | None = None
     ref_model_name_or_path: str = ""  # another reference than the weights that training starts from

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from align.batches import SEQUENCE_COLUMNS
-from align.data.forest import Rows
+from align.data.forest import Rows, occurrences
 from align.functional.logprobs import logps, statistics
 from align.models.parts import backbone, head_gap, head_transform, lm_head, scalar_head, unwrapped, window_layers
+from align.models.routers import experts_per_token, router_gap, routing
 from align.training.attention import model_inputs
 from align.training.blocks import enable as enable_blocks
 
 VALUE_SCALE = 0.1  # of a new value head's outputs
+ROUTING = "routing"  # a column of the whole micro-batch: what the routers of a mixture of experts did (3, E)
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,21 @@ class Scorer(nn.Module):
         self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0
     ) -> dict[str, Tensor]:
         """Columns by name: (N,) for each predicted token in the order of `rows.origin`, (S,) for `scores`."""
-        if "head_gap" in columns:  # asked for once, at the start
-            return {"head_gap": torch.tensor(head_gap(self.model, rows.input_ids))}
+        for name, gap in (("head_gap", head_gap), ("router_gap", router_gap)):  # asked for once, at the start
+            if name in columns:
+                return {name: torch.tensor(gap(self.model, rows.input_ids))}
         with self.precision(rows.input_ids.device):
-            hidden = self._places(rows)
             made: dict[str, Tensor] = {}
+            if ROUTING in columns:
+                assert self.kernel.own_head, "a model that is run as a whole makes its own router loss"
+                out = backbone(self.model)(**self._inputs(rows), output_router_logits=True)
+                hidden = out.last_hidden_state
+                made[ROUTING] = routing(out, occurrences(rows), experts_per_token(unwrapped(self.model).config))
+            else:
+                hidden = self._places(rows)
             if "scores" in columns:
                 made["scores"] = self._scalar(hidden[rows.last[0], rows.last[1]])
-            tokens = tuple(c for c in columns if c not in SEQUENCE_COLUMNS)
+            tokens = tuple(c for c in columns if c not in (*SEQUENCE_COLUMNS, ROUTING))
             if tokens:
                 places = hidden[rows.predictor[0], rows.predictor[1]]  # (N, H)
                 if "values" in tokens:

@@ -53,7 +53,7 @@ class OptimSection:
     """The optimiser and its schedule."""
 
     optim: str = "AdamW"  # a class of torch.optim, or of transformers.optimization
-    learning_rate: float = 1e-6
+    learning_rate: float = 1e-6  # of most methods; sft, dft, orpo and reward_model have usual rates of their own
     weight_decay: float = 0.0  # not on biases, norms and other vectors
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999

@@ -22,6 +22,7 @@ from align.training.critic import Beside, Made, of_critic, of_policy
 from align.training.distributed import World
 from align.training.experience import Columns, Experience, Reader, live_batch, live_columns
 from align.training.optim import set_rate
+from align.training.routing import counted
 
 
 class Diverged(RunError):
@@ -51,6 +52,7 @@ class Trainee:
     world: World
     max_grad_norm: float
     critic: Trainee | None = None  # where that is a model of its own
+    router_coef: float = 0.0  # weight of the load-balancing loss of its experts
 
     def columns(self, *, idle: bool = False) -> Columns:
         """The model and its critic as one that answers with columns; `idle` where the policy does not learn."""
@@ -131,6 +133,8 @@ def train_step(
     counts = term_counts(method.loss(experience.batch))
     sums = {name: torch.zeros((), dtype=torch.float64) for name in counts}
     mine = reader.mine(plan)
+    balance = counted(columns, trainee.router_coef, reader, experience, mine) if rates.policy is not None else None
+    columns = balance.watched if balance else columns
     odd: list[tuple[tuple[int, ...], Tensor]] = []
     for i, micro in enumerate(mine):
         with ExitStack() as opened:
@@ -143,11 +147,14 @@ def train_step(
                 totals = term_sums(loss)
                 # The anchor keeps a rank without rows in the backward pass, whose collectives the others wait for.
                 anchor = sum(v.sum() for of in seen.values() for v in of.values() if v.requires_grad)
-                learner.trainee.backward(weighted(loss, totals, counts) + 0.0 * anchor)
+                share = weighted(loss, totals, counts) + 0.0 * anchor
+                share = share + balance.share() if balance and learner is learning[0] else share
+                learner.trainee.backward(share)
             for name, value in totals.items():
                 sums[name] += value.detach().double().cpu()
             odd.append((micro.groups, _odd_rows(loss)))
     metrics = _means(sums, counts, weights_of(loss), reader.world)
+    metrics |= balance.told(metrics["loss"]) if balance else {}
     if wrong := {n: v for n, v in metrics.items() if not math.isfinite(v)}:
         name = "loss" if "loss" in wrong else next(iter(wrong))
         flagged = [pair for groups, flags in odd for pair in zip(groups, flags.tolist(), strict=True)]
