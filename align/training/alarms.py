@@ -99,6 +99,6 @@ def _gap(row: Row) -> tuple[str, str] | None:
         return None
     return "gap", (
         f"the engine's log-probabilities are {gap:.2g} nats a token away from the trainer's: what is learned from is "
-        "not what the policy would write (another precision, older weights, numbers that depend on a row's neighbours); "
+        "not what the policy would write (another precision, older weights, numbers that depend on neighbours); "
         "rollout.correction: truncate corrects most methods for it, and `align doctor` looks for the cause"
     )
