@@ -22,6 +22,7 @@ from align.models.fresh import make_fresh
 from align.models.load import load_policy, where
 from align.models.references import reference_weights
 from align.models.save import fingerprint
+from align.models.targets import notes_of, refuse_sharded_experts
 from align.models.tokenizer import load_tokenizer
 from align.recipe import Recipe
 from align.recipe_data import num_read
@@ -78,6 +79,9 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
                 make_fresh(recipe.model, tokenizer, recipe.training.seed, init)
     seed_generators(recipe.training.seed)  # a new adapter is drawn alike on every rank
     policy = load_policy(recipe.model, tokenizer, head, init)
+    refuse_sharded_experts(policy, world.sharding)
+    for note in notes_of(policy, recipe.model.lora):
+        say(note)
     places = where(recipe.model, init)
     world.must_agree("the model's weights", weights := fingerprint(places.adapter or places.weights))
     world.must_agree("the references' weights", others := reference_weights(recipe.model))

@@ -14,7 +14,7 @@ def routed(
 ) -> Float[Tensor, "2 E"]:
     """Of all layers together, each token counting `weights` times: how often each expert was among the `top_k` that a
     token went to (without gradient), and the sum of its probabilities."""
-    found = []
+    found: list[Tensor] = []
     for logits in router_logits:
         probs = logits.float().softmax(-1)
         chosen = torch.zeros_like(probs).scatter(1, probs.detach().topk(top_k, dim=-1).indices, 1.0)

@@ -8,25 +8,27 @@ from pathlib import Path
 from typing import Literal
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from align.errors import UserError
 from align.models.settings import LoraSection, ModelSection, SoupSection
 from align.models.sources import has_adapter, read_json, resolve
+from align.models.targets import linear_names, no_match, refuse_tied_head, targets
 
 Reference = Literal["copy", "adapter_off", "cached"]
 
 
 def new_adapter(model: PreTrainedModel, lora: LoraSection, token_ids: Sequence[int]) -> PeftModel:
     """A fresh adapter around `model`; the rows of `token_ids` and a scalar head are trained and saved with it."""
+    modules, parameters = targets(model, lora)
     config = LoraConfig(
         task_type=_task(model),
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
-        target_modules=lora.target_modules,
+        target_modules=modules,
+        target_parameters=parameters,
         use_dora=lora.use_dora,
         use_rslora=lora.use_rslora,
         trainable_token_indices=_token_tables(model, token_ids) or None,
@@ -37,20 +39,14 @@ def new_adapter(model: PreTrainedModel, lora: LoraSection, token_ids: Sequence[i
         with warnings.catch_warnings():
             # peft adds patterns for experts that all-linear does not reach, then says so
             warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
-            return get_peft_model(model, config)
-    except ValueError as error:
-        if "not found" not in str(error) and "No modules" not in str(error):
-            raise
-        raise UserError(
-            f"model.lora.target_modules: {lora.target_modules!r} matches nothing in {type(model).__name__}; "
-            f"it has {', '.join(linear_names(model))}, or write all-linear"
-        ) from None
-
-
-def linear_names(model: nn.Module) -> list[str]:
-    """Last parts of the names of all linear layers: what `target_modules` may list."""
-    linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D))
-    return sorted({name.rpartition(".")[2] for name in linear})
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")  # refused below
+            adapted = get_peft_model(model, config)
+    except ValueError as error:  # of peft: its checks of what the recipe's keys ask for
+        if "not found" in str(error) or "No modules" in str(error):
+            raise UserError(no_match(repr(lora.target_modules), type(model).__name__, linear_names(model))) from None
+        raise UserError(f"model.lora: {' '.join(str(error).split())[:300]}") from None
+    refuse_tied_head(adapted)
+    return adapted
 
 
 def _token_tables(model: PreTrainedModel, token_ids: Sequence[int]) -> dict[str, list[int]]:
