@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from align.assembly_parts import Parts
 from align.batches import Group, Tokens
 from align.data.prepare import Splits, default_cache, prepare, reopen
 from align.errors import UserError
+from align.files import remove
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
 from align.models.load import load_policy, where
@@ -75,7 +75,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
         with world.main_first():
             if world.main:
                 if not folder.recipe.exists():  # left by a run that failed before it began, perhaps of another config
-                    shutil.rmtree(init, ignore_errors=True)
+                    remove(init)
                 make_fresh(recipe.model, tokenizer, recipe.training.seed, init)
     seed_generators(recipe.training.seed)  # a new adapter is drawn alike on every rank
     policy = load_policy(recipe.model, tokenizer, head, init)

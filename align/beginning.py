@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from align.assembly import Logs, Setup
 from align.errors import UserError
-from align.files import write_json
+from align.files import copy_file, write_json
 from align.training import checkpoint, snapshot
 from align.training.environment import environment
 from align.training.loop import Past
@@ -29,7 +28,6 @@ class Resume:
 
     path: str = "auto"  # a checkpoint, or the newest good one
     allow: tuple[str, ...] = ()  # recipe keys that may differ
-    trusted: bool = False  # DeepSpeed's pickles may be opened whoever owns them
 
 
 def begin(setup: Setup, resume: Resume | None, num_steps: int, say: Say) -> tuple[Progress, Logs]:
@@ -42,7 +40,7 @@ def begin(setup: Setup, resume: Resume | None, num_steps: int, say: Say) -> tupl
     path, past = _found(setup, resume, say)
     progress = Progress()
     if path is not None:
-        progress = snapshot.load(path, setup.trainee, trusted=resume is not None and resume.trusted)
+        progress = snapshot.load(path, setup.trainee, trusted=folder.trust.checkpoint)
         _refuse_end(path, progress.step, num_steps)
         _judge_again(setup, progress, say)
     if resume is not None:
@@ -79,6 +77,19 @@ def _judge_again(setup: Setup, progress: Progress, say: Say) -> None:
         progress.best_step, progress.best_value, progress.bad_evaluations = -1, 0.0, 0
     patience = training.early_stopping_patience
     progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
+    if progress.best_step >= 0 and training.load_best_model_at_end and setup.world.deepspeed:
+        with setup.world.main_first():
+            if setup.world.main and not setup.folder.trust.checkpoint:
+                _refuse_foreign(best)
+
+
+def _refuse_foreign(best: Path) -> None:
+    """Now, and not when its pickles are to be opened at the end."""
+    if reasons := checkpoint.foreign(best):
+        raise UserError(
+            f"{best}: holds the best evaluation's weights in DeepSpeed's pickles, and these may not be opened: "
+            f"{'; '.join(reasons)}. If you made them yourself, pass --trust-checkpoint"
+        )
 
 
 def _found(setup: Setup, resume: Resume | None, say: Say) -> tuple[Path | None, Past]:
@@ -142,7 +153,7 @@ def _carry_over(home: Path, folder: RunFolder) -> None:
     """What the run whose checkpoint is gone on from tells of the steps before it, into a folder of its own."""
     for name in (folder.metrics.name, folder.completions.name, folder.environment.name, BEFORE):
         if (home / name).exists():
-            shutil.copyfile(home / name, folder.path / name)
+            copy_file(home / name, folder.path / name)
 
 
 def _introduce(setup: Setup) -> list[str]:

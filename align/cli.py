@@ -66,6 +66,7 @@ def train(
     trust_checkpoint: Annotated[
         bool, typer.Option(help="Open DeepSpeed's pickled state though its origin is unproven.")
     ] = False,
+    trust_folder: Annotated[bool, typer.Option(help="Write into a run folder that another user owns.")] = False,
     allow_changes: Annotated[
         list[str] | None, typer.Option(help="A key that may differ from the saved run's; or `all`.")
     ] = None,
@@ -78,8 +79,8 @@ def train(
 
     if not resume and (trust_checkpoint or allow_changes):
         raise UserError("train: --trust-checkpoint and --allow-changes belong to --resume")
-    again = run.Resume(path=resume, allow=tuple(allow_changes or ()), trusted=trust_checkpoint) if resume else None
-    run.train(checked, again)
+    again = run.Resume(path=resume, allow=tuple(allow_changes or ())) if resume else None
+    run.train(checked, again, run.Trust(folder=trust_folder, checkpoint=trust_checkpoint))
 
 
 @app.command()

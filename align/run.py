@@ -27,19 +27,19 @@ from align.training.evaluate import Evaluation
 from align.training.loop import train as train_loop
 from align.training.metrics import CompletionsLog
 from align.training.progress import Progress as Display
-from align.training.runfolder import BEFORE, RunFolder
+from align.training.runfolder import BEFORE, RunFolder, Trust
 from align.training.snapshot import Progress
 from align.training.trackers import check_trackers, no_telemetry, open_trackers
 
 
-def train(recipe: Recipe, resume: Resume | None = None) -> None:
+def train(recipe: Recipe, resume: Resume | None = None, trust: Trust | None = None) -> None:
     """Runs a recipe to its report. Raises Stopped after SIGTERM or SIGINT, RunError for a run that failed."""
     no_telemetry()
     transformers.utils.logging.disable_progress_bar()
     if found := check_trackers(recipe.logging.report_to):
         raise Mistakes(found)
     world = join(recipe.optim, recipe.training)
-    folder = RunFolder(recipe.output_dir)
+    folder = RunFolder(recipe.output_dir, trust)
     with world.main_first():
         if world.main:
             folder.take(resume=resume is not None)
@@ -104,8 +104,8 @@ def _outcome(setup: Setup, progress: Progress, num_steps: int, say: Callable[[st
         best = checkpoint.folder(folder.checkpoints, kept)
         with setup.world.main_first():
             if setup.world.main:
-                _require_whole(best)
-        snapshot.restore_weights(best, setup.trainee)
+                _require_whole(best, pickles=setup.world.deepspeed and not folder.trust.checkpoint)
+        snapshot.restore_weights(best, setup.trainee, trusted=True)  # it has just been proven, or the user says so
         say(f"final/ holds step {kept}, the best evaluation")
     of_best = {"best_step": progress.best_step, "best_value": progress.best_value} if progress.best_step >= 0 else {}
     return {
@@ -116,7 +116,12 @@ def _outcome(setup: Setup, progress: Progress, num_steps: int, say: Callable[[st
     } | of_best
 
 
-def _require_whole(best: Path) -> None:
+def _require_whole(best: Path, *, pickles: bool) -> None:
+    if pickles and (reasons := checkpoint.foreign(best)):
+        raise RunError(
+            f"{best}: holds the best evaluation's weights in DeepSpeed's pickles, and these may not be opened: "
+            f"{'; '.join(reasons)}. If you made them yourself, go on with --resume --trust-checkpoint"
+        )
     if problems := checkpoint.verify(best):
         raise RunError(
             f"{best}: holds the best evaluation's weights and is damaged: {'; '.join(problems)}. Put back what is "

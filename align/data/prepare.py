@@ -33,6 +33,7 @@ from align.data.store import ABOUT as STORE
 from align.data.store import Store, StoreWriter
 from align.data.trl_adapter import training_template
 from align.errors import UserError
+from align.files import write_json
 from align.sums import sealed, sha256_of, unsealed
 
 ABOUT = "splits.json"  # of a prepared folder: written last
@@ -174,7 +175,7 @@ def _build(folder: Path, fill: Fill, jobs: list[Job], template: str, *, remake: 
         notes, template = _with_template(scratch / "splits", fill, jobs, template)
         stores = {name: sha256_of(scratch / "splits" / name / STORE) for name in SPLITS}
         about = sealed({"chat_template": template, "notes": notes, "stores": stores})
-        (scratch / "splits" / ABOUT).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        write_json(scratch / "splits" / ABOUT, about)
         _move(scratch, folder, remake=remake)
     except OSError as error:
         raise UserError(f"data cache {folder.parent}: {error}; make room, or set ALIGN_CACHE") from None

@@ -22,6 +22,7 @@ import numpy as np
 
 from align.batches import Group, RowKind, Tokens
 from align.data.rows import MEMBERS
+from align.files import create, write_json
 from align.sums import sums_of
 
 ABOUT = "store.json"
@@ -69,7 +70,7 @@ class StoreWriter:
         folder.mkdir(parents=True)
         self.folder, self.kind, self.numbers = folder, kind, numbers
         self.counts = Counts()
-        self.files: dict[str, IO[bytes]] = {name: (folder / name).open("wb") for name in FILES}
+        self.files: dict[str, IO[bytes]] = {name: create(folder / name) for name in FILES}
         self.sums = {name: hashlib.sha256() for name in FILES}
         self.dtype = record(MEMBERS[kind], len(numbers))
         self.token = self.mask = self.extras = 0
@@ -105,7 +106,7 @@ class StoreWriter:
         sums = {name: of_file.hexdigest() for name, of_file in self.sums.items()}
         counts = asdict(self.counts)
         about = {"kind": self.kind, "numbers": self.numbers, "counts": counts, "sizes": sizes, "sums": sums}
-        (self.folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        write_json(self.folder / ABOUT, about)
 
 
 class Store:

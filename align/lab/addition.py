@@ -92,7 +92,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def main(rows_to: str, tokenizer_to: str, digits: str = str(DIGITS)) -> None:
     for name, made in rows(int(digits)).items():
         text = "".join(json.dumps(row) + "\n" for row in made)
-        Path(rows_to, f"{name}.jsonl").write_text(text, encoding="utf-8")
+        replace_file(Path(rows_to, f"{name}.jsonl"), text)
     tokenizer().save_pretrained(tokenizer_to)
 
 

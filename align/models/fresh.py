@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
 from align.errors import UserError, did_you_mean
+from align.files import aside_of, new_folder, put_folder, write_json
 from align.models.settings import ModelSection
 from align.models.sources import quiet
 from align.models.tokenizer import added_ids
@@ -36,16 +36,14 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
             f"{directory}: holds fresh weights of another model.config, tokenizer or seed; "
             "remove the folder or choose another training.output_dir"
         )
-    aside = directory.with_name(directory.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = new_folder(aside_of(directory))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     with quiet():
         model.save_pretrained(aside)
-    (aside / NOTE).write_text(json.dumps(note), encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    aside.rename(directory)
+    write_json(aside / NOTE, note)
+    put_folder(aside, directory)
 
 
 def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from align.errors import RunError, UserError
+from align.files import aside_of, new_folder, put_folder, write_json
 from align.models.embeddings import gathered
 from align.models.frozen import freeze
 from align.models.generate import without_defaults
@@ -44,9 +43,7 @@ def save_final(
     gathered weights where the model's own are shards; `base_name` is the base as the recipe names it. The folder is
     written aside and renamed. For one process.
     """
-    aside = directory.with_name(directory.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    aside = new_folder(aside_of(directory))
     inner = unwrapped(model)
     stops = stop_ids(tokenizer, inner)
     _mend_generation(inner, stops, tokenizer)
@@ -60,8 +57,7 @@ def save_final(
     if not has_scalar_head(model):
         inner.generation_config.to_json_file(aside / GENERATION_CONFIG_NAME)  # unchecked: it was read in the same way
     tokenizer.save_pretrained(aside)
-    shutil.rmtree(directory, ignore_errors=True)
-    aside.rename(directory)
+    put_folder(aside, directory)
 
 
 def _mend_generation(model: Any, stops: tuple[int, ...], tokenizer: PreTrainedTokenizerFast) -> None:
@@ -89,7 +85,7 @@ def _save_adapter(
     # new rows are saved by trainable_token_indices; the whole tables need not be
     model.save_pretrained(str(aside), state_dict=state_dict, save_embedding_layers=False)
     note = {"name": name, "fingerprint": folder_fingerprint(folder)}
-    (aside / "align_base.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    write_json(aside / "align_base.json", note)
     if (aside / "README.md").exists():
         (aside / "README.md").unlink()  # peft's empty model card
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 from align.errors import UserError
+from align.files import replace_file
 from align.report.compare import comparable, comparison, opening, title
 from align.report.folder import Pipeline, Run, read
 from align.report.headline import headline
@@ -102,13 +101,9 @@ def _packaged(name: str) -> str:
 
 def _save(target: Path, text: str) -> None:
     """Whole or not at all: a reader never sees half a page."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(target)
+        replace_file(target, text)
     except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         finding = f"the report cannot be written: {error.strerror}"
         raise UserError(f"{target}: {finding}; name another file with -o") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import Mistakes, UserError, did_you_mean
+from align.files import write_json
 from align.report.folder import read_run
 from align.report.headline import ends
 
@@ -37,7 +38,7 @@ def summarise(folder: Path, wanted: Sequence[str]) -> Path:
         raise Mistakes(mistakes)
     path = folder / "summary.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps(before | found, indent=1) + "\n", encoding="utf-8")
+    write_json(path, before | found)
     return path
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from align.errors import RunError
+from align.files import inner_folder, open_end
 from align.rollout.settings import RolloutSection
 from align.rollout.vllm_client import Client, ServerError
 
@@ -112,8 +113,8 @@ def start(settings: RolloutSection, folder: Path, arguments: Sequence[str], log:
     model = [str(folder)] if words[-1:] == ["serve"] else ["--model", str(folder)]
     given = ("--host", HOST, "--port", str(port), "--served-model-name", NAME, "--generation-config", "vllm")
     command = [*words, *model, *given, *arguments, *settings.vllm_arguments]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+    inner_folder(log.parent)
+    with open_end(log) as out:
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             env=surroundings(os.environ), start_new_session=True,

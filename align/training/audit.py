@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from align.files import replace_file
+from align.files import inner_folder, replace_file
 from align.rollout.draws import seed_of
 from align.rollout.settings import AuditSection
 from align.training.harvest import Harvest, Harvester
@@ -63,7 +63,7 @@ class Auditor:
                 spread = judged.std().item() / math.sqrt(len(judged))
                 found.append(Audited(step, t.row, token, t.steps.index(token), estimate, judged.mean().item(), spread))
         if self.writer.world.main:
-            self.folder.mkdir(exist_ok=True)
+            inner_folder(self.folder)
             text = "".join(json.dumps(asdict(a)) + "\n" for a in found)
             replace_file(self.folder / f"{phase:06d}.jsonl", text)
 

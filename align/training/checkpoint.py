@@ -20,7 +20,7 @@ from pathlib import Path
 
 import align
 from align.errors import RunError, UserError
-from align.files import flush, flush_folder, sha256_of_flushed
+from align.files import flush_folder, inner_folder, new_folder, remove, sha256_of_flushed, write_json
 from align.sums import sha256_of
 
 FORMAT = 1  # of the manifest; raise it when an older align could not read what is written
@@ -74,7 +74,8 @@ def begin(root: Path, step: int) -> Path:
     tidy(root)
     tmp = temporary(root, step)
     try:
-        tmp.mkdir(parents=True)
+        inner_folder(root)
+        new_folder(tmp)
     except OSError as error:
         if error.errno in FULL:
             raise _full(tmp, 0, error) from error
@@ -104,10 +105,7 @@ def commit(tmp: Path, step: int) -> Path:
         sums = list(pool.map(lambda n: sha256_of_flushed(tmp / n), names))
     files = {n: {"size": (tmp / n).stat().st_size, "sha256": s} for n, s in zip(names, sums, strict=True)}
     manifest = {"format": FORMAT, "align": align.__version__, "step": step, "files": files}
-    with open(tmp / MANIFEST, "w", encoding="utf-8") as out:
-        json.dump(manifest, out, indent=1)
-        out.flush()
-        flush(out.fileno())
+    write_json(tmp / MANIFEST, manifest)
     for inside in (*(p for p in tmp.rglob("*") if p.is_dir()), tmp):
         flush_folder(inside)
     final, old = folder(tmp.parent, step), tmp.with_suffix(".old")
@@ -115,7 +113,8 @@ def commit(tmp: Path, step: int) -> Path:
         final.rename(old)  # a folder that is not empty cannot be replaced by one rename; tidy() knows this state
     tmp.rename(final)
     flush_folder(final.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        remove(old)
     return final
 
 
@@ -155,10 +154,14 @@ def _compare(path: Path, name: str, size: int, sha256: str) -> str:
 
 def untrusted(path: Path) -> list[str]:
     """Why files of this checkpoint that are pickles (DeepSpeed's) may not be opened; empty when they may."""
-    me = os.getuid() if hasattr(os, "getuid") else None
-    inside = [path, *path.rglob("*")]
-    foreign = [p.name for p in inside if me is not None and p.lstat().st_uid != me]
-    return [f"{n}: belongs to another user" for n in foreign] + verify(path)
+    return [*foreign(path), *verify(path)]
+
+
+def foreign(path: Path) -> list[str]:
+    """What of a checkpoint another user owns."""
+    me = os.geteuid() if hasattr(os, "geteuid") else None
+    found = [p.name for p in (path, *path.rglob("*")) if me is not None and p.lstat().st_uid != me]
+    return [f"{name}: belongs to another user" for name in found]
 
 
 def require_good(path: Path) -> Path:
@@ -214,7 +217,8 @@ def tidy(root: Path) -> None:
         if not final.exists():
             old.rename(final)
     for left in root.glob(".step-*"):
-        shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(left)
 
 
 def rewind(root: Path, step: int) -> list[Path]:
@@ -226,7 +230,7 @@ def rewind(root: Path, step: int) -> list[Path]:
     for path in checkpoints(root):
         if step_of(path) > step:
             aside = path.with_name(f"abandoned-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
+            remove(aside)
             moved.append(path.rename(aside))
     return moved
 

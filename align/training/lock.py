@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import UserError
+from align.files import open_handle
 
 try:
     import fcntl
@@ -62,7 +63,7 @@ class Lock:
     def _flock(self) -> bool:
         """False where the file system has no flock."""
         assert fcntl is not None
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = open_handle(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -80,7 +81,7 @@ class Lock:
     def _create(self) -> None:
         for _ in range(2):
             try:
-                handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+                handle = open_handle(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             except FileExistsError:
                 note = _note(self.path)
                 if _may_live(note):

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from align.errors import RunError, UserError
-from align.files import replace_file
+from align.files import cut, open_end, replace_file
 
 Number = float | int | np.integer | np.floating
 
@@ -38,7 +38,7 @@ class JsonLines:
         self._file = self._open()
 
     def _open(self) -> TextIO:
-        return open(self.path, "a", encoding="utf-8", errors="backslashreplace")  # half a character pair: a JSON escape
+        return open_end(self.path)
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         try:
@@ -131,7 +131,7 @@ def drop_torn_end(path: Path) -> None:
     if path.exists():
         whole = path.read_bytes().rfind(b"\n") + 1
         if whole < path.stat().st_size:
-            os.truncate(path, whole)
+            cut(path, whole)
 
 
 def _finite(path: Path, step: int, key: str, value: Number) -> Number:

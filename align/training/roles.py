@@ -15,6 +15,7 @@ from torch import Tensor
 
 from align.batches import Group
 from align.data.forest import Rows
+from align.files import replacing
 from align.models.frozen import adapter_off
 from align.training.experience import Columns, ModelRole, Reader
 
@@ -109,7 +110,7 @@ def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) 
     path.parent.mkdir(parents=True, exist_ok=True)
     writes = reader.world.accelerator.is_local_main_process  # each machine may have a cache of its own
     numbers = hashlib.sha256()
-    with open(aside if writes else os.devnull, "wb") as out:
+    with replacing(path, aside) if writes else open(os.devnull, "wb") as out:
         for start in range(0, len(store), portion):
             groups = [store[i] for i in range(start, min(start + portion, len(store)))]
             made = role.stored(reader, dict.fromkeys(members, ("logps",)), groups)
@@ -120,8 +121,4 @@ def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) 
                     numbers.update(logps)
         if writes:
             out.write(numbers.digest())
-            out.flush()
-            os.fsync(out.fileno())
-    if writes:
-        aside.replace(path)
     reader.world.barrier()

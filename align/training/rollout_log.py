@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from align.errors import RunError
+from align.files import inner_folder, open_end
 from align.training.distributed import World
 from align.training.metrics import drop_torn_end, read_lines
 from align.training.writing import Trajectory, from_line, line
@@ -83,10 +84,10 @@ class RolloutLog:
         """A finished chunk. A power cut may lose it, and it is written again; a killed process cannot."""
         if not self.main:
             return
-        self.folder.mkdir(exist_ok=True)
         path = self.path(phase)
         try:
-            with path.open("a", encoding="utf-8") as out:
+            inner_folder(self.folder)
+            with open_end(path) as out:
                 out.write("".join(json.dumps(line(t, phase)) + "\n" for t in chunk))
                 out.flush()
         except OSError as error:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from align.errors import Mistakes, RunError, UserError
-from align.files import replace_file
+from align.files import odd_in, replace_file, stranger
 from align.training.environment import differences
 from align.training.lock import Lock
 
 BEFORE = "test_before.json"  # the test split's metrics before the first step
 OTHERS = ("logs",)  # what a scheduler may have put here before the run begins
+APART = (*OTHERS, "wandb")  # in them nothing of ours is written, and links are usual
+SHOWN = 8  # names that an error lists
 FREE = (  # recipe keys that change neither what is learned nor in which order
     "name",
     "logging",
@@ -32,11 +35,19 @@ CONTENTS = {  # what is compared by fingerprint
 }
 
 
+@dataclass(frozen=True)
+class Trust:
+    """What is used though another user owns it, since this one says so."""
+
+    folder: bool = False  # the run folder is written into
+    checkpoint: bool = False  # DeepSpeed's pickles are opened
+
+
 class RunFolder:
     """`with RunFolder(path) as run: run.take(resume=...)`."""
 
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
+    def __init__(self, path: Path | str, trust: Trust | None = None):
+        self.path, self.trust = Path(path), trust or Trust()
         self.recipe = self.path / "recipe.yaml"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.jsonl"
@@ -56,8 +67,14 @@ class RunFolder:
         return any(not n.startswith(".") and n not in OTHERS for n in names)
 
     def take(self, *, resume: bool) -> None:
-        """Makes and locks the folder. Raises UserError when a live run has it, or a former one and not `resume`."""
+        """Makes and locks the folder.
+
+        Raises UserError when a live run has it, or a former one and not `resume`; when another user owns it; when
+        writing into it could leave it, by way of a link.
+        """
         try:
+            if self.path.is_dir():
+                self._refuse_strange()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.take()
         except OSError as error:
@@ -69,6 +86,22 @@ class RunFolder:
             raise UserError(
                 f"training.output_dir: {self.path} holds a run already, and nothing is overwritten. "
                 "Go on with it by --resume, or choose another training.output_dir"
+            )
+
+    def _refuse_strange(self) -> None:
+        owner = None if self.trust.folder else stranger(self.path)
+        if owner is not None:
+            raise UserError(
+                f"training.output_dir: {self.path}: belongs to another user (number {owner}), and what stands in it "
+                "would be taken as this run's. Pass --trust-folder if that is meant; else choose another "
+                "training.output_dir, and go on from a checkpoint in it by --resume PATH"
+            )
+        if odd := odd_in(self.path, APART):
+            more = f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else ""
+            raise UserError(
+                f"training.output_dir: {self.path}: {', '.join(odd[:SHOWN])}{more}: a link or a pipe, and nothing is "
+                "written through those. Put the file or folder itself there, or remove it; the run folder as a whole "
+                "may be a link"
             )
 
     def release(self) -> None:

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from align.files import write_json
 from align.models.parts import unwrapped
 from align.models.save import save_final
 
@@ -49,8 +50,8 @@ def _untie(folder: Path, twins: Mapping[str, str]) -> None:
     save_file(found, folder / TWINS, metadata={"format": "pt"})
     if index:
         index["weight_map"] |= dict.fromkeys(found, TWINS)
-        index_file.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_json(index_file, index)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for part in (config, config.get("text_config") or {}):
         part["tie_word_embeddings"] = False
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)

@@ -8,10 +8,9 @@ rank then sends its own requests.
 from __future__ import annotations
 
 import functools
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ import torch
 
 from align.batches import Group, Tokens
 from align.errors import AlignError, Elsewhere, RunError
+from align.files import remove
 from align.rollout.engine import Engine, Request, Sampling, Written
 from align.rollout.vllm_client import Client, ServerError, always_up
 from align.rollout.vllm_engine import AGAIN, VLLMEngine, prefix_cache
@@ -80,7 +80,8 @@ class ServerEngines:
     def close(self) -> None:
         if self.server is not None and self.server.process is not None:
             self.server.close()
-            shutil.rmtree(self.folder / "weights", ignore_errors=True)
+            with suppress(OSError):
+                remove(self.folder / "weights")
         self.server = self.engine = None
 
     def _with_weights(self, version: int) -> VLLMEngine:
@@ -103,7 +104,6 @@ class ServerEngines:
     def _serve(self, state: dict[str, torch.Tensor] | None, label: str) -> Server:
         """Writes the weights and has the server read them; the main process's part."""
         weights = (self.folder / "weights").resolve()
-        weights.parent.mkdir(parents=True, exist_ok=True)
         model = self.world.unwrap(self.trainee.module).model
         save_served(model, self.tokenizer, weights, state, untied=self.world.device.type == "cpu")
         if self.server is None:

@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from align.errors import Elsewhere, UserError
+from align.files import replace_file
 from align.models.embeddings import gathered
 from align.training import checkpoint
 from align.training.state import load_state, load_tensors, random_state, save_state, save_tensors, set_random_state
@@ -70,7 +71,7 @@ def save(root: Path, trainee: Trainee, progress: Progress, experience: Any = Non
             if trainee.critic is not None:
                 _write(tmp / CRITIC, trainee.critic)
             if world.main:
-                (tmp / "progress.json").write_text(json.dumps(asdict(progress)))
+                replace_file(tmp / "progress.json", json.dumps(asdict(progress)))
                 if experience is not None:
                     save_state(experience, tmp / EXPERIENCE)
     except Exception as error:
@@ -156,9 +157,9 @@ def _refuse_foreign(path: Path, module: Any, weights: Mapping[str, Tensor]) -> N
         )
 
 
-def restore_weights(path: Path, trainee: Trainee) -> None:
+def restore_weights(path: Path, trainee: Trainee, *, trusted: bool) -> None:
     """Only the weights of a checkpoint: those of the best evaluation, for `final/`."""
-    load(path, trainee, trusted=True)
+    load(path, trainee, trusted=trusted)
 
 
 def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from align.errors import RunError
+from align.files import create
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -41,7 +42,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 def save_state(state: Any, path: Path) -> None:
     """Optimiser states, counters, random states: nested dicts, lists and tuples of tensors, numbers and strings."""
-    with open(path, "wb") as out:  # a file of ours: torch's own writer hides the reason why a write failed
+    with create(path) as out:  # a file of ours: torch's own writer hides the reason why a write failed
         torch.save(state, out)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from align.errors import Mistakes, did_you_mean
+from align.files import replace_file
 
 QUIET = {  # what the libraries that we start send home unless told otherwise
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -133,5 +134,5 @@ def _identity(folder: Path, name: str) -> str:
     """The same id for the same run folder after a resume, another for every other run."""
     path = folder / f".{name}-id"
     if not path.exists():
-        path.write_text(os.urandom(6).hex(), encoding="ascii")
+        replace_file(path, os.urandom(6).hex())
     return path.read_text(encoding="ascii")
