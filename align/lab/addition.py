@@ -27,6 +27,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
+from align.files import replace_file
+
 DIGITS = 2
 END = "<end>"
 CARELESS = 0.7  # share of the carries that the teacher forgets
