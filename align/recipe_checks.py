@@ -149,6 +149,12 @@ def _model(written: Written, m: ModelSection) -> None:
         )
     if not m.config and not m.model_name_or_path:
         written.wrong("model.model_name_or_path", "missing; name a folder, a hub model or asset:NAME, or give a config")
+    if m.dtype == "float16" and m.lora is None:
+        written.wrong(
+            "model.dtype",
+            "found float16, in which small gradients and Adam's epsilon are 0, and no loss scaler is here: training "
+            "would diverge; set auto (float32 weights, with training.mixed_precision: bf16 to compute faster)",
+        )
     if m.config and "model_type" not in m.config:
         written.wrong("model.config.model_type", "missing; the transformers name of the architecture, such as llama")
     if m.config and not m.tokenizer_name_or_path:

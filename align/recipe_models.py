@@ -124,9 +124,20 @@ def check_models(written: Written, m: ModelSection) -> None:
         configs = {f"model.{key}": read_config(name) for key, name in theirs}
     except (UserError, OSError, ValueError):
         return
+    _not_quantised(written, m, ours)
     for key, config in configs.items():
         _same_tokens(written, key, ours, config)
     _same_shape(written, {key: config for key, config in configs.items() if "soup" in key and config})
+
+
+def _not_quantised(written: Written, m: ModelSection, config: dict[str, Any]) -> None:
+    if isinstance(found := config.get("quantization_config"), dict):
+        kind = found.get("quant_method") or found.get("quant_algo") or "of an unknown kind"
+        written.wrong(
+            "model.config" if m.config else "model.model_name_or_path",
+            f"its weights are quantised ({kind}), and are not trained here, nor beneath an adapter; take the model "
+            "in bfloat16 or float32",
+        )
 
 
 def _same_tokens(written: Written, key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:

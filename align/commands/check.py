@@ -149,10 +149,24 @@ def model_size(recipe: Recipe) -> Size | None:
     vocabulary = known + len(recipe.model.add_tokens)
     shapes = _header_shapes(recipe) or list(_config_shapes(config, hidden, layers, vocabulary))
     total = sum(map(prod, shapes))
-    trained = total
-    if lora := recipe.model.lora:  # a matrix (out, in) gets two of rank r; embeddings and head get none
-        trained = sum(lora.r * sum(s) for s in shapes if len(s) == 2 and vocabulary not in s)
+    trained = _adapted(recipe, config, [s for s in shapes if vocabulary not in s]) if recipe.model.lora else total
     return Size(total, trained, vocabulary, hidden, layers)
+
+
+def _adapted(recipe: Recipe, config: dict[str, Any], shapes: list[list[int]]) -> int:
+    """Weights of the recipe's adapter. Raises UserError where it matches nothing.
+
+    All layers of a plain model need a look at their shapes alone; else the model is made without weights, which takes
+    seconds.
+    """
+    lora = recipe.model.lora
+    assert lora is not None
+    if lora.target_modules == "all-linear" and not _first(config, "num_local_experts", "num_experts"):
+        return sum(lora.r * sum(s) for s in shapes if len(s) == 2)  # a matrix (out, in) gets two of rank r
+    from align.models.outline import num_adapted
+
+    scalar = any("scores" in recipe.method.needs().live(m) for m in recipe.method.needs().members)
+    return num_adapted(recipe.model, "scalar" if scalar else "lm")
 
 
 def _first(config: dict[str, Any], *names: str) -> int:

@@ -83,7 +83,7 @@ def load_policy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head:
 
 def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, places: Where) -> Any:
     folder = places.weights
-    config = _config(section, folder, head)
+    config = read_model_config(section, folder, head)
     weight_files(folder)
     auto: Any = _AUTO[head]
     try:
@@ -127,7 +127,8 @@ def refuse_not_finite(model: Any, folder: str) -> None:
         )
 
 
-def _config(section: ModelSection, folder: str, head: Head) -> Any:
+def read_model_config(section: ModelSection, folder: str, head: Head) -> Any:
+    """The config in `folder`, dropout silenced. UserError where transformers has no such model, or does not read it."""
     written = read_json(Path(folder, "config.json"))
     if "auto_map" in written and written.get("model_type") not in CONFIG_MAPPING and not section.trust_remote_code:
         raise UserError(
@@ -177,16 +178,22 @@ def best_attention(kind: Any, config: Any, device: str) -> str:
 
 @contextmanager
 def writing(model: Any) -> Iterator[None]:
-    """While a model writes, one token at a time, flex attention would only be compiled again and again."""
+    """While a model writes, one token at a time, flex attention would only be compiled again and again; and routers
+    make no loss, which transformers would hold against the mask of all tokens and fail."""
     inner = unwrapped(model)
-    if inner.config._attn_implementation != "flex_attention":
-        yield
-        return
-    inner.set_attn_implementation(best_attention(type(inner), inner.config, "cpu"))
+    config, flex = inner.config.get_text_config(), inner.config._attn_implementation == "flex_attention"
+    routers = getattr(config, "output_router_logits", False)
+    if flex:
+        inner.set_attn_implementation(best_attention(type(inner), inner.config, "cpu"))
+    if routers:
+        config.output_router_logits = False
     try:
         yield
     finally:
-        inner.set_attn_implementation("flex_attention")
+        if flex:
+            inner.set_attn_implementation("flex_attention")
+        if routers:
+            config.output_router_logits = True
 
 
 def _capped(config: Any) -> bool:

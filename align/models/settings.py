@@ -43,7 +43,7 @@ class ModelSection:
     model_name_or_path: str = ""  # a local folder, a hub name, asset:NAME, or the run folder of an earlier run
     config: dict[str, Any] = field(default_factory=dict)  # instead: fresh weights of this config (model_type, ...)
     tokenizer_name_or_path: str = ""  # needed with `config`; otherwise the model's own
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 weights
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 weights, the masters of bf16
     attn_implementation: str = ""  # transformers' name; empty lets the layouts choose
     trust_remote_code: bool = False
     add_tokens: list[str] = field(default_factory=list)  # new special ones that rewards see; embeddings are resized

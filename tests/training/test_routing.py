@@ -16,8 +16,11 @@ from align.batches import Group, Tokens
 from align.data.forest import RowLayout, lay_out, occurrences
 from align.errors import UserError
 from align.methods.sft import SFT
+from align.models.load import writing
 from align.models.settings import ModelSection
 from align.needs import empty_batch
+from align.rollout.engine import Request, Sampling
+from align.rollout.local_engine import LocalEngine
 from align.training.experience import Experience, Reader
 from align.training.layouts import LAYOUTS
 from align.training.plan import Limits
@@ -153,6 +156,17 @@ def test_a_run_adds_it_and_resumes_bitwise(recipe: dict[str, Any], tmp_path: Pat
     again = tmp_path / "again"
     train(tmp_path / "run.yaml", again, "--resume", str(out / "checkpoints/step-000002"))
     assert same(weights(out), weights(again))
+
+
+def test_such_a_model_writes_with_its_cache():
+    """transformers' own loss of one more token does not fit the mask of all tokens."""
+    model = model_of("mixtral").eval()
+    model.config.output_router_logits = True
+    requests = [Request(np.array(ids, dtype=np.int32), (1, 2)) for ids in ([5, 6, 7], [8])]
+    with writing(model):
+        written = LocalEngine(model, 0, lambda ids: "", 8).write(requests, Sampling(max_completion_length=4, stop_token_ids=(2,)))
+    assert all(1 <= len(one.tokens) <= 4 for of in written for one in of)
+    assert model.config.output_router_logits
 
 
 def test_a_config_that_asks_for_it_is_told(recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
