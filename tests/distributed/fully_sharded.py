@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from align.models.parts import backbone
 from align.training.distributed import World
-from align.training.settings import OptimSection
+from align.training.settings import OptimSection, TrainingSection
 
 
 class Sharding(Accelerator):
@@ -40,6 +40,6 @@ class Sharding(Accelerator):
         return module, optimizer
 
 
-def join(optim: OptimSection) -> World:
+def join(optim: OptimSection, training: TrainingSection | None = None) -> World:
     AcceleratorState._reset_state()
     return World(Sharding(kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")]), "fsdp2")

@@ -164,7 +164,8 @@ def test_such_a_model_writes_with_its_cache():
     model.config.output_router_logits = True
     requests = [Request(np.array(ids, dtype=np.int32), (1, 2)) for ids in ([5, 6, 7], [8])]
     with writing(model):
-        written = LocalEngine(model, 0, lambda ids: "", 8).write(requests, Sampling(max_completion_length=4, stop_token_ids=(2,)))
+        sampling = Sampling(max_completion_length=4, stop_token_ids=(2,))
+        written = LocalEngine(model, 0, lambda ids: "", 8).write(requests, sampling)
     assert all(1 <= len(one.tokens) <= 4 for of in written for one in of)
     assert model.config.output_router_logits
 
