@@ -20,8 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from align.data.settings import DataSection
 from align.errors import Mistakes, UserError, did_you_mean
 from align.methods.base import Method, find_method, method_names
@@ -32,7 +30,7 @@ from align.recipe_defaults import with_followed, with_rate
 from align.recipe_models import check_context, check_models
 from align.recipe_notes import model_notes
 from align.recipe_online import check_online, is_online, notes_of
-from align.recipe_text import Written, find_recipe, override, read
+from align.recipe_text import Written, find_recipe, override, read, to_yaml
 from align.recipe_types import build, is_text, names, show
 from align.recipe_words import LOSS_TYPES, SECTIONS, translate_knob
 from align.rewards.settings import RewardSection
@@ -81,7 +79,7 @@ class Recipe:
         return {"name": self.name, "method": {"name": self.method_name, **knobs}, **sections}
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True, width=120)
+        return to_yaml(_plain(self.to_dict()))
 
     def fixed(self) -> dict[str, Any]:
         """Dotted key -> value of all that must be the same when a run is resumed; plain JSON values."""

@@ -1,7 +1,8 @@
 """From a recipe's name and `key=value` words to plain nested dictionaries: finding, reading, overriding.
 
-YAML as in its version 1.2 where 1.1 surprises: `1e-6` is a number, `no` and `on` are text. A key given twice is a
-mistake, as is `<<`: a recipe inherits nothing.
+YAML as in its version 1.2 where 1.1 surprises: `1e-6` is a number, `016` is 16 and `0o16` is 14, `no`, `on`, `1:30`
+and `2020-01-01` are text. A key given twice is a mistake, as is `<<`: a recipe inherits nothing. Text is written back
+in quotes wherever either version would read it as something else.
 """
 
 from __future__ import annotations
@@ -107,24 +108,50 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_DROPPED = (
-    "tag:yaml.org,2002:bool",
-    "tag:yaml.org,2002:float",
-    "tag:yaml.org,2002:timestamp",
-    "tag:yaml.org,2002:merge",
-)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _DROPPED]
+_CORE = ("null", "bool", "int", "float", "str", "seq", "map")  # all that YAML 1.2 knows by itself
+_TAG = "tag:yaml.org,2002:"
+_WORDS = {  # tag -> what is read as such without quotes, and the characters that it may begin with
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?\d[\d_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\d[\d_]*\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    try:
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    except ValueError as error:
+        raise yaml.constructor.ConstructorError(None, None, str(error).split(";")[0], node.start_mark) from None
+
+
+def _foreign(loader: _Loader, node: yaml.Node) -> Any:
+    finding = f"a recipe has no values of the kind {node.tag}"
+    raise yaml.constructor.ConstructorError(None, None, finding, node.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.1 or our loader would not read as text."""
+
+
+_Loader.yaml_implicit_resolvers = {  # nothing is null but what 1.1 reads as such, too
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == f"{_TAG}null"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(_DROPPED[0], re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    _DROPPED[1],
-    re.compile(
-        r"^(?:[-+]?(?:\d[\d_]*\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
+for _name, (_pattern, _first) in _WORDS.items():
+    for _side in (_Loader, _Dumper):
+        _side.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.yaml_constructors = {f"{_TAG}{k}": yaml.SafeLoader.yaml_constructors[f"{_TAG}{k}"] for k in _CORE}
+_Loader.add_constructor(f"{_TAG}int", _whole_number)
+_Loader.yaml_constructors[None] = _foreign
+
+
+def to_yaml(value: Any) -> str:
+    """Plain values as YAML, which `parse` reads as the same values."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def parse(text: str) -> tuple[Any, list[tuple[str, int, int]]]:
