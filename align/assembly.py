@@ -12,9 +12,10 @@ import numpy as np
 from align.assembly_critic import warmup_of, with_critic
 from align.assembly_offline import offline_source
 from align.assembly_online import online_source
-from align.assembly_parts import Parts
+from align.assembly_parts import Parts, data_of
 from align.batches import Group, Tokens
 from align.data.prepare import Splits, default_cache, prepare, reopen
+from align.data.template import give_template
 from align.errors import UserError
 from align.files import remove
 from align.methods.base import OnlineMethod
@@ -68,7 +69,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     splits = load_data(recipe, tokenizer, world)
     for note in (*splits.notes, *check_held_out(recipe, splits)):
         say(note)
-    tokenizer.chat_template = splits.chat_template or tokenizer.chat_template
+    give_template(tokenizer, splits.chat_template)
     world.must_agree("the prepared data", [s.fingerprint for s in (splits.train, splits.validation, splits.test)])
     init = folder.path / "init"
     if recipe.model.config:
@@ -134,21 +135,21 @@ def check_held_out(recipe: Recipe, splits: Splits) -> list[str]:
 
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
     """Prepared by the main process, verified by one of each machine, read by all."""
-    needs = recipe.method.needs()
+    needs, data = recipe.method.needs(), data_of(recipe)
     found: list[Splits] = []
 
     def prepared() -> str:
         if not found:
             with ExitStack() as opened:
                 tick = _ticker(recipe, world, opened)
-                found.append(prepare(recipe.data, needs.batch.kind, needs.numbers(), tokenizer, default_cache(), tick))
+                found.append(prepare(data, needs.batch.kind, needs.numbers(), tokenizer, default_cache(), tick))
         return found[0].fingerprint
 
     with world.main_first():
         if world.main:
             prepared()
     key = world.once_per_machine(prepared)
-    return found[0] if found else reopen(recipe.data, default_cache(), key)
+    return found[0] if found else reopen(data, default_cache(), key)
 
 
 def _ticker(recipe: Recipe, world: World, opened: ExitStack) -> Callable[[int], None]:

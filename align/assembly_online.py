@@ -13,8 +13,11 @@ import numpy as np
 
 from align.assembly_parts import Parts
 from align.assembly_server import server_engines
+from align.data.chat import Writer as Texts
 from align.data.hints import COLUMN, hints_of
+from align.data.special import Names
 from align.data.store import Store
+from align.data.tokens import Encoder
 from align.errors import RunError, UserError, did_you_mean
 from align.methods.base import weighs
 from align.models.parts import unwrapped
@@ -128,7 +131,9 @@ def hint_column(parts: Parts) -> HintColumn | None:
             f"a list of texts, from the least hint to the most. There are {', '.join(store.extras(0))}"
         )
     room = context_of(parts) - parts.recipe.rollout.max_completion_length
-    made = HintColumn(parts.tokenizer, parts.splits.chat_template, room, store.place)
+    template, names = parts.splits.chat_template, Names(parts.tokenizer, parts.data.special_tokens)
+    texts = Texts(parts.tokenizer, template, names=names)
+    made = HintColumn(texts, Encoder(parts.tokenizer, template), store.marked, room, store.place)
     for row in heapq.nlargest(LONGEST, lengths, key=lambda row: lengths[row]):
         prompt = prompt_of(store, row, 0)
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from align.data.prepare import Splits
+from align.data.settings import DataSection
 from align.data.store import Store
 from align.models.adapters import reference_kind
 from align.models.frozen import frozen_copy
@@ -17,6 +19,14 @@ from align.training.engines import Readable, Texts
 from align.training.experience import Columns, Reader
 from align.training.roles import AdapterOff
 from align.training.step import Trainee
+
+
+def data_of(recipe: Recipe) -> DataSection:
+    """The data as they are read: tokens that the recipe adds may stand in them by their names."""
+    data, added = recipe.data, recipe.model.add_tokens
+    if data.special_tokens == "all" or not added:
+        return data
+    return dataclasses.replace(data, special_tokens=[*data.special_tokens, *added])
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,10 @@ class Parts:
     @property
     def stores(self) -> dict[str, Store]:
         return {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
+
+    @property
+    def data(self) -> DataSection:
+        return data_of(self.recipe)
 
     @property
     def stops(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,12 @@ from typing import Any
 import torch
 from transformers import TextStreamer
 
+from align.data.chat import Writer
+from align.data.messages import BadRow, Text
+from align.data.rows import Row
+from align.data.special import Names
+from align.data.template import choose_template
+from align.data.tokens import Encoder
 from align.errors import UserError
 from align.models.frozen import freeze
 from align.models.generate import continued
@@ -53,7 +60,7 @@ class Partner:
     model: Any
     tokenizer: Any
     style: Style
-    said: list[dict[str, str]] = field(default_factory=list)
+    said: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def converses(self) -> bool:
@@ -65,16 +72,30 @@ class Partner:
     def prompt(self, line: str) -> list[int]:
         """Token ids of what the model goes on from; the oldest turns go where the context would overflow."""
         if not self.converses:
-            return self._last(self.tokenizer(line)["input_ids"])
+            return self._last(self._ids(line))
         self.said.append({"role": "user", "content": line})
         while True:
-            ids = self.tokenizer.apply_chat_template(
-                self.said, add_generation_prompt=True, tokenize=True, return_dict=True
-            )["input_ids"]
+            ids = self._ids(self.said)
             oldest = next((i for i, m in enumerate(self.said) if m["role"] != "system"), 0)
             if len(ids) <= self.room or len(self.said) - oldest <= 1:
                 return self._last(ids)
             del self.said[oldest : oldest + 2]  # a question and its answer
+
+    def _ids(self, asked: Text) -> list[int]:
+        """As prompts are in training: the name of a special token in what is said is text."""
+        try:
+            row = Row(prompt=self.writer.as_text(asked), completions=(), key="", numbers={})
+            return self.encoder.one(self.writer.script(row)).members[0].prompt.tolist()
+        except BadRow as error:
+            raise UserError(f"{self.tokenizer.name_or_path}: {error}") from None
+
+    @cached_property
+    def writer(self) -> Writer:
+        return Writer(self.tokenizer, choose_template(self.tokenizer), names=Names(self.tokenizer))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder(self.tokenizer, self.writer.template)
 
     @property
     def room(self) -> int:

@@ -38,7 +38,7 @@ def test_doctor_finds_a_good_recipe_good(capsys: pytest.CaptureFixture[str], tmp
 @pytest.mark.parametrize(
     ("change", "data", "finding"),
     [
-        ({"prompt": "<s>Count to<s> 3."}, {}, "sequences have more than one BOS"),
+        ({"prompt": "<s>Count to<s> 3."}, {"special_tokens": ["<s>"]}, "sequences have more than one BOS"),
         ({}, {"max_length": 15, "overlong": "cut_completion"}, "no sequence learns a token that stops a generation"),
     ],
     ids=["two beginnings", "no end"],
@@ -64,6 +64,24 @@ def test_doctor_shows_which_tokens_are_learnt(tmp_path: Path, capsys: pytest.Cap
     marked = "".join(c for c, mark in zip(out[at], out[at + 1].ljust(len(out[at])), strict=False) if mark == "^")
     assert "So long." in marked.replace("▁", " ")
     assert "Assistant" not in marked
+
+
+def test_doctor_knows_a_beginning_that_opens_every_turn_and_shows_which_names_are_tokens(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The tokenizer's BOS is `<|im_start|>`."""
+    turns = [("user", "What ends a turn?"), ("assistant", "It is <|im_end|>."), ("user", "So?"), ("assistant", "Yes.")]
+    rows = write_rows(tmp_path / "t.jsonl", [{"messages": [{"role": r, "content": c} for r, c in turns]}] * 3)
+    model = {**FRESH, "tokenizer_name_or_path": str(repository / "tests/data/tokenizer-minimind6400")}
+    recipe = {**dpo(rows), "method": {"name": "sft"}, "model": model, "data": {"train": rows, "loss_on": "assistant"}}
+    assert main(["doctor", str(write_recipe(tmp_path / "r.yaml", recipe))]) == 0
+    out = capsys.readouterr().out
+    assert "nothing to mend" in out
+    assert "3 rows: <|im_end|> is text there, not the token" in "".join(out.splitlines())
+    shown = out.splitlines()
+    at = next(i for i, line in enumerate(shown) if line.startswith("It is <|im_end|>."))
+    assert shown[at] == "It is <|im_end|>.<|im_end|>"
+    assert shown[at + 1] == "^" * len("It is <|im_end|>.") + "#" * len("<|im_end|>")
 
 
 # ---- report ---------------------------------------------------------------------------------------------------------

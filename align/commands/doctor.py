@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -17,8 +16,9 @@ from rich.text import Text
 from align.assembly import Setup, assemble
 from align.batches import Group
 from align.commands.doctor_online import rehearse
-from align.data.describe import describe
+from align.data.describe import Seen, describe
 from align.data.forest import lay_out
+from align.data.template import own_bos
 from align.errors import RunError
 from align.models.settings import SoupSection
 from align.models.tokenizer import stop_ids
@@ -35,7 +35,8 @@ from align.training.trackers import no_telemetry
 
 SHOWN = 2  # rows that are printed token by token
 STYLES = {"prompt": "dim", "learned": "bold green", "context": "yellow"}
-MARKS = {"prompt": "", "learned": "^", "context": "."}  # under the tokens where there is no colour
+MARKS = {"prompt": " ", "learned": "^", "context": "."}  # under the tokens where there is no colour
+SPECIAL_STYLE, SPECIAL_MARK = " reverse", "#"  # of special tokens, which a text with their names has not
 
 
 def examine(recipe: Recipe, console: Console) -> None:
@@ -71,13 +72,14 @@ def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str
     """Prints some rows with their loss mask; checks beginning and end of every sequence."""
     store, tokenizer = setup.splits.train, setup.tokenizer
     console.print(
-        "\nrows: prompt dim, learned tokens bold (or ^ below), others' tokens in the completion yellow (or .)"
+        "\nrows: prompt dim, learned tokens bold (or ^ below), others' tokens in the completion yellow (or .), "
+        "special tokens reversed (or #)"
     )
     for i in range(min(SHOWN, len(groups))):
         for member, seen in zip(setup.reader.needs.members, describe(store, tokenizer, i), strict=False):
             console.print(f"\n{store.place(i)}  {member}", markup=False)
             console.print(_painted(seen, coloured=console.is_terminal))
-    bos, stops = tokenizer.bos_token_id, set(stop_ids(tokenizer, setup.model))
+    bos, stops = own_bos(tokenizer, tokenizer.chat_template), set(stop_ids(tokenizer, setup.model))
     doubled = ends = 0
     members = [m for g in groups for m in g.members]
     for m in members:
@@ -91,12 +93,12 @@ def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str
     return problems
 
 
-def _painted(seen: Sequence[Any], *, coloured: bool) -> Text:
-    parts = [(visible(token.text), token.part) for token in seen]  # here, so that the marks stand under it
+def _painted(seen: Sequence[Seen], *, coloured: bool) -> Text:
+    parts = [(visible(token.text), token) for token in seen]  # here, so that the marks stand under it
     if coloured:
-        return Text.assemble(*((text, STYLES[part]) for text, part in parts))
+        return Text.assemble(*((text, STYLES[t.part] + SPECIAL_STYLE * t.special) for text, t in parts))
     line = "".join(text for text, _ in parts)
-    marks = "".join(MARKS[part] * len(text) or " " * len(text) for text, part in parts)
+    marks = "".join((SPECIAL_MARK if t.special else MARKS[t.part]) * len(text) for text, t in parts)
     pairs = zip(line.split("\n"), _split_like(line, marks), strict=True)
     return Text("\n".join(f"{text}\n{mark.rstrip()}" for text, mark in pairs))
 

@@ -1,17 +1,7 @@
 """Rows become text: what the prompt is, what follows, and which stretches of it the model is to learn.
 
-Strings stay as they are. Messages go through the chat template: the recipe's file, else the tokenizer's own, else
-`PLAIN`, which writes
-
-    System: Be kind.
-
-    User: What is two and two?
-
-    Assistant: Four.</s>
-
-with the tokenizer's end-of-sequence token after each assistant turn, and one beginning-of-sequence token in front where
-the tokenizer adds one to plain text too. Beginning and end are the template's business alone: nothing is added to them
-unless the last turn has no end at all.
+Strings stay as they are. Messages go through the chat template. Beginning and end are the template's business alone:
+nothing is added to them unless the last turn has no end at all.
 
 A template is trusted only as far as it leaves earlier text alone: what was rendered for the first messages must open
 what is rendered for all of them, or the loss mask would stand in the wrong place.
@@ -19,27 +9,16 @@ what is rendered for all of them, or the loss mask would stand in the wrong plac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
-from align.data.messages import BadRow, Message, Text, is_answer, merge_turns
+from align.data.calls import Calls
+from align.data.messages import BadRow, Message, is_answer, is_learned, merge_turns
 from align.data.rows import Row
+from align.data.special import Names, plain, special_names
+from align.data.template import adds_bos, taken_names, unread_names
 from align.errors import UserError
-
-PLAIN = """\
-{{- BOS }}
-{%- for message in messages %}
-{%- if message.tool_calls or tools %}{{- raise_exception('it has no form for tools') }}{%- endif %}
-{%- if message.role == 'assistant' %}
-{{- 'Assistant: ' + message.content + eos_token }}
-{%- else %}
-{{- (message.role | capitalize) + ': ' + message.content }}
-{%- endif %}
-{{- '' if loop.last and not add_generation_prompt else '\\n\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- 'Assistant:' }}{%- endif %}"""
 
 
 class PrefixBroken(Exception):
@@ -61,6 +40,7 @@ class Script:
     prompt: str | None  # None: the first token serves as the prompt
     completions: tuple[tuple[Piece, ...], ...]
     templated: bool  # then the template has taken care of the beginning and the end of turns
+    told: tuple[str, ...] = ()  # what is worth knowing about it
 
 
 def check_characters(script: Script) -> None:
@@ -73,23 +53,6 @@ def check_characters(script: Script) -> None:
         raise BadRow(f"has {text[error.start]!a}, half of a character, near {near!a}; write the whole of it") from None
 
 
-def choose_template(tokenizer: Any, file: str = "") -> str:
-    """The Jinja text for messages: `file`, else the tokenizer's own, else `PLAIN` made for this tokenizer."""
-    if file:
-        try:
-            return Path(file).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"data.chat_template: {file}: cannot be read: {error}; name a Jinja file") from None
-    own = tokenizer.chat_template
-    own = own.get("default") if isinstance(own, dict) else own
-    return own or PLAIN.replace("BOS", "bos_token" if adds_bos(tokenizer) else "''")
-
-
-def adds_bos(tokenizer: Any) -> bool:
-    """Whether this tokenizer puts its beginning-of-sequence token before plain text by itself."""
-    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-
-
 @dataclass(frozen=True)
 class Writer:
     """Turns rows into scripts with one template."""
@@ -97,68 +60,139 @@ class Writer:
     tokenizer: Any
     template: str
     loss_on: Literal["assistant", "completion", "all"] = "completion"
+    names: Names | None = None  # of special tokens, which the rows' texts have set apart
+    calls: Calls = field(default_factory=Calls)
+
+    def as_text(self, value: Any) -> Any:
+        """What the rows hold, with the names of special tokens set apart."""
+        return self.names.as_text(value) if self.names else value
 
     def script(self, row: Row) -> Script:
         """BadRow where the template refuses the messages, PrefixBroken where it rewrites earlier turns."""
+        script = self._script(row)
+        told = list(row.told)
+        if script.templated and row.template_kwargs:
+            unread = unread_names(self.template, row.template_kwargs)
+            told += [f"`chat_template_kwargs` has {name}, which the chat template does not read" for name in unread]
+        if self.names is not None:
+            texts = (script.prompt or "", *(piece.text for pieces in script.completions for piece in pieces))
+            named = dict.fromkeys(name for text in texts for name in self.names.found(text))
+            told += [f"{name} is text there, not the token: data.special_tokens allows it" for name in named]
+        return replace(script, told=tuple(told))
+
+    def _script(self, row: Row) -> Script:
         if not row.completions and isinstance(row.prompt, list):
-            return Script(self._render(row.prompt, row.tools, open_turn=True), (), templated=True)
+            (asked,) = self._fitted(row, row.prompt)
+            return Script(self._render(asked, row, open_turn=True), (), templated=True)
         if all(isinstance(c, str) for c in row.completions):
-            assert row.prompt is None or isinstance(row.prompt, str)
-            return Script(row.prompt, tuple((Piece(str(c), True),) for c in row.completions), templated=False)
+            return self._strings(row)
         try:
-            return self._conversation(row.prompt, row.completions, row.tools)
+            return self._conversation(row)
         except BadRow:
             merged = merge_turns(row.prompt) if isinstance(row.prompt, list) else row.prompt
             whole = tuple(merge_turns(c) if isinstance(c, list) else c for c in row.completions)
             if merged == row.prompt and whole == row.completions:
                 raise
-            return self._conversation(merged, whole, row.tools)
+            return self._conversation(replace(row, prompt=merged, completions=whole))
 
-    def _conversation(self, prompt: Text | None, completions: tuple[Text, ...], tools: list[Any] | None) -> Script:
-        answers = [c for c in completions if isinstance(c, list)]
+    def _strings(self, row: Row) -> Script:
+        assert row.prompt is None or isinstance(row.prompt, str)
+        prompt = row.prompt if row.prompt is None else self._as_token(row.prompt, self.bos, first=True)
+        ended = [self._as_token(str(c), self.tokenizer.eos_token, first=False) for c in row.completions]
         if prompt is None:
-            whole = self._render(answers[0], tools, open_turn=False)
-            return Script(None, (self._cut_end(Piece(whole, True))[:1],), templated=True)
-        assert isinstance(prompt, list)
-        assert len(answers) == len(completions)
-        full = [self._render([*prompt, *c], tools, open_turn=False) for c in answers]
-        start = self._opening(prompt, full, tools)
-        pieces = [self._pieces(prompt, c, f, start, tools) for c, f in zip(answers, full, strict=True)]
+            ended = [self._as_token(c, self.bos, first=True) for c in ended]
+        return Script(prompt, tuple((Piece(c, True),) for c in ended), templated=False)
+
+    def _as_token(self, text: str, name: str | None, *, first: bool) -> str:
+        """A beginning or an end that a text itself has is the token which is added otherwise, whoever wrote it."""
+        apart = self.as_text(name)
+        if not apart or not (text.startswith(apart) if first else text.endswith(apart)):
+            return text
+        return f"{name}{text.removeprefix(apart)}" if first else f"{text.removesuffix(apart)}{name}"
+
+    @cached_property
+    def bos(self) -> str | None:
+        """What is put before plain text."""
+        return self.tokenizer.bos_token if adds_bos(self.tokenizer) else None
+
+    def _fitted(self, row: Row, *parts: list[Message]) -> list[list[Message]]:
+        """Messages whose tool calls are as the template reads them."""
+
+        def render(messages: list[Message]) -> str:
+            return self._render(messages, row, open_turn=False)
+
+        return self.calls.fitted(parts, render, lambda value: self.as_text(plain(value)))
+
+    def _conversation(self, row: Row) -> Script:
+        answers = [c for c in row.completions if isinstance(c, list)]
+        if row.prompt is None:
+            (messages,) = self._fitted(row, answers[0])
+            return Script(None, (self._whole(messages, row),), templated=True)
+        assert isinstance(row.prompt, list)
+        assert len(answers) == len(row.completions)
+        fitted = [self._fitted(row, row.prompt, c) for c in answers]
+        prompt, answers = fitted[0][0], [c for _, c in fitted]
+        full = [self._render([*prompt, *c], row, open_turn=False) for c in answers]
+        start = self._opening(prompt, full, row)
+        pieces = [self._pieces(prompt, c, f, start, row) for c, f in zip(answers, full, strict=True)]
         return Script(full[0][:start], tuple(pieces), templated=True)
 
-    def _opening(self, messages: list[Message], full: list[str], tools: list[Any] | None) -> int:
+    def _whole(self, messages: list[Message], row: Row) -> tuple[Piece, ...]:
+        """All turns but those that the data leave out."""
+        full = self._render(messages, row, open_turn=False)
+        if all(map(is_learned, messages)):
+            return self._cut_end(Piece(full, True))[:1]
+        pieces: list[Piece] = []
+        done = 0
+        for i, message in enumerate(messages):
+            end = len(full) if i == len(messages) - 1 else self._closing(messages[: i + 1], full, row)
+            piece = Piece(full[done:end], is_learned(message))
+            pieces += self._cut_end(piece) if piece.learn else [piece]
+            done = end
+        return _learned(pieces)
+
+    def _opening(self, messages: list[Message], full: list[str], row: Row) -> int:
         """Characters that `messages` and the opened assistant turn take at the start of every text in `full`.
 
         A turn that opens with an empty thought, where the answer brings one of its own, is cut at the first difference.
         """
-        opened = self._render(messages, tools, open_turn=True)
+        opened = self._render(messages, row, open_turn=True)
         start = min(_agree(opened, f) for f in full)
         if start < len(opened):
-            closed = self._render(messages, tools, open_turn=False)
+            closed = self._render(messages, row, open_turn=False)
             if not opened.startswith(closed) or start < len(closed):
                 raise _broken(messages, opened, full[0])
         return start
 
     def _pieces(
-        self, prompt: list[Message], answer: list[Message], full: str, start: int, tools: list[Any] | None
+        self, prompt: list[Message], answer: list[Message], full: str, start: int, row: Row
     ) -> tuple[Piece, ...]:
-        """The completion in stretches; the assistant's turns are to be learned, all of them."""
+        """The completion in stretches; the assistant's turns are to be learned, unless the data leave them out."""
         pieces: list[Piece] = []
         done = start
         for i, message in enumerate(answer):
-            if not is_answer(message):
+            if not is_answer(message) or not is_learned(message):
                 continue
             before = [*prompt, *answer[:i]]
-            begin = start if i == 0 else self._opening(before, [full], tools)
-            end = len(full) if i == len(answer) - 1 else self._closing([*before, message], full, tools)
+            begin = start if i == 0 else self._opening(before, [full], row)
+            end = len(full) if i == len(answer) - 1 else self._closing([*before, message], full, row)
             if begin > done:
                 pieces.append(Piece(full[done:begin], False))
             pieces += self._cut_end(Piece(full[begin:end], True))
             done = end
-        return tuple(pieces if pieces[-1].learn else pieces[:-1])
+        if pieces and not any(self._says(piece) for piece in pieces):
+            raise BadRow("the chat template leaves nothing of what the assistant says")
+        return _learned(pieces)
 
-    def _closing(self, messages: list[Message], full: str, tools: list[Any] | None) -> int:
-        closed = self._render(messages, tools, open_turn=False)
+    def _says(self, piece: Piece) -> bool:
+        """Whether there is more to learn than the end of a turn."""
+        text = piece.text.strip()
+        while text.endswith(self.marks):
+            text = next(text.removesuffix(m) for m in self.marks if text.endswith(m)).strip()
+        return piece.learn and bool(text)
+
+    def _closing(self, messages: list[Message], full: str, row: Row) -> int:
+        closed = self._render(messages, row, open_turn=False)
         if not full.startswith(closed):
             closed = closed.removesuffix(self.tokenizer.eos_token)  # some write it after the last turn only
         if not full.startswith(closed):
@@ -175,20 +209,34 @@ class Writer:
     @cached_property
     def marks(self) -> tuple[str, ...]:
         """All special tokens, as text."""
-        added = (t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special)
-        return tuple({*self.tokenizer.all_special_tokens, *added})
+        return tuple(special_names(self.tokenizer))
 
-    def _render(self, messages: list[Message], tools: list[Any] | None, *, open_turn: bool) -> str:
+    @cached_property
+    def taken(self) -> set[str]:
+        return taken_names(self.tokenizer)
+
+    def _render(self, messages: list[Message], row: Row, *, open_turn: bool) -> str:
         import jinja2
 
+        if taken := self.taken.intersection(row.template_kwargs):
+            raise BadRow(f"`chat_template_kwargs` has {min(taken)}, which every template is given by us; remove it")
         try:
             return self.tokenizer.apply_chat_template(
-                messages, tools=tools, chat_template=self.template, tokenize=False, add_generation_prompt=open_turn
-            )
+                messages, tools=row.tools, chat_template=self.template, tokenize=False, add_generation_prompt=open_turn,
+                **row.template_kwargs,
+            )  # fmt: skip
         except jinja2.TemplateSyntaxError as error:
             raise UserError(f"data.chat_template: line {error.lineno}: {error.message}") from None
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise BadRow(f"the chat template refuses these messages: {error}") from None
+
+
+def _learned(pieces: list[Piece]) -> tuple[Piece, ...]:
+    """Up to the last stretch that is learned. BadRow where there is none."""
+    last = max((i for i, piece in enumerate(pieces, start=1) if piece.learn), default=0)
+    if not last:
+        raise BadRow("every turn that could be learned is marked as not to be (`weight: 0`)")
+    return tuple(pieces[:last])
 
 
 def _agree(one: str, other: str) -> int:

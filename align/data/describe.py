@@ -18,6 +18,7 @@ class Seen:
     id: int
     text: str  # what it adds to the text before it; empty while a character is unfinished
     part: Part
+    special: bool = False  # a special token, not a text with its name
 
 
 def describe(store: Store, tokenizer: Any, i: int) -> tuple[tuple[Seen, ...], ...]:
@@ -30,6 +31,7 @@ def _seen(tokens: Tokens, tokenizer: Any) -> tuple[Seen, ...]:
     parts: list[Part] = ["prompt"] * len(tokens.prompt)
     for kept in tokens.mask.tolist():
         parts.append("learned" if kept else "context")
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     seen: list[Seen] = []
     shown = ""
     for end, (token, part) in enumerate(zip(ids, parts, strict=True), start=1):
@@ -37,5 +39,5 @@ def _seen(tokens: Tokens, tokenizer: Any) -> tuple[Seen, ...]:
         unfinished = text.endswith("\ufffd") and end < len(ids)  # a character of several byte tokens
         added = "" if unfinished else text[len(shown) :]
         shown = shown if unfinished else text
-        seen.append(Seen(token, added, part))
+        seen.append(Seen(token, added, part, token in special))
     return tuple(seen)

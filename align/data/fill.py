@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any, Literal
-
-import numpy as np
 
 from align.batches import RowKind, Tokens
 from align.data.chat import PrefixBroken, Script, Writer, check_characters
@@ -18,15 +15,14 @@ from align.data.messages import BadRow
 from align.data.rows import Reader, Row
 from align.data.settings import DataSection, Source
 from align.data.sources import NESTED, Place, is_arrow, iterate
-from align.data.store import Entry, StoreWriter
-from align.data.tokens import Encoder, cut_prompts, fit
-from align.errors import UserError
+from align.data.special import Names
+from align.data.store import Counts, Entry, StoreWriter
+from align.data.tally import Tally
+from align.data.tokens import Encoded, Encoder, cut_prompts, fit
 
 SplitName = Literal["train", "validation", "test"]
 Writers = dict[SplitName, StoreWriter]
 ROWS_AT_ONCE = 512  # tokenized in one call
-SHOWN = 5  # bad rows that are shown in full
-OVERLONG_SHARE = 0.1  # of the usable rows; more than this dropped for length is a mistake
 
 
 @dataclass(frozen=True)
@@ -42,17 +38,6 @@ class Job:
         where = self.source.source if self.source.split == "train" else f"{self.source.source}[{self.source.split}]"
         columns = ", ".join(f"{ours}: {theirs}" for ours, theirs in self.source.columns.items())
         return f"{where} ({columns or 'as it is'})" if self.again else where
-
-
-@dataclass
-class Tally:
-    """What goes into the final reports."""
-
-    bad: list[str] = field(default_factory=list)  # the first few
-    num_bad: int = 0
-    usable: int = 0
-    overlong: int = 0
-    lengths: array[int] = field(default_factory=lambda: array("i"))  # longest member of each usable row, before any cut
 
 
 @dataclass(frozen=True)
@@ -80,9 +65,10 @@ class Fill:
     def run(self, jobs: list[Job], writers: Writers, template: str) -> list[str]:
         """Fills the writers; returns what the user should be told. UserError for bad rows (unless they may be dropped),
         and for too many overlong ones; PrefixBroken(finding, place) where the template rewrites earlier turns."""
-        encoder = Encoder(self.tokenizer)
-        writer = Writer(self.tokenizer, template, self.section.loss_on)
-        tally = Tally()
+        names = Names(self.tokenizer, self.section.special_tokens)
+        writer = Writer(self.tokenizer, template, self.section.loss_on, names)
+        encoder = Encoder(self.tokenizer, template)
+        tally = Tally(self.section)
         self.tick(done := 0)
         for job in jobs:
             fed: list[SplitName] = list(writers) if job.split == "train" else [job.split]
@@ -92,15 +78,15 @@ class Fill:
                 self._write(items, job, encoder, writers, tally)
                 done += read
                 self.tick(done)
-        self._judge(tally, done)
-        return self._notes(writers, tally)
+        tally.judge(done)
+        return tally.notes({name: writer.counts for name, writer in writers.items()})
 
     def _items(self, job: Job, writer: Writer, writers: Writers, tally: Tally) -> Iterator[tuple[list[Item], int]]:
         """Portions of rows that are usable as text, and how many rows were read for each."""
         columns = {**self.section.columns, **job.source.columns}
         reader = Reader(
             kind=self.kind, numbers=self.numbers, loss_on=self.section.loss_on, columns=columns,
-            filled_in=is_arrow(job.source.source),
+            filled_in=is_arrow(job.source.source), as_text=writer.as_text,
         )  # fmt: skip
         rows = iterate(job.source.source, job.source.split, self.section.num_rows)
         first = True
@@ -115,9 +101,7 @@ class Fill:
                 except (BadRow, RecursionError) as error:
                     writers[job.split].counts.read += 1
                     writers[job.split].counts.bad += 1
-                    tally.num_bad += 1
-                    finding = NESTED if isinstance(error, RecursionError) else error
-                    tally.bad += [f"{place}: {finding}"] if len(tally.bad) < SHOWN else []
+                    tally.refuse(place, NESTED if isinstance(error, RecursionError) else error)
                 else:
                     writers[made[0].split].counts.read += 1
                     items += made
@@ -143,63 +127,65 @@ class Fill:
         return "test" if place < test else "validation" if place < test + validation else "train"
 
     def _write(self, items: list[Item], job: Job, encoder: Encoder, writers: Writers, tally: Tally) -> None:
-        bos = self.tokenizer.bos_token_id
         entries: dict[SplitName, list[Entry]] = {name: [] for name in writers}
-        for item, encoded in zip(items, encoder.encode([i.script for i in items]), strict=True):
-            counts = writers[item.split].counts
-            counts.apart += encoded.apart
-            counts.templated += item.script.templated
-            tally.usable += 1
-            begun = self._within_prompt_limit(encoded.members, bos)
-            tally.lengths.append(max(len(m) for m in begun))
-            members, cut = fit(begun, self.section.max_length, self.section.overlong, bos)
-            if members is None:
-                counts.overlong += 1
-                tally.overlong += 1
+        encoded = encoder.encode([i.script for i in items])
+        for place, made in groupby(zip(items, encoded, strict=True), lambda pair: pair[0].place):
+            row = list(made)
+            try:
+                usable = _usable(row)
+            except BadRow as error:
+                writers[row[0][0].split].counts.bad += 1
+                tally.refuse(place, error)
                 continue
-            counts.shortened += cut or begun is not encoded.members
-            counts.sources[job.name] += 1
-            source = list(counts.sources).index(job.name)
-            entry = Entry(
-                members=members, numbers=item.row.numbers, key=item.key, source=source, row=item.place.row,
-                extras=item.extras,
-            )  # fmt: skip
-            entries[item.split].append(entry)
+            tally.tell(job.name, (text for item, _ in usable for text in item.script.told))
+            if encoder.unknown is not None and any(found.holds(encoder.unknown) for _, found in usable):
+                tally.tell(job.name, [f"{self.tokenizer.unk_token} stands for what the tokenizer has no token for"])
+            for item, found in usable:
+                entry = self._entry(item, found, job, encoder, writers[item.split].counts, tally)
+                entries[item.split] += [entry] if entry else []
         for name, found in entries.items():
             writers[name].append(found)
+
+    def _entry(
+        self, item: Item, encoded: Encoded, job: Job, encoder: Encoder, counts: Counts, tally: Tally
+    ) -> Entry | None:
+        """None where it is too long."""
+        counts.apart += encoded.apart
+        counts.templated += item.script.templated
+        tally.usable += 1
+        begun = self._within_prompt_limit(encoded.members, encoder.own)
+        tally.lengths.append(max(len(m) for m in begun))
+        members, cut = fit(begun, self.section.max_length, self.section.overlong, encoder.own)
+        if members is None:
+            counts.overlong += 1
+            tally.overlong += 1
+            return None
+        counts.shortened += cut or begun is not encoded.members
+        counts.sources[job.name] += 1
+        source = list(counts.sources).index(job.name)
+        return Entry(
+            members=members, numbers=item.row.numbers, key=item.key, source=source, row=item.place.row,
+            extras=item.extras,
+        )  # fmt: skip
 
     def _within_prompt_limit(self, members: tuple[Tokens, ...], bos: int | None) -> tuple[Tokens, ...]:
         limit = self.section.max_prompt_length
         return (cut_prompts(members, limit, bos) or members) if limit else members
 
-    def _judge(self, tally: Tally, read: int) -> None:
-        if tally.num_bad and (self.section.bad_rows == "error" or tally.usable == 0):
-            more = f"\n... and {tally.num_bad - len(tally.bad)} more" if tally.num_bad > len(tally.bad) else ""
-            cure = "correct them, or set data.bad_rows: drop" if tally.usable else "is data.columns right?"
-            raise UserError("\n".join(tally.bad) + f"{more}\n{tally.num_bad} of {read} rows cannot be used; {cure}")
-        if tally.overlong > OVERLONG_SHARE * tally.usable:
-            lengths = np.frombuffer(tally.lengths, dtype=np.int32)
-            half, most, nearly, longest = (int(q) for q in np.quantile(lengths, (0.5, 0.9, 0.99, 1.0), method="higher"))
-            limit = self.section.max_length
-            share = f"{tally.overlong} of {tally.usable} rows ({tally.overlong / tally.usable:.0%})"
-            raise UserError(
-                f"data.max_length: {share} do not fit into {limit} tokens with data.overlong: {self.section.overlong}. "
-                f"Half of the rows have up to {half} tokens, 90 % up to {most}, 99 % up to {nearly}, the longest "
-                f"{longest}. Set data.max_length={most} or more (as far as the model's context goes), or "
-                "data.overlong: cut_prompt or cut_completion"
-            )
 
-    def _notes(self, writers: Writers, tally: Tally) -> list[str]:
-        notes: list[str] = []
-        prompt = self.section.max_prompt_length
-        cut_to = f"{self.section.max_length} tokens" + (f", {prompt} of the prompt" if prompt else "")
-        for name, writer in writers.items():
-            counts = writer.counts
-            found = {
-                "rows dropped that cannot be used": counts.bad,
-                f"rows dropped with more than {self.section.max_length} tokens": counts.overlong,
-                f"rows cut to {cut_to}": counts.shortened,
-                "rows tokenized apart, because the tokenizer merges across the end of the prompt": counts.apart,
-            }
-            notes += [f"{name}: {n} {what}" for what, n in found.items() if n]
-        return notes + [f"dropped: {finding}" for finding in tally.bad]
+def _usable(made: list[tuple[Item, Encoded | BadRow]]) -> list[tuple[Item, Encoded]]:
+    """What a row of the file has become. BadRow where the tokenizer cannot read it, and where answers that are to be
+    compared are the same tokens."""
+    found: list[tuple[Item, Encoded]] = []
+    for item, encoded in made:
+        if isinstance(encoded, BadRow):
+            raise encoded
+        found.append((item, encoded))
+    answers = [m.completion.tobytes() for _, encoded in found for m in encoded.members]
+    if len(set(answers)) < len(answers):
+        cut = " of the chat template" if made[0][0].script.templated else ""
+        raise BadRow(
+            f"`chosen` and `rejected` are the same tokens{cut}: what they differ in is left out, so there is no "
+            "preference in this row"
+        )
+    return found

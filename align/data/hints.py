@@ -32,7 +32,11 @@ def hinted(asked: Text, hint: str) -> Text:
     return [*asked[:-1], {**asked[-1], "content": f"{asked[-1]['content']}\n{hint}"}]
 
 
-def tokens_of(asked: Text, tokenizer: Any, template: str) -> np.ndarray:
-    """(L,) int32: a prompt, as data are prepared."""
-    script = Writer(tokenizer, template).script(Row(key="", prompt=asked, completions=(), numbers={}))
-    return Encoder(tokenizer).encode([script])[0].members[0].prompt
+def tokens_of(columns: Mapping[str, Any], hint: str, writer: Writer, encoder: Encoder) -> np.ndarray:
+    """(L,) int32: a prompt with a hint, as data are prepared. `columns` are as `Store.marked` has them."""
+    asked = hinted(columns["prompt"], writer.as_text(hint))
+    row = Row(
+        key="", prompt=asked, completions=(), numbers={}, tools=columns.get("tools") or None,
+        template_kwargs=columns.get("chat_template_kwargs") or {},
+    )  # fmt: skip
+    return encoder.one(writer.script(row)).members[0].prompt

@@ -25,12 +25,13 @@ import numpy as np
 
 from align.batches import RowKind
 from align.data import sources
-from align.data.chat import PrefixBroken, choose_template
+from align.data.chat import PrefixBroken
 from align.data.fill import Fill, Job, SplitName, Writers
 from align.data.mixture import Mixture
 from align.data.settings import DataSection, Source
 from align.data.store import ABOUT as STORE
 from align.data.store import Store, StoreWriter
+from align.data.template import choose_template, with_defaults
 from align.data.trl_adapter import training_template
 from align.errors import UserError
 from align.files import write_json
@@ -38,7 +39,10 @@ from align.sums import sealed, sha256_of, unsealed
 
 ABOUT = "splits.json"  # of a prepared folder: written last
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-CODE = ("sources", "messages", "rows", "chat", "tokens", "store", "fill", "prepare", "trl_adapter")  # files
+CODE = (  # files
+    "calls", "chat", "columns", "fill", "messages", "notation", "prepare", "rows", "sources", "special", "store",
+    "tally", "template", "texts", "tokens", "trl_adapter",
+)  # fmt: skip
 STALE = 24 * 3600.0  # seconds
 Tick = Callable[[int], None]  # told how many rows have been read, now and then
 
@@ -77,7 +81,7 @@ def prepare(
     or lengths; `tick` is told the number of rows read, 0 at the beginning, unless they are in the cache.
     """
     jobs = plan(section)
-    own = choose_template(tokenizer, section.chat_template)
+    own = choose_template(tokenizer, section.chat_template, section.chat_template_kwargs)
     key = _fingerprint(section, jobs, kind, numbers, tokenizer, own)
     folder = cache / key[:40]
     damage = _damage(folder, key, section, jobs)
@@ -129,7 +133,7 @@ def _fingerprint(
     add("section", {k: v for k, v in asdict(section).items() if k not in ("train", "chat_template")})
     add("rows", [kind, numbers])
     add("template", template)
-    add("tokenizer", [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer("a")["input_ids"]])
+    add("tokenizer", [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer("")["input_ids"]])
     backend = getattr(tokenizer, "backend_tokenizer", None)
     add("vocabulary", tokenizer.get_vocab() if backend is None else backend.to_str())
     for name in CODE:
@@ -212,6 +216,7 @@ def _with_template(folder: Path, fill: Fill, jobs: list[Job], template: str) -> 
         other = None if fill.section.chat_template else training_template(fill.tokenizer)
         if other is None:
             raise _rewrites(error, "") from None
+        other = with_defaults(other, fill.section.chat_template_kwargs, fill.tokenizer)
         try:
             notes = _fill(folder, fill, jobs, other)
         except PrefixBroken as again:

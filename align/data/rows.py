@@ -1,42 +1,30 @@
 """Raw rows with the file's columns become typed rows: a prompt and the completions that a loss needs together.
 
 Columns have TRL's names: `text`; `messages` (or ShareGPT's `conversations`); `prompt` + `completion` (+ `label`);
-`prompt` + `chosen` + `rejected`; `tools` beside any of them. Other names are mapped by `data.columns`: a bare column
-name, or a template such as "{instruction}\n{input}" whose trailing white space is dropped.
+`prompt` + `chosen` + `rejected`; beside any of them `system`, which becomes the system turn, `tools`, and
+`chat_template_kwargs`. Other names are mapped by `data.columns`: a bare column name, or a template such as
+"{instruction}\n{input}" whose trailing white space is dropped.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from string import Formatter
 from typing import Any, Literal
 
 from align.batches import RowKind
-from align.data.messages import BadRow, Text, as_messages, is_answer, is_empty, kind_of, to_text, without_nulls
-from align.errors import UserError, did_you_mean
+from align.data.columns import TEXT_COLUMNS, check_mapping, check_there, fill, is_template, names_in, there_are, unused
+from align.data.messages import BadRow, Text, as_messages, is_answer, is_empty, kind_of, without_nulls
+from align.data.notation import read_value
+from align.data.special import plain
+from align.data.texts import Texts
+from align.errors import UserError
 
-TEXT_COLUMNS = ("text", "messages", "conversations", "prompt", "completion", "chosen", "rejected")
-NUMBER_COLUMNS = ("label", "margin", "soft_label")
 MEMBERS: dict[RowKind, int] = {"demonstrations": 1, "pairs": 2, "unpaired": 1, "prompts": 1}  # a prompt's is empty
+EXPECTED = {"tools": "a list of tool descriptions", "chat_template_kwargs": "an object"}
 LABELS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}  # CSV knows only text
-
-
-class _Texts:
-    """The text columns of a row, checked when they are asked for: a column that nobody reads may hold anything."""
-
-    def __init__(self, values: dict[str, Any]):
-        self.values = values
-        if "conversations" in values:
-            values.setdefault("messages", values["conversations"])
-
-    def __contains__(self, column: str) -> bool:
-        return column in self.values
-
-    def __getitem__(self, column: str) -> Text:
-        return to_text(self.values[column], column)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +36,9 @@ class Row:
     key: str  # the prompt as text; rows of one key fall into one split
     numbers: dict[str, float]
     tools: list[Any] | None = None
+    template_kwargs: dict[str, Any] = field(default_factory=dict)  # what the template is given beside the messages
     extras: dict[str, Any] = field(default_factory=dict)  # of a prompt: every column, as rewards are to see it
+    told: tuple[str, ...] = ()  # what is worth knowing about it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,35 +50,22 @@ class Reader:
     loss_on: Literal["assistant", "completion", "all"] = "completion"
     columns: Mapping[str, str] = field(default_factory=dict)
     filled_in: bool = False  # by Arrow, with nulls for the keys of other rows, which messages and tools lose
+    as_text: Callable[[Any], Any] = field(default=lambda value: value)  # is done to texts, and to what holds some
 
     def __post_init__(self):
-        known = (*TEXT_COLUMNS, *NUMBER_COLUMNS, "tools", *self.numbers)
-        for ours, theirs in self.columns.items():
-            if ours not in known:
-                raise UserError(
-                    f"data.columns.{ours}: no such column; accepted: {', '.join(dict.fromkeys(known))}."
-                    + did_you_mean(ours, known)
-                )
-            _parts(ours, theirs)
+        check_mapping(self.columns, self.numbers)
         if self.loss_on == "all" and self.kind != "demonstrations":
             raise UserError("data.loss_on: `all` is for demonstrations; this method compares completions of one prompt")
 
     def check_columns(self, there: Iterable[str], source: str) -> None:
         """UserError where a mapping names a column that the first row does not have."""
-        there = list(there)
-        for ours, theirs in self.columns.items():
-            for name in _names(ours, theirs):
-                if name not in there:
-                    raise UserError(
-                        f"data.columns.{ours}: {source} has no column {name}; it has {', '.join(there)}."
-                        + did_you_mean(name, there)
-                    )
+        check_there(self.columns, there, source)
 
     def read(self, raw: Mapping[str, Any]) -> list[Row]:
         """One row, or two where a pair is taken apart. BadRow says what is wrong and what would help."""
-        texts = _Texts({c: v for c in TEXT_COLUMNS if (v := self._value(raw, c)) is not None})
+        there = {c: v for c in (*TEXT_COLUMNS, "system") if (v := self._value(raw, c)) is not None}
+        texts = Texts(there, {c for c in there if is_template(self.columns.get(c, ""))}, self.as_text)
         numbers = {n: _number(v, n) for n in self.numbers if n != "label" and (v := self._value(raw, n)) is not None}
-        tools = _tools(self._value(raw, "tools"))
         if self.kind == "prompts":
             rows = [_prompt_row(texts, raw)]
         elif self.kind == "demonstrations":
@@ -98,15 +75,29 @@ class Reader:
             rows = [Row(prompt=prompt, completions=(chosen, rejected), key=_key(prompt), numbers={})]
         else:
             rows = self._unpaired(texts, raw)
-        return [Row(**{**vars(r), "numbers": {**numbers, **r.numbers}, "tools": tools}) for r in rows]
+        tools = self.as_text(_decoded(self._value(raw, "tools"), "tools", list))
+        arguments = _decoded(self._value(raw, "chat_template_kwargs"), "chat_template_kwargs", dict) or {}
+        told = tuple(dict.fromkeys([*texts.told, *self._unused(texts.read, raw)]))
+        beside: dict[str, Any] = {"tools": tools, "template_kwargs": arguments, "told": told}
+        if self.kind == "prompts":
+            found = {"tools": tools, "chat_template_kwargs": arguments}
+            beside["extras"] = {**rows[0].extras, **{k: v for k, v in found.items() if v}}
+        return [Row(**{**vars(r), "numbers": {**numbers, **r.numbers}, **beside}) for r in rows]
 
     def _value(self, raw: Mapping[str, Any], ours: str) -> Any:
         theirs = self.columns.get(ours, ours)
-        if ours in self.columns and ("{" in theirs or "}" in theirs):
-            return _fill(ours, theirs, raw)
+        if ours in self.columns and is_template(theirs):
+            return fill(ours, theirs, raw, self.as_text)
         return without_nulls(raw.get(theirs)) if self.filled_in else raw.get(theirs)
 
-    def _demonstration(self, texts: _Texts, raw: Mapping[str, Any]) -> Row:
+    def _unused(self, read: set[str], raw: Mapping[str, Any]) -> list[str]:
+        ours = {*read, *self.numbers, "label", "tools", "chat_template_kwargs"}
+        used = {name for o in ours for name in names_in(o, self.columns.get(o, o))}
+        used |= {o for o, theirs in self.columns.items() if not theirs}  # left out by the recipe's word
+        found = unused(raw, used, self.kind == "prompts")
+        return [f"the column `{c}` looks like part of the dialogue and is not used (data.columns)" for c in found]
+
+    def _demonstration(self, texts: Texts, raw: Mapping[str, Any]) -> Row:
         if "completion" in texts:
             prompt, completion = _answered(_prompt(texts, raw), texts["completion"], "completion")
             if self.loss_on == "all":
@@ -116,8 +107,10 @@ class Reader:
             return self._conversation(texts["messages"])
         if "text" not in texts:
             hint = " To imitate the chosen answers, map data.columns.completion to chosen." if "chosen" in texts else ""
-            raise BadRow(f"needs `text`, `messages`, or `prompt` and `completion`; {_there(raw)}.{hint}")
+            raise BadRow(f"needs `text`, `messages`, or `prompt` and `completion`; {there_are(raw)}.{hint}")
         text = texts["text"]
+        if isinstance(text, list):
+            return self._conversation(text)
         if not isinstance(text, str) or is_empty(text):
             raise BadRow("`text` must be a string with something in it")
         return Row(prompt=None, completions=(text,), key=text, numbers={})
@@ -136,60 +129,31 @@ class Reader:
             raise BadRow("`messages` starts with the assistant; put a user or system message before it")
         return Row(prompt=prompt, completions=(completion,), key=_key(prompt), numbers={})
 
-    def _unpaired(self, texts: _Texts, raw: Mapping[str, Any]) -> list[Row]:
+    def _unpaired(self, texts: Texts, raw: Mapping[str, Any]) -> list[Row]:
         label = self._value(raw, "label")
         if label is None and "chosen" in texts and "rejected" in texts:
             prompt, *answers = _pair(texts, raw)
             sides = zip(answers, (1.0, 0.0), strict=True)
             return [Row(prompt=prompt, completions=(a,), key=_key(prompt), numbers={"label": n}) for a, n in sides]
         if label is None:
-            raise BadRow(f"needs `label` (true or false), or `chosen` and `rejected`; {_there(raw)}")
+            raise BadRow(f"needs `label` (true or false), or `chosen` and `rejected`; {there_are(raw)}")
         if "completion" in texts:
             prompt, completion = _answered(_prompt(texts, raw), texts["completion"], "completion")
         elif "messages" in texts and isinstance(messages := texts["messages"], list):
             prompt, completion = _answered(messages[:-1], messages[-1:], "messages")
         else:
-            raise BadRow(f"needs `prompt` and `completion`, or `messages`; {_there(raw)}")
+            raise BadRow(f"needs `prompt` and `completion`, or `messages`; {there_are(raw)}")
         return [Row(prompt=prompt, completions=(completion,), key=_key(prompt), numbers={"label": _label(label)})]
 
 
-def _parts(ours: str, theirs: str) -> list[tuple[str, str | None]]:
-    """A template as (literal text, column name or None) in turn."""
-    try:
-        parts = [(literal, name) for literal, name, _, _ in Formatter().parse(theirs)]
-    except ValueError as error:
-        raise UserError(f"data.columns.{ours}: {error} in {theirs!r}; write {{{{ and }}}} for braces") from None
-    if any(name == "" for _, name in parts):
-        raise UserError(f"data.columns.{ours}: empty braces in {theirs!r}; name a column between them")
-    return parts
-
-
-def _names(ours: str, theirs: str) -> list[str]:
-    if "{" not in theirs and "}" not in theirs:
-        return [theirs]
-    return [name for _, name in _parts(ours, theirs) if name is not None]
-
-
-def _fill(ours: str, template: str, raw: Mapping[str, Any]) -> str:
-    filled = ""
-    for literal, name in _parts(ours, template):
-        value = "" if name is None else raw.get(name, BadRow)
-        if value is BadRow:
-            raise BadRow(f"no column {name}, which data.columns.{ours} needs; {_there(raw)}")
-        if isinstance(value, list | dict):
-            raise BadRow(f"column {name} is {kind_of(value)}; data.columns.{ours} takes text and numbers")
-        filled += literal + ("" if value is None else str(value))
-    return filled.rstrip()
-
-
-def _prompt(texts: _Texts, raw: Mapping[str, Any]) -> Text:
+def _prompt(texts: Texts, raw: Mapping[str, Any]) -> Text:
     for name in ("prompt", "messages"):
         if name in texts:
             return texts[name]
-    raise BadRow(f"no `prompt`; {_there(raw)}. Map one of them with data.columns.prompt")
+    raise BadRow(f"no `prompt`; {there_are(raw)}. Map one of them with data.columns.prompt")
 
 
-def _prompt_row(texts: _Texts, raw: Mapping[str, Any]) -> Row:
+def _prompt_row(texts: Texts, raw: Mapping[str, Any]) -> Row:
     """A prompt to be answered; a conversation loses its last answer, which rewards still see in its column."""
     prompt = _prompt(texts, raw)
     if isinstance(prompt, list):
@@ -203,10 +167,10 @@ def _prompt_row(texts: _Texts, raw: Mapping[str, Any]) -> Row:
     return Row(prompt=prompt, completions=(), key=_key(prompt), numbers={}, extras={**raw, "prompt": prompt})
 
 
-def _pair(texts: _Texts, raw: Mapping[str, Any]) -> tuple[Text, Text, Text]:
+def _pair(texts: Texts, raw: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     for name in ("chosen", "rejected"):
         if name not in texts:
-            raise BadRow(f"no `{name}`; {_there(raw)}. Map one of them with data.columns.{name}")
+            raise BadRow(f"no `{name}`; {there_are(raw)}. Map one of them with data.columns.{name}")
     chosen, rejected = texts["chosen"], texts["rejected"]
     if chosen == rejected:
         raise BadRow("`chosen` equals `rejected`: there is no preference in this row")
@@ -247,6 +211,7 @@ def _join(prompt: Text, completion: Text) -> Text:
 
 
 def _key(prompt: Text) -> str:
+    prompt = plain(prompt)
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1 and prompt[0]["role"] == "user":
@@ -271,16 +236,13 @@ def _label(value: Any) -> float:
     return number
 
 
-def _tools(value: Any) -> list[Any] | None:
+def _decoded(value: Any, column: str, kind: type) -> Any:
+    """A list or an object, also where a text writes it out; None where it is empty."""
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.strip() else None
-        except json.JSONDecodeError as error:
-            raise BadRow(f"`tools` is a string that is not JSON: {error.msg}") from None
-    if value is not None and not isinstance(value, list):
-        raise BadRow(f"`tools` must be a list of tool descriptions, found {kind_of(value)}")
-    return value or None
-
-
-def _there(raw: Mapping[str, Any]) -> str:
-    return f"the row has {', '.join(map(str, raw))}" if raw else "the row has no columns"
+            value = read_value(value) if value.strip() else None
+        except ValueError as error:
+            raise BadRow(f"`{column}` is a string that is not JSON: {error}") from None
+    if value is not None and not isinstance(value, kind):
+        raise BadRow(f"`{column}` must be {EXPECTED[column]}, found {kind_of(value)}")
+    return [_decoded(v, column, dict) if isinstance(v, str) else v for v in value] if isinstance(value, list) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,4 +30,6 @@ class DataSection:
     bad_rows: Literal["error", "drop"] = "error"  # rows that cannot be used: no `chosen`, chosen equal to rejected, ...
     loss_on: Literal["assistant", "completion", "all"] = "completion"  # every assistant turn, the last, all
     chat_template: str = ""  # a Jinja file that replaces the tokenizer's own; empty keeps it
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)  # what it is given: {enable_thinking: false}
+    special_tokens: list[str] | Literal["all"] = field(default_factory=list)  # that rows may write by their names
     num_rows: int = 0  # only the first rows of each source; 0 takes all

@@ -22,10 +22,12 @@ import numpy as np
 
 from align.batches import Group, RowKind, Tokens
 from align.data.rows import MEMBERS
+from align.data.special import APART, plain
 from align.files import create, write_json
 from align.sums import sums_of
 
 ABOUT = "store.json"
+APART_IN_JSON = json.dumps(APART)[1:-1].encode()
 FILES = ("index.bin", "tokens.bin", "masks.bin", "extras.bin")
 
 
@@ -158,9 +160,16 @@ class Store:
 
     def extras(self, i: int) -> dict[str, Any]:
         """The columns of prompt `i`, and `prompt` itself as text or messages."""
+        return plain(self.marked(i)) if APART_IN_JSON in self._told(i) else self.marked(i)
+
+    def marked(self, i: int) -> dict[str, Any]:
+        """Likewise, with the names of special tokens set apart where they are text of the prompt."""
+        return json.loads(self._told(i) or b"{}")
+
+    def _told(self, i: int) -> bytes:
         start = int(self.index[i]["extras"])
         end = int(self.index[i + 1]["extras"]) if i + 1 < len(self) else len(self.told)
-        return json.loads(self.told[start:end].tobytes() or b"{}")
+        return self.told[start:end].tobytes()
 
     def lengths(self, i: int) -> tuple[tuple[int, int], ...]:
         """(prompt, completion) length of each member, from the index alone."""

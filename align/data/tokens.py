@@ -8,6 +8,7 @@ tokens by construction.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -15,7 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from align.batches import Tokens
-from align.data.chat import Piece, Script, adds_bos
+from align.data.chat import Piece, Script
+from align.data.messages import BadRow
+from align.data.special import APART, Splitter, plain
+from align.data.template import adds_bos, own_bos
 from align.errors import UserError
 
 Overlong = Literal["drop", "cut_prompt", "cut_completion"]
@@ -29,33 +33,64 @@ class Encoded:
     members: tuple[Tokens, ...]
     apart: bool  # prompt and completion had to be tokenized apart
 
+    def holds(self, token: int | None) -> bool:
+        return any((ids == token).any() for m in self.members for ids in (m.prompt, m.completion))
+
 
 class Encoder:
     """One tokenizer and its conventions. UserError where it has no end-of-sequence token."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Any, template: str = ""):
         if tokenizer.eos_token_id is None:
             raise UserError(
                 f"tokenizer {tokenizer.name_or_path}: has no end-of-sequence token, so no completion could ever end; "
                 "set eos_token in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
+        self.splitter = Splitter(tokenizer)
         self.eos: int = tokenizer.eos_token_id
         self.bos: int | None = tokenizer.bos_token_id if adds_bos(tokenizer) else None
         first = tokenizer.bos_token_id
+        self.own = own_bos(tokenizer, template)
         self.start: int = self.eos if first is None else first  # stands for a prompt without tokens
         silent = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {self.eos}
         special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} | set(tokenizer.all_special_ids)
         self.ends = frozenset(special - silent)  # a template's turn may end with any of these
 
-    def encode(self, scripts: list[Script]) -> list[Encoded]:
-        """All scripts in one call of the tokenizer."""
-        texts = [text for script in scripts for text in _growing(script)]
-        ids = iter(self._ids(texts))
-        return [self._encode(script, [next(ids) for _ in _growing(script)]) for script in scripts]
+    def encode(self, scripts: list[Script]) -> list[Encoded | BadRow]:
+        """All scripts in one call of the tokenizer; in place of one that it cannot read, why."""
+        try:
+            ids = iter(self._ids([text for script in scripts for text in _growing(script)]))
+            return [self._encode(script, [next(ids) for _ in _growing(script)]) for script in scripts]
+        except BadRow as error:
+            if len(scripts) == 1:
+                return [error]
+            return [encoded for script in scripts for encoded in self.encode([script])]
+
+    def all(self, scripts: list[Script]) -> list[Encoded]:
+        """BadRow where the tokenizer cannot read one of them."""
+        found = self.encode(scripts)
+        if wrong := next((encoded for encoded in found if isinstance(encoded, BadRow)), None):
+            raise wrong
+        return [encoded for encoded in found if isinstance(encoded, Encoded)]
+
+    def one(self, script: Script) -> Encoded:
+        """BadRow where the tokenizer cannot read it."""
+        return self.all([script])[0]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        """Names of special tokens that are set apart are read as text."""
+        apart = [text for text in texts if APART in text]
+        split = iter(self.splitter.ids(apart) if apart else [])
+        found = iter(self._whole_ids([text for text in texts if APART not in text]))
+        return [next(split if APART in text else found) for text in texts]
+
+    def _whole_ids(self, texts: list[str]) -> list[list[int]]:
+        """BadRow where there is no token for a part of them, nor one for what is unknown."""
+        try:
+            return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        except Exception as error:  # the library raises no class of its own
+            raise BadRow(f"the tokenizer has no tokens for all of it: {error}") from None
 
     def _encode(self, script: Script, ids: list[list[int]]) -> Encoded:
         if script.prompt is None:
@@ -73,6 +108,12 @@ class Encoder:
             completion, mask = self._ended(pieces, parts, script.templated)
             members.append(Tokens(_array(self._begun(prompt, script.templated)), completion, mask))
         return Encoded(tuple(members), apart)
+
+    @property
+    def unknown(self) -> int | None:
+        """The token that stands for what has none, unless it means something else, too."""
+        found = self.tokenizer.unk_token_id
+        return None if found in (self.eos, self.tokenizer.bos_token_id) else found
 
     def _whole(self, script: Script, parts: list[list[int]]) -> Tokens:
         """A row without a prompt: the first token is given, the rest is learned."""
@@ -113,13 +154,14 @@ class Encoder:
 
     def _alone(self, before: list[int], text: str) -> list[int]:
         """`text` as it reads after `before`: some tokenizers put a blank before whatever comes first."""
-        plain, *anchored = self._ids([text, *(a + text for a in ANCHORS)])
-        candidates = [plain]
-        for ids, anchor in zip(anchored, self._ids(list(ANCHORS)), strict=True):
-            if ids[: len(anchor)] == anchor:
-                candidates.append(ids[len(anchor) :])
-        known = self._text(before)
-        return next((c for c in candidates if self._text([*before, *c]) == known + text), plain)
+        (alone,) = self._ids([text])
+        candidates = [alone]
+        for anchor in ANCHORS:
+            with suppress(BadRow):  # a token that the tokenizer has not
+                lead, ids = self._ids([anchor, anchor + text])
+                candidates += [ids[len(lead) :]] if ids[: len(lead)] == lead else []
+        whole = self._text(before) + plain(text)
+        return next((c for c in candidates if self._text([*before, *c]) == whole), alone)
 
     def _text(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)

@@ -27,7 +27,6 @@ def load_tokenizer(section: ModelSection, head: Head = "lm") -> PreTrainedTokeni
     """
     folder = source_of(section)
     tokenizer = read_tokenizer(folder, section.trust_remote_code)
-    tokenizer.padding_side = "right"
     if section.add_tokens:
         tokenizer.add_tokens(list(section.add_tokens), special_tokens=True)
     stops = {*stop_ids(tokenizer, None), *_listed_stops(folder)}
@@ -101,8 +100,9 @@ def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> int | None:
     _, found, rest = text.rpartition(_ANSWER)
     if not found:
         raise UserError(f"{tokenizer.name_or_path}: its chat template leaves out the assistant; give another one")
-    tokens = tokenizer(rest, add_special_tokens=False)["input_ids"]
-    return next((i for i in tokens if i in tokenizer.added_tokens_decoder), None)
+    added = {token.content: i for i, token in tokenizer.added_tokens_decoder.items()}
+    places = [(place, -len(text), i) for text, i in added.items() if (place := rest.find(text)) >= 0]
+    return min(places)[2] if places else None
 
 
 def _rendered(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -15,9 +15,11 @@ from typing import Any, ClassVar
 import torch
 
 from align.batches import Tokens
-from align.data.chat import Writer, choose_template
+from align.data.chat import Writer
 from align.data.forest import lay_out
 from align.data.rows import Row
+from align.data.special import Names
+from align.data.template import choose_template
 from align.data.tokens import Encoder
 from align.errors import UserError
 from align.models.frozen import freeze
@@ -79,12 +81,18 @@ class Reader:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.encoder = Encoder(tokenizer)
-        self.writer = Writer(tokenizer, choose_template(tokenizer))
+        self.writer = Writer(tokenizer, choose_template(tokenizer), names=Names(tokenizer))
 
     def read(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[Tokens]:
         pairs = zip(prompts, completions, strict=True)
-        rows = [Row(prompt=p, completions=(c,), key="", numbers={}) for p, c in pairs]
-        return [encoded.members[0] for encoded in self.encoder.encode([self.writer.script(row) for row in rows])]
+        rows = [Row(prompt=self._asked(p), completions=(self.writer.as_text(c),), key="", numbers={}) for p, c in pairs]
+        scripts = [self.writer.script(row) for row in rows]
+        return [encoded.members[0] for encoded in self.encoder.all(scripts)]
+
+    def _asked(self, prompt: Text) -> Text:
+        """A text may be the recipe's own, with the marks of turns; in messages, and in what the policy writes, a name
+        of a special token is text."""
+        return prompt if isinstance(prompt, str) else self.writer.as_text(prompt)
 
     @torch.no_grad()
     def score(self, tokens: Sequence[Tokens]) -> list[float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from align.data.hints import hinted, hints_of, tokens_of
+from align.data.chat import Writer
+from align.data.hints import hints_of, tokens_of
+from align.data.tokens import Encoder
 from align.errors import RunError
 from align.training.writing import Prompt
 
@@ -16,8 +18,9 @@ from align.training.writing import Prompt
 class HintColumn:
     """The column `hints` of the data."""
 
-    tokenizer: Any
-    template: str
+    writer: Writer
+    encoder: Encoder
+    marked: Callable[[int], Mapping[str, Any]]  # the columns of a row of the prepared data, as they are rendered
     room: int  # tokens that a prompt may have
     place: Callable[[int], str]  # of a row of the prepared data, for complaints
 
@@ -26,8 +29,8 @@ class HintColumn:
 
     def told(self, prompt: Prompt, hint: int) -> Prompt:
         """RunError, which names the row, where the prompt has too many tokens with it."""
-        asked = hinted(prompt.columns["prompt"], hints_of(prompt.columns)[hint - 1])
-        tokens = tokens_of(asked, self.tokenizer, self.template)
+        told = hints_of(prompt.columns)[hint - 1]
+        tokens = tokens_of(self.marked(prompt.row), told, self.writer, self.encoder)
         if len(tokens) > self.room:
             raise RunError(
                 f"data.train: {self.place(prompt.row)}: with hint {hint} the prompt has {len(tokens)} tokens; "

@@ -9,9 +9,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from align.batches import Tokens
-from align.data.chat import PLAIN, PrefixBroken, Writer, choose_template
+from align.data.chat import PrefixBroken, Writer
 from align.data.messages import BadRow, Text
 from align.data.rows import Row
+from align.data.template import PLAIN, choose_template
 from align.data.tokens import Encoder
 from align.errors import UserError
 
@@ -66,7 +67,7 @@ def row(prompt: Text | None, *completions: Text) -> Row:
 
 def encode(tokenizer: Any, given: Row, template: str = "", loss_on: Any = "completion") -> tuple[Tokens, ...]:
     writer = Writer(tokenizer, template or choose_template(tokenizer), loss_on)
-    (encoded,) = Encoder(tokenizer).encode([writer.script(given)])
+    encoded = Encoder(tokenizer).one(writer.script(given))
     return encoded.members
 
 
@@ -155,7 +156,7 @@ def test_strings_get_one_beginning_and_one_end(stories: Any) -> None:
 def test_where_the_tokenizer_merges_across_the_border_the_completion_keeps_its_characters(merging: Any) -> None:
     assert len(merging("Paris yes")["input_ids"]) < len(merging("Par")["input_ids"] + merging("is yes")["input_ids"])
     script = Writer(merging, "").script(row("Par", "is yes", "rot"))
-    (encoded,) = Encoder(merging).encode([script])
+    encoded = Encoder(merging).one(script)
     first, second = encoded.members
     assert encoded.apart
     assert first.prompt.tolist() == second.prompt.tolist() == merging("Par")["input_ids"]

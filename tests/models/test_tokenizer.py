@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from tiny_models import STORIES, word_tokenizer
-from transformers import GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
 from align.errors import UserError
 from align.models.settings import ModelSection
@@ -119,3 +119,19 @@ def test_folders_without_a_usable_tokenizer_name_the_folder_and_the_cure(tmp_pat
 def test_names_that_lead_nowhere(name, message):
     with pytest.raises(UserError, match=message):
         load_tokenizer(_section(name))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_side_of_padding_is_saved_as_it_was(tmp_path, side):
+    word_tokenizer(tmp_path / "source", eos_token="</s>", unk_token="<unk>", padding_side=side)
+    tokenizer = load_tokenizer(_section(tmp_path / "source"))
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").padding_side == side
+
+
+def test_a_tokenizer_that_knows_no_unknown_token_has_a_beginning_an_end_and_stops(tmp_path):
+    word_tokenizer(tmp_path, bos_token="<s>", eos_token="</s>")
+    tokenizer = load_tokenizer(_section(tmp_path))
+    assert tokenizer.unk_token is None
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role + ' : ' + m.content + ' </s> \n' }}{% endfor %}"
+    assert stop_ids(tokenizer, None) == (tokenizer.eos_token_id,)
