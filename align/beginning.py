@@ -175,7 +175,7 @@ def _logs(setup: Setup, progress: Progress, resumed: bool, say: Say) -> Logs:
     """The logs as they were at this progress; opened once the folder is known to be this run's."""
     folder = setup.folder
     log, written = MetricsLog(folder.metrics), CompletionsLog(folder.completions)
-    if missing := log.truncate_after(progress.step):
-        say(f"{folder.metrics}: has no line of {len(missing)} of the {progress.step} steps before")
-    written.truncate_after(progress.step if resumed else -1)
+    if missing := log.truncate_after(progress.told):
+        say(f"{folder.metrics}: has no line of {len(missing)} of the {progress.told} steps before")
+    written.truncate_after(progress.told if resumed else -1)
     return log, written

@@ -77,7 +77,7 @@ def _steps(setup: Setup, progress: Progress, num_steps: int, logs: Logs, opened:
         main=world.main,
     )
     trackers = (
-        open_trackers(recipe.logging.report_to, folder.path, recipe.to_dict(), done=progress.step) if world.main else []
+        open_trackers(recipe.logging.report_to, folder.path, recipe.to_dict(), done=progress.told) if world.main else []
     )
     for tracker in trackers:
         opened.callback(tracker.close)

@@ -117,6 +117,8 @@ def train(run: Run, progress: Progress) -> Progress:
     """Goes on from `progress` to the last step. Raises Stopped when asked to stop, after saving."""
     saved = progress.step
     with StopRequest() as stop:
+        if progress.owed:
+            _conclude(run, progress, dict(progress.owed), stop)
         while progress.step < run.num_steps and not progress.ended_early:
             started = time.perf_counter()
             rates = _rates(run, progress)
@@ -131,24 +133,33 @@ def train(run: Run, progress: Progress) -> Progress:
             row = {**portion.metrics, **_row(progress, result, time.perf_counter() - started), **_told(rates)}
             progress.step += 1
             progress.num_tokens += result.num_tokens
-            failure: RunError | None = None
-            try:
-                improved = _evaluate(run, progress, row)
-            except RunError as error:
-                failure, improved = error, False
-            failure = _tell(run, progress.step, row) or failure
-            halt = run.trainee.world.any(stop.asked or failure is not None)
-            failed = halt and run.trainee.world.any(failure is not None)
-            if halt or improved or _due(progress.step, run.settings.save_steps) or _finished(run, progress):
-                _save(run, progress)
+            if _conclude(run, progress, row, stop):
                 saved = progress.step
-            if failed:
-                raise failure or Elsewhere("another process could not tell of this step; the state after it is kept")
-            if halt and not _finished(run, progress):
-                raise Stopped(
-                    f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume"
-                )
     return progress
+
+
+def _conclude(run: Run, progress: Progress, row: dict[str, float | int], stop: StopRequest) -> bool:
+    """What follows a step: its evaluation, its line, a checkpoint where one is due; True where one was saved.
+
+    An evaluation that fails is owed: the checkpoint says so, and who goes on from there begins with it.
+    """
+    again, improved = bool(progress.owed), False
+    failure: RunError | None = None
+    try:
+        improved = _evaluate(run, progress, row)
+    except RunError as error:
+        failure = error
+    failure = _tell(run, progress.step, row) or failure
+    halt = run.trainee.world.any(stop.asked or failure is not None)
+    failed = halt and run.trainee.world.any(failure is not None)
+    due = halt or improved or again or _due(progress.step, run.settings.save_steps) or _finished(run, progress)
+    if due:
+        _save(run, progress)
+    if failed:
+        raise failure or Elsewhere("another process could not tell of this step; the state after it is kept")
+    if halt and not _finished(run, progress):
+        raise Stopped(f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume")
+    return due
 
 
 def _tell(run: Run, step: int, row: Mapping[str, float | int]) -> RunError | None:
@@ -219,11 +230,14 @@ def _told(rates: Rates) -> dict[str, float]:
 
 def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool:
     """Adds held-out metrics to the row where they are due; True when they are the best so far."""
+    progress.owed = {}
     due = _due(progress.step, run.settings.eval_steps) or progress.step == run.num_steps
     if not due or not (rows := run.source.held_out("validation")):
         return False
+    progress.owed = {name: value if isinstance(value, int) else float(value) for name, value in row.items()}
     with run.display.during("evaluating", len(rows)) as tick:
         found = run.source.evaluate("validation", progress.step, tick)
+    progress.owed = {}
     if wrong := [n for n, e in found.estimates.items() if not math.isfinite(e.value)]:
         values = found.per_row.get(wrong[0], [])
         odd = [i for i, value in zip(rows, values, strict=False) if not math.isfinite(value)]

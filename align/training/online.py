@@ -94,6 +94,7 @@ class Online:
         if self.buffer is None or self.buffer.phase != phase:
             assert at == 0, f"step {progress.step} is in the middle of an experience that is not there"
             self.buffer = self._phase(phase, progress)
+        if at == 0:  # also on resume, where it failed before all of it was written: later weights must not end it
             self._go_ahead(phase + 1, progress)
         buffer = self.buffer
         rows = [minibatch for one_pass in buffer.minibatches for minibatch in one_pass][at]

@@ -50,10 +50,16 @@ class Progress:
     best_value: float = 0.0
     bad_evaluations: int = 0  # in a row without improvement
     ended_early: bool = False
+    owed: dict[str, float] = field(default_factory=dict)  # the last step's numbers, while its evaluation is to be made
     controllers: dict[str, float] = field(default_factory=dict)
     critic_steps: int = 0  # those in which the critic has learned alone
     value_losses: list[float] = field(default_factory=list)  # of the steps in which a critic may learn alone
     explained_variances: list[float] = field(default_factory=list)  # of the experiences that they learned from
+
+    @property
+    def told(self) -> int:
+        """Steps of which all is told that there is to tell."""
+        return self.step - bool(self.owed)
 
 
 def save(root: Path, trainee: Trainee, progress: Progress, experience: Any = None) -> Path:
