@@ -57,6 +57,12 @@ REPLAYED = {  # methods that one process writes for, and two learn from what it 
     "p3o": (),
     "vineppo": ("method.num_restarts=2",),
 }
+EXPERTS = (  # whose router loss is a product of means over the tokens of a whole step
+    "model.model_name_or_path=null", "model.tokenizer_name_or_path=asset:stories260k",
+    "model.config={model_type: mixtral, hidden_size: 32, intermediate_size: 32, num_hidden_layers: 2, "
+    "num_attention_heads: 4, num_key_value_heads: 2, num_local_experts: 4, initializer_range: 0.2}",
+    "model.router_aux_loss_coef=0.5",
+)  # fmt: skip
 TALKING = str(REPOSITORY / "tests" / "distributed" / "dialogues.yaml")
 STEPS_OF = {
     "sft": 5,
@@ -67,6 +73,7 @@ STEPS_OF = {
     "dpo_cached": 5,
     "lora": 3,
     "fewer": 2,
+    "experts": 3,
     "ppo": 8,
 }
 JOBS = [
@@ -80,6 +87,7 @@ JOBS = [
     job("lora", "dpo", 3, *LORA),
     job("lora_resumed", "dpo", 3, *LORA, resume_from=["lora", 2]),
     job("fewer", "dpo", 2, *FEWER),
+    job("experts", "sft", 3, *EXPERTS),
     job("ppo", "ppo", 8, *WRITTEN, *ON_TRUNK),
     job("ppo_resumed", "ppo", 8, *WRITTEN, *ON_TRUNK, resume_from=["ppo", 6]),
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
@@ -101,6 +109,7 @@ FSDP2 = [
         ("dpo_resumed", "dpo", (*SAVING, *COMPLETING), {"resume_from": ["fsdp2_dpo", 2]}),
         ("lora", "dpo", LORA, {}),
         ("fewer", "dpo", FEWER, {}),
+        ("experts", "sft", EXPERTS, {}),
         ("ppo", "ppo", (*WRITTEN, *ON_TRUNK), {}),
     )
 ]  # fmt: skip
