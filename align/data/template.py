@@ -109,12 +109,10 @@ def own_bos(tokenizer: Any, template: Any) -> int | None:
     template = template.get("default") if isinstance(template, dict) else template
     if tokenizer.bos_token_id is None or not template:
         return tokenizer.bos_token_id
-    talk = [{"role": role, "content": "a"} for role in ("user", "assistant", "user")]
+    talk = [{"role": role, "content": "a"} for role in ("user", "assistant")]
     try:
-        before, after = (
-            tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False) for turns in (talk[:2], talk)
-        )
+        text = tokenizer.apply_chat_template(talk, chat_template=template, tokenize=False)
     except Exception:  # a template is a program, which may refuse such a talk with anything
         return tokenizer.bos_token_id
-    opens = before.startswith(tokenizer.bos_token) and tokenizer.bos_token in after[len(before) :]
-    return None if opens and tokenizer.bos_token != tokenizer.eos_token else tokenizer.bos_token_id
+    opens = text.count(tokenizer.bos_token) > 1 and tokenizer.bos_token != tokenizer.eos_token
+    return None if opens else tokenizer.bos_token_id

@@ -34,6 +34,7 @@ def stories() -> Any:
 def test_a_beginning_that_opens_every_turn_is_no_beginning_of_the_sequence(stories: Any, minimind: Any) -> None:
     assert own_bos(minimind, minimind.chat_template) is None
     assert own_bos(minimind, {"default": TURNS}) is None
+    assert own_bos(minimind, THINKS) is None
     assert own_bos(minimind, "") == minimind.bos_token_id
     assert own_bos(stories, choose_template(stories)) == stories.bos_token_id
     assert own_bos(stories, "{{ raise_exception('no') }}") == stories.bos_token_id
