@@ -9,12 +9,14 @@ import csv
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from align.data.messages import BadRow
 from align.data.rows import Reader
 from align.data.settings import DataSection, Source
 from align.data.sources import NESTED, file_format, is_arrow, iterate, open_text, resolve, saved_split
+from align.data.template import unread_names
 from align.errors import UserError
 from align.needs import Needs
 from align.recipe_models import cached, hub_like, offline
@@ -44,6 +46,22 @@ def check_data(written: Written, data: DataSection, needs: Needs | None) -> None
     if data.chat_template and not Path(data.chat_template).is_file():
         there = "a Jinja template, or empty text for the tokenizer's own"
         written.wrong("data.chat_template", f"no such file: {data.chat_template}; expected {there}")
+    elif data.chat_template:
+        with suppress(OSError, UnicodeDecodeError):  # told when it is read
+            text = Path(data.chat_template).read_text(encoding="utf-8")
+            for name in unread_names(text, data.chat_template_kwargs):
+                written.wrong(f"data.chat_template_kwargs.{name}", "the chat template reads nothing of this name")
+
+
+def first_told(data: DataSection, needs: Needs) -> Iterator[str]:
+    """What is worth knowing of the first row of each file, where all rows will be counted when the run begins."""
+    for _, source in named_sources(data):
+        path = resolve(source.source)
+        if path is not None and path.is_file():
+            place, row = next(iterate(source.source, source.split, 1))
+            with suppress(BadRow, RecursionError):  # rows that may be dropped
+                found = _reader(data, needs, source).read(row)
+                yield from (f"{place}: {told}" for told in found[0].told)
 
 
 def named_sources(data: DataSection) -> Iterator[tuple[str, Source]]:
@@ -68,13 +86,7 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
                 f"no such file or folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
             )
         return
-    reader = None
-    if needs is not None:
-        mapped = {**data.columns, **source.columns}
-        reader = Reader(
-            kind=needs.batch.kind, numbers=needs.numbers(), loss_on=data.loss_on, columns=mapped,
-            filled_in=is_arrow(source.source),
-        )  # fmt: skip
+    reader = None if needs is None else _reader(data, needs, source)
     if path.is_dir():
         saved_split(path, source.source, source.split)
         return  # save_to_disk's folders take a second to open
@@ -87,6 +99,13 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
     except (BadRow, RecursionError) as error:
         if data.bad_rows == "error":
             raise UserError(f"{place}: {NESTED if isinstance(error, RecursionError) else error}") from None
+
+
+def _reader(data: DataSection, needs: Needs, source: Source) -> Reader:
+    return Reader(
+        kind=needs.batch.kind, numbers=needs.numbers(), loss_on=data.loss_on,
+        columns={**data.columns, **source.columns}, filled_in=is_arrow(source.source),
+    )  # fmt: skip
 
 
 # ---- counting -------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from rich.table import Table
 from align.errors import UserError
 from align.methods.base import OnlineMethod, weighs
 from align.recipe import Recipe
-from align.recipe_data import train_rows
+from align.recipe_data import first_told, train_rows
 from align.recipe_models import model_folder, num_tokens, read_config
 from align.recipe_online import is_online
 from align.recipe_steps import count_steps, steps_of_phase
@@ -57,7 +57,7 @@ def say(recipe: Recipe, console: Console) -> None:
 
     text = recipe.to_yaml().rstrip()
     console.print(Syntax(text, "yaml", background_color="default") if console.is_terminal else text, **AS_IT_IS)
-    for note in recipe.notes:
+    for note in (*recipe.notes, *first_told(recipe.data, recipe.method.needs())):
         console.print(f"note: {note}", **AS_IT_IS)
     for line in (*batch_lines(recipe), *memory_lines(recipe)):
         console.print(line, **AS_IT_IS)

@@ -20,6 +20,8 @@ from align.data.special import Names, plain, special_names
 from align.data.template import adds_bos, taken_names, unread_names
 from align.errors import UserError
 
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")  # of a message, beside its content
+
 
 class PrefixBroken(Exception):
     """The template rewrites earlier turns when later ones follow."""
@@ -74,8 +76,10 @@ class Writer:
         if script.templated and row.template_kwargs:
             unread = unread_names(self.template, row.template_kwargs)
             told += [f"`chat_template_kwargs` has {name}, which the chat template does not read" for name in unread]
+        texts = (script.prompt or "", *(piece.text for pieces in script.completions for piece in pieces))
+        for answer in row.completions:
+            told += _thoughts_left_out(answer, "".join(texts)) if isinstance(answer, list) else []
         if self.names is not None:
-            texts = (script.prompt or "", *(piece.text for pieces in script.completions for piece in pieces))
             named = dict.fromkeys(name for text in texts for name in self.names.found(text))
             told += [f"{name} is text there, not the token: data.special_tokens allows it" for name in named]
         return replace(script, told=tuple(told))
@@ -229,6 +233,13 @@ class Writer:
             raise UserError(f"data.chat_template: line {error.lineno}: {error.message}") from None
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise BadRow(f"the chat template refuses these messages: {error}") from None
+
+
+def _thoughts_left_out(answer: list[Message], text: str) -> list[str]:
+    """Of the last turn, since templates leave out those of earlier ones on purpose."""
+    said = {key: answer[-1].get(key) for key in THOUGHTS}
+    return [f"the chat template leaves out `{k}` of the last answer" for k, v in said.items()
+            if isinstance(v, str) and v.strip() and v.strip() not in text]  # fmt: skip
 
 
 def _learned(pieces: list[Piece]) -> tuple[Piece, ...]:

@@ -79,7 +79,7 @@ class Fill:
                 done += read
                 self.tick(done)
         tally.judge(done)
-        return tally.notes({name: writer.counts for name, writer in writers.items()})
+        return tally.notes({name: writer.counts for name, writer in writers.items()}, template)
 
     def _items(self, job: Job, writer: Writer, writers: Writers, tally: Tally) -> Iterator[tuple[list[Item], int]]:
         """Portions of rows that are usable as text, and how many rows were read for each."""

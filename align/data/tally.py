@@ -59,7 +59,7 @@ class Tally:
                 "data.overlong: cut_prompt or cut_completion"
             )
 
-    def notes(self, counts_of: Mapping[str, Counts]) -> list[str]:
+    def notes(self, counts_of: Mapping[str, Counts], template: str) -> list[str]:
         """What the user should be told, one line each; `counts_of` are the splits."""
         notes: list[str] = []
         prompt = self.section.max_prompt_length
@@ -74,5 +74,9 @@ class Tally:
             notes += [f"{name}: {n} {what}" for what, n in found.items() if n]
         if self.section.chat_template_kwargs and not any(c.templated for c in counts_of.values()):
             notes.append("data.chat_template_kwargs: no row is written by the chat template, so they change nothing")
+        dated = "strftime_now" in template and not self.section.chat_template_kwargs
+        if dated and any(c.templated for c in counts_of.values()):
+            day = "the chat template writes the day on which the data are prepared"
+            notes.append(f"{day}; where it reads an argument for it (date_string), data.chat_template_kwargs fixes it")
         notes += [f"{source}: {n} rows: {finding}" for (source, finding), n in self.told.most_common(TOLD)]
         return notes + [f"dropped: {finding}" for finding in self.bad]

@@ -51,6 +51,16 @@ def test_a_bad_row_is_named_wherever_it_stands(method: str, row: dict[str, Any],
     assert_nothing_was_begun()
 
 
+def test_what_the_first_row_leaves_unused_and_what_no_template_reads_is_told(capsys: pytest.CaptureFixture[str]):
+    dump("rows.jsonl", *pairs(8, history=[["Hello?", "Good day."]]))
+    Path("t.jinja").write_text("{{ messages[0].content if thinking else '' }}")
+    assert main(["check", "mine.yaml"]) == 0
+    told = "note: rows.jsonl: row 1: the column `history` looks like part of the dialogue and is not used"
+    assert told in capsys.readouterr().out
+    assert main(["check", "mine.yaml", "data.chat_template=t.jinja", "data.chat_template_kwargs={thinkin: true}"]) == 2
+    assert "data.chat_template_kwargs.thinkin: the chat template reads nothing of this name" in capsys.readouterr().err
+
+
 def test_overlong_rows_are_told_with_their_lengths(told: Told):
     dump("rows.jsonl", *pairs(6), *pairs(2, prompt="word " * 100))
     message = told()

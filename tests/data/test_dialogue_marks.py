@@ -81,6 +81,18 @@ def test_an_answer_of_which_the_template_leaves_nothing_is_told(minimind: Any, t
         prepared(tmp_path, [row], minimind, "demonstrations", template=STRIPS)
 
 
+def test_a_thought_that_the_template_leaves_out_is_told(minimind: Any, tmp_path: Path) -> None:
+    row = {"messages": [*ASKED, *said("assistant: The Tay", reasoning_content="It is long.")]}
+    made = prepared(tmp_path, [row], minimind, "demonstrations", template=TURNS)
+    assert "1 rows: the chat template leaves out `reasoning_content` of the last answer" in "".join(made.notes)
+    assert "strftime" not in "".join(made.notes)
+    shown = TURNS.replace("m.content +", "(m.reasoning_content or '') + m.content +")
+    assert prepared(tmp_path, [row], minimind, "demonstrations", template=shown).notes == ()
+    dated = "{{- strftime_now('%Y') }}" + shown
+    made = prepared(tmp_path, [row], minimind, "demonstrations", template=dated)
+    assert "the chat template writes the day on which the data are prepared" in made.notes[0]
+
+
 # ---- what a template is given ---------------------------------------------------------------------------------------
 
 EMPTY = "<think>\n\n</think>\n\n"

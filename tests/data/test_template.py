@@ -1,5 +1,6 @@
 """Which template it is, whose beginning opens turns, and what becomes of a tokenizer's other templates."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer
 
 from align import assets
 from align.chat import Partner, Style
+from align.data import prepare
 from align.data.chat import Writer
 from align.data.hints import tokens_of
 from align.data.special import Names
@@ -106,3 +108,15 @@ def test_words_without_a_token_are_told_by_row(tmp_path: Path) -> None:
     known = word_tokenizer(tmp_path / "known", eos_token="</s>", unk_token="<unk>")
     made = prepared(tmp_path, rows, known, "demonstrations")
     assert any("1 rows: <unk> stands for what the tokenizer has no token for" in note for note in made.notes)
+
+
+def test_the_cache_knows_all_code_that_makes_tokens() -> None:
+    """Whatever the pass over the rows imports of this package, from where it begins."""
+    folder = Path(prepare.__file__).parent
+    seen, left = set[str](), ["prepare"]
+    while left:
+        if (name := left.pop()) not in seen:
+            seen.add(name)
+            found = re.findall(r"^from align\.data(?:\.(\w+))? import (\w+)", (folder / f"{name}.py").read_text(), re.M)
+            left += [module or imported for module, imported in found]
+    assert seen - {"mixture", "settings"} == set(prepare.CODE), "the order of rows and the section are told elsewhere"
