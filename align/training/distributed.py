@@ -161,10 +161,10 @@ def join(optim: OptimSection, training: TrainingSection | None = None) -> World:
     """Makes this process part of the run that its launcher started, and checks what came true."""
     _refuse_lonely_process()
     cpu = not torch.cuda.is_available()
-    refuse_ignored(precision_of(training or TrainingSection(), torch.device("cpu" if cpu else "cuda")))
     wanted = _wanted_sharding()
     if cpu and wanted == "fsdp2":
         raise UserError("FSDP was asked for, but accelerate runs it on GPUs only; on CPU take ddp, zero2 or zero3")
+    refuse_ignored(precision_of(training or TrainingSection(), torch.device("cpu" if cpu else "cuda")))
     plugin = None
     if cpu:
         os.environ.setdefault(

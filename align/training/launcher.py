@@ -45,10 +45,11 @@ OF_DEEPSPEED = (
     Ignored("ACCELERATE_DEEPSPEED_MOE_LAYER_CLS_NAMES", "deepspeed_moe_layer_cls_names", "they are sharded as others"),
 )  # fmt: skip
 OF_FSDP = (
-    Ignored("FSDP_VERSION", "fsdp_version", "version 2 is used", ("", "2")),
+    Ignored("FSDP_VERSION", "fsdp_version", "set it to 2", ("2",)),
     Ignored("FSDP_OFFLOAD_PARAMS", "fsdp_offload_params", NOT_OFFLOADED),
     Ignored(
-        "FSDP_CPU_RAM_EFFICIENT_LOADING", "fsdp_cpu_ram_efficient_loading", "every rank loads the same file"
+        "FSDP_CPU_RAM_EFFICIENT_LOADING", "fsdp_cpu_ram_efficient_loading",
+        "set it to false: every rank loads the same file, frozen models too",
     ),
     Ignored("FSDP_ACTIVATION_CHECKPOINTING", "fsdp_activation_checkpointing", "set training.gradient_checkpointing"),
     Ignored("FSDP_IGNORED_MODULES", "fsdp_ignored_modules", "every layer is sharded"),
@@ -62,7 +63,7 @@ def refuse_ignored(precision: str) -> None:
     if found:
         told = "; ".join(f"{flag} ({cure})" for flag, cure in found.items())
         raise UserError(
-            f"launcher (or its file): asks for what is decided elsewhere, and would be ignored: {told}; leave it out"
+            f"launcher (or its file): asks for what is decided elsewhere: {told}. Leave it out, or set it as said"
         )
 
 
@@ -74,7 +75,7 @@ def _found(precision: str) -> Iterator[tuple[str, str]]:
     for one in (*ALWAYS, *(OF_DEEPSPEED if zero else ()), *(OF_FSDP if fsdp else ())):
         value = os.environ.get(one.name, "")
         if value.lower() not in one.harmless:
-            yield f"{one.flag} {value}", one.cure
+            yield f"{one.flag} {value}".strip(), one.cure
     fields = os.environ.get("ACCELERATE_CONFIG_DS_FIELDS", "").split(",") if zero else ()
     cures = {one.flag: one.cure for one in (*ALWAYS, *OF_DEEPSPEED)}
     yield from ((field, cures[field]) for field in fields if field in FIELDS)

@@ -38,7 +38,8 @@ def _clean(monkeypatch: pytest.MonkeyPatch):
         (ZERO | {"ACCELERATE_CONFIG_DS_FIELDS": "zero_stage,gradient_clipping"}, "gradient_clipping"),
         (ZERO | {"ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "offload_optimizer_device cpu"),
         (ZERO | {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "a.json"}, "deepspeed_config_file a.json"),
-        (FSDP | {"FSDP_VERSION": "1"}, "fsdp_version 1 .version 2 is used"),
+        (FSDP | {"FSDP_VERSION": "1"}, "fsdp_version 1 .set it to 2"),
+        (FSDP, "fsdp_version .set it to 2"),  # accelerate's own default is 1
         (FSDP | {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "training.gradient_checkpointing"),
         (FSDP | {"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params true .nothing is offloaded"),
     ],
@@ -49,7 +50,10 @@ def test_what_would_be_ignored_is_refused_with_what_decides(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=told):
-        join(OptimSection())
+        refuse_ignored("no")
+    if "ACCELERATE_USE_FSDP" not in environment:  # on a CPU that is refused before
+        with pytest.raises(UserError, match=told):
+            join(OptimSection())
 
 
 def test_everything_is_told_at_once(monkeypatch: pytest.MonkeyPatch):
