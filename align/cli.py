@@ -16,6 +16,7 @@ import typer
 
 from align import __version__
 from align.errors import AlignError, Elsewhere, RunError, UserError
+from align.machine import told
 from align.outside import AskedToEnd, place_of
 from align.terminal import Guarded, say
 
@@ -36,7 +37,6 @@ Overrides = Annotated[
 ]
 PIPE_WIDTH = 200
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "defaultcpuallocator")
 
 
 def _version(wanted: bool | None) -> None:
@@ -215,17 +215,14 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         return 0
     except Exception as error:
-        from align.training.checkpoint import is_full
-
-        if _is_out_of_memory(error):
-            return _tell(_out_of_memory(error))
-        if is_full(error):
-            return _tell(RunError(f"no room on the disk: {error}. Checkpoints stay: make room, then --resume"))
         show = getattr(error, "show", None)  # typer's own: a wrong option, a missing argument
-        if show is None:
+        if show is not None:
+            show()
+            return 2
+        if (want := told(error)) is None:
             raise
-        show()
-        return 2
+        want.__cause__ = error
+        return _tell(want)
 
 
 def _with_resume(words: list[str]) -> list[str]:
@@ -259,23 +256,3 @@ def _tell(error: AlignError) -> int:
 
 def debugging() -> bool:
     return os.environ.get("ALIGN_DEBUG", "") not in ("", "0")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    kind = isinstance(error, RuntimeError | OSError) and any(sign in text for sign in OUT_OF_MEMORY)
-    return isinstance(error, MemoryError) or kind
-
-
-def _out_of_memory(error: BaseException) -> RunError:
-    """`torch.OutOfMemoryError` is a RuntimeError, as is what the CPU's allocator raises."""
-    reason = str(error).splitlines()[0] if str(error) else "out of memory"
-    told = RunError(
-        f"out of memory: {reason}\nIn the order of what it costs: lower training.max_tokens (the same numbers, smaller "
-        "micro-batches); training.head_chunk: 512 or less (large vocabularies); training.gradient_checkpointing: true "
-        "(a third slower); training.layout: padded where packed or shared masks are large; model.reference: cached; "
-        "model.lora; more ranks with launch/accelerate/zero3.yaml. `align check` shows what each part takes. "
-        "Checkpoints stay: go on with --resume --allow-changes KEY for what was changed."
-    )
-    told.__cause__ = error
-    return told

@@ -5,7 +5,6 @@ No model class is imported, nothing is fetched.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -14,11 +13,20 @@ from typing import Any
 from align.assets import asset, is_asset
 from align.errors import UserError, did_you_mean
 from align.models.settings import ModelSection, SoupSection
-from align.models.sources import weight_files
+from align.models.sources import has_adapter, read_json, refusing, weight_files
 from align.recipe_text import Written
+from align.recipe_types import show
 
 LEARNED_POSITIONS = ("gpt2", "gpt_bigcode", "gpt_neo", "openai-gpt", "opt", "biogpt", "ctrl")
 SHAPE = ("model_type", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "intermediate_size", "vocab_size")
+CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx")
+LAYERS = ("num_hidden_layers", "n_layer")
+SIZES = ("vocab_size", "hidden_size", "n_embd", "d_model")
+BY_LAYER = (
+    *("num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "intermediate_size", "n_inner", "ffn_dim"),
+    *("num_local_experts", "num_experts"),
+)
+MOST, MOST_LAYERS = 2**31 - 1, 10_000
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -61,7 +69,24 @@ def read_config(name: str) -> dict[str, Any]:
     folder = model_folder(name)
     if folder is None or not (folder / "config.json").is_file():
         return {}
-    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = read_json(path := folder / "config.json")
+    refuse_odd(found, str(path))
+    return found
+
+
+def refuse_odd(config: dict[str, Any], where: str) -> None:
+    """UserError naming a size in a config that can be none. Lists of them are one for each layer."""
+    inner = config.get("text_config", {})
+    if not isinstance(inner, dict):
+        raise UserError(f"{where}: text_config: found {show(inner)}; expected the language model's own config")
+    for key, value in {**config, **inner}.items():
+        each = value if isinstance(value, list) and key in BY_LAYER else [value]
+        most = MOST_LAYERS if key in LAYERS else MOST
+        least = 0 if "experts" in key else 1
+        odd = [v for v in each if type(v) is not int or not least <= v <= most]
+        if key in (*SIZES, *BY_LAYER, *LAYERS, *CONTEXT) and value is not None and odd:
+            expected = f"expected a whole number from {least} to {most:,}"
+            raise UserError(f"{where}: {key}: found {show(odd[0])[:80]}; {expected}")
 
 
 def num_tokens(name: str) -> int:
@@ -69,10 +94,11 @@ def num_tokens(name: str) -> int:
     folder = model_folder(name) if name else None
     if folder is None or not (folder / "tokenizer.json").is_file():
         return 0
-    held = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    vocabulary = held.get("model", {}).get("vocab", {})
-    ids = set(vocabulary.values()) if isinstance(vocabulary, dict) else set(range(len(vocabulary)))
-    return len(ids | {token["id"] for token in held.get("added_tokens", ())})
+    held = read_json(path := folder / "tokenizer.json")
+    with refusing(f"{path}: is not a tokenizer as transformers saves it"):
+        vocabulary = held.get("model", {}).get("vocab", {})
+        ids = set(vocabulary.values()) if isinstance(vocabulary, dict) else set(range(len(vocabulary)))
+        return len(ids | {token["id"] for token in held.get("added_tokens", ())})
 
 
 def check_context(written: Written, m: ModelSection, max_length: int, new_tokens: int = 0) -> list[str]:
@@ -82,10 +108,11 @@ def check_context(written: Written, m: ModelSection, max_length: int, new_tokens
     """
     try:
         config = m.config or (read_config(m.model_name_or_path) if m.model_name_or_path else {})
+        refuse_odd(config, "model.config")
     except (UserError, OSError, ValueError):
         return []
     config = config.get("text_config", config)
-    context = next((config[k] for k in ("max_position_embeddings", "n_positions", "n_ctx") if k in config), 0)
+    context = next((config[k] for k in CONTEXT if k in config), 0)
     if isinstance(context, int) and 0 < context <= new_tokens:
         written.wrong(
             "rollout.max_completion_length",
@@ -103,17 +130,23 @@ def check_context(written: Written, m: ModelSection, max_length: int, new_tokens
     ]
 
 
-def _config_is_json(written: Written, key: str, folder: Path) -> None:
+def _config_is_right(written: Written, key: str, folder: Path) -> None:
     try:
         read_config(str(folder))
-    except ValueError as error:
-        written.wrong(key, f"{folder / 'config.json'} is not valid JSON ({error}); save or copy the folder again")
+        if has_adapter(folder):
+            read_json(folder / "adapter_config.json")
+    except UserError as error:
+        written.wrong(key, str(error))
 
 
 def check_models(written: Written, m: ModelSection) -> None:
     for key in ("model_name_or_path", "ref_model_name_or_path", "tokenizer_name_or_path"):
         if name := getattr(m, key):
             _model_folder(written, f"model.{key}", name, m)
+    try:
+        refuse_odd(m.config, "model.config")
+    except UserError as error:
+        written.wrong("model.config", str(error).removeprefix("model.config: "))
     soup = m.reference.soup if isinstance(m.reference, SoupSection) else []
     for i, name in enumerate(soup):
         _model_folder(written, f"model.reference.soup.{i}", name, m)
@@ -174,7 +207,7 @@ def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> Non
                 key, f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
             )
         return
-    _config_is_json(written, key, folder)
+    _config_is_right(written, key, folder)
     held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     tokenizer = held & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}
     if key == "model.tokenizer_name_or_path":

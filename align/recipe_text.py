@@ -17,9 +17,11 @@ from typing import Any
 import yaml
 
 from align.errors import UserError, did_you_mean
+from align.machine import lacks
+from align.trees import Shallow, bounded
 
 PACKAGE = Path(__file__).parent
-
+ADVICE = "; use sys.set_int_max_str_digits() to increase the limit"  # Python's, on numbers of many digits
 
 NOTHING = ("", "~", "null", "Null", "NULL")
 ENDS = ("training.max_steps", "training.num_train_epochs")
@@ -93,14 +95,14 @@ def find_recipe(recipe: str) -> Path:
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Shallow):
     """YAML 1.2's booleans and floats, and no key twice."""
 
     twice: list[tuple[str, int, int]]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first: dict[str, int] = {}
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):  # PyYAML refuses the others
             line = key.start_mark.line + 1
             if key.value in first:
                 self.twice.append((str(key.value), first[key.value], line))
@@ -162,9 +164,11 @@ def parse(text: str) -> tuple[Any, list[tuple[str, int, int]]]:
     loader = _Loader(text)
     loader.twice = []
     try:
-        return loader.get_single_data(), loader.twice
+        return bounded(loader.get_single_data()), loader.twice
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
     except ValueError as error:
-        raise yaml.YAMLError(str(error).split(";")[0]) from None
+        raise yaml.YAMLError(str(error).removesuffix(ADVICE)) from None
     finally:
         loader.dispose()
 
@@ -174,8 +178,12 @@ def read(path: Path) -> Written:
     label = _label(path)
     try:
         values, twice = parse(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{label}: no readable YAML: {_one_line(error)}") from None
+    except OSError as error:
+        if lacks(error):
+            raise
+        raise UserError(f"{label}: cannot be read: {error.strerror}") from None
     if not isinstance(values, dict):
         raise UserError(f"{label}: holds no sections; a recipe is a YAML mapping with method, model, data, ...")
     written = Written(label, _text_keys(values))
@@ -207,6 +215,20 @@ def override(written: Written, words: Sequence[str], is_text: Callable[[str], bo
     for one, other in (ENDS, ENDS[::-1]):
         if one in written.overridden and other not in written.overridden and written.get(one):
             _set(written, other, None)  # the command line ends the run in another way than the file
+    for key in _with_nul(written.values):
+        written.wrong(key, "holds a NUL character, which no name of a file or a setting can")
+
+
+def _with_nul(value: Any, key: str = "") -> list[str]:
+    """The dotted keys of texts that hold one, and of keys that do."""
+    if isinstance(value, str):
+        return [key] if "\0" in value else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found: list[str] = []
+    for name, inner in items:
+        place = f"{key}.{name}".lstrip(".")
+        found += [place.replace("\0", "\\0")] if "\0" in str(name) else _with_nul(inner, place)
+    return found
 
 
 def _set(written: Written, key: str, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -133,6 +134,14 @@ def test_a_wrong_command_line_ends_with_2(words: list[str], told: str, capsys: p
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "lower training.max_tokens"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory"), 1, "head_chunk"),
         (MemoryError(), 1, "gradient_checkpointing"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "head_chunk"),
+        (RuntimeError("std::bad_alloc"), 1, "head_chunk"),
+        (OSError(errno.EMFILE, "Too many open files", "rows.jsonl"), 1, "ulimit -n"),
+        (RuntimeError("I/O error: Too many open files (os error 24)"), 1, "ulimit -n"),
+        (RuntimeError("can't start new thread"), 1, "ulimit -u"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "run/metrics.jsonl"), 1, "denied: 'run/metrics.jsonl'"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "aaa...: File name too long"),
     ],
 )
 def test_exit_codes(raised: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]):

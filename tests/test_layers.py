@@ -33,6 +33,8 @@ ANNEXES = {
     "sums": "errors",
     "files": "errors",
     "terminal": "errors",
+    "machine": "errors",
+    "trees": "errors",
     "chat": "run",
     "commands": "cli",
 }  # what a top-level file has moved into a neighbour of its floor

@@ -170,7 +170,8 @@ def _adapted(recipe: Recipe, config: dict[str, Any], shapes: list[list[int]]) ->
 
 
 def _first(config: dict[str, Any], *names: str) -> int:
-    return next((int(config[n]) for n in names if config.get(n) is not None), 0)
+    found = next((config[n] for n in names if config.get(n) is not None), 0)
+    return max(found) if isinstance(found, list) else found  # a list has one for each layer
 
 
 def _header_shapes(recipe: Recipe) -> list[list[int]]:

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from align.errors import UserError
 from align.models.settings import LoraSection, ModelSection, SoupSection
-from align.models.sources import has_adapter, read_json, resolve
+from align.models.sources import has_adapter, read_json, refusing, resolve
 from align.models.targets import linear_names, no_match, refuse_tied_head, targets
 
 Reference = Literal["copy", "adapter_off", "cached"]
@@ -70,11 +70,8 @@ def continue_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Found missing adapter keys")
-        try:
+        with refusing(f"{folder}: its adapter does not fit {model.name_or_path}"):
             return PeftModel.from_pretrained(model, folder, is_trainable=True)
-        except (UserWarning, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{folder}: its adapter does not fit {model.name_or_path}: {reason}") from None
 
 
 def _task(model: PreTrainedModel) -> TaskType:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
 from align.errors import UserError, did_you_mean
 from align.files import aside_of, new_folder, put_folder, write_json
 from align.models.settings import ModelSection
-from align.models.sources import quiet
+from align.models.sources import quiet, refusing
 from align.models.tokenizer import added_ids
 
 NOTE = "fresh.json"  # beside the weights: what they were made from
@@ -39,7 +38,8 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
     aside = new_folder(aside_of(directory))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+        with refusing("model.config: transformers makes no model of it"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     with quiet():
         model.save_pretrained(aside)
     write_json(aside / NOTE, note)
@@ -73,11 +73,8 @@ def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> A
         raise UserError(
             f"model.config.vocab_size: {keys['vocab_size']}, but the tokenizer has {size} tokens; leave the key out"
         )
-    try:
+    with refusing("model.config: transformers refuses it"):
         config = AutoConfig.for_model(model_type, **keys)
-    except (StrictDataclassError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"model.config: transformers refuses it: {reason}") from None
     silence_dropout(config, keep=keys)
     return config
 

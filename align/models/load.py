@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -26,7 +24,7 @@ from align.models.embeddings import add_rows, check_vocabulary, gathered, let_pa
 from align.models.fresh import NOTE, silence_dropout
 from align.models.parts import scalar_head, unwrapped
 from align.models.settings import ModelSection
-from align.models.sources import adapter_base, has_adapter, quiet, read_json, resolve, weight_files
+from align.models.sources import adapter_base, has_adapter, quiet, read_json, refusing, resolve, weight_files
 from align.models.tokenizer import Head, added_ids
 
 FLEX_WIDTH = 16  # dimensions of a head that flex attention's kernel needs at least
@@ -86,20 +84,17 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
     config = read_model_config(section, folder, head)
     weight_files(folder)
     auto: Any = _AUTO[head]
-    try:
-        with quiet():
-            model, found = auto.from_pretrained(
-                folder,
-                config=config,
-                dtype=_dtype(section),
-                attn_implementation=attention(section, config, head),
-                trust_remote_code=section.trust_remote_code,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
-        raise UserError(f"{folder}: cannot be loaded: {_first_line(error)}; save or copy it again") from None
+    with refusing(f"{folder}: cannot be loaded", "save or copy it again"), quiet():
+        model, found = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=_dtype(section),
+            attn_implementation=attention(section, config, head),
+            trust_remote_code=section.trust_remote_code,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
     if head == "lm" and any(key.startswith("score.") for key in found["unexpected_keys"]):
         raise UserError(f"{folder}: holds a one-label classifier, not a language model; name another folder")
     missing = set(found["missing_keys"])
@@ -136,17 +131,14 @@ def read_model_config(section: ModelSection, folder: str, head: Head) -> Any:
             "model.trust_remote_code: true"
         )
     extra: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"} if head == "scalar" else {}
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(
-                folder, trust_remote_code=section.trust_remote_code, local_files_only=True, **extra
-            )
-    except (StrictDataclassError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}/config.json: transformers refuses it: {_first_line(error)}") from None
+    with refusing(f"{folder}/config.json: transformers refuses it"), quiet():
+        config = AutoConfig.from_pretrained(
+            folder, trust_remote_code=section.trust_remote_code, local_files_only=True, **extra
+        )
+        silence_dropout(config, keep=section.config)
     if not section.trust_remote_code and type(config) not in _AUTO[head]._model_mapping:
         kind = "causal language model" if head == "lm" else "one-label sequence classifier"
         raise UserError(f"{folder}: transformers has no {kind} for {config.model_type}; choose another architecture")
-    silence_dropout(config, keep=section.config)
     return config
 
 
@@ -228,9 +220,7 @@ def _adapter_tokens(places: Where, rows: int) -> tuple[int, ...]:
     if not places.adapter:
         return ()
     trained = read_json(Path(places.adapter, "adapter_config.json")).get("trainable_token_indices") or {}
-    listed = trained if isinstance(trained, list) else [i for ids in trained.values() for i in ids]
-    return tuple(sorted({i for i in listed if i >= rows}))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    where_written = f"{places.adapter}/adapter_config.json: trainable_token_indices"
+    with refusing(f"{where_written}: neither a list of ids, nor lists by name"):
+        listed = trained if isinstance(trained, list) else [i for ids in trained.values() for i in ids]
+        return tuple(sorted({i for i in listed if i >= rows}))

@@ -17,6 +17,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from align.errors import RunError, UserError
 from align.files import aside_of, new_folder, put_folder, write_json
+from align.machine import unwritable
 from align.models.embeddings import gathered
 from align.models.frozen import freeze
 from align.models.generate import without_defaults
@@ -122,6 +123,8 @@ def export(final_dir: str | Path, out_dir: str | Path) -> float:
     folder, out = resolve(str(final_dir)), Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; choose a new folder")
+    if reason := unwritable(out):
+        raise UserError(f"{out}: cannot be written: {reason}; choose another place")
     head = _head_of(folder)
     section = ModelSection(model_name_or_path=folder)
     tokenizer = load_tokenizer(section, head)
@@ -146,15 +149,16 @@ def export(final_dir: str | Path, out_dir: str | Path) -> float:
 def _head_of(folder: str) -> Head:
     if has_adapter(folder):
         return "scalar" if read_json(Path(folder, "adapter_config.json")).get("task_type") == "SEQ_CLS" else "lm"
-    names = read_json(Path(folder, "config.json")).get("architectures") or [""]
-    return "scalar" if names[0].endswith("ForSequenceClassification") else "lm"
+    names = read_json(Path(folder, "config.json")).get("architectures")
+    first = str(names[0]) if isinstance(names, list) and names else ""
+    return "scalar" if first.endswith("ForSequenceClassification") else "lm"
 
 
 def _stored_dtype(folder: str) -> torch.dtype:
     """The precision in which the base weights lie on disk."""
     base = adapter_base(folder) if has_adapter(folder) else folder
     config = read_json(Path(base, "config.json"))
-    found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+    found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"), torch.float32)
     return found if found in _TOLERANCE else torch.float32
 
 

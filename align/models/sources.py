@@ -10,11 +10,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from align.errors import UserError, did_you_mean
+from align.errors import AlignError, UserError, did_you_mean
+from align.machine import lacks
 from align.sums import sums_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LONGEST_REASON = 400  # characters of a library's complaint
 HUB_TIMEOUT = 10.0  # seconds; without a network the hub's own client would retry for half a minute a file
 HISTORY = ("transformers_version", "_name_or_path", "name_or_path")  # of a config: who wrote it, and where
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a hub repository; never pickles
@@ -91,14 +93,42 @@ def has_adapter(folder: str | Path) -> bool:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """A JSON object; UserError where the file is missing or broken."""
-    path = Path(path)
+    """A JSON object; UserError where the file is missing, broken or something else."""
+    path, damaged = Path(path), "the folder is damaged, save or copy it again"
     if not path.exists():
         raise UserError(f"{path}: no such file; {path.parent} is not a model folder as transformers saves it")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); the folder is damaged, save or copy it again") from None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); {damaged}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {damaged}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no JSON object but {type(found).__name__}; {damaged}")
+    return found
+
+
+@contextmanager
+def refusing(finding: str, cure: str = "") -> Iterator[None]:
+    """Around what a library makes of a folder or setting that is not ours: it may raise anything, and that is told as
+    the UserError `finding: reason; cure`. What this machine lacks stays what it is.
+    """
+    try:
+        yield
+    except AlignError:
+        raise
+    except Exception as error:
+        if lacks(error):
+            raise
+        raise UserError(f"{finding}: {reason_of(error)}{cure and f'; {cure}'}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """A library's complaint on one line, with its kind where that is what says something."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+    said = isinstance(error, ValueError | OSError | RuntimeError | ImportError | UserWarning) or " " in text
+    return text if text and said else f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def weight_files(folder: str | Path) -> list[Path]:

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFas
 
 from align.errors import UserError
 from align.models.settings import ModelSection
-from align.models.sources import read_json, resolve
+from align.models.sources import quiet, read_json, refusing, resolve
 
 Head = Literal["lm", "scalar"]
 
@@ -42,7 +42,7 @@ def _listed_stops(folder: str) -> list[int]:
     path = Path(folder, "generation_config.json")
     listed = read_json(path).get("eos_token_id") if path.exists() else None
     found = listed if isinstance(listed, list) else [] if listed is None else [listed]
-    if not all(isinstance(i, int) for i in found):
+    if not all(type(i) is int for i in found):
         raise UserError(f"{path}: eos_token_id: found {listed!r}; expected the id of a token, or a list of them")
     return found
 
@@ -62,11 +62,9 @@ def read_tokenizer(folder: str, trust_remote_code: bool = False) -> PreTrainedTo
             f"{folder}: has no tokenizer (tokenizer.json, tokenizer_config.json); copy the model's own there, "
             "or name its folder in model.tokenizer_name_or_path"
         )
-    try:
+    finding = f"{folder}: its tokenizer cannot be loaded (transformers reads config.json for it, too)"
+    with refusing(finding, "save it again"), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-    except (ValueError, OSError, ImportError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder}: its tokenizer cannot be loaded ({reason}); save it again") from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{folder}: {type(tokenizer).__name__} has no tokenizer.json; convert it to a fast tokenizer")
     if tokenizer.eos_token_id is None:

@@ -27,6 +27,7 @@ import yaml
 from align.errors import UserError
 from align.report.measures import Measure, drawable, measure, measures, number
 from align.report.points import Curve, columns
+from align.trees import Shallow, bounded
 
 CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
 NOWHERE = Curve((), ())
@@ -184,7 +185,7 @@ def _text(path: Path, notes: list[str]) -> str:
 
 def _recipe(text: str, notes: list[str]) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(text)
+        found = bounded(yaml.load(text, Shallow))
     except (yaml.YAMLError, RecursionError, ValueError):
         notes.append("recipe.yaml is not valid YAML; it is shown as it stands.")
         return {}
@@ -194,7 +195,7 @@ def _recipe(text: str, notes: list[str]) -> dict[str, Any]:
 def _json(path: Path, notes: list[str]) -> Any:
     text = _text(path, notes)
     try:
-        return json.loads(text) if text.strip() else {}
+        return bounded(json.loads(text), len(text)) if text.strip() else {}
     except (ValueError, RecursionError):
         notes.append(f"{path.name} is not valid JSON and was left out.")
         return {}

@@ -9,7 +9,6 @@ begin with a dot are leftovers of a kill; `tidy` puts them right. Only the main 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -21,12 +20,11 @@ from pathlib import Path
 import align
 from align.errors import RunError, UserError
 from align.files import flush_folder, inner_folder, new_folder, remove, sha256_of_flushed, write_json
+from align.machine import is_full
 from align.sums import sha256_of
 
 FORMAT = 1  # of the manifest; raise it when an older align could not read what is written
 MANIFEST = "manifest.json"
-FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-TORCH_FAILED = "unexpected pos|file write failed"  # its writer says no more
 Say = Callable[[str], None]
 
 
@@ -77,7 +75,7 @@ def begin(root: Path, step: int) -> Path:
         inner_folder(root)
         new_folder(tmp)
     except OSError as error:
-        if error.errno in FULL:
+        if is_full(error):
             raise _full(tmp, 0, error) from error
         raise RunError(f"{root}: cannot save step {step} here: {error}") from error
     return tmp
@@ -259,17 +257,6 @@ def _size(path: Path) -> int:
     with contextlib.suppress(OSError):
         return sum((path / n).lstat().st_size for n in _files(path))
     return 0
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether a write failed for want of space. Rust hides the errno in a text, torch the whole cause."""
-    while error is not None:
-        hidden = re.search(r"os error (\d+)", str(error))
-        number = error.errno if isinstance(error, OSError) else int(hidden[1]) if hidden else None
-        if number in FULL or (isinstance(error, RuntimeError) and re.search(TORCH_FAILED, str(error))):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _full(tmp: Path, written: int, error: BaseException) -> RunError:
