@@ -24,7 +24,7 @@ YAML = [
     ("method: &m {name: dpo, again: *m}\n", "does an alias (*) stand inside of its own anchor (&)?"),
     (LAUGHS + RECIPE, "more than 100,000 values, where each alias (*) is written out"),
     (RECIPE + "? [a]\n: b\n", "line 8, column 3: found unhashable key"),
-    (RECIPE + "x: !!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
+    (RECIPE + "x: !!python/object/apply:os.system [ls]\n", "a recipe has no values of the kind tag:yaml.org"),
     (RECIPE.replace("rows.jsonl", '"rows\\0.jsonl"'), "data.train: holds a NUL character"),
     (RECIPE + '"a\\0b": 1\n', "holds a NUL character"),
 ]
