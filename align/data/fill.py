@@ -138,6 +138,8 @@ class Fill:
                 tally.refuse(place, error)
                 continue
             tally.tell(job.name, (text for item, _ in usable for text in item.script.told))
+            gone = [c for item, _ in usable for c in encoder.left_out(item.script)]
+            tally.tell(job.name, (f"{c!r} has no token, and is left out" for c in gone))
             if encoder.unknown is not None and any(found.holds(encoder.unknown) for _, found in usable):
                 tally.tell(job.name, [f"{self.tokenizer.unk_token} stands for what the tokenizer has no token for"])
             for item, found in usable:

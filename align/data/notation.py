@@ -33,9 +33,9 @@ def conversation_in(text: str) -> Any:
         return None
     try:
         found = read_value(text)
-    except ValueError:
+    except (ValueError, RecursionError) as error:
         if LOOKS.match(text):
-            raise
+            raise ValueError("nested too deeply" if isinstance(error, RecursionError) else str(error)) from None
         return None
     if isinstance(found, str):  # written out twice
         return conversation_in(found)

@@ -51,11 +51,23 @@ class Encoder:
         self.eos: int = tokenizer.eos_token_id
         self.bos: int | None = tokenizer.bos_token_id if adds_bos(tokenizer) else None
         first = tokenizer.bos_token_id
+        self._has_token: dict[str, bool] = {}  # characters that have been looked up
         self.own = own_bos(tokenizer, template)
         self.start: int = self.eos if first is None else first  # stands for a prompt without tokens
         silent = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {self.eos}
         special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} | set(tokenizer.all_special_ids)
         self.ends = frozenset(special - silent)  # a template's turn may end with any of these
+
+    def left_out(self, script: Script) -> list[str]:
+        """Characters that have no token, where the tokenizer drops such without a word."""
+        model = self.tokenizer.backend_tokenizer.model
+        if type(model).__name__ != "BPE" or model.unk_token is not None or model.byte_fallback:
+            return []
+        texts = (script.prompt or "", *(piece.text for pieces in script.completions for piece in pieces))
+        there = {c for text in texts for c in plain(text)}
+        for c in there - self._has_token.keys():
+            self._has_token[c] = c.isspace() or bool(self._ids([c])[0])
+        return sorted(c for c in there if not self._has_token[c])
 
     def encode(self, scripts: list[Script]) -> list[Encoded | BadRow]:
         """All scripts in one call of the tokenizer; in place of one that it cannot read, why."""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from dialogues import THINKS, TURNS, prepared, said, texts
 from tiny_models import word_tokenizer
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from align import assets
 from align.chat import Partner, Style
@@ -105,6 +106,10 @@ def test_words_without_a_token_are_told_by_row(tmp_path: Path) -> None:
         prepared(tmp_path, rows, tokenizer, "demonstrations")
     made = prepared(tmp_path, rows, tokenizer, "demonstrations", bad_rows="drop")
     assert (made.train.counts.read, made.train.counts.bad, len(made.train)) == (4, 1, 3)
+    letters = Tokenizer(models.BPE({"</s>": 0, "a": 1, "b": 2}, []))
+    few = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="</s>")
+    made = prepared(tmp_path, [{"prompt": "ab", "completion": "a\u00e9b"}], few, "demonstrations")
+    assert any("1 rows: '\u00e9' has no token, and is left out" in note for note in made.notes)
     known = word_tokenizer(tmp_path / "known", eos_token="</s>", unk_token="<unk>")
     made = prepared(tmp_path, rows, known, "demonstrations")
     assert any("1 rows: <unk> stands for what the tokenizer has no token for" in note for note in made.notes)
