@@ -22,9 +22,8 @@ SPOKEN = frozenset({  # parts of a dialogue, whatever the row is for
     "system", "system_prompt", "system_message", "system_instruction", "sys_prompt", "history", "chat_history",
     "context", "dialog", "dialogue", "conversation", "conversations", "messages", "functions",
 })  # fmt: skip
-ANSWERS = frozenset({  # likewise, unless they are what rewards compare a completion with
-    "instruction", "input", "output", "response", "question", "query", "answer", "prompt", "completion", "text",
-    "thinking", "reasoning", "reasoning_content",
+ASKED = frozenset({  # likewise, unless rewards read them; another answer (`output`) beside the one that is read is none
+    "instruction", "input", "question", "query", "prompt", "thinking", "reasoning", "reasoning_content",
 })  # fmt: skip
 
 
@@ -80,7 +79,7 @@ def fill(ours: str, template: str, raw: Mapping[str, Any], as_text: Callable[[An
 
 def unused(raw: Mapping[str, Any], used: Iterable[str], for_rewards: bool) -> list[str]:
     """Columns with something in them that look like part of the dialogue and that nobody has read."""
-    names = SPOKEN if for_rewards else SPOKEN | ANSWERS
+    names = SPOKEN if for_rewards else SPOKEN | ASKED
     left = [c for c in raw if c not in set(used) and raw[c] not in (None, "", [], {})]
     return [c for c in left if str(c).lower() in names or (not for_rewards and _is_talk(raw[c]))]
 
