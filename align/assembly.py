@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from align.data.prepare import Splits, default_cache, prepare, reopen
 from align.data.template import give_template
 from align.errors import UserError
 from align.files import remove
+from align.identity import FORMAT, digest, inputs_of
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
 from align.models.load import load_policy, where
@@ -27,8 +29,10 @@ from align.models.targets import notes_of, refuse_sharded_experts
 from align.models.tokenizer import load_tokenizer
 from align.recipe import Recipe
 from align.recipe_data import num_read
+from align.sums import digest_of
 from align.training.build import SAMPLE, choose_layout, kernel_of, limits_of, make_trainee
 from align.training.distributed import World
+from align.training.environment import arithmetic
 from align.training.experience import Reader
 from align.training.loop import Run, Source
 from align.training.metrics import CompletionsLog, MetricsLog
@@ -36,6 +40,7 @@ from align.training.optim import rate_of_learner
 from align.training.progress import Progress as Display
 from align.training.routing import settle_router
 from align.training.runfolder import RunFolder
+from align.training.snapshot import Progress
 from align.training.state import seed_generators
 from align.training.step import Trainee
 
@@ -55,6 +60,7 @@ class Setup:
     reader: Reader
     source: Source  # where experience comes from
     weights: str  # fingerprint of what training starts from
+    identity: dict[str, Any]  # all that its numbers depend on
 
     @property
     def model(self) -> Any:
@@ -84,8 +90,10 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     for note in notes_of(policy, recipe.model.lora):
         say(note)
     places = where(recipe.model, init)
-    world.must_agree("the model's weights", weights := fingerprint(places.adapter or places.weights))
-    world.must_agree("the references' weights", others := reference_weights(recipe.model))
+    weights = world.once_per_machine(lambda: fingerprint(places.adapter or places.weights))
+    others = world.once_per_machine(lambda: reference_weights(recipe.model))
+    world.must_agree("the model's weights", weights)
+    world.must_agree("the references' weights", others)
     kernel = kernel_of(policy.to(world.device), recipe.training, world.device)
     limits = limits_of(policy, recipe.training, world)
     valued = any("values" in needs.live(m) for m in needs.members)
@@ -100,11 +108,30 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     cost = choice.tokens[choice.layout]
     say(f"layout {choice.layout}: {cost} tokens for the first {len(sample)} rows, {saved} saved")
     reader = Reader(needs, choice.layout, limits, world, recipe.rollout.temperature)
-    parts = Parts(recipe, reader, trainee, tokenizer, init, splits)
+    weights += of_critic + others
+    identity = _identity(recipe, trainee, init, splits, weights)
+    parts = Parts(recipe, reader, trainee, tokenizer, init, splits, digest(identity))
     online = isinstance(recipe.method, OnlineMethod)
     source = online_source(parts, folder, say) if online else offline_source(parts, sample, say)
     seed_generators(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
-    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights + of_critic + others)
+    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights, identity)
+
+
+def _identity(recipe: Recipe, trainee: Trainee, init: Path, splits: Splits, weights: str) -> dict[str, Any]:
+    world = trainee.world
+    inputs = world.once_per_machine(lambda: inputs_of(recipe, init, len(splits.train)))
+    world.must_agree("what the run reads", {name: digest_of(sums)[:12] for name, sums in inputs.items()})
+    precision = world.unwrap(trainee.module).kernel.autocast
+    return {
+        "format": FORMAT,
+        "recipe": recipe.to_dict(),
+        "data": splits.train.fingerprint,
+        "weights": weights,
+        "inputs": inputs,
+        "arithmetic": arithmetic(precision),
+        "world_size": world.size,
+        "sharding": world.sharding,
+    }
 
 
 def learned_sequences(recipe: Recipe, sample: Sequence[Group]) -> list[list[Tokens]]:
@@ -172,11 +199,20 @@ def _ticker(recipe: Recipe, world: World, opened: ExitStack) -> Callable[[int], 
 Logs = tuple[MetricsLog | None, CompletionsLog | None]  # of the main process
 
 
-def make_run(setup: Setup, num_steps: int, logs: Logs, trackers: Sequence[Any], display: Display) -> Run:
-    recipe, (log, written) = setup.recipe, logs
+@dataclass(frozen=True)
+class Begun:
+    """Where a run stands before its next step."""
+
+    progress: Progress
+    logs: Logs
+    identity: dict[str, Any]  # what its checkpoints say that they are of
+
+
+def make_run(setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any], display: Display) -> Run:
+    recipe, (log, written) = setup.recipe, begun.logs
     return Run(
         trainee=setup.trainee, reader=setup.reader, source=setup.source,
         rate_of_step=rate_of_learner(recipe.optim, num_steps), warmup=warmup_of(recipe, num_steps), num_steps=num_steps,
         settings=recipe.training, root=setup.folder.checkpoints, log=log, written=written, trackers=trackers,
-        display=display,
+        display=display, identity=begun.identity,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from align.errors import UserError
 from align.models.embeddings import check_same_vocabulary
 from align.models.load import load_policy, where
 from align.models.save import fingerprint
-from align.models.settings import CriticSection
+from align.models.settings import CriticSection, ModelSection
 from align.models.tokenizer import read_tokenizer, source_of
 from align.recipe import Recipe
 from align.training.build import kernel_of, make_trainee
@@ -28,11 +28,8 @@ def with_critic(trainee: Trainee, recipe: Recipe, tokenizer: Any, init: Path) ->
     critic, world = recipe.model.critic, trainee.world
     if critic is None:
         return trainee, ""
-    section = dataclasses.replace(recipe.model, critic=None, lora=None)
+    section = critic_section(recipe.model, critic)
     if critic.model_name_or_path:
-        section = dataclasses.replace(
-            section, model_name_or_path=critic.model_name_or_path, config={}, tokenizer_name_or_path="", add_tokens=[]
-        )
         theirs = read_tokenizer(source_of(section), section.trust_remote_code)
         check_same_vocabulary(tokenizer, theirs, f"model.critic.model_name_or_path: {critic.model_name_or_path}")
     places = where(section, init)
@@ -41,11 +38,22 @@ def with_critic(trainee: Trainee, recipe: Recipe, tokenizer: Any, init: Path) ->
             f"model.critic: {places.adapter} is an adapter, and a critic is trained whole; name a plain folder in "
             "model.critic.model_name_or_path, such as `align export` makes"
         )
-    world.must_agree("the critic's weights", weights := fingerprint(places.weights))
+    weights = world.once_per_machine(lambda: fingerprint(places.weights))
+    world.must_agree("the critic's weights", weights)
     model = load_policy(section, tokenizer, "scalar", init)
     kernel = kernel_of(model.to(world.device), recipe.training, world.device)
     made = make_trainee(model, kernel, _optim(recipe, critic), recipe.training, world)
     return dataclasses.replace(trainee, critic=made), weights
+
+
+def critic_section(model: ModelSection, critic: CriticSection) -> ModelSection:
+    """As a model to be loaded."""
+    section = dataclasses.replace(model, critic=None, lora=None)
+    if not critic.model_name_or_path:
+        return section
+    return dataclasses.replace(
+        section, model_name_or_path=critic.model_name_or_path, config={}, tokenizer_name_or_path="", add_tokens=[]
+    )
 
 
 def warmup_of(recipe: Recipe, num_steps: int) -> Warmup | None:

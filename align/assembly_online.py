@@ -73,7 +73,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
         splits={n: [prompt_of(s, i, i) for i in range(parts.held_out(n))] for n, s in held_out.items()},
         place_of={name: s.place for name, s in parts.stores.items()},
         log=RolloutLog(
-            folder.path / "rollouts", record=rollout.record, main=world.main,
+            folder.path / "rollouts", record=rollout.record, main=world.main, by=parts.digest, say=say,
             replay=Path(rollout.replay) if rollout.replay else None,
         ),
         num_shown=recipe.logging.num_completions, num_steps=count_steps(recipe, len(store)),

@@ -39,6 +39,7 @@ class Parts:
     tokenizer: Any
     init: Path  # of weights made from a config
     splits: Splits
+    digest: str = ""  # of all that the run's numbers depend on
 
     @property
     def stores(self) -> dict[str, Store]:

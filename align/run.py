@@ -11,7 +11,7 @@ from typing import Any
 
 import transformers
 
-from align.assembly import Logs, Setup, assemble, make_run
+from align.assembly import Begun, Setup, assemble, make_run
 from align.beginning import Resume, begin
 from align.errors import Mistakes, RunError
 from align.files import write_json
@@ -56,18 +56,18 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
         say(note)
     setup = assemble(recipe, world, folder, say)
     num_steps = count_steps(recipe, len(setup.splits.train))
-    progress, (log, written) = begin(setup, resume, num_steps, say)
+    begun = begin(setup, resume, num_steps, say)
     with ExitStack() as opened:
         opened.callback(setup.source.close)
-        for file in (log, written):
+        for file in begun.logs:
             if file is not None:
                 opened.callback(file.close)
-        _steps(setup, progress, num_steps, (log, written), opened)
+        _steps(setup, begun, num_steps, opened)
 
 
-def _steps(setup: Setup, progress: Progress, num_steps: int, logs: Logs, opened: ExitStack) -> None:
+def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack) -> None:
     """From the first step to the report. What is opened here is closed by `opened`, however the run ends."""
-    recipe, world, folder, (_, written) = setup.recipe, setup.world, setup.folder, logs
+    recipe, world, folder, progress, (_, written) = setup.recipe, setup.world, setup.folder, begun.progress, begun.logs
     say = _speaker(world)
     display = Display(
         num_steps,
@@ -82,20 +82,20 @@ def _steps(setup: Setup, progress: Progress, num_steps: int, logs: Logs, opened:
     for tracker in trackers:
         opened.callback(tracker.close)
     with display:
-        loop = make_run(setup, num_steps, logs, trackers, display)
+        loop = make_run(setup, num_steps, begun, trackers, display)
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE, 0)
         progress = train_loop(loop, progress)
-    _finish(setup, written, _outcome(setup, progress, num_steps, say), say)
+    _finish(setup, written, _outcome(setup, begun.identity["run"], progress, num_steps), say)
 
 
 # ---- after the last step --------------------------------------------------------------------------------------------
 
 
-def _outcome(setup: Setup, progress: Progress, num_steps: int, say: Callable[[str], Any]) -> dict[str, Any]:
+def _outcome(setup: Setup, name: str, progress: Progress, num_steps: int) -> dict[str, Any]:
     """Puts the weights of the best evaluation back where the recipe asks for them; says how the run ended."""
-    training, folder = setup.recipe.training, setup.folder
+    training, folder, say = setup.recipe.training, setup.folder, _speaker(setup.world)
     kept = progress.step
     if progress.ended_early:
         say(f"ended early: {progress.bad_evaluations} evaluations without improvement on step {progress.best_step}")
@@ -104,7 +104,7 @@ def _outcome(setup: Setup, progress: Progress, num_steps: int, say: Callable[[st
         best = checkpoint.folder(folder.checkpoints, kept)
         with setup.world.main_first():
             if setup.world.main:
-                _require_whole(best, pickles=setup.world.deepspeed and not folder.trust.checkpoint)
+                _require_whole(best, name, pickles=setup.world.deepspeed and not folder.trust.checkpoint)
         snapshot.restore_weights(best, setup.trainee, trusted=True)  # it has just been proven, or the user says so
         say(f"final/ holds step {kept}, the best evaluation")
     of_best = {"best_step": progress.best_step, "best_value": progress.best_value} if progress.best_step >= 0 else {}
@@ -116,13 +116,17 @@ def _outcome(setup: Setup, progress: Progress, num_steps: int, say: Callable[[st
     } | of_best
 
 
-def _require_whole(best: Path, *, pickles: bool) -> None:
+def _require_whole(best: Path, name: str, *, pickles: bool) -> None:
+    """Of the run of this name."""
     if pickles and (reasons := checkpoint.foreign(best)):
         raise RunError(
             f"{best}: holds the best evaluation's weights in DeepSpeed's pickles, and these may not be opened: "
             f"{'; '.join(reasons)}. If you made them yourself, go on with --resume --trust-checkpoint"
         )
-    if problems := checkpoint.verify(best):
+    problems = checkpoint.verify(best)
+    if not problems and (found := snapshot.identity_of(best)) and found.get("run") != name:
+        problems = [f"{snapshot.IDENTITY}: another run wrote it, {found.get('run')}, and not this one, {name}"]
+    if problems:
         raise RunError(
             f"{best}: holds the best evaluation's weights and is damaged: {'; '.join(problems)}. Put back what is "
             "wrong and go on with --resume; or take the last step's weights: --resume training.load_best_model_at_end="
@@ -160,9 +164,17 @@ def _test(setup: Setup, path: Path, version: int) -> None:
         return
     before = path.with_name(BEFORE)
     if path != before:
-        found |= {"before": json.loads(before.read_text())} if before.exists() else {}
+        found |= _measured_before(before)
         found |= {"baselines": _baselines(setup)} if setup.recipe.logging.baselines else {}
     write_json(path, found)
+
+
+def _measured_before(path: Path) -> dict[str, Any]:
+    try:
+        return {"before": json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
+    except ValueError as error:
+        say(f"{path}: is damaged ({error}), so that test.json does not say what was measured before training")
+        return {}
 
 
 def _baselines(setup: Setup) -> dict[str, Any]:

@@ -35,6 +35,8 @@ ANNEXES = {
     "terminal": "errors",
     "machine": "errors",
     "trees": "errors",
+    "origins": "errors",
+    "identity": "run",
     "chat": "run",
     "commands": "cli",
 }  # what a top-level file has moved into a neighbour of its floor

@@ -9,6 +9,8 @@ import pytest
 from small_runs import lines, metrics, same, train, weights
 
 from align.cli import main
+from align.training import checkpoint
+from align.training.rollout_log import RolloutLog
 
 STEPS = 6
 RUN = (
@@ -74,6 +76,43 @@ def test_an_unchanged_run_reads_what_its_weights_wrote_and_writes_the_rest_again
     assert rollouts(out) == rollouts(whole)
     assert metrics(out) == metrics(whole)
     assert same(weights(out), weights(whole))
+
+
+@pytest.mark.parametrize("last", ["rewind", "forget"])
+def test_a_run_killed_as_it_goes_back_loses_nothing(
+    last: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed just before either thing that going back to an earlier checkpoint takes away."""
+    out = cut(whole, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(*{"rewind": (checkpoint, "rewind"), "forget": (RolloutLog, "forget")}[last], killed)
+        words = ("train", "grpo", f"training.output_dir={out}", *RUN)
+        assert main([*words, "--resume", str(out / "checkpoints/step-000002")]) == 1
+    train("grpo", out, *RUN, "--resume")
+    assert rollouts(out) == rollouts(whole)
+    assert metrics(out) == metrics(whole)
+
+
+def killed(*arguments: object, **named: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_flipped_bit_of_what_was_written_is_not_learned_from(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = cut(whole, tmp_path, "step-000006")
+    damaged = out / "rollouts/000004.jsonl"
+    content = bytearray(damaged.read_bytes())
+    content[content.index(b'"logps": [-') + 11] ^= 1  # another digit
+    damaged.write_bytes(content)
+    train("grpo", out, *RUN, "--resume")
+    assert f"{damaged}:1: its content is not what was written" in capsys.readouterr().out
+    assert rollouts(out) == rollouts(whole)
+    assert metrics(out) == metrics(whole)
+    damaged.write_bytes(content)
+    words = (*(word for word in RUN if "record" not in word), f"rollout.replay={out}", f"training.output_dir={out}-2")
+    assert main(["train", "grpo", *words]) == 1
+    assert f"rollout.replay: {damaged}:1: its content is not what was written" in capsys.readouterr().err
 
 
 def test_experiences_become_longer_or_shorter_only_between_two(

@@ -15,6 +15,7 @@ from align.files import aside_of, new_folder, put_folder, write_json
 from align.models.settings import ModelSection
 from align.models.sources import quiet, refusing
 from align.models.tokenizer import added_ids
+from align.sums import SUM, sealed, unsealed
 
 NOTE = "fresh.json"  # beside the weights: what they were made from
 _DROPOUT = re.compile(r"dropout|pdrop|layerdrop|drop_rate|drop_path")
@@ -28,8 +29,8 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
     """
     config = fresh_config(section, tokenizer)
     note = {"config": section.config, "vocabulary": config.vocab_size, "seed": seed}
-    if (directory / NOTE).exists():
-        if json.loads((directory / NOTE).read_text(encoding="utf-8")) == note:
+    if (known := _note(directory)) is not None:
+        if known == note:
             return
         raise UserError(
             f"{directory}: holds fresh weights of another model.config, tokenizer or seed; "
@@ -42,8 +43,17 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     with quiet():
         model.save_pretrained(aside)
-    write_json(aside / NOTE, note)
+    write_json(aside / NOTE, sealed(note))
     put_folder(aside, directory)
+
+
+def _note(directory: Path) -> dict[str, Any] | None:
+    """What weights were made from; None where there are none, or where it is damaged: then they are made again."""
+    try:
+        found = json.loads((directory / NOTE).read_text(encoding="utf-8"))
+        return unsealed(found) if SUM in found else found
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Any:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from align.errors import UserError
-from align.models.load import where
+from align.models.load import Where, where
 from align.models.save import fingerprint
 from align.models.settings import ModelSection, SoupSection
 
@@ -16,14 +16,18 @@ def reference_weights(section: ModelSection) -> str:
 
     UserError, which names the recipe's key, where one is not there.
     """
+    return "".join(fingerprint(places.adapter or places.weights) for places in references(section).values())
+
+
+def references(section: ModelSection) -> dict[str, Where]:
+    """Key of the section -> where the model lies that it names as a reference. UserError where one is not there."""
     soup = section.reference.soup if isinstance(section.reference, SoupSection) else []
-    names = [("reference.soup", name) for name in soup]
+    names = [(f"reference.soup.{i}", name) for i, name in enumerate(soup)]
     names += [("ref_model_name_or_path", name) for name in [section.ref_model_name_or_path] if name]
-    found: list[str] = []
+    found: dict[str, Where] = {}
     for key, name in names:
         try:
-            places = where(dataclasses.replace(section, model_name_or_path=name, config={}), Path())
+            found[key] = where(dataclasses.replace(section, model_name_or_path=name, config={}), Path())
         except UserError as error:
             raise UserError(f"model.{key}: {error}") from None
-        found.append(fingerprint(places.adapter or places.weights))
-    return "".join(found)
+    return found

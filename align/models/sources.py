@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from align.errors import AlignError, UserError, did_you_mean
 from align.machine import lacks
-from align.sums import sums_of
+from align.sums import digest_of, sha256_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LONGEST_REASON = 400  # characters of a library's complaint
 HUB_TIMEOUT = 10.0  # seconds; without a network the hub's own client would retry for half a minute a file
 HISTORY = ("transformers_version", "_name_or_path", "name_or_path")  # of a config: who wrote it, and where
+CONFIGS = ("config.json", "generation_config.json")
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a hub repository; never pickles
 
 
@@ -70,6 +73,17 @@ def _from_hub(name: str, code: bool) -> str:
     except Exception as error:  # the HTTP client's own errors share no base with OSError
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
     raise UserError(f"{name}: no such folder here, and {found}; give a local folder, or fetch it first")
+
+
+def _sum_of_weights(file: Path) -> str:
+    """Gigabytes, asked for again and again, are read once in a process as long as the file is not written."""
+    found = file.stat()
+    return _remembered(file.resolve(), found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(file: Path, *written: int) -> str:
+    return sha256_of(file)
 
 
 @contextmanager
@@ -173,11 +187,33 @@ def adapter_base(folder: str | Path) -> str:
 def folder_fingerprint(folder: str | Path) -> str:
     """sha256 over names and contents of the safetensors files, and over the base where the folder holds an adapter."""
     total, files = sha256(), weight_files(folder)
-    for path, found in zip(files, sums_of(files), strict=True):
+    with ThreadPoolExecutor(4) as pool:
+        sums = list(pool.map(_sum_of_weights, files))
+    for path, found in zip(files, sums, strict=True):
         total.update(f"{path.name} {found}\n".encode())
     if has_adapter(folder):
         total.update(f"base {folder_fingerprint(adapter_base(folder))}\n".encode())
     return total.hexdigest()
+
+
+def side_files(folder: str | Path, *, code: bool = False) -> list[Path]:
+    """What is read of a model or tokenizer beside its weights: config, tokenizer, templates, generation settings."""
+    folder = Path(folder)
+    wanted = [w for w in (*WANTED, "additional_chat_templates/*.jinja") if w != "*.safetensors"]
+    return sorted(p for w in (*wanted, *(["*.py"] if code else [])) for p in folder.glob(w) if p.is_file())
+
+
+def side_sums(folder: str | Path, *, code: bool = False) -> dict[str, str]:
+    """Name -> sha256 of each of `side_files`; of a config without what says who wrote it."""
+    files = side_files(folder, code=code)
+    return {f.relative_to(folder).as_posix(): _sum_of_config(f) if f.name in CONFIGS else sha256_of(f) for f in files}
+
+
+def _sum_of_config(file: Path) -> str:
+    try:
+        return digest_of({k: v for k, v in json.loads(file.read_bytes()).items() if k not in HISTORY})
+    except (ValueError, AttributeError):  # whoever reads it will say what is wrong
+        return sha256_of(file)
 
 
 @contextmanager

@@ -6,6 +6,9 @@
 comes as a list too. None says that the function does not apply to a sample. It may be `async`. All of these are its
 own: what it does to them nobody else sees. What it draws from `random`, numpy's or torch's global generator is the same
 whenever the sample is judged in a run of this seed; a generator of its own it must seed itself, by what it is told.
+What it reads beside that, such as a list of words, belongs to what a run is: `inputs`, a list of files and folders
+(of a class also a method that gives one), names it, so that a run is not gone on with when it has changed. Where there
+is no `inputs`, the files that `settings` name are taken.
 A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it.
 """
 

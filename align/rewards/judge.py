@@ -89,9 +89,7 @@ def make_judge(section: RewardSection) -> Judge:
     weights: dict[str, float] = {}
     pools: dict[str, Pool] = {}
     caches: dict[str, Cache] = {}
-    for entry in section.functions:
-        asked = Function(name=entry) if isinstance(entry, str) else entry
-        name = _free(asked.name.rpartition(":")[2], functions)
+    for name, asked in named(section.functions):
         functions[name], weights[name] = find_reward(asked.name, asked.settings), asked.weight
         if section.timeout > 0 and not getattr(functions[name], "in_process", False):
             place = len(functions) - 1
@@ -101,15 +99,19 @@ def make_judge(section: RewardSection) -> Judge:
     return Judge(functions, weights, section.on_error == "mark", pools, caches)
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    """The same function twice, with other settings, is logged under two names."""
-    number = 2
-    free = name
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    return free
+def named(functions: Sequence[str | Function]) -> list[tuple[str, Function]]:
+    """By the names they are logged under: the same function twice, with other settings, has two."""
+    found: dict[str, Function] = {}
+    for entry in functions:
+        asked = Function(name=entry) if isinstance(entry, str) else entry
+        name = free = asked.name.rpartition(":")[2]
+        number = 2
+        while free in found:
+            free, number = f"{name}_{number}", number + 1
+        found[free] = asked
+    return list(found.items())
 
 
 def _told(name: str, error: str) -> str:
-    cure = "correct it, or set reward.on_error: mark to leave out samples that it cannot judge"
-    return f"reward {name}: {error}; {cure}"
+    cure = "correct it and go on with --resume --allow-changes inputs.rewards"
+    return f"reward {name}: {error}; {cure}, or set reward.on_error: mark to leave out samples that it cannot judge"

@@ -23,10 +23,10 @@ from align.data.template import choose_template
 from align.data.tokens import Encoder
 from align.errors import UserError
 from align.models.frozen import freeze
-from align.models.load import load_policy
+from align.models.load import load_policy, where
 from align.models.parts import backbone, scalar_head
 from align.models.settings import ModelSection
-from align.models.sources import read_json, resolve, weight_files, whole_weights
+from align.models.sources import read_json, resolve, side_files, weight_files, whole_weights
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Text
 
@@ -51,6 +51,12 @@ class Reward:
             for i, score in zip(portion, self._reader.score([tokens[i] for i in portion]), strict=True):
                 scores[i] = score
         return scores
+
+    def inputs(self) -> list[Path]:
+        """What is read of the model."""
+        places = where(ModelSection(model_name_or_path=self.model), Path())
+        folders = [folder for folder in (places.adapter, places.weights) if folder]
+        return [file for folder in folders for file in (*weight_files(folder), *side_files(folder))]
 
     @cached_property
     def _reader(self) -> Reader:

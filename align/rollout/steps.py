@@ -102,7 +102,8 @@ class Checked:
         return [operator.index(b) for b in returned]
 
     def _complaint(self, text: str, found: str) -> str:
-        return f"segmenter {self.name}: {found}; the text: {reprlib.repr(text)}; correct it, then go on with --resume"
+        cure = "correct it, then go on with --resume --allow-changes inputs.steps"
+        return f"segmenter {self.name}: {found}; the text: {reprlib.repr(text)}; {cure}"
 
 
 def _fault(boundaries: Sequence[Any] | np.ndarray, length: int) -> str:

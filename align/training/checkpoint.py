@@ -21,7 +21,7 @@ import align
 from align.errors import RunError, UserError
 from align.files import flush_folder, inner_folder, new_folder, remove, sha256_of_flushed, write_json
 from align.machine import is_full
-from align.sums import sha256_of
+from align.sums import SUM, sealed, sha256_of, unsealed
 
 FORMAT = 1  # of the manifest; raise it when an older align could not read what is written
 MANIFEST = "manifest.json"
@@ -102,7 +102,7 @@ def commit(tmp: Path, step: int) -> Path:
     with ThreadPoolExecutor(4) as pool:
         sums = list(pool.map(lambda n: sha256_of_flushed(tmp / n), names))
     files = {n: {"size": (tmp / n).stat().st_size, "sha256": s} for n, s in zip(names, sums, strict=True)}
-    manifest = {"format": FORMAT, "align": align.__version__, "step": step, "files": files}
+    manifest = sealed({"format": FORMAT, "align": align.__version__, "step": step, "files": files})
     write_json(tmp / MANIFEST, manifest)
     for inside in (*(p for p in tmp.rglob("*") if p.is_dir()), tmp):
         flush_folder(inside)
@@ -124,6 +124,8 @@ def verify(path: Path) -> list[str]:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         newest, step, files = int(manifest["format"]), int(manifest["step"]), dict(manifest["files"])
+        if SUM in manifest:  # what an older align wrote has none
+            unsealed(manifest)
         expected = {str(n): (int(f["size"]), str(f["sha256"])) for n, f in files.items()}
     except FileNotFoundError:
         return [f"{MANIFEST}: missing; not a finished checkpoint of align"]

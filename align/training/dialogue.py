@@ -23,6 +23,7 @@ from align.rollout.draws import seed_of
 from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 
 Environment = Callable[[Text, str, Mapping[str, Any]], Any]
+CURE = "correct it, then go on with --resume --allow-changes inputs.environment"
 ENDED = (StopReason.EOS, StopReason.STRING)  # of a turn that the policy ended itself
 
 
@@ -118,4 +119,4 @@ class Turns:
         raise RunError(self._complaint(talk, f"returned {type(reply).__name__}; expected a text, or None at the end"))
 
     def _complaint(self, talk: Talk, found: str) -> str:
-        return f"rollout.environment {self.name}: {talk.where}: {found}; correct it, then go on with --resume"
+        return f"rollout.environment {self.name}: {talk.where}: {found}; {CURE}"

@@ -12,10 +12,35 @@ from typing import Any
 
 import torch
 
+from align.sums import digest_of, sha256_of
+
+WATCHED = ("python", "code", "cpu", "cuda", "gpus", "threads")
 PACKAGES = (
     *("align-hub", "torch", "transformers", "accelerate", "peft", "datasets", "trl", "safetensors", "tokenizers"),
     *("numpy", "pydantic", "PyYAML", "deepspeed", "vllm", "flash-attn", "huggingface-hub", "jinja2", "pyarrow"),
 )
+
+
+# What changes the precision of arithmetic, beside the recipe: a run is not gone on with under another
+PRECISION = (
+    *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+    *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+)
+# What may change the last bits, or the order in which a set of a user's code is gone through
+VARIABLES = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NCCL_ALGO", "NCCL_PROTO", "PYTHONHASHSEED"),
+)
+
+
+def arithmetic(autocast: torch.dtype | None) -> dict[str, str]:
+    """In which precision this process computes; `autocast` is what the recipe comes to on its device."""
+    settings = {
+        "autocast": str(autocast or "none").removeprefix("torch."),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
+    return settings | {name: value for name in PRECISION if (value := os.environ.get(name))}
 
 
 def environment(*, world_size: int, sharding: str, data: str, weights: str) -> dict[str, Any]:
@@ -29,6 +54,8 @@ def environment(*, world_size: int, sharding: str, data: str, weights: str) -> d
         "cpu_count": os.cpu_count(),
         "memory_mb": _memory_mb(),
         "threads": torch.get_num_threads(),
+        "variables": {name: value for name in VARIABLES if (value := os.environ.get(name))},
+        "code": _code(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "world_size": world_size,
@@ -49,10 +76,18 @@ def git_commit(path: Path) -> str | None:
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What has changed since a run began that may change its numbers: `torch: was 2.12, is 2.13`."""
-    watched = ("python", "cpu", "cuda", "gpus", "threads")
-    found = [f"{k}: was {before.get(k)}, is {now.get(k)}" for k in watched if before.get(k) != now.get(k)]
-    old, new = before.get("packages", {}), now.get("packages", {})
-    return found + [f"{k}: was {old.get(k)}, is {new.get(k)}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    found = [f"{k}: was {before.get(k)}, is {now.get(k)}" for k in WATCHED if k in before and before[k] != now.get(k)]
+    for kind in ("variables", "packages"):
+        old, new = before.get(kind, {}), now.get(kind, {})
+        changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        found += [f"{k}: was {old.get(k)}, is {new.get(k)}" for k in changed]
+    return found
+
+
+def _code() -> str:
+    """A hash of this package as it stands, which its version does not tell of a checkout."""
+    root = Path(__file__).parents[1]
+    return digest_of([[p.relative_to(root).as_posix(), sha256_of(p)] for p in sorted(root.rglob("*.py"))])[:16]
 
 
 def _version(package: str) -> str | None:

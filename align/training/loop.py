@@ -110,6 +110,7 @@ class Run:
     written: CompletionsLog | None  # likewise
     trackers: Sequence[Tracker]
     display: Display
+    identity: Mapping[str, Any] = field(default_factory=dict)  # what a checkpoint says that it is of
     alarms: Alarms = field(default_factory=Alarms)
 
 
@@ -185,7 +186,8 @@ def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResu
             method = portion.method.critic_alone() if alone else portion.method
             result = train_step(run.trainee, method, portion.experience, run.reader, rates)
     except AskedToEnd as error:
-        raise RunError(f"step {progress.step + 1}: {place_of(error)}; correct it, then go on with --resume") from error
+        cure = "correct it, then go on with --resume --allow-changes inputs"
+        raise RunError(f"step {progress.step + 1}: {place_of(error)}; {cure}") from error
     progress.critic_steps += alone
     if run.warmup is not None and progress.step < run.warmup.steps:
         progress.value_losses += [result.metrics["value"]] if "value" in result.metrics else []
@@ -268,9 +270,11 @@ def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -
 
 
 def _save(run: Run, progress: Progress) -> None:
-    if run.log is not None:
-        run.log.sync()
-    snapshot.save(run.root, run.trainee, progress, run.source.state(progress))
+    logs = [log for log in (run.log, run.written) if log is not None]
+    for log in logs:
+        log.sync()
+    about = snapshot.About(run.identity, {log.path.name: log.mark() for log in logs})
+    snapshot.save(run.root, run.trainee, progress, run.source.state(progress), about)
     if run.trainee.world.main:
         best = progress.best_step if run.settings.load_best_model_at_end else None
         checkpoint.prune(run.root, run.settings.save_total_limit, best)

@@ -7,6 +7,7 @@ is committed, the lines up to S are written and `sync`ed; on resume from S, `tru
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -22,6 +23,7 @@ import numpy as np
 from align.errors import RunError, UserError
 from align.files import cut, open_end, replace_file
 
+Mark = dict[str, int | str]  # how long a log was, and the sum of it
 Number = float | int | np.integer | np.floating
 
 
@@ -59,6 +61,16 @@ class JsonLines:
 
     def _kept(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return rows
+
+    def mark(self) -> Mark:
+        """What the file is now, of which later lines are appended."""
+        with self.path.open("rb") as file:
+            return {"size": self.path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+    def begins_with(self, mark: Mark) -> bool:
+        """Whether the lines up to a mark are still those that were written."""
+        found = self.path.read_bytes()[: int(mark["size"])]
+        return len(found) == mark["size"] and hashlib.sha256(found).hexdigest() == mark["sha256"]
 
     def sync(self) -> None:
         """To the disk itself, so that a power cut cannot keep a checkpoint and lose its lines."""

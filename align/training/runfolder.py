@@ -29,9 +29,13 @@ FREE = (  # recipe keys that change neither what is learned nor in which order
     *(f"rollout.vllm_{key}" for key in ("server_base_url", "command", "arguments")),
     *(f"rollout.vllm_{key}" for key in ("server_timeout", "request_timeout", "retries")),
 )
+NAMES = ("format", "run")  # of an identity: they say whose it is, not what it is
+NEWER = ("run", "inputs", "arithmetic")  # what identities of the first format have not
 CONTENTS = {  # what is compared by fingerprint
     "data": " (a hash of the rows as the tokenizer, the template and the settings make tokens of them)",
     "weights": " (a hash of the weights that training starts from)",
+    "run": " (the checkpoint was written by another run and put here)",
+    "inputs": " (a hash of the file)",
 }
 
 
@@ -50,6 +54,7 @@ class RunFolder:
         self.path, self.trust = Path(path), trust or Trust()
         self.recipe = self.path / "recipe.yaml"
         self.environment = self.path / "environment.json"
+        self.identity = self.path / "identity.json"
         self.metrics = self.path / "metrics.jsonl"
         self.completions = self.path / "completions.jsonl"
         self.checkpoints = self.path / "checkpoints"
@@ -121,6 +126,8 @@ class RunFolder:
         """Returns how it differs from that of the run's beginning: a resume is then not bitwise for certain."""
         before = _read_json(self.environment)
         self._write(self.environment, json.dumps(now, indent=1) + "\n")
+        if before is None:
+            return [f"{self.environment}: cannot be read, so that nothing says of the one before"]
         return differences(before, dict(now)) if before else []
 
     def _write(self, path: Path, text: str) -> None:
@@ -130,25 +137,36 @@ class RunFolder:
             raise RunError(f"{path}: cannot be written: {error}") from error
 
 
-def check_resume(saved: Mapping[str, Any], now: Mapping[str, Any], allow: Sequence[str] = ()) -> list[str]:
+def check_resume(
+    saved: Mapping[str, Any], now: Mapping[str, Any], allow: Sequence[str] = (), before: Mapping[str, Any] | None = None
+) -> list[str]:
     """Refuses to go on with another run than the one that was saved.
 
-    Both are `{"recipe": {section: {...}}, "data": fingerprint, "weights": fingerprint, "world_size": n, "sharding": s}`
-    or a part of it; every key that is in either is compared. `allow` names keys (`training.max_steps`), sections
-    (`optim`) or `all`. Returns the differences that were allowed, to be said aloud. Raises Mistakes naming the others.
+    All are identities (`align.identity`) or parts of one: `saved` that of the checkpoint, `before` what the run folder
+    was last called, whose differences from the checkpoint have been allowed before. Every key that is in either is
+    compared, but what a `saved` of the first format could not have. `allow` names keys (`training.max_steps`),
+    sections (`optim`) or `all`. Returns the differences that were allowed, to be said aloud. Raises Mistakes naming the
+    others.
     """
-    old, new = _flat(saved), _flat(now)
+    old, new, between = _flat(saved), _flat(now), _flat(before or {})
+    unknown = () if "format" in old else NEWER
     allowed, refused = [], []
-    for key in sorted({*old, *new}):
-        if old.get(key) == new.get(key) or _covered(key, FREE):
+    for key in sorted({*old, *new} - {"format"}):
+        if old.get(key) == new.get(key) or _covered(key, FREE) or _covered(key, unknown):
             continue
         both = f"the saved run has {_show(old, key)}, this one {_show(new, key)}"
-        text = f"{key}: {both}{CONTENTS.get(key, '')}"
-        (allowed if "all" in allow or _covered(key, allow) else refused).append((key, text))
+        text = f"{key}: {both}{CONTENTS.get('inputs' if _covered(key, ('inputs',)) else key, '')}"
+        known = before is not None and between.get(key) == new.get(key) and key != "run"
+        (allowed if known or "all" in allow or _covered(key, allow) else refused).append((key, text))
     if refused:
         cure = "put the old value back, or allow the change with --allow-changes"
         raise Mistakes(f"resume: {text}; {cure} {key}" for key, text in refused)
     return [text for _, text in allowed]
+
+
+def fixed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value of all that decides what is learned."""
+    return {k: v for k, v in _flat(identity).items() if not (_covered(k, FREE) or k in NAMES)}
 
 
 def _flat(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -169,12 +187,16 @@ def _covered(key: str, names: Sequence[str]) -> bool:
 
 def _show(state: Mapping[str, Any], key: str) -> str:
     text = repr(state[key]) if key in state else "none"
+    text = text[:13] + "...'" if key.startswith("inputs.") and key in state else text
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Empty where there is none yet, None where it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
-    return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -6,6 +6,8 @@ deepspeed/            instead of both: DeepSpeed's own files (pickles)
 critic/               the same three for a critic that is a model of its own
 random-00000.pt       the random generators of each rank
 progress.json         counters, controllers, best evaluation
+identity.json         all that its numbers depend on, and of which run it is
+logs.json             how long the run's logs were, and their sums
 experience.pt         what has been written and not been learned to its end
 """
 
@@ -31,10 +33,13 @@ from align.errors import Elsewhere, UserError
 from align.files import replace_file
 from align.models.embeddings import gathered
 from align.training import checkpoint
+from align.training.metrics import Mark
 from align.training.state import load_state, load_tensors, random_state, save_state, save_tensors, set_random_state
 from align.training.step import Trainee
 
 EXPERIENCE = "experience.pt"
+IDENTITY = "identity.json"
+LOGS = "logs.json"
 CRITIC = "critic"  # a folder like this one, for a critic that is a model of its own
 TAG = "state"  # DeepSpeed wants a name inside its folder
 
@@ -62,7 +67,17 @@ class Progress:
         return self.step - bool(self.owed)
 
 
-def save(root: Path, trainee: Trainee, progress: Progress, experience: Any = None) -> Path:
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint says of the run that it is of."""
+
+    identity: Mapping[str, Any]
+    logs: Mapping[str, Mark]
+
+
+def save(
+    root: Path, trainee: Trainee, progress: Progress, experience: Any = None, about: About | None = None
+) -> Path:
     """Writes a checkpoint of `progress.step`; all ranks take part, the main one commits it."""
     world = trainee.world
     tmp = checkpoint.temporary(root, progress.step)
@@ -78,6 +93,9 @@ def save(root: Path, trainee: Trainee, progress: Progress, experience: Any = Non
                 _write(tmp / CRITIC, trainee.critic)
             if world.main:
                 replace_file(tmp / "progress.json", json.dumps(asdict(progress)))
+                if about is not None:
+                    replace_file(tmp / IDENTITY, json.dumps(about.identity, indent=1))
+                    replace_file(tmp / LOGS, json.dumps(about.logs))
                 if experience is not None:
                     save_state(experience, tmp / EXPERIENCE)
     except Exception as error:
@@ -137,6 +155,16 @@ def _read(path: Path, trainee: Trainee) -> None:
         set_model_state_dict(module, weights, options=options)
         if moments := load_state(path / "optimizer.pt"):
             set_optimizer_state_dict(module, _plain(trainee.optimizer), moments, options=options)
+
+
+def identity_of(path: Path) -> dict[str, Any] | None:
+    """None of a checkpoint that an older align wrote."""
+    return json.loads((path / IDENTITY).read_text(encoding="utf-8")) if (path / IDENTITY).exists() else None
+
+
+def logs_of(path: Path) -> dict[str, Mark]:
+    """By file name; empty of a checkpoint that an older align wrote."""
+    return json.loads((path / LOGS).read_text(encoding="utf-8")) if (path / LOGS).exists() else {}
 
 
 def load_experience(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -133,6 +134,7 @@ def open_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any],
 def _identity(folder: Path, name: str) -> str:
     """The same id for the same run folder after a resume, another for every other run."""
     path = folder / f".{name}-id"
-    if not path.exists():
-        replace_file(path, os.urandom(6).hex())
-    return path.read_text(encoding="ascii")
+    known = path.read_bytes() if path.exists() else b""
+    if not re.fullmatch(rb"[0-9a-f]{12}", known):
+        replace_file(path, (known := os.urandom(6).hex().encode()).decode())
+    return known.decode()

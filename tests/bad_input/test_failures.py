@@ -17,6 +17,7 @@ import pytest
 from mistakes import RECIPE, ROW, Told, dump, pairs
 
 from align.cli import main
+from align.sums import sealed, unsealed
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +81,8 @@ def test_a_foreign_checkpoint_is_refused_and_the_new_folder_stays_free(unchanged
     assert "method.beta: the saved run has 0.1" in message
     assert [p.name for p in Path("other").iterdir()] == [".lock"]
     alone = shutil.copytree(path, "elsewhere/deep/step-000002")
-    message = told("training.output_dir=other", "--resume", str(alone))
-    assert "elsewhere/identity.json: is not there, so nothing says of which run the checkpoint is" in message
+    message = told("method.beta=0.3", "training.output_dir=other", "--resume", str(alone))
+    assert "method.beta: the saved run has 0.1" in message, "it says itself of which run it is"
     lora = ("model.lora={r: 2}", "training.output_dir=other", "--allow-changes", "all")
     message = told(*lora, "--resume", str(alone))
     assert "step-000002: is of another model: " in message
@@ -106,7 +107,7 @@ def test_damaged_checkpoints(run: Path, told: Told, capsys: pytest.CaptureFixtur
 def test_a_newer_checkpoint(unchanged: Path, told: Told):
     manifest = unchanged / "checkpoints/step-000002/manifest.json"
     before = manifest.read_text()
-    manifest.write_text(json.dumps(json.loads(before) | {"format": 2, "align": "9.0"}))
+    manifest.write_text(json.dumps(sealed(unsealed(json.loads(before)) | {"format": 2, "align": "9.0"})))
     for words in (("--resume",), ("--resume", str(manifest.parent))):
         message = told(*words)
         assert "manifest.json: format 2 is from a newer align (9.0); this one reads 1" in message
@@ -120,19 +121,22 @@ def test_what_is_no_checkpoint(unchanged: Path, told: Told):
     assert "run holds a run already, and nothing is overwritten. Go on with it by --resume" in told()
 
 
-@pytest.mark.parametrize(
-    ("name", "finding"),
-    [
-        ("identity.json", "run/identity.json: cannot be read"),
-        ("metrics.jsonl", "run/metrics.jsonl:1: not a line of this log"),
-    ],
-)
-def test_a_run_folder_with_a_spoilt_file(name: str, finding: str, run: Path, told: Told):
-    before = (run / name).read_text()
-    (run / name).write_text("{]\n" + before)
-    assert finding in told("--resume")
-    (run / name).write_text(before)
+def test_a_run_folder_with_a_spoilt_log(run: Path, told: Told):
+    before = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text("{]\n" + before)
+    assert "run/metrics.jsonl:1: not a line of this log" in told("--resume")
+    (run / "metrics.jsonl").write_text(before)
     go_on(told)
+
+
+def test_a_spoilt_identity_matters_where_no_checkpoint_says_it(run: Path, told: Told):
+    shutil.rmtree(run / "checkpoints")
+    content = bytearray((run / "identity.json").read_bytes())
+    content[content.index(b'"beta": 0.1') + 10] ^= 1  # 0.1 to 0.0
+    (run / "identity.json").write_bytes(content)
+    assert "run/identity.json: cannot be read (its content is not what was written" in told("--resume")
+    told("--resume", "--allow-changes", "all", code=0)
+    assert steps() == [1, 2]
 
 
 # ---- during a run ---------------------------------------------------------------------------------------------------

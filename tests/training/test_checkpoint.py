@@ -13,6 +13,7 @@ import pytest
 from training.three_checkpoints import STEPS, content, read, save, silent, three
 
 from align.errors import RunError, UserError
+from align.sums import sealed, unsealed
 from align.training import checkpoint
 
 
@@ -111,8 +112,8 @@ def test_all_damaged_is_an_error_that_names_each(root: Path):
 
 def test_a_newer_format_is_not_taken_for_damage(root: Path):
     path = root / "step-000030/manifest.json"
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"format": manifest["format"] + 1, "align": "9.9"}))
+    manifest = unsealed(json.loads(path.read_text()))
+    path.write_text(json.dumps(sealed(manifest | {"format": manifest["format"] + 1, "align": "9.9"})))
     assert "from a newer align (9.9)" in checkpoint.verify(path.parent)[0]
     with pytest.raises(UserError, match=r"from a newer align.*Upgrade"):
         checkpoint.latest_good(root, silent)
