@@ -84,12 +84,16 @@ def train(
 
 
 @app.command()
-def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+def check(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    whole: Annotated[bool, typer.Option("--all", help="Look at every row of the data, not at a sample.")] = False,
+) -> None:
     """Every mistake at once; else the resolved recipe, batch arithmetic, steps, memory. Loads no weights."""
     from align.commands import check as command
     from align.recipe import load
 
-    command.say(load(recipe, overrides or []), console())
+    command.say(load(recipe, overrides or []), console(), whole=whole)
 
 
 @app.command()

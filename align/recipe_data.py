@@ -60,7 +60,7 @@ def first_told(data: DataSection, needs: Needs) -> Iterator[str]:
         if path is not None and path.is_file():
             place, row = next(iterate(source.source, source.split, 1))
             with suppress(BadRow, RecursionError):  # rows that may be dropped
-                found = _reader(data, needs, source).read(row)
+                found = reader_of(data, needs, source).read(row)
                 yield from (f"{place}: {told}" for told in found[0].told)
 
 
@@ -86,7 +86,7 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
                 f"no such file or folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
             )
         return
-    reader = None if needs is None else _reader(data, needs, source)
+    reader = None if needs is None else reader_of(data, needs, source)
     if path.is_dir():
         saved_split(path, source.source, source.split)
         return  # save_to_disk's folders take a second to open
@@ -101,7 +101,7 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
             raise UserError(f"{place}: {NESTED if isinstance(error, RecursionError) else error}") from None
 
 
-def _reader(data: DataSection, needs: Needs, source: Source) -> Reader:
+def reader_of(data: DataSection, needs: Needs, source: Source) -> Reader:
     return Reader(
         kind=needs.batch.kind, numbers=needs.numbers(), loss_on=data.loss_on,
         columns={**data.columns, **source.columns}, filled_in=is_arrow(source.source),

@@ -16,14 +16,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from align.errors import UserError
+from align.errors import Mistakes, UserError
+from align.machine import unwritable
 from align.methods.base import OnlineMethod, weighs
 from align.recipe import Recipe
 from align.recipe_data import first_told, train_rows
 from align.recipe_models import model_folder, num_tokens, read_config
 from align.recipe_online import is_online
+from align.recipe_rows import look_at_rows
 from align.recipe_steps import count_steps, steps_of_phase
+from align.training.runfolder import RunFolder
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
+from align.training.trackers import check_trackers
 
 FP32 = 4  # bytes
 MOMENTS = {
@@ -51,15 +55,23 @@ class Size:
     layers: int
 
 
-def say(recipe: Recipe, console: Console) -> None:
-    """Prints all of it."""
+def say(recipe: Recipe, console: Console, *, whole: bool = False) -> None:
+    """Prints all of it. `whole` looks at every row. Mistakes with what a run would be refused for."""
+    mistakes = check_trackers(recipe.logging.report_to)
+    if reason := unwritable(recipe.output_dir):
+        mistakes.append(f"training.output_dir: {recipe.output_dir}: cannot be written: {reason}; choose another place")
+    if mistakes:
+        raise Mistakes(mistakes)
+    looked = look_at_rows(recipe.data, recipe.method.needs(), whole=whole)
     from rich.syntax import Syntax  # a quarter of a second
 
     text = recipe.to_yaml().rstrip()
     console.print(Syntax(text, "yaml", background_color="default") if console.is_terminal else text, **AS_IT_IS)
     for note in (*recipe.notes, *first_told(recipe.data, recipe.method.needs())):
         console.print(f"note: {note}", **AS_IT_IS)
-    for line in (*batch_lines(recipe), *memory_lines(recipe)):
+    if RunFolder(recipe.output_dir).used:
+        console.print(f"note: {recipe.output_dir} holds a run already, which goes on by --resume alone", **AS_IT_IS)
+    for line in (*(f"data: {line}" for line in looked), *batch_lines(recipe), *memory_lines(recipe)):
         console.print(line, **AS_IT_IS)
     if size := model_size(recipe):
         console.print(memory_table(recipe, size))

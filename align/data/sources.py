@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,18 @@ class Place:
         return f"{self.source}: row {self.row}"
 
 
-def iterate(source: str, split: str = "train", num_rows: int = 0) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """The rows of `source` in file order; the first `num_rows` of them, or all for 0.
+def iterate(
+    source: str, split: str = "train", num_rows: int = 0, every: int = 1
+) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """The rows of `source` in file order; the first `num_rows` of them, or all for 0. With `every`, each n-th alone,
+    and of JSON lines the last, where a file is cut short.
 
     Nulls inside of a column are left as the format has them (see `is_arrow`).
     `split` matters for hub data sets and for folders that hold several splits.
     Raises UserError for a missing source, an unknown format, text that cannot be parsed, and for no rows at all.
     """
     count = 0
-    for number, row in _numbered(source, split):
+    for number, row in _numbered(source, split, every):
         place = Place(source, number)
         if not isinstance(row, dict):
             raise UserError(f"{place}: a row must be an object with named columns, found {type(row).__name__}")
@@ -146,19 +150,20 @@ def _near_file(path: Path) -> str:
     return did_you_mean(path.name, neighbours)
 
 
-def _numbered(source: str, split: str) -> Iterator[tuple[int, Any]]:
+def _numbered(source: str, split: str, every: int) -> Iterator[tuple[int, Any]]:
     path = resolve(source)
-    if path is None:
-        yield from enumerate(_from_hub(source, split), start=1)
-    elif path.is_dir():
-        yield from enumerate(_from_disk(path, source, split), start=1)
-    elif file_format(path) == ".parquet":
-        yield from enumerate(_parquet(path, source), start=1)
+    if path is None or path.is_dir() or file_format(path) == ".parquet":
+        saved = _from_disk(path, source, split) if path and path.is_dir() else None
+        rows = _from_hub(source, split) if path is None else _parquet(path, source) if saved is None else saved
+        yield from islice(enumerate(rows, start=1), 0, None, every)
     else:
-        read = {".jsonl": _lines, ".json": _array, ".csv": _table}[file_format(path) or ""]
         try:
             with open_text(path) as stream:
-                yield from read(stream, source)
+                if file_format(path) == ".jsonl":
+                    yield from _lines(stream, source, every)
+                else:
+                    read = _array if file_format(path) == ".json" else _table
+                    yield from islice(read(stream, source), 0, None, every)
         except UnicodeDecodeError:
             raise UserError(f"{source}: {_not_utf8(path)}; save the file as UTF-8") from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -184,17 +189,22 @@ def _not_utf8(path: Path) -> str:
     return "not UTF-8"
 
 
-def _lines(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
+def _lines(stream: TextIOWrapper, source: str, every: int = 1) -> Iterator[tuple[int, Any]]:
+    number, line = 0, ""
     for number, line in enumerate(stream, start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{Place(source, number)}: not JSON: {error.msg.removesuffix(' at')}, column {error.colno}"
-                ) from None
-            except RecursionError:
-                raise UserError(f"{Place(source, number)}: {NESTED}") from None
+        if (number - 1) % every == 0 and line.strip():
+            yield number, _parsed(line, Place(source, number))
+    if number and (number - 1) % every and line.strip():
+        yield number, _parsed(line, Place(source, number))
+
+
+def _parsed(line: str, place: Place) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place}: not JSON: {error.msg.removesuffix(' at')}, column {error.colno}") from None
+    except RecursionError:
+        raise UserError(f"{place}: {NESTED}") from None
 
 
 def _array(stream: TextIOWrapper, source: str) -> Iterator[tuple[int, Any]]:
