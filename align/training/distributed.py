@@ -216,7 +216,7 @@ def _wanted_sharding() -> str:
         return f"zero{os.environ.get('ACCELERATE_DEEPSPEED_ZERO_STAGE', '2')}"
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         return "fsdp2"
-    return "ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "none"
+    return "ddp" if _launched() else "none"
 
 
 def _sharding(accelerator: Accelerator) -> str:

@@ -19,6 +19,10 @@ from pathlib import Path
 
 from fuzz.harm import Harm, Watch
 
+import align.commands.check
+import align.run  # noqa: F401  once, here, instead of in every child
+from align.cli import main
+
 PATIENCE = 180.0  # seconds for a life
 LISTEN = 0.05  # seconds between two looks at what it says
 REST = 20.0  # seconds for its own children to end after it
@@ -87,8 +91,6 @@ def live(words: list[str], place: Place, harm: Harm | None = None, alarm: Alarm 
 
 
 def _be_child(words: list[str], place: Place, harm: Harm | None, pipes: tuple[int, int]) -> None:
-    from align.cli import main
-
     code = 1
     try:
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

@@ -30,8 +30,6 @@ def again(names: list[str], seed: int, keep: Path | None) -> int:
 
 def fuzz(minutes: float, seed: int, workers: int, kinds: tuple[str, ...], keep: Path | None) -> int:
     """Until the time is over; no case is cut short."""
-    import align.run  # noqa: F401  once, before the workers are forked
-
     began = time.monotonic()
     reading, writing = os.pipe()
     for worker in range(workers):
