@@ -117,7 +117,7 @@ FSDP2 = [
 
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
-    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", "experts", *REPLAYED),
+    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", *REPLAYED),
     "zero2": ("dialogues", *REPLAYED, *ALSO),
     "ddp": tuple(REPLAYED),
     "none": ("long", *ALSO),
