@@ -72,15 +72,18 @@ def train(
     ] = None,
 ) -> None:
     """Run a recipe. Works under accelerate launch, under torchrun, and alone."""
-    from align.recipe import load
-
-    checked = load(recipe, overrides or [])
-    from align import run
-
     if not resume and (trust_checkpoint or allow_changes):
         raise UserError("train: --trust-checkpoint and --allow-changes belong to --resume")
-    again = run.Resume(path=resume, allow=tuple(allow_changes or ())) if resume else None
-    run.train(checked, again, run.Trust(folder=trust_folder, checkpoint=trust_checkpoint))
+    from align.training.signals import stoppable
+
+    with stoppable() as stop:  # what follows imports for seconds
+        from align.recipe import load
+
+        checked = load(recipe, overrides or [])
+        from align import run
+
+        again = run.Resume(path=resume, allow=tuple(allow_changes or ())) if resume else None
+        run.train(checked, again, run.Trust(folder=trust_folder, checkpoint=trust_checkpoint), stop)
 
 
 @app.command()

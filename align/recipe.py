@@ -172,6 +172,9 @@ def _known_sections(written: Written, cls: type[Method[Any]] | None) -> None:
     for key, value in written.values.items():
         if key == "name" and not isinstance(value, str):
             written.wrong(key, f"found {show(value)}; expected text")
+        elif key == "name" and not _is_name(value):
+            inside = "a name for a folder in runs/, without .. and not beginning with /, ~ or a dot"
+            written.wrong(key, f"found {show(value)}; expected {inside}")
         if key in known:
             continue
         if key in ONLINE:
@@ -181,6 +184,12 @@ def _known_sections(written: Written, cls: type[Method[Any]] | None) -> None:
         homes = [f"{s}.{key}" for s, owner in (OWNERS | ONLINE).items() if key in names(owner)]
         hint = f" {key}: here `{homes[0]}`." if homes else did_you_mean(SECTIONS.get(key, key), known)
         written.wrong(key, f"no such section; a recipe has {', '.join(known)}.{hint}")
+
+
+def _is_name(name: str) -> bool:
+    """Whether runs/NAME lies in runs/ whatever else is true."""
+    parts = name.split("/")
+    return name.isprintable() and "\\" not in name and not any(p == "" or p[0] in ".~" for p in parts)
 
 
 def _method(written: Written) -> tuple[type[Method[Any]] | None, Method[Any] | None]:

@@ -20,6 +20,7 @@ from align.rollout.steps import find_segmenter
 from align.training.dialogue import find_environment
 from align.training.settings import TrainingSection
 
+PLACES = ("--host", "--port")  # where a server listens
 
 def is_online(cls: type[Method[Any]] | None) -> bool:
     return cls is not None and issubclass(cls, OnlineMethod)
@@ -200,6 +201,11 @@ def _vllm(written: Written, r: RolloutSection) -> None:
         written.wrong("rollout.vllm_server_base_url", f"found {url}; expected a URL such as http://127.0.0.1:8000")
     if url and r.vllm_arguments:
         written.wrong("rollout.vllm_arguments", "are for a server that the run starts; remove them, or the base URL")
+    for word in r.vllm_arguments:
+        option = word.partition("=")[0].replace("_", "-")
+        if len(option) > 3 and any(known.startswith(option) for known in PLACES):  # vLLM understands beginnings, too
+            cure = "the run chooses a free port, and the address is rollout.vllm_host: remove it here"
+            written.wrong("rollout.vllm_arguments", f"found {word}; {cure}")
     for key in ("vllm_server_timeout", "vllm_request_timeout"):
         if getattr(r, key) <= 0:
             written.wrong(f"rollout.{key}", f"found {getattr(r, key):g}; expected seconds, more than 0")

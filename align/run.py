@@ -22,35 +22,50 @@ from align.report.page import write as write_report
 from align.terminal import say
 from align.training import checkpoint, snapshot
 from align.training.baselines import bag_of_words
-from align.training.distributed import World, join
+from align.training.distributed import World, join, lost
 from align.training.evaluate import Evaluation
 from align.training.loop import train as train_loop
 from align.training.metrics import CompletionsLog
 from align.training.progress import Progress as Display
+from align.training.pulse import pulse
 from align.training.runfolder import BEFORE, RunFolder, Trust
+from align.training.signals import StopRequest, stoppable
 from align.training.snapshot import Progress
 from align.training.trackers import check_trackers, no_telemetry, open_trackers
 
 
-def train(recipe: Recipe, resume: Resume | None = None, trust: Trust | None = None) -> None:
+def train(
+    recipe: Recipe, resume: Resume | None = None, trust: Trust | None = None, stop: StopRequest | None = None
+) -> None:
     """Runs a recipe to its report. Raises Stopped after SIGTERM or SIGINT, RunError for a run that failed."""
+    with stoppable(stop) as stop:
+        try:
+            _joined(recipe, resume, trust, stop)
+        except Exception as error:
+            if lost(error) and not stop.asked:
+                raise RunError(f"another process of this run has ended; go on with --resume ({error})") from error
+            raise
+
+
+def _joined(recipe: Recipe, resume: Resume | None, trust: Trust | None, stop: StopRequest) -> None:
     no_telemetry()
     transformers.utils.logging.disable_progress_bar()
     if found := check_trackers(recipe.logging.report_to):
         raise Mistakes(found)
     world = join(recipe.optim, recipe.training)
     folder = RunFolder(recipe.output_dir, trust)
-    with world.main_first():
-        if world.main:
-            folder.take(resume=resume is not None)
-    try:
-        _train(recipe, resume, world, folder)
-    finally:
-        if world.main:
-            folder.release()
+    with pulse(world.rank, world.size):
+        try:
+            with world.main_first():
+                if world.main:
+                    folder.take(resume=resume is not None)
+            _train(recipe, resume, world, folder, stop)
+        finally:
+            if world.main:
+                folder.release()
 
 
-def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolder) -> None:
+def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolder, stop: StopRequest) -> None:
     say = _speaker(world)
     for note in recipe.notes:
         say(note)
@@ -62,10 +77,10 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
         for file in begun.logs:
             if file is not None:
                 opened.callback(file.close)
-        _steps(setup, begun, num_steps, opened)
+        _steps(setup, begun, num_steps, opened, stop)
 
 
-def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack) -> None:
+def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack, stop: StopRequest) -> None:
     """From the first step to the report. What is opened here is closed by `opened`, however the run ends."""
     recipe, world, folder, progress, (_, written) = setup.recipe, setup.world, setup.folder, begun.progress, begun.logs
     say = _speaker(world)
@@ -86,7 +101,7 @@ def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack) -> Non
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE, 0)
-        progress = train_loop(loop, progress)
+        progress = train_loop(dataclasses.replace(loop, stop=stop), progress)
     _finish(setup, written, _outcome(setup, begun.identity["run"], progress, num_steps), say)
 
 

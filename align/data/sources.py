@@ -138,7 +138,7 @@ def _asset(source: str) -> Path:
 
     root = Path(assets.__file__).parent
     path = root / source.removeprefix("asset:")
-    if path.is_file() and file_format(path):
+    if path.is_file() and file_format(path) and path.resolve().is_relative_to(root.resolve()):
         return path
     files = (p for p in root.rglob("*") if file_format(p) and p.is_file() and not (p.parent / "config.json").exists())
     known = sorted(f"asset:{p.relative_to(root).as_posix()}" for p in files)

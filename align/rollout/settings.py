@@ -52,6 +52,9 @@ class RolloutSection:
     vllm_server_base_url: str = ""  # of a server that runs already and sees the run folder; empty: the run starts one
     vllm_command: str = "vllm serve"  # what starts one: `env CUDA_VISIBLE_DEVICES=1 other-environment/bin/vllm serve`
     vllm_arguments: list[str] = field(default_factory=list)  # further ones of that command
+    # Where the server that is started listens. Whoever reaches it may give it weights: beyond this machine only behind
+    # a wall of your own (0.0.0.0: all networks).
+    vllm_host: str = "127.0.0.1"
     vllm_server_timeout: float = 240.0  # seconds for a server to be up
     vllm_request_timeout: float = 600.0  # seconds for an answer
     vllm_retries: int = 3  # further tries where a connection breaks, with growing pauses

@@ -5,7 +5,8 @@ CPU and on GPUs alike). vLLM's own transfer between GPUs (NCCL) is not used: it 
 server, and saves the writing and reading of one copy of the weights per experience.
 
 What tells a server to read weights is vLLM's development interface (VLLM_SERVER_DEV_MODE=1), which anybody who reaches
-the port may use: a server that is started here listens on this machine alone; guard the port of one that is not.
+the port may use: a server that is started here listens on this machine alone unless `vllm_host` says
+otherwise; guard the port of one that does not.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from align.files import inner_folder, open_end
 from align.rollout.settings import RolloutSection
 from align.rollout.vllm_client import Client, ServerError
 
-HOST = "127.0.0.1"
+LOCAL = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "::", "")  # addresses at which one listens, and under which nobody is reached
 NAME = "policy"  # under which a server that is started here serves
 TAIL = 15  # lines of a log that an error shows
 PATIENCE = 20.0  # seconds that a server may take to end when it is asked to
@@ -107,21 +109,26 @@ class Process:
 
 
 def start(settings: RolloutSection, folder: Path, arguments: Sequence[str], log: Path) -> Server:
-    """Starts one that serves the model in `folder`, and waits until it answers. `vllm_arguments` come last and win."""
-    port = free_port()
+    """Starts one that serves the model in `folder`, and waits until it answers.
+
+    `vllm_arguments` come after ours and win, but for where it listens: that is `vllm_host`'s to say.
+    """
+    host, port = settings.vllm_host, free_port()
     words = shlex.split(settings.vllm_command)
     model = [str(folder)] if words[-1:] == ["serve"] else ["--model", str(folder)]
-    given = ("--host", HOST, "--port", str(port), "--served-model-name", NAME, "--generation-config", "vllm")
-    command = [*words, *model, *given, *arguments, *settings.vllm_arguments]
+    given = ("--served-model-name", NAME, "--generation-config", "vllm")
+    place = ("--host", host, "--port", str(port))
+    command = [*words, *model, *given, *arguments, *settings.vllm_arguments, *place]
     inner_folder(log.parent)
     with open_end(log) as out:
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            env=surroundings(os.environ), start_new_session=True,
+            [sys.executable, "-P", "-c", CHILD, *command], stdin=subprocess.DEVNULL, stdout=out,
+            stderr=subprocess.STDOUT, env=surroundings(os.environ), start_new_session=True,
         )  # fmt: skip
     process = Process(child, log)
     atexit.register(process.end)
-    url = f"http://{HOST}:{port}"
+    reached = LOCAL if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    url = f"http://{reached}:{port}"
     try:
         _wait(process, url, settings.vllm_server_timeout)
     except BaseException:
@@ -157,7 +164,7 @@ def _wait(process: Process, url: str, seconds: float) -> None:
 
 def free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((LOCAL, 0))
         return int(probe.getsockname()[1])
 
 

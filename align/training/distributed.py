@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from align.terminal import say
 from align.training.extension import await_build
 from align.training.launcher import refuse_ignored
 from align.training.settings import OptimSection, TrainingSection
+from align.training.signals import Asked
 
 KINDS = {
     DistributedType.NO: "none",
@@ -38,6 +40,7 @@ T = TypeVar("T")
 
 # All ranks wait while the main one prepares the data or fetches a model; NCCL would give up after ten minutes.
 PATIENCE = datetime.timedelta(hours=2)
+GONE = re.compile(r"Connection (closed|reset) by peer|Broken pipe|\bgloo\b.*([Tt]imed out|closed)")
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,13 @@ class World:
 
 
 def exit_code_of(error: BaseException) -> int:
-    return error.exit_code if isinstance(error, AlignError) else 1
+    """That this process will end with."""
+    return error.exit_code if isinstance(error, AlignError | Asked) else 1
+
+
+def lost(error: BaseException) -> bool:
+    """Whether it says that another process is gone."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(GONE.search(str(error))))
 
 
 def join(optim: OptimSection, training: TrainingSection | None = None) -> World:

@@ -111,13 +111,14 @@ class Run:
     trackers: Sequence[Tracker]
     display: Display
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a checkpoint says that it is of
+    stop: StopRequest = field(default_factory=StopRequest)
     alarms: Alarms = field(default_factory=Alarms)
 
 
 def train(run: Run, progress: Progress) -> Progress:
     """Goes on from `progress` to the last step. Raises Stopped when asked to stop, after saving."""
     saved = progress.step
-    with StopRequest() as stop:
+    with run.stop.patiently() as stop:
         if progress.owed:
             _conclude(run, progress, dict(progress.owed), stop)
         while progress.step < run.num_steps and not progress.ended_early:
@@ -158,7 +159,7 @@ def _conclude(run: Run, progress: Progress, row: dict[str, float | int], stop: S
         _save(run, progress)
     if failed:
         raise failure or Elsewhere("another process could not tell of this step; the state after it is kept")
-    if halt and not _finished(run, progress):
+    if halt:
         raise Stopped(f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume")
     return due
 

@@ -26,7 +26,7 @@ FREE = (  # recipe keys that change neither what is learned nor in which order
     "training.output_dir",
     "training.save_steps",
     "training.save_total_limit",
-    *(f"rollout.vllm_{key}" for key in ("server_base_url", "command", "arguments")),
+    *(f"rollout.vllm_{key}" for key in ("server_base_url", "command", "arguments", "host")),
     *(f"rollout.vllm_{key}" for key in ("server_timeout", "request_timeout", "retries")),
 )
 NAMES = ("format", "run")  # of an identity: they say whose it is, not what it is

@@ -62,6 +62,8 @@ VLLM = ("rloo", "rollout.engine=vllm")
             (*VLLM, "rollout.vllm_server_timeout=0"),
             "rollout.vllm_server_timeout: found 0; expected seconds, more than 0",
         ),
+        ((*VLLM, "rollout.vllm_arguments=[--host, 0.0.0.0]"), "rollout.vllm_arguments: found --host; the run chooses"),
+        ((*VLLM, "rollout.vllm_arguments=[--ho=0.0.0.0]"), "rollout.vllm_arguments: found --ho=0.0.0.0; the run"),
         ((*VLLM, "rollout.vllm_retries=-1"), "rollout.vllm_retries: found -1; expected 0 or more"),
         (
             (*VLLM, "rollout.vllm_server_base_url=http://127.0.0.1:8000", "rollout.vllm_arguments=[--enforce-eager]"),

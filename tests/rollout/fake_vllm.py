@@ -94,7 +94,7 @@ def main(words: list[str]) -> None:
         sys.exit("no memory for the cache")
     if "--deaf" in words:
         time.sleep(60)
-    port = int(words[words.index("--port") + 1])
+    port = int(words[len(words) - words[::-1].index("--port")])  # the last one wins
     ThreadingHTTPServer(("127.0.0.1", port), _handler(Fake(usual()))).serve_forever()
 
 

@@ -259,6 +259,17 @@ def test_a_server_is_started_and_ended(tmp_path: Path):
         server.client.get("/health")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_it_listens_where_vllm_host_says_whatever_the_arguments_are(tmp_path: Path, host: str):
+    given = {"vllm_arguments": ["--host", "1.2.3.4", "--port", "1"], "vllm_host": host}
+    server = start(settings(**given), tmp_path, (), tmp_path / "vllm.log")
+    assert server.process is not None
+    words = Path(f"/proc/{server.process.child.pid}/cmdline").read_bytes().decode().split("\0")
+    server.close()
+    assert words[-5:-2] == ["--host", host, "--port"]
+    assert server.client.url.startswith("http://127.0.0.1:")
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [("--die", r"ended with exit code 1, .*\na line of the log\nno memory"), ("--deaf", "not up within 1.5 seconds")],
