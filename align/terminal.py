@@ -6,6 +6,7 @@ A terminal takes orders from control characters: to clear itself, to rename its 
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import traceback
@@ -51,12 +52,20 @@ class Guarded(Console):
             yield part if part.control else Segment(visible(part.text), part.style)
 
 
+class Record(logging.LogRecord):
+    """What a library logs."""
+
+    def getMessage(self) -> str:
+        return visible(super().getMessage())
+
+
 def guard_complaints() -> None:
-    """From here on Python's own tracebacks and warnings, which may quote anything, are shown so, too."""
+    """From here on Python's own tracebacks and warnings, and what libraries log, which quote anything, are shown so."""
 
     def complain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         say("".join(traceback.format_exception(kind, error, trace)), file=sys.stderr, end="")
 
+    logging.setLogRecordFactory(Record)
     plain = warnings.formatwarning
     sys.excepthook = complain
     warnings.formatwarning = lambda *about, **more: visible(plain(*about, **more))

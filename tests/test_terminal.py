@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import logging
 import shutil
 import sys
 import warnings
@@ -97,13 +98,19 @@ def test_data_and_file_names_that_doctor_check_and_errors_quote(tmp_path: Path, 
     assert not set(told) & set(ORDERS)
 
 
-def test_tracebacks_and_warnings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_what_python_and_libraries_complain_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
-    guard_complaints()
+    factory = logging.getLogRecordFactory()
+    try:
+        guard_complaints()
+        handler = logging.StreamHandler(sys.stderr)
+        handler.handle(logging.getLogRecordFactory()("x", 30, "f", 1, "says %s", (HOSTILE,), None))
+    finally:
+        logging.setLogRecordFactory(factory)
     sys.excepthook(ValueError, ValueError(HOSTILE), None)
     sys.stderr.write(warnings.formatwarning(HOSTILE, UserWarning, "file.py", 1))
-    assert capsys.readouterr().err.count(SHOWN) == 2
+    assert capsys.readouterr().err.count(SHOWN) == 3
 
 
 def test_there_is_one_way_to_the_terminal():

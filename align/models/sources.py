@@ -150,6 +150,8 @@ def weight_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     found = sorted(folder.glob("*.safetensors"))
     if found:
+        for index in sorted(folder.glob("*.safetensors.index.json")):
+            _refuse_far_shards(index)
         return found
     if pickles := sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)):
         raise UserError(
@@ -158,6 +160,14 @@ def weight_files(folder: str | Path) -> list[Path]:
             f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\", and copy the tokenizer's files beside"
         )
     raise UserError(f"{folder}: no *.safetensors; give a folder with weights, or make a fresh model with model.config")
+
+
+def _refuse_far_shards(index: Path) -> None:
+    """What an index names is read and fingerprinted, so it must be what stands beside it."""
+    places = read_json(index).get("weight_map")
+    names = {str(name) for name in places.values()} if isinstance(places, dict) else set()
+    if far := sorted(name for name in names if "/" in name or "\\" in name or not name.endswith(".safetensors")):
+        raise UserError(f"{index}: names {far[0]!r}, which is no safetensors file of this folder; do not use it")
 
 
 def adapter_base(folder: str | Path) -> str:

@@ -100,7 +100,8 @@ def pulse(rank: int, size: int, every: float = EVERY, misses: int = MISSES) -> I
     if size == 1 or not dist.is_initialized():
         yield
         return
-    store = dist.PrefixStore(f"pulse of run {next(_runs)}", dist.distributed_c10d._get_default_store().clone())
+    common: Any = dist.distributed_c10d._get_default_store()
+    store = dist.PrefixStore(f"pulse of run {next(_runs)}", common.clone())  # a connection that nobody else waits on
     beat = Beat(Pulse(store, rank, size, misses), _end, every)
     thread = threading.Thread(target=beat.run, name="pulse", daemon=True)
     thread.start()

@@ -246,3 +246,11 @@ def test_two_sources_or_none():
     none = ModelSection(tokenizer_name_or_path=STORIES)
     with pytest.raises(UserError, match="model_name_or_path: missing"):
         load_policy(none, load_tokenizer(none), "lm", NOWHERE)
+
+
+@pytest.mark.parametrize("place", ["../other/model.safetensors", "/etc/hostname", "pytorch_model.bin"])
+def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path, place):
+    folder = _copy(tmp_path)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": place}}))
+    with pytest.raises(UserError, match="which is no safetensors file of this folder"):
+        _policy(folder)

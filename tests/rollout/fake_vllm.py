@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from align.rollout.settings import RolloutSection
+
+COMMAND = f"{sys.executable} {Path(__file__)}"
 DROPPED = 0  # instead of a status: the connection is closed without an answer
 CARD = {"id": "policy", "root": "/nowhere", "max_model_len": 512}
 
@@ -31,6 +36,13 @@ class Fake:
         found = self.answers.get(path.partition("?")[0], 404)
         found = found(body) if callable(found) else found
         return (found, {"error": {"message": f"status {found}"}}) if isinstance(found, int) else (200, found)
+
+
+def settings(**given: Any) -> RolloutSection:
+    from align.rollout.settings import RolloutSection  # here, as the program itself knows nothing of the package
+
+    given = {"vllm_server_timeout": 20.0, "vllm_retries": 0, "vllm_command": COMMAND, **given}
+    return RolloutSection(engine="vllm", **given)
 
 
 def usual() -> dict[str, Any]:
