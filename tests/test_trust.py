@@ -13,7 +13,7 @@ from align import beginning, files
 from align.cli import main
 from align.errors import RunError, UserError
 from align.run import _require_whole
-from align.training import checkpoint
+from align.training import checkpoint, snapshot
 
 KEPT = "a file of the user's, elsewhere\n"
 ROWS = [{"prompt": f"Say {i}", "completion": " yes"} for i in range(6)]
@@ -90,12 +90,13 @@ def test_pickles_of_the_best_evaluation_are_not_opened_where_another_user_owns_t
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ):
     best = copy / "checkpoints/step-000001"
-    _require_whole(best, pickles=True)
+    name = (snapshot.identity_of(best) or {})["run"]
+    _require_whole(best, name, pickles=True)
     me = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
     assert checkpoint.foreign(best)
     with pytest.raises(RunError, match=r"may not be opened: step-000001: belongs to another user.*--trust-checkpoint"):
-        _require_whole(best, pickles=True)
+        _require_whole(best, name, pickles=True)
     with pytest.raises(UserError, match=r"may not be opened: step-000001: belongs to another user.*--trust-checkpoint"):
         beginning._refuse_foreign(best)
-    _require_whole(best, pickles=False)  # nothing but tensors
+    _require_whole(best, name, pickles=False)  # nothing but tensors
