@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from align.functional.precision import lowered
+
 ROOM = 64  # tokens that are made room for at once
 
 
@@ -67,7 +69,7 @@ def make_room(cache: Any) -> None:
     """Replaces the layers of the plainest kind. Sliding windows and whatever else there may be stay as they are."""
     for i, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer and layer.keys is not None and layer.values is not None:
-            cache.layers[i] = RoomyLayer(layer.keys, layer.values)
+            cache.layers[i] = RoomyLayer(*lowered(layer.keys, layer.values))
 
 
 def _longer(store: Tensor, length: int, room: int) -> Tensor:

@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from align.functional.precision import lowered
 from align.rollout.roomy_cache import RoomyLayer
 
 NAME = "align_shared_prompts"
@@ -123,10 +124,10 @@ def share(cache: Any, mask: Int[Tensor, "P L"], prompt_of: Int[Tensor, " N"]) ->
     family = Family(prompt_of, len(mask))
     padded = None
     if not mask.all():
-        padded = torch.zeros(mask.shape, dtype=cache.layers[0].keys.dtype).masked_fill_(mask == 0, -torch.inf)[
-            :, None, None
-        ]
-    cache.layers = [SharedLayer(layer.keys, layer.values, padded, family) for layer in cache.layers]
+        (like,) = lowered(cache.layers[0].keys)
+        padded = torch.zeros(mask.shape, dtype=like.dtype).masked_fill_(mask == 0, -torch.inf)[:, None, None]
+    states = [lowered(layer.keys, layer.values) for layer in cache.layers]
+    cache.layers = [SharedLayer(keys, values, padded, family) for keys, values in states]
 
 
 def attention(
@@ -136,6 +137,7 @@ def attention(
     shared: SharedLayer | None = getattr(key, "shared", None)
     if shared is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)  # type: ignore[return-value]
+    (query,) = lowered(query)
     rows, heads, _, width = query.shape
     asked = query.reshape(rows, key.shape[1], -1, width)  # the heads that share keys ask together
     mask = None if attention_mask is None or not shared.ragged else _of_own(attention_mask, asked, key.shape[2])

@@ -22,6 +22,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from align.functional.precision import lowered
+
 NAME = "align_blocks"
 SIDE = 128  # tokens of a block: smaller ones leave out more, and call the kernel more often
 
@@ -84,6 +86,7 @@ def attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention function; query (R, heads, L, d), answer (R, L, heads, d)."""
     blocks: tuple[Block, ...] | None = getattr(attention_mask, "blocks", None)
+    query, key, value = lowered(query, key, value)
     if blocks is None or rest.get("dropout") or blocks[0].mask.dtype != query.dtype:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
     groups = getattr(module, "num_key_value_groups", 1)
@@ -124,7 +127,7 @@ class _BlockAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         query, key, value, out, *sums = ctx.saved_tensors
-        grads = (torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value))
+        grads = (torch.empty_like(query), _sums_like(key), _sums_like(value))
         for block, log_sum in zip(ctx.blocks, sums, strict=True):
             there = slice(block.start, block.stop)
             of_query, of_key, of_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
@@ -137,7 +140,12 @@ class _BlockAttention(torch.autograd.Function):
                 grads[1][:, :, low:high] += of_key[:, :, at : at + high - low]
                 grads[2][:, :, low:high] += of_value[:, :, at : at + high - low]
                 at += high - low
-        return *grads, None, None
+        return grads[0], grads[1].to(key.dtype), grads[2].to(value.dtype), None, None
+
+
+def _sums_like(states: Tensor) -> Tensor:
+    """Zeros to add the pieces of many blocks to."""
+    return torch.zeros_like(states, dtype=torch.promote_types(states.dtype, torch.float32))
 
 
 def _pick(values: Tensor, block: Block) -> Tensor:

@@ -66,3 +66,21 @@ def test_what_nobody_sees_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_short_mask_is_left_as_it_is() -> None:
     assert not hasattr(with_blocks(seen("shared")[:, :20, :20], torch.float32), "blocks")
+
+
+def test_under_autocast_the_numbers_are_those_of_dense_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rotated queries and keys are float32 and the values are not, torch's own attention lowers all of them."""
+    monkeypatch.setattr(blocks, "SIDE", 16)
+    mask, module = seen("packed"), nn.Module()
+    rows, length = mask.shape[:2]
+    query, key, value = (torch.randn(rows, 2, length, 16, requires_grad=True) for _ in range(3))
+    weights = torch.randn(rows, length, 2, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        given = (query, key, value.bfloat16())
+        made, _ = attention(module, *given, with_blocks(mask, torch.bfloat16), scaling=0.3)
+        dense = F.scaled_dot_product_attention(*given, attn_mask=mask[:, None], scale=0.3).transpose(1, 2)
+    assert made.dtype == dense.dtype == torch.bfloat16
+    torch.testing.assert_close(made, dense, atol=0.02, rtol=0.02)
+    found, expected = (torch.autograd.grad((x * weights).sum(), (query, key, value)) for x in (made, dense))
+    for grad, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(grad, other, atol=0.05, rtol=0.05)
