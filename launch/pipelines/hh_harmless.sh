@@ -2,7 +2,8 @@
 # Real, noisy human preferences: three reward models (seeds 0, 1, 2) and DPO, beside a bag of the words that
 # the reward model reads, and one of the pieces of words that DPO reads.
 #
-#   bash launch/pipelines/hh_harmless.sh [FOLDER]       default: runs/hh_harmless; some minutes on two cores
+#   bash launch/pipelines/hh_harmless.sh [FOLDER [key=value ...]]       default: runs/hh_harmless; some minutes on two
+#   cores
 #
 # The data are offensive by design and stand in tests/data, so this runs from a checkout. It can be repeated.
 set -euo pipefail

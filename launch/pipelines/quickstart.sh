@@ -2,8 +2,9 @@
 # From nothing to a report, on one CPU in a few minutes: SFT, reward model, DPO, then RLOO, where the policy writes for
 # itself; on shipped data and a shipped model.
 #
-#   bash launch/pipelines/quickstart.sh [FOLDER]        default: runs/quickstart
+#   bash launch/pipelines/quickstart.sh [FOLDER [key=value ...]]        default: runs/quickstart
 #
+# What is changed is changed in every stage: runs/quickstart-bf16 training.mixed_precision=bf16
 # It can be repeated: a stage that has ended is not run again, one that was cut goes on where it was.
 set -euo pipefail
 
