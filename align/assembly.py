@@ -23,6 +23,7 @@ from align.identity import FORMAT, digest, inputs_of
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
 from align.models.load import load_policy, where
+from align.models.parts import context_of
 from align.models.references import reference_weights
 from align.models.save import fingerprint
 from align.models.targets import notes_of, refuse_sharded_experts
@@ -30,7 +31,7 @@ from align.models.tokenizer import load_tokenizer
 from align.recipe import Recipe
 from align.recipe_data import num_read
 from align.sums import digest_of
-from align.training.build import SAMPLE, choose_layout, kernel_of, limits_of, make_trainee
+from align.training.build import SAMPLE, Sample, choose_layout, kernel_of, limits_of, make_trainee
 from align.training.distributed import World
 from align.training.environment import arithmetic
 from align.training.experience import Reader
@@ -40,6 +41,7 @@ from align.training.optim import rate_of_learner
 from align.training.progress import Progress as Display
 from align.training.routing import settle_router
 from align.training.runfolder import RunFolder
+from align.training.score import Scorer
 from align.training.snapshot import Progress
 from align.training.state import seed_generators
 from align.training.step import Trainee
@@ -63,8 +65,12 @@ class Setup:
     identity: dict[str, Any]  # all that its numbers depend on
 
     @property
+    def policy(self) -> Scorer:
+        return self.world.unwrap(self.trainee.module)
+
+    @property
     def model(self) -> Any:
-        return self.world.unwrap(self.trainee.module).model
+        return self.policy.model
 
 
 def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str], Any]) -> Setup:
@@ -102,7 +108,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     trainee = settle_router(trainee, recipe.model)
     trainee, of_critic = with_critic(trainee, recipe, tokenizer, init)
     sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
-    picked = learned_sequences(recipe, sample)
+    picked = Sample(learned_sequences(recipe, sample), *lengths(recipe, splits, context_of(policy)))
     choice = choose_layout(trainee, needs, picked, recipe.training, limits, say)
     saved = choice.tokens["padded"] - choice.tokens[choice.layout]
     cost = choice.tokens[choice.layout]
@@ -143,6 +149,21 @@ def learned_sequences(recipe: Recipe, sample: Sequence[Group]) -> list[list[Toke
         return [[Tokens(g.members[0].prompt, half, half == 0)] * r.num_generations for g in sample]
     picks = [list(needs.members).index(m) for m in needs.learned()]
     return [[g.members[i] for i in picks] for g in needs.batch.arrange(sample)]
+
+
+def lengths(recipe: Recipe, splits: Splits, context: int) -> tuple[int, int]:
+    """Tokens of the shortest and of the longest sequence that the run may score, in a model of this context."""
+    stores = [store for store in (splits.train, splits.validation, splits.test) if len(store)]
+    prompts = np.concatenate([store.prompt_lengths for store in stores])
+    if isinstance(recipe.method, OnlineMethod):
+        said = np.array([1, recipe.rollout.max_completion_length])
+    else:
+        said = np.concatenate([store.completion_lengths for store in stores])
+        if said.shape[1] == len(recipe.method.needs().members):
+            whole = prompts[:, None] + said
+            return int(whole.min()), int(whole.max())
+    # Any prompt may meet any completion.
+    return int(prompts.min() + said.min()), min(int(prompts.max() + said.max()), context)
 
 
 def check_held_out(recipe: Recipe, splits: Splits) -> list[str]:

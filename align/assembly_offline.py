@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -51,9 +50,7 @@ def _completions(parts: Parts) -> Callable[[int], list[Completion]]:
     store = parts.splits.test if len(parts.splits.test) else parts.splits.validation
     scalar = "scores" in reader.needs.live(reader.needs.learned()[0])
     rows = [] if scalar else [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
-    model = reader.world.unwrap(parts.trainee.module).model
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-    longest = context - logging.max_completion_length
+    longest = parts.context - logging.max_completion_length
     prompts = [p for p in distinct_prompts(rows, logging.num_completions) if len(p) <= longest]
 
     def complete_all(step: int) -> list[Completion]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import heapq
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from align.data.store import Store
 from align.data.tokens import Encoder
 from align.errors import RunError, UserError, did_you_mean
 from align.methods.base import weighs
-from align.models.parts import unwrapped
 from align.recipe_steps import count_steps
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
@@ -130,7 +128,7 @@ def hint_column(parts: Parts) -> HintColumn | None:
             f"data.train: no row has a column {COLUMN}, which {parts.recipe.method.name} tells where completions fail: "
             f"a list of texts, from the least hint to the most. There are {', '.join(store.extras(0))}"
         )
-    room = context_of(parts) - parts.recipe.rollout.max_completion_length
+    room = parts.context - parts.recipe.rollout.max_completion_length
     template, names = parts.splits.chat_template, Names(parts.tokenizer, parts.data.special_tokens)
     texts = Texts(parts.tokenizer, template, names=names)
     made = HintColumn(texts, Encoder(parts.tokenizer, template), store.marked, room, store.place)
@@ -160,7 +158,7 @@ def sampling_of(parts: Parts) -> Sampling:
 
 def check_room(parts: Parts) -> None:
     """UserError where a prompt leaves no room for its completion in the model's context."""
-    rollout, context = parts.recipe.rollout, context_of(parts)
+    rollout, context = parts.recipe.rollout, parts.context
     for name, store in parts.stores.items():
         longest = int(np.max(store.prompt_lengths, initial=0))
         if longest + rollout.max_completion_length > context:
@@ -172,12 +170,6 @@ def check_room(parts: Parts) -> None:
                 + (f"set data.max_length={room} or less, or a" if room > 0 else "set a")
                 + " smaller rollout.max_completion_length"
             )
-
-
-def context_of(parts: Parts) -> int:
-    """Tokens that the model has positions for."""
-    model = parts.reader.world.unwrap(parts.trainee.module).model
-    return getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def online_roles(parts: Parts) -> dict[str, Role]:

@@ -12,6 +12,7 @@ from align.data.settings import DataSection
 from align.data.store import Store
 from align.models.adapters import reference_kind
 from align.models.frozen import frozen_copy
+from align.models.parts import context_of
 from align.models.tokenizer import stop_ids
 from align.recipe import Recipe
 from align.training.build import frozen, kernel_of
@@ -66,6 +67,11 @@ class Parts:
         """What makes text of completions."""
         kept = frozenset(self.added_texts.values())
         return Readable(self.tokenizer, kept) if kept else self.tokenizer
+
+    @property
+    def context(self) -> int:
+        """Tokens that the policy has positions for."""
+        return context_of(self.reader.world.unwrap(self.trainee.module).model)
 
     def held_out(self, split: str) -> int:
         """Rows of a split that evaluations go through."""

@@ -71,7 +71,7 @@ def expected(parts: Parts) -> Expected:
 def start_arguments(parts: Parts) -> Sequence[str]:
     """What a server of this run must be told; its precision is the one that the policy computes in."""
     recipe, scorer = parts.recipe, parts.reader.world.unwrap(parts.trainee.module)
-    dtype = scorer.kernel.autocast or next(p.dtype for p in scorer.model.parameters() if p.is_floating_point())
+    dtype = scorer.computes_in
     trusted = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
     return (
         "--dtype", str(dtype).removeprefix("torch."), "--max-model-len", str(longest(parts)),

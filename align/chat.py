@@ -28,6 +28,7 @@ from align.errors import UserError
 from align.models.frozen import freeze
 from align.models.generate import continued
 from align.models.load import load_policy
+from align.models.parts import context_of
 from align.models.settings import ModelSection
 from align.models.sources import has_adapter, read_json, resolve
 from align.models.tokenizer import load_tokenizer
@@ -100,7 +101,7 @@ class Partner:
     @property
     def room(self) -> int:
         """Tokens of the prompt that leave room for an answer."""
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
+        context = context_of(self.model)
         return max(1, context - min(self.style.max_new_tokens, context // 2))
 
     def _last(self, ids: list[int]) -> list[int]:

@@ -116,13 +116,14 @@ class Rig:
 
 def rig(
     method: Any, layout: RowLayout = "padded", max_tokens: int = 10_000, head_chunk: int = 10_000, *,
-    vocabulary: int = VOCABULARY, rate: float = 1e-3,
+    vocabulary: int = VOCABULARY, rate: float = 1e-3, autocast: torch.dtype | None = None,
 ) -> Rig:  # fmt: skip
     """Fresh each time, with the same weights each time."""
     head = head_of(method)
     valued = any("values" in method.needs().live(m) for m in method.needs().members)
-    policy = Scorer(tiny_llama(head, 0, vocabulary), Kernel("sdpa"), value_head=valued)
-    reference = Scorer(tiny_llama(head, 1, vocabulary), Kernel("sdpa")).eval().requires_grad_(False)
+    kernel = Kernel("sdpa", autocast)
+    policy = Scorer(tiny_llama(head, 0, vocabulary), kernel, value_head=valued)
+    reference = Scorer(tiny_llama(head, 1, vocabulary), kernel).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
     trainee = Trainee(policy, optimizer, alone(), max_grad_norm=0.0)
     reader = Reader(method.needs(), layout, Limits(max_tokens, head_chunk), alone())

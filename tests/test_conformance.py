@@ -37,6 +37,19 @@ def test_gradients_are_finite_and_none_is_on_padding(name: str):
 
 
 @pytest.mark.parametrize("name", method_names())
+def test_under_autocast_a_step_is_that_of_float32_but_for_rounding(name: str):
+    method = find_method(name)()
+    groups = random_groups(method, 5)
+    exact, rounded = (rig(method, "shared", autocast=precision) for precision in (None, torch.bfloat16))
+    wanted, found = exact.gradients(groups), rounded.gradients(groups)
+    assert found.keys() == wanted.keys()
+    assert all(g.dtype == torch.float32 and torch.isfinite(g).all() for g in found.values())
+    ours, theirs = (torch.cat([g.flatten() for g in gradients.values()]) for gradients in (found, wanted))
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.95
+    assert 0 < (ours - theirs).norm() < 0.3 * theirs.norm()
+
+
+@pytest.mark.parametrize("name", method_names())
 def test_tokens_that_the_policy_did_not_write_are_not_learned(name: str):
     """Their ids matter as context, their own log-probabilities do not: no logit is made for them."""
     method = find_method(name)()

@@ -19,8 +19,9 @@ from align.data.forest import RowLayout, Rows, lay_out, visible
 from align.models.load import best_attention
 from align.models.parts import Windows, head_gap, unwrapped
 from align.training.attention import attention_mask
-from align.training.layouts import Probe, accepted, choose, measured, probe
+from align.training.layouts import accepted, choose, measured
 from align.training.score import Kernel, Scorer, scatter
+from align.training.trial import Probe, probe
 
 VOCABULARY = 97
 GROUPS = probe(VOCABULARY)

@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.text import Text
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from align.assembly import Setup, assemble
 from align.batches import Group
 from align.commands.doctor_online import rehearse
 from align.data.describe import Seen, describe
-from align.data.forest import lay_out
+from align.data.forest import RowLayout, lay_out
 from align.data.template import own_bos
 from align.errors import RunError
 from align.models.settings import SoupSection
@@ -26,9 +28,9 @@ from align.recipe import Recipe
 from align.terminal import visible
 from align.training.distributed import join
 from align.training.evaluate import evaluate
-from align.training.layouts import TOLERANCE
 from align.training.offline import Offline
 from align.training.online import Online
+from align.training.rounding import distance, limit
 from align.training.runfolder import RunFolder
 from align.training.score import scatter
 from align.training.trackers import no_telemetry
@@ -115,22 +117,23 @@ def _split_like(line: str, marks: str) -> list[str]:
 
 def _layouts(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
     """The same rows in each layout, real tokens this time."""
-    column = "scores" if "scores" in setup.reader.needs.live(setup.reader.needs.learned()[0]) else "logps"
-    made: dict[str, torch.Tensor] = {}
-    for layout in dict.fromkeys(("padded", setup.reader.layout)):
+    needs, layout, module = setup.reader.needs, setup.reader.layout, setup.trainee.module
+    column = "scores" if "scores" in needs.live(needs.learned()[0]) else "logps"
+    masks = [torch.from_numpy(m.mask) for g in groups for m in g.members]
+    mask = torch.ones(len(masks), 1) > 0 if column == "scores" else pad_sequence(masks, batch_first=True)
+
+    def made(groups: Sequence[Group], layout: RowLayout) -> Tensor:
         rows = lay_out([g.members for g in groups], layout).to(setup.world.device)
         with torch.no_grad():
-            values = setup.trainee.module(rows, (column,), 1)[column].float()
-        wide = max(len(m.completion) for g in groups for m in g.members)
-        made[layout] = values if column == "scores" else scatter(values, rows, (len(rows), wide))
-    gap = (made["padded"] - made[setup.reader.layout]).abs().max().item()
-    limit = TOLERANCE.get(setup.world.unwrap(setup.trainee.module).kernel.autocast, 0.15)
-    console.print(f"layout {setup.reader.layout}: {column} differ by {gap:.1e} from padded (limit {limit:g})")
-    return (
-        [f"layout {setup.reader.layout}: {column} differ by {gap:.2g}; set training.layout: padded"]
-        if gap > limit
-        else []
-    )
+            values = module(rows, (column,), 1)[column].float()
+        return values[:, None].cpu() if column == "scores" else scatter(values, rows, (len(rows), mask.shape[1])).cpu()
+
+    few, precision = groups[: (len(groups) + 1) // 2], setup.policy.computes_in
+    places = mask[: sum(len(g.members) for g in few)]
+    most = limit(module, precision, lambda: made([*few, *few], "padded").unflatten(0, (2, -1)), places)
+    gap = distance(made(groups, layout), made(groups, "padded"), mask, precision)
+    console.print(f"layout {layout}: {column} differ by {gap:.1e} from padded (limit {most:.1g})")
+    return [f"layout {layout}: {column} differ by {gap:.2g}; set training.layout: padded"] if gap > most else []
 
 
 def _first_step(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:

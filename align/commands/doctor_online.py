@@ -4,18 +4,23 @@ trainer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
+from torch import Tensor
 
 from align.assembly import Setup
+from align.batches import Group
 from align.training.experience import ModelRole
 from align.training.harvest import Harvest
 from align.training.online import Online
+from align.training.rounding import distance, is_exact, limit
 from align.training.writing import Trajectory
 
 PROMPTS = 4  # that are answered
 NO_CURE = "nothing corrects this method for it"
 SHOWN = 200  # characters of a text
-GAP, ROUNDED = 1e-3, 0.15  # of log-probabilities; on a GPU and in bf16 the two kernels round differently
+GAP = 1e-3  # of log-probabilities, whatever rounding allows: the two are computed in different ways
 
 
 def rehearse(setup: Setup, console: Console) -> tuple[list[str], Harvest]:
@@ -62,13 +67,18 @@ def _gap(setup: Setup, harvest: Harvest, console: Console) -> list[str]:
     """The engine's log-probabilities against the trainer's, on the same weights."""
     reader, whole = setup.reader, harvest.whole
     (member,) = reader.needs.members
-    old = ModelRole(setup.trainee.module).stored(reader, {member: ("logps",)}, whole.groups)[member, "logps"]
     mask = whole.batch.completion.mask
-    gap = (old - whole.batch.completion.sampler_logps).abs()[mask].max().item()
-    exact = setup.world.device.type == "cpu" and setup.world.unwrap(setup.trainee.module).kernel.autocast is None
-    limit = GAP if exact else ROUNDED
-    console.print(f"sampler and trainer: log-probabilities differ by {gap:.1e} at most (limit {limit:g})")
-    if gap > limit:
+
+    def logps(groups: Sequence[Group]) -> Tensor:
+        return ModelRole(setup.trainee.module).stored(reader, {member: ("logps",)}, groups)[member, "logps"]
+
+    precision, copies = setup.policy.computes_in, [*whole.groups, *whole.groups]
+    gap = distance(logps(whole.groups), whole.batch.completion.sampler_logps, mask, precision)
+    rounding = limit(setup.trainee.module, precision, lambda: logps(copies).unflatten(0, (2, -1)), mask)
+    most = max(GAP, rounding)
+    of = "at most" if is_exact(precision) else "in a completion's median"
+    console.print(f"sampler and trainer: log-probabilities differ by {gap:.1e} {of} (limit {most:.1g})")
+    if gap > most:
         levels = getattr(setup.recipe.method, "correction_levels", ())
         cure = f"set rollout.correction: truncate (correction_level: {' or '.join(levels)})" if levels else NO_CURE
         return [f"sampler and trainer differ by {gap:.2g} in a log-probability; {cure}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +116,11 @@ def window_layers(config: Any) -> Windows:
 def _positionless(config: Any) -> bool:
     """True for families whose recurrence or position bias runs along the row, whatever the mask says."""
     return bool(getattr(config, "alibi", False)) or config.model_type in ("bloom", "mpt", "mamba", "mamba2", "rwkv")
+
+
+def context_of(model: nn.Module) -> int:
+    """Tokens that a model has positions for; of one that does not say, more than any sequence has."""
+    return getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def num_block_params(model: nn.Module) -> int:

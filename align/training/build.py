@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from align.models.parts import num_block_params, unwrapped
 from align.needs import Needs
 from align.training.attention import BLOCK, FLEX, leaves_out_blocks
 from align.training.distributed import World, precision_of
-from align.training.layouts import LAYOUTS, Cost, Probe, cheapest, choose, measured, probe
+from align.training.layouts import Cost, cheapest, choose, measured
 from align.training.optim import make_optimizer
 from align.training.plan import GroupShape, Limits
 from align.training.score import Kernel, Scorer
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH, OptimSection, TrainingSection
 from align.training.step import Trainee
+from align.training.trial import LAYOUTS, Probe, probe
 
 HEAD_BYTES = 256 * 2**20  # logits (float32) that may stand in memory at once, where the recipe does not say
 HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding
@@ -121,6 +123,21 @@ def _critic_in(critic: Trainee, asked: Probe) -> dict[RowLayout, str]:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Some of the data, and what is to be known of the rest."""
+
+    groups: Sequence[Sequence[Tokens]]  # sequences of a group may share a prompt
+    shortest: int = sys.maxsize  # tokens of any sequence that is not in the sample
+    longest: int = 0
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Of the shortest and of the longest sequence, in tokens."""
+        here = [len(member) for members in self.groups for member in members]
+        return min([self.shortest, *here]), max([self.longest, *here])
+
+
+@dataclass(frozen=True)
 class LayoutChoice:
     """What the run will say about its layout."""
 
@@ -129,20 +146,16 @@ class LayoutChoice:
 
 
 def choose_layout(
-    trainee: Trainee, needs: Needs, picked: Sequence[Sequence[Tokens]], settings: TrainingSection, limits: Limits,
-    say: Callable[[str], Any],
+    trainee: Trainee, needs: Needs, sample: Sample, settings: TrainingSection, limits: Limits, say: Callable[[str], Any]
 ) -> LayoutChoice:  # fmt: skip
-    """Measures which layouts the model gets right and takes the cheapest for data like `picked`, whose inner lists may
-    share a prompt."""
+    """Measures which layouts the model gets right and takes the cheapest for data like the sample."""
     module, world = trainee.module, trainee.world
     scorer = world.unwrap(module)
     model = scorer.model
     config = unwrapped(model).config.get_text_config()
     column = "logps" if any("logps" in needs.live(m) for m in needs.learned()) else "scores"
-    longest = max((len(member) for members in picked for member in members), default=0)
-    precision = scorer.kernel.autocast or next(p.dtype for p in model.parameters() if p.is_floating_point())
     layouts = ("padded",) if settings.layout == "padded" else LAYOUTS
-    asked = Probe(config.vocab_size, column, precision, world.device, layouts, longest)
+    asked = Probe(config.vocab_size, column, scorer.computes_in, world.device, layouts, *sample.lengths)
     with attention_works(scorer.kernel):
         right = measured(module, scorer, asked)
     if trainee.critic is not None:  # where the two differ, what is right for both
@@ -150,7 +163,7 @@ def choose_layout(
         right.update((name, finding or of_critic[name]) for name, finding in right.items())
     if right["padded"]:
         raise UserError(f"the model does not score padded rows as it scores a sequence alone: {right['padded']}")
-    lengths: dict[RowLayout, list[GroupShape]] = {name: [shapes(members, name) for members in picked] for name in right}
+    lengths: dict[RowLayout, list[GroupShape]] = {n: [shapes(members, n) for members in sample.groups] for n in right}
     sparse = leaves_out_blocks(unwrapped(model).config._attn_implementation, world.device)
     area = 2.0 * config.hidden_size * config.num_hidden_layers
     cost = Cost(float(num_block_params(model)), area, BLOCK if sparse else 0)

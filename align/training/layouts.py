@@ -1,40 +1,34 @@
 """Which layout a run uses: the cheapest of those that this very model gets right.
 
-What a model accepts is measured, not looked up: at the start it scores random tokens in each layout, and a layout that
-differs from one sequence at a time is not used, aloud. Three things make the measure able to fail: what the prompts
-change must be far more than rounding; a window of attention, which in real models is longer than any probe, is made
-short for it; and the longest sequence of the data is tried as well, for whatever else depends on length.
+What a model accepts is measured, not looked up: at the start it scores random rows in each layout, and a layout that
+differs from one sequence at a time is not used, aloud. Four things make the measure able to fail: what is allowed is
+what rounding does to this very model in its precision; what the prompts change must be far more than that; a window of
+attention, which in real models is longer than any probe, is made short for it; and the longest sequence of the data is
+tried as well, beside the shortest, for whatever else depends on length or on who shares the micro-batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
-from align.batches import Tokens
-from align.data.forest import RowLayout, Rows, lay_out
+from align.data.forest import RowLayout
 from align.models.parts import unwrapped
-from align.training.experience import Columns
 from align.training.plan import GroupShape, Limits, filled_rows, make_plan, num_tokens
-from align.training.score import Scorer, scatter
+from align.training.rounding import is_exact
+from align.training.score import Scorer
+from align.training.trial import Probe, Trial, far_apart, probe
 
-LAYOUTS: tuple[RowLayout, ...] = ("padded", "packed", "shared")
-TOLERANCE = {None: 1e-4, torch.float32: 1e-4}  # nats per token, between layouts; None is float32 without autocast
-LOOSE = 0.15  # the same for shorter formats, which round more
-BLIND = 0.25  # of what the prompts change: a gap above this share is not rounding, whatever the tolerance
-PROBE_LENGTHS = ((9, (7, 3)), (4, (11, 6)))  # prompt, completions; unequal on purpose
-PROBE_WINDOW = 5  # shorter than these sequences, and than the way from a second completion back to its prompt
-LONG_COMPLETIONS = (8, 5)
+COPIES = 9  # of a short sequence, and of a long one, that show what rounding does
+LONG_COPIES = 2
+PROBE_WINDOW = 5  # shorter than the sequences of a probe, and than the way from a second completion back to its prompt
+LEAST_FAR = 17  # tokens of the shortest row that is longer than those of a probe
+IN_FLOAT32 = ("sdpa", "eager")  # attention that computes in any precision, and is not compiled for each
 WORTH = 0.97  # another layout than padded must cost at most this share of it
-REFUSALS = (
-    TypeError, ValueError, RuntimeError, IndexError, NotImplementedError, KeyError, AttributeError, AssertionError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,32 +40,27 @@ class Cost:
     block: int = 0  # side of the blocks that attention leaves out where nothing is visible; 0: it leaves out none
 
 
-@dataclass(frozen=True)
-class Probe:
-    """How a model is asked: its vocabulary, the column it makes, in which precision and where it computes."""
-
-    vocab_size: int
-    column: str  # logps, or scores of a model with a scalar head
-    precision: torch.dtype | None
-    device: torch.device
-    layouts: tuple[RowLayout, ...] = LAYOUTS
-    longest: int = 0  # tokens of the longest sequence of the data
-
-
 def measured(module: Any, scorer: Scorer, asked: Probe) -> dict[RowLayout, str]:
     """`accepted`, with the model's own window and with one that the probe can see. `scorer` is inside `module`.
 
-    Without dropout, which would make any two passes differ.
+    Without dropout, which would make any two passes differ. Under autocast the weights are exact, and what is wrong
+    shows best without it; with it there is left to see that the layout runs and is not far off.
     """
-    was_training = module.training
+    was_training, kernel = module.training, scorer.kernel
     module.eval()
     try:
-        return _measured(module, scorer, asked)
+        found = _measured(module, scorer, asked)
+        if kernel.autocast is None or kernel.attention not in IN_FLOAT32:
+            return found
+        scorer.kernel = dataclasses.replace(kernel, autocast=None)
+        exact = _measured(module, scorer, dataclasses.replace(asked, precision=None))
+        return {name: exact[name] or finding for name, finding in found.items()}
     finally:
+        scorer.kernel = kernel
         module.train(was_training)
 
 
-def _measured(module: Columns, scorer: Scorer, asked: Probe) -> dict[RowLayout, str]:
+def _measured(module: Any, scorer: Scorer, asked: Probe) -> dict[RowLayout, str]:
     found: dict[RowLayout, str] = accepted(module, asked)
     if scorer.windows.window is not None and scorer.windows.window > PROBE_WINDOW:
         with narrowed(scorer, PROBE_WINDOW):
@@ -95,74 +84,52 @@ def narrowed(scorer: Scorer, window: int) -> Iterator[None]:
         config.sliding_window, scorer.windows = windows.window, windows
 
 
-def accepted(model: Columns, asked: Probe) -> dict[RowLayout, str]:
-    """Layout -> empty where it is right, else what is wrong with it."""
-    groups = probe(asked.vocab_size)
-    limit = TOLERANCE.get(asked.precision, LOOSE)
-    strict = limit if asked.layouts == ("padded",) else min(limit, BLIND * _worth_of_prompts(model, groups, asked))
-    limits: dict[RowLayout, float] = {name: limit if name == "padded" else strict for name in asked.layouts}
-    found = _findings(model, groups, asked, limits)
-    if asked.longest > max(map(len, groups[0])):
-        length = asked.longest - max(LONG_COMPLETIONS)
-        long = [_group(np.random.default_rng(1), asked.vocab_size, max(length, 1), LONG_COMPLETIONS)]
-        found |= _findings(model, long, asked, {name: limits[name] for name in found if not found[name]})
-    return found
+def accepted(model: Any, asked: Probe) -> dict[RowLayout, str]:
+    """Layout -> empty where it is right, else what is wrong with it.
+
+    Where results are rounded much, two probes have to agree on what is wrong: where rounding sends a token to another
+    expert it moves one place far, and seldom twice.
+    """
+    found = _accepted(model, asked, 0)
+    if is_exact(asked.precision) or not any(found.values()):
+        return found
+    again = _accepted(model, asked, 1)
+    return {name: again[name] and finding for name, finding in found.items()}
 
 
-def _findings(
-    model: Columns, groups: Sequence[Sequence[Tokens]], asked: Probe, limits: dict[RowLayout, float]
-) -> dict[RowLayout, str]:
-    # alone is the truth: no layout, no padding, nothing but the sequence
-    truth = torch.cat([_column(model, lay_out([[m]], "padded"), asked) for group in groups for m in group])
-    found: dict[RowLayout, str] = {}
-    for layout, limit in limits.items():
-        # A long group is shared in one row, but packed one sequence to a row, which is all that memory is sure to hold.
-        laid = groups if layout == "shared" or len(groups) > 1 else [[m] for group in groups for m in group]
-        try:
-            gap = (_column(model, lay_out(laid, layout), asked) - truth).abs().max().item()
-        except REFUSALS as error:
-            found[layout] = f"refused by the model ({type(error).__name__}: {str(error)[:120]})"
-            continue
-        length = max(len(m) for group in groups for m in group)
-        wrong = f"{asked.column} differ by {gap:.2g} at {length} tokens (limit {limit:.2g})"
-        found[layout] = "" if gap < limit else wrong
-        if limit == 0:
-            found[layout] = f"{asked.column} are the same for any prompt, so nothing can be measured"
-    return found
+def _accepted(model: Any, asked: Probe, seed: int) -> dict[RowLayout, str]:
+    short = Trial(model, asked, probe(asked.vocab_size, seed))
+    limits = short.limits(asked.layouts, COPIES)
+    found = short.findings(limits)
+    if asked.longest <= max(map(len, short.members)):
+        return found
+    far = _far_findings(model, asked, limits, seed)
+    if far["padded"] and not found["padded"]:
+        far["padded"] += f"; {_cure(model, asked, limits, seed)}"
+    return {name: finding or far[name] for name, finding in found.items()}
 
 
-def _worth_of_prompts(model: Columns, groups: Sequence[Sequence[Tokens]], asked: Probe) -> float:
-    """How far the column moves when prompts are cut to their last token, as by a mask that hides them."""
-    moves: list[float] = []
-    for member in (m for group in groups for m in group):
-        cut = dataclasses.replace(member, prompt=member.prompt[-1:])
-        whole, less = (_column(model, lay_out([[m]], "padded"), asked) for m in (member, cut))
-        moves.append((whole - less).abs().max().item())
-    return max(moves)
+def _far_findings(model: Any, asked: Probe, least: Mapping[RowLayout, float], seed: int) -> dict[RowLayout, str]:
+    """As `accepted`, of the longest rows beside the shortest. `least`: what is allowed of short ones."""
+    long = Trial(model, asked, far_apart(asked, seed), apart=True)
+    limits = long.limits(list(least), LONG_COPIES)
+    return long.findings({name: max(most, least[name]) for name, most in limits.items()})
 
 
-def probe(vocab_size: int) -> list[list[Tokens]]:
-    """Two groups of random tokens."""
-    draw = np.random.default_rng(0)
-    return [_group(draw, vocab_size, prompt, completions) for prompt, completions in PROBE_LENGTHS]
+def _cure(model: Any, asked: Probe, least: Mapping[RowLayout, float], seed: int) -> str:
+    """What to do about padded rows that are wrong where the longest stands beside the shortest."""
+    only: dict[RowLayout, float] = {"padded": least["padded"]}
 
+    def wrong(length: int) -> bool:
+        return bool(_far_findings(model, dataclasses.replace(asked, longest=length), only, seed)["padded"])
 
-def _group(draw: np.random.Generator, vocab_size: int, prompt: int, completions: Sequence[int]) -> list[Tokens]:
-    start = draw.integers(0, vocab_size, prompt).astype(np.int32)
-    said = [draw.integers(0, vocab_size, n).astype(np.int32) for n in completions]
-    return [Tokens(start, ids, np.ones(len(ids), dtype=bool)) for ids in said]
-
-
-def _column(model: Columns, rows: Rows, asked: Probe) -> torch.Tensor:
-    """The column of every sequence, one after the other."""
-    rows = rows.to(asked.device)
-    with torch.no_grad():
-        made = model(rows, (asked.column,), 1)[asked.column].float()
-    if asked.column == "scores":
-        return made.cpu()
-    longest = int(rows.origin[1].max()) + 1
-    kept = scatter(torch.ones_like(made), rows, (len(rows), longest)) > 0
-    return scatter(made, rows, (len(rows), longest))[kept].cpu()
+    if not wrong(asked.longest):
+        return "they depend on what the model has read before"
+    most = LEAST_FAR - 1 + bisect_left(range(LEAST_FAR, asked.longest), True, key=wrong)
+    return (
+        f"a short row's depend on how long the longest beside it is, not so up to {most} tokens: set "
+        f"data.max_length={most} (less rollout.max_completion_length where the policy writes)"
+    )
 
 
 def cheapest(

@@ -22,9 +22,9 @@ from align.functional.routing import balance_loss
 from align.models.parts import unwrapped
 from align.models.settings import ModelSection
 from align.training.experience import Columns, Experience, Reader
-from align.training.layouts import probe
 from align.training.plan import MicroBatch
 from align.training.score import ROUTING
+from align.training.trial import probe
 
 ROUNDING = 1e-3  # the largest relative difference between our loss and the model's own
 

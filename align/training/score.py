@@ -81,6 +81,11 @@ class Scorer(nn.Module):
                     made |= self._from_logits(places, rows, of_logits, num_chunks, temperature)
         return made
 
+    @property
+    def computes_in(self) -> torch.dtype:
+        """The precision of what the model multiplies."""
+        return self.kernel.autocast or next(p.dtype for p in self.parameters() if p.is_floating_point())
+
     def precision(self, device: torch.device) -> AbstractContextManager[Any]:
         """While this lasts, what the model multiplies is in the recipe's mixed precision."""
         if self.kernel.autocast is None:
@@ -94,7 +99,7 @@ class Scorer(nn.Module):
         return self.model(**self._inputs(rows)).logits
 
     def _inputs(self, rows: Rows) -> dict[str, Any]:
-        return model_inputs(rows, self.windows, self.kernel.attention, _dtype(self))
+        return model_inputs(rows, self.windows, self.kernel.attention, self.computes_in)
 
     def _values(self, places: Tensor) -> Tensor:
         """A critic of its own is a one-label classifier; on the policy's trunk it is a head beside the other."""
@@ -110,6 +115,8 @@ class Scorer(nn.Module):
 
         def portion(hidden: Tensor, target: Tensor) -> tuple[Tensor, ...]:
             logits = self.transform(head(hidden)) if self.kernel.own_head else hidden
+            if columns == ("likely",):  # asked for at the start
+                return (drawn(logits),)
             if columns == ("logps",):
                 return (logps(logits, target, temperature),)
             found = statistics(logits, target, temperature)._asdict()
@@ -134,8 +141,10 @@ def new_value_head(hidden_size: int) -> nn.Module:
     return head
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(p.dtype for p in module.parameters() if p.is_floating_point())
+def drawn(logits: Tensor) -> Tensor:
+    """(N,) a token for each place, by the model's own chances, and the same in every call."""
+    chances = logits.float().softmax(-1).nan_to_num(1.0)
+    return torch.multinomial(chances, 1, generator=torch.Generator(logits.device).manual_seed(0)).squeeze(1)
 
 
 def scatter(values: Tensor, rows: Rows, shape: tuple[int, int]) -> Tensor:

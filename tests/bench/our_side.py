@@ -17,7 +17,7 @@ from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import Head, load_tokenizer
 from align.needs import Needs
-from align.training.build import choose_layout, frozen, kernel_of, limits_of, make_trainee
+from align.training.build import Sample, choose_layout, frozen, kernel_of, limits_of, make_trainee
 from align.training.distributed import World, join
 from align.training.experience import ModelRole, Reader, gather_experience
 from align.training.plan import Limits
@@ -57,7 +57,7 @@ class Loaded:
 
     def reader(self, needs: Needs, picked: Sequence[Any], say: Callable[[str], Any]) -> Reader:
         """With the layout that is cheapest for sequences like `picked`."""
-        choice = choose_layout(self.trainee, needs, picked, self.settings, self.limits, say)
+        choice = choose_layout(self.trainee, needs, Sample(picked), self.settings, self.limits, say)
         return Reader(needs, choice.layout, self.limits, self.world)
 
     def reference(self, folder: Path) -> Any:

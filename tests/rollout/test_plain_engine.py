@@ -18,9 +18,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from align.batches import Tokens
 from align.cli import main
 from align.data.forest import lay_out
+from align.rollout import local_engine
 from align.rollout.engine import Request, Sampling, StopReason
 from align.rollout.local_engine import LocalEngine
 from align.rollout.plain_engine import PlainEngine
+from align.rollout.shared_prompts import sharable
 from align.training.caches import cache_finding
 from align.training.engines import LocalEngines
 from align.training.score import Kernel, Scorer
@@ -78,8 +80,7 @@ def test_a_cache_of_another_shape_is_found(kind: str):
     assert cache_finding(scorer_of(kind))
 
 
-def test_a_cache_that_forgets_is_found(monkeypatch: pytest.MonkeyPatch):
-    scorer = scorer_of("llama")
+def forgets(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = scorer.model.forward
 
     def forgetful(**given: Any) -> Any:
@@ -89,6 +90,11 @@ def test_a_cache_that_forgets_is_found(monkeypatch: pytest.MonkeyPatch):
         return forward(**given)
 
     monkeypatch.setattr(scorer.model, "forward", forgetful)
+
+
+def test_a_cache_that_forgets_is_found(monkeypatch: pytest.MonkeyPatch):
+    scorer = scorer_of("llama")
+    forgets(scorer, monkeypatch)
     assert "log-probabilities differ by" in cache_finding(scorer)
 
 
@@ -148,6 +154,35 @@ def test_the_engine_is_chosen_once_and_aloud(kind: str, engine: type[LocalEngine
             assert type(found) is engine
     assert len(told) == (engine is PlainEngine)
     assert all("runs the whole sequence again" in text for text in told)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+def test_in_bfloat16_a_right_cache_is_found_right(how: str, attention: str, monkeypatch: pytest.MonkeyPatch):
+    shared: list[bool] = []
+    monkeypatch.setattr(local_engine, "sharable", lambda *given: shared.append(sharable(*given)) or shared[-1])
+    model = model_of("llama")
+    model.set_attn_implementation(attention)
+    scorer = Scorer(model, Kernel(attention, torch.bfloat16 if how == "autocast" else None)).eval()
+    if how == "weights":
+        scorer.bfloat16()
+    told: list[str] = []
+    with LocalEngines(scorer, Words(), 8, alone(), say=told.append).at(0) as engine:
+        assert type(engine) is LocalEngine
+    assert not told
+    assert all(shared) is (attention == "sdpa"), "a prompt is read once where torch's attention reads it"
+
+
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+def test_in_bfloat16_a_cache_that_forgets_is_found(how: str, monkeypatch: pytest.MonkeyPatch):
+    scorer = scorer_of("llama")
+    if how == "weights":
+        scorer.bfloat16()
+    else:
+        scorer.kernel = Kernel("eager", torch.bfloat16, own_head=False)
+    forgets(scorer, monkeypatch)
+    with torch.no_grad(), scorer.precision(torch.device("cpu")):
+        assert "log-probabilities differ by" in cache_finding(scorer)
 
 
 def test_a_run_of_such_a_model_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
