@@ -22,11 +22,11 @@ from align.needs import empty_batch
 from align.rollout.engine import Request, Sampling
 from align.rollout.local_engine import LocalEngine
 from align.training.experience import Experience, Reader
-from align.training.layouts import LAYOUTS
 from align.training.plan import Limits
 from align.training.routing import settle_router
 from align.training.score import Kernel, Scorer
 from align.training.step import Trainee, train_step
+from align.training.trial import LAYOUTS
 
 COEF = 0.5
 SIZES = {
