@@ -46,9 +46,9 @@ def test_a_life_is_killed_at_its_instant_or_within_a_write(place: Place):
     cut = live(RUN, place, Harm("kill", whole.instants // 3))
     assert (cut.code, cut.instants) == (-signal.SIGKILL, 0)
     assert not (place.folder / "run/final").exists()
-    shutil.rmtree(place.folder / "run")
-    assert live(RUN, place, Harm("tear", 1, size=100)).code == -signal.SIGXFSZ
-    assert max(p.stat().st_size for p in (place.folder / "run").rglob("*")) == 100
+    (folder := place.folder / "torn").mkdir()
+    assert live(RUN, Place(folder, folder / "cache"), Harm("tear", 1, size=5000)).code == -signal.SIGXFSZ
+    assert max(p.stat().st_size for p in folder.rglob("*")) == 5000
 
 
 def test_what_a_command_may_not_do_is_seen():
