@@ -17,10 +17,11 @@ from align.data.hints import COLUMN, hints_of
 from align.data.special import Names
 from align.data.store import Store
 from align.data.tokens import Encoder
-from align.errors import RunError, UserError, did_you_mean
+from align.errors import Mistakes, RunError, UserError, did_you_mean
 from align.methods.base import weighs
 from align.recipe_steps import count_steps
-from align.rewards.judge import make_judge
+from align.rewards.columns import Finding, misfit, misfits
+from align.rewards.judge import Judge, make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
 from align.rollout.steps import find_segmenter, token_starts
@@ -44,6 +45,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
     rollout, world = recipe.rollout, parts.reader.world
     check_room(parts)
     judge = make_judge(recipe.reward)
+    check_columns(parts, judge)
     known = ["reward", "completion_length", "truncated", *(f"rewards/{name}" for name in judge.functions)]
     if (name := recipe.training.metric_for_best_model) not in known:
         there = f"where the policy writes there are {', '.join(known)}"
@@ -76,6 +78,17 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
         ),
         num_shown=recipe.logging.num_completions, num_steps=count_steps(recipe, len(store)),
     )  # fmt: skip
+
+
+def check_columns(parts: Parts, judge: Judge) -> None:
+    """Mistakes where a reward function asks for columns that the rows of a split do not have."""
+    findings: dict[str, Finding] = {n: functools.partial(misfit, f) for n, f in judge.functions.items()}
+    found: list[str] = []
+    for split, store in parts.stores.items():
+        wrong = misfits(findings, (store.extras(row) for row in range(len(store))), f"data.{split}")
+        found += [f"reward {name}: {text}" for name, text in wrong.items()]
+    if found:
+        raise Mistakes(found)
 
 
 def engines_of(parts: Parts, sampling: Sampling, folder: Path, say: Callable[[str], Any]) -> Engines:

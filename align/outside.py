@@ -7,12 +7,13 @@ it draws from the global generators follows from its place in the run alone (`dr
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import random
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from importlib.machinery import PathFinder
@@ -63,6 +64,19 @@ def load_outside(kind: str, name: str) -> Any:
         raise UserError(f"{kind} {name}: {error}; {cure}") from None
     except Exception as error:  # whatever a file that is not ours may raise when it is read
         raise UserError(f"{kind} {name}: {type(error).__name__} on importing {module}: {error}") from error
+
+
+def require_arguments(kind: str, name: str, function: Any, given: Mapping[str, Any]) -> None:
+    """UserError where a function cannot be called with these, in this order."""
+    told = f"it is called as f({', '.join(given)})"
+    if not callable(function):
+        raise UserError(f"{kind} {name}: {type(function).__name__} is not callable; name a function: {told}")
+    try:
+        inspect.signature(function).bind(*given.values())
+    except ValueError:  # no function of Python's
+        return
+    except TypeError as error:
+        raise UserError(f"{kind} {name}: {error}; {told}") from None
 
 
 def _hidden(module: str) -> str:

@@ -11,6 +11,7 @@ from align.errors import UserError
 from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection
 from align.needs import Needs
+from align.recipe_columns import check_columns
 from align.recipe_text import Written
 from align.rewards.judge import make_judge
 from align.rewards.settings import Function, RewardSection
@@ -40,7 +41,9 @@ def check_online(
         if sections["training"] is not None:
             _division(written, rollout, sections["training"])
     if (reward := sections["reward"]) is not None:
-        _reward(written, reward)
+        functions = _reward(written, reward)
+        if sections["data"] is not None:
+            check_columns(written, sections["data"], cls.needs(), functions)
     if (model := sections["model"]) is not None:
         _model(written, model)
 
@@ -241,7 +244,9 @@ def _division(written: Written, r: RolloutSection, t: TrainingSection) -> None:
         )
 
 
-def _reward(written: Written, r: RewardSection) -> None:
+def _reward(written: Written, r: RewardSection) -> dict[str, Any]:
+    """The functions that there are, by their keys."""
+    found: dict[str, Any] = {}
     if not r.functions:
         written.wrong(
             "reward.functions", "missing; name what completions earn by, such as [length] or [my_file:function]"
@@ -253,7 +258,7 @@ def _reward(written: Written, r: RewardSection) -> None:
     for i, function in enumerate(r.functions):
         alone = RewardSection(functions=[function])
         try:
-            make_judge(alone)
+            (found[f"reward.functions.{i}"],) = make_judge(alone).functions.values()
         except UserError as error:
             name = function if isinstance(function, str) else function.name
             written.wrong(f"reward.functions.{i}", str(error).removeprefix(f"reward {name}: "))
@@ -264,6 +269,7 @@ def _reward(written: Written, r: RewardSection) -> None:
             piece(one)
         except ValueError as error:
             written.wrong(f"reward.shape.{i}", str(error))
+    return found
 
 
 def _model(written: Written, m: ModelSection) -> None:

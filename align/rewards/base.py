@@ -3,13 +3,15 @@
     f(prompts, completions, completion_ids=..., **columns) -> list[float | None]
 
 `prompts` and `completions` are texts, or lists of messages where the data are conversations; every column of the data
-comes as a list too. None says that the function does not apply to a sample. It may be `async`. All of these are its
-own: what it does to them nobody else sees. What it draws from `random`, numpy's or torch's global generator is the same
-whenever the sample is judged in a run of this seed; a generator of its own it must seed itself, by what it is told.
+comes as a list too, or those that the function names where it has no **columns; rows without one have None there. None
+says that the function does not apply to a sample. It may be `async`. All that it is given is its own: what it does to
+it nobody else sees. What it draws from `random`, numpy's or torch's global generator is the same whenever the sample is
+judged in a run of this seed; a generator of its own it must seed itself, by what it is told.
 What it reads beside that, such as a list of words, belongs to what a run is: `inputs`, a list of files and folders
 (of a class also a method that gives one), names it, so that a run is not gone on with when it has changed. Where there
 is no `inputs`, the files that `settings` name are taken.
-A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it.
+A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it;
+and `reads`, a dictionary from a setting to the data column that it names, which must be there.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from typing import Any
 
 from align.errors import RunError, UserError, did_you_mean
 from align.outside import AskedToEnd, contained, drawing, load_outside, own
+from align.rewards.columns import arguments
 
 NO_REWARDS = (  # files beside the functions
-    *("base", "cache", "settings", "shape", "pool", "worker", "judge"),
+    *("base", "cache", "columns", "settings", "shape", "pool", "worker", "judge"),
     *("answers", "numerals", "formulas"),
 )
 Text = str | list[dict[str, Any]]
@@ -118,7 +121,9 @@ def call(name: str, function: Callable[..., Any], samples: Sequence[Sample], pla
     `place` is the function's number among those of the recipe, each of which draws for itself.
     """
     told = [s.columns for s in samples]
-    columns = {c: [own(row.get(c)) for row in told] for c in dict.fromkeys(c for row in told for c in row)}
+    asked, taken = arguments(function)
+    there = dict.fromkeys([*(c for row in told for c in row if taken is None or c in taken), *asked])
+    columns = {c: [own(row.get(c)) for row in told] for c in there}
     said = {f"{part}s": [own(getattr(s, part)) for s in samples] for part in ("prompt", "completion")}
     ids = [own(s.completion_ids) for s in samples]
     with contained(), drawing(_seed_of(place, *(s.seed for s in samples))):

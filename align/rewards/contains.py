@@ -21,6 +21,10 @@ class Reward:
         if bool(self.words) == bool(self.column):
             raise ValueError("takes words, or the column that holds them")
 
+    @property
+    def reads(self) -> dict[str, str]:
+        return {"column": self.column} if self.column else {}
+
     def __call__(self, prompts: list[Text], completions: list[Text], **columns: Any) -> list[float | None]:
         own = columns.get(self.column, [None] * len(completions))
         return [self._one(text_of(c), self.words or w) for c, w in zip(completions, own, strict=True)]

@@ -20,6 +20,7 @@ from typing import Any
 
 from align.rewards.answers import final_answer, reference, typed
 from align.rewards.base import Text, text_of
+from align.rewards.columns import misfit
 from align.rewards.formulas import equivalent
 from align.rewards.numerals import both_numbers, measured, number, same
 
@@ -33,6 +34,10 @@ class Reward:
         if self.symbolic and importlib.util.find_spec("math_verify") is None:
             raise ValueError("math-verify is not installed: pip install 'align-hub[eval]', or set symbolic: false")
 
+    @property
+    def reads(self) -> dict[str, str]:
+        return {"column": self.column}
+
     def warm(self) -> None:
         """What the first formula would pay for: the import of math-verify, and the tables of its parser."""
         if self.symbolic:
@@ -40,7 +45,7 @@ class Reward:
 
     def __call__(self, prompts: list[Text], completions: list[Text], **columns: Any) -> list[float | None]:
         if self.column not in columns:
-            raise ValueError(f"the data has no column {self.column}; it has {', '.join(columns) or 'none'}")
+            raise ValueError(misfit(self, columns, "the data"))
         return [self._one(text_of(c), gold) for c, gold in zip(completions, columns[self.column], strict=True)]
 
     def _one(self, text: str, gold: Any) -> float | None:

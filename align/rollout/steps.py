@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from align.errors import RunError, UserError, did_you_mean
-from align.outside import contained, drawing, load_outside, place_of
+from align.outside import contained, drawing, load_outside, place_of, require_arguments
 from align.rollout.steps_math import math
 
 Segmenter = Callable[[str], Sequence[int]]
@@ -58,8 +58,7 @@ def find_segmenter(name: str) -> Segmenter:
     """One of this package by its name, or `package.module:function`, whose answers are checked."""
     if ":" in name:
         found = load_outside("segmenter", name)
-        if not callable(found):
-            raise UserError(f"segmenter {name}: {type(found).__name__} is not callable; name a function")
+        require_arguments("segmenter", name, found, {"text": ""})
         return Checked(name, found)
     if name not in SEGMENTERS:
         if "." in name:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from align.errors import RunError, UserError
-from align.outside import contained, drawing, load_outside, place_of
+from align.errors import RunError
+from align.outside import contained, drawing, load_outside, place_of, require_arguments
 from align.rewards.base import Text
 from align.rollout.draws import seed_of
 from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
@@ -30,8 +30,7 @@ ENDED = (StopReason.EOS, StopReason.STRING)  # of a turn that the policy ended i
 def find_environment(name: str) -> Environment:
     """UserError where there is no such function."""
     found = load_outside("environment", name)
-    if not callable(found):
-        raise UserError(f"environment {name}: {type(found).__name__} is not callable; name a function")
+    require_arguments("environment", name, found, {"prompt": "", "text": "", "columns": {}})
     return found
 
 

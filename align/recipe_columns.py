@@ -1,0 +1,50 @@
+"""Whether the data have the columns that rewards and hints are read from, as far as their first rows tell.
+
+Data sets on the hub and saved folders are looked at when the run begins.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+
+from align.data.hints import COLUMN
+from align.data.settings import DataSection, Source
+from align.data.sources import iterate, resolve
+from align.errors import UserError
+from align.needs import Needs
+from align.recipe_data import named_sources
+from align.recipe_text import Written
+from align.rewards.columns import Finding, misfit, misfits
+
+
+def check_columns(written: Written, data: DataSection, needs: Needs, rewards: Mapping[str, object]) -> None:
+    """`rewards`: the functions by the dotted keys that name them."""
+    findings: dict[str, Finding] = {key: functools.partial(misfit, function) for key, function in rewards.items()}
+    told: set[str] = set()
+    for key, source in named_sources(data):
+        hinted = {key: _hints} if key.startswith("data.train") and _told_hints(needs) else {}
+        for place, text in _misfits(findings | hinted, source).items():
+            if place not in told:  # the next source lacks it, too
+                written.wrong(place, text)
+            told.add(place)
+
+
+def _misfits(findings: Mapping[str, Finding], source: Source) -> dict[str, str]:
+    """Nothing where the source cannot be read: that is told elsewhere."""
+    try:
+        path = resolve(source.source)
+        if path is None or path.is_dir():
+            return {}
+        return misfits(findings, (row for _, row in iterate(source.source, source.split)), source.source)
+    except (UserError, OSError):
+        return {}
+
+
+def _told_hints(needs: Needs) -> bool:
+    return "num_hints" in {column for column, _ in needs.rows.values()}
+
+
+def _hints(columns: Collection[str], whose: str) -> str:
+    finding = f"{whose} has no column {COLUMN}, which the method tells where completions fail"
+    return "" if COLUMN in columns else f"{finding}: a list of texts, from the least hint to the most"
