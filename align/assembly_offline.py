@@ -12,6 +12,7 @@ import torch
 from align.assembly_parts import Parts
 from align.batches import Group
 from align.data.prepare import default_cache
+from align.data.store import Store
 from align.errors import UserError, did_you_mean
 from align.methods.base import Loss
 from align.models.adapters import reference_kind
@@ -26,11 +27,15 @@ from align.training.offline import Offline
 from align.training.roles import cached
 from align.training.samples import complete, distinct_prompts
 
+OFTEN = 0.1  # of the steps
+
 
 def offline_source(parts: Parts, sample: Sequence[Group], say: Callable[[str], Any]) -> Offline:
     """`sample` are the first rows, to try the method on."""
     recipe, store = parts.recipe, parts.splits.train
     check_metric(recipe, parts.reader.needs.batch.arrange(sample))
+    for note in check_labels(recipe, store):
+        say(note)
     mixture = parts.splits.mixture(recipe.training.seed)
     total = total_rows(recipe, len(store))
 
@@ -70,6 +75,24 @@ def _portions(parts: Parts, split: str) -> list[list[Group]]:
         last = portions.pop()
         portions[-1] += last
     return portions
+
+
+def check_labels(recipe: Recipe, store: Store) -> list[str]:
+    """What to say of verdicts of which one kind is rare; UserError where all of them are alike."""
+    if "label" not in store.numbers:
+        return []
+    good = int(store.index["numbers"][:, store.numbers.index("label")].sum())
+    counts = {"true": good, "false": len(store) - good}
+    rare, common = sorted(counts, key=lambda kind: counts[kind])
+    if not counts[rare]:
+        cure = "add rows of the other kind, or name another column in data.columns.label"
+        raise UserError(f"data.train: all {len(store)} rows have the label {common}: nothing to tell apart; {cure}")
+    size = recipe.training.batch_size
+    without = (1 - counts[rare] / len(store)) ** size
+    if without <= OFTEN:
+        return []
+    finding = f"{counts[rare]} of {len(store)} rows have the label {rare}: about {without:.0%} of the steps have none"
+    return [f"data.train: {finding}; raise training.batch_size ({size}), or add such rows"]
 
 
 def check_metric(recipe: Recipe, sample: Sequence[Group]) -> None:

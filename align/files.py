@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a pipe is found out, not waited for
+STALE = 24 * 3600.0  # seconds
 TRIES = 100  # where several processes make the same file
 
 # ---- whole files ----------------------------------------------------------------------------------------------------
@@ -156,6 +158,14 @@ def put_folder(aside: Path, path: Path) -> None:
     """A folder in the place of whatever had its name."""
     remove(path)
     aside.rename(path)
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Takes away what writers that were killed have left; one that is under way writes more often than daily."""
+    for left in folder.glob(pattern):
+        with suppress(OSError):  # it ends at this moment, or is another user's
+            if time.time() - max(p.lstat().st_mtime for p in (left, *left.rglob("*"))) > STALE:
+                remove(left)
 
 
 def odd_in(folder: Path, apart: Iterable[str] = ()) -> list[str]:

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -34,7 +33,7 @@ from align.data.store import Store, StoreWriter
 from align.data.template import choose_template, with_defaults
 from align.data.trl_adapter import training_template
 from align.errors import UserError
-from align.files import write_json
+from align.files import sweep, write_json
 from align.sums import sealed, sha256_of, unsealed
 
 ABOUT = "splits.json"  # of a prepared folder: written last
@@ -43,7 +42,6 @@ CODE = (  # files
     "calls", "chat", "columns", "fill", "messages", "notation", "prepare", "rows", "sources", "special", "store",
     "tally", "template", "texts", "tokens", "trl_adapter",
 )  # fmt: skip
-STALE = 24 * 3600.0  # seconds
 Tick = Callable[[int], None]  # told how many rows have been read, now and then
 
 
@@ -171,7 +169,7 @@ def _open(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> Spli
 def _build(folder: Path, fill: Fill, jobs: list[Job], template: str, *, remake: bool) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
+        sweep(folder.parent, ".????????-*")
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
     except OSError as error:
         raise UserError(f"data cache {folder.parent}: {error}; set ALIGN_CACHE to another folder") from None
@@ -185,14 +183,6 @@ def _build(folder: Path, fill: Fill, jobs: list[Job], template: str, *, remake: 
         raise UserError(f"data cache {folder.parent}: {error}; make room, or set ALIGN_CACHE") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _sweep(cache: Path) -> None:
-    """Takes away what preparations that were killed have left; one that is under way writes more often than daily."""
-    for left in cache.glob(".????????-*"):
-        with suppress(OSError):  # it ends at this moment, or is another user's
-            if time.time() - max(p.stat().st_mtime for p in (left, *left.rglob("*"))) > STALE:
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _move(scratch: Path, folder: Path, *, remake: bool) -> None:

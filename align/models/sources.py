@@ -35,13 +35,34 @@ def resolve(name: str, *, code: bool = False) -> str:
         return _asset(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        final = folder / "final"
-        return str(final if final.is_dir() and not (folder / "config.json").exists() else folder)
+        return str(_inside(name, folder))
     if folder.is_file():
         raise UserError(f"{name}: is a file; a model or tokenizer is a folder as transformers saves it")
     if not HUB_NAME.fullmatch(name) or name.startswith("."):
         raise UserError(f"{name}: no such folder; give a model folder, a run folder, asset:NAME or a hub name")
     return _from_hub(name, code)
+
+
+def _inside(name: str, folder: Path) -> Path:
+    """The folder, or its `final/`. UserError for what a run has left that has not come to its end."""
+    if (folder / "config.json").exists() or has_adapter(folder):
+        return folder
+    if (folder / "final").is_dir():
+        return folder / "final"
+    steps = re.compile(r"step-(\d{6,})")
+    if steps.fullmatch(folder.name) and (folder / "manifest.json").exists():
+        run = folder.parent.parent
+        raise UserError(f"{name}: is a checkpoint, with the state of a run and no model folder; name the run, {run}")
+    if not (folder / "recipe.yaml").exists():
+        return folder
+    found = sorted(int(s[1]) for p in folder.glob("checkpoints/step-*") if (s := steps.fullmatch(p.name)))
+    on = f"align train {name} --resume"
+    ends = {"training.max_steps": found[-1], "training.num_train_epochs": "null"} if found else {}
+    here = " ".join([on, *(f"{k}={v}" for k, v in ends.items()), *(f"--allow-changes {k}" for k in ends)])
+    raise UserError(
+        f"{name}: is the folder of a run that has not come to its end, so there is no final/ in it. Go on with it: {on}"
+        + (f"; or end it at its last checkpoint, step {found[-1]}: {here}" if found else "; it has no checkpoint yet")
+    )
 
 
 def _asset(name: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from align.batches import Group
 from align.data.forest import Rows
-from align.files import replacing
+from align.files import replacing, sweep
 from align.models.frozen import adapter_off
 from align.training.experience import Columns, ModelRole, Reader
 
@@ -108,6 +108,7 @@ def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) 
     members = tuple(reader.needs.members)
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, "*.tmp")
     writes = reader.world.accelerator.is_local_main_process  # each machine may have a cache of its own
     numbers = hashlib.sha256()
     with replacing(path, aside) if writes else open(os.devnull, "wb") as out:
