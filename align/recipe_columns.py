@@ -17,6 +17,8 @@ from align.recipe_data import named_sources
 from align.recipe_text import Written
 from align.rewards.columns import Finding, misfit, misfits
 
+RENAMED = {"tools", "chat_template_kwargs"}  # that rewards see under this name, whatever it is in the data
+
 
 def check_columns(written: Written, data: DataSection, needs: Needs, rewards: Mapping[str, object]) -> None:
     """`rewards`: the functions by the dotted keys that name them."""
@@ -24,19 +26,21 @@ def check_columns(written: Written, data: DataSection, needs: Needs, rewards: Ma
     told: set[str] = set()
     for key, source in named_sources(data):
         hinted = {key: _hints} if key.startswith("data.train") and _told_hints(needs) else {}
-        for place, text in _misfits(findings | hinted, source).items():
+        renamed = RENAMED & {*data.columns, *source.columns}
+        for place, text in _misfits(findings | hinted, source, renamed).items():
             if place not in told:  # the next source lacks it, too
                 written.wrong(place, text)
             told.add(place)
 
 
-def _misfits(findings: Mapping[str, Finding], source: Source) -> dict[str, str]:
+def _misfits(findings: Mapping[str, Finding], source: Source, renamed: Collection[str]) -> dict[str, str]:
     """Nothing where the source cannot be read: that is told elsewhere."""
     try:
         path = resolve(source.source)
         if path is None or path.is_dir():
             return {}
-        return misfits(findings, (row for _, row in iterate(source.source, source.split)), source.source)
+        rows = ([*row, *renamed] for _, row in iterate(source.source, source.split))
+        return misfits(findings, rows, source.source)
     except (UserError, OSError):
         return {}
 
