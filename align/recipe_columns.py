@@ -51,4 +51,5 @@ def _told_hints(needs: Needs) -> bool:
 
 def _hints(columns: Collection[str], whose: str) -> str:
     finding = f"{whose} has no column {COLUMN}, which the method tells where completions fail"
-    return "" if COLUMN in columns else f"{finding}: a list of texts, from the least hint to the most"
+    wanted = f"a list of texts, from the least hint to the most. There are {', '.join(dict.fromkeys(columns))}"
+    return "" if COLUMN in columns else f"{finding}: {wanted}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-Point = tuple[float, float]
+Point = tuple[float | int, float | int]  # steps are whole numbers where they were not read as an array
 BUCKETS = 150  # a line keeps the lowest and the highest value of each, so at most twice as many points
 
 

@@ -70,7 +70,7 @@ def asked(rows: list[dict[str, Any]], tmp_path: Path, *words: str) -> int:
 def test_data_without_hints_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert asked([{"prompt": r["prompt"], "id": "x"} for r in ROWS], tmp_path) == 2
     error = capsys.readouterr().err
-    assert "data.train: no row has a column hints, which scaf_grpo tells where completions fail" in error
+    assert "rows.jsonl has no column hints, which the method tells where completions fail" in error
     assert "There are prompt, id" in error
 
 
