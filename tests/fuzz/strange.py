@@ -9,7 +9,7 @@ from typing import Any
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**63, -(2**70), 1e-300, 1e308, float("inf"), float("nan"), "", " ", "0", "null",
     "\0", "a\0b", "\u2028", "\x1b[31m", "\ud800", "é" * 5000, "../../x", "/", "~", "{instruction}", "{", "}", "{0}",
-    "{a.b}", "%s", "asset:none", "asset:stories260k", "no.such:thing", "os:system", "auto", [], {}, [[]], [None],
+    "{a.b}", "%s", "asset:none", "asset:stories260k", "no.such:thing", "math:pi", "auto", [], {}, [[]], [None],
     {"": ""}, {"a": {"b": {"c": []}}}, [1, "a", None], {"name": "x"}, [{"role": "user", "content": "x"}],
     [{"role": "assistant", "content": None}], [{"role": "tool"}], [{"content": 3}], "\n", "<s>", "</s>", "😀", "a b",
 )  # fmt: skip
