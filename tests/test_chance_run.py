@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from small_runs import assert_resumes, metrics, run, same, weights
 
 CHANCE = '''
@@ -57,11 +56,8 @@ RECIPE = {
 }  # fmt: skip
 
 
-def test_two_runs_of_one_seed_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "chance.py").write_text(CHANCE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "chance", raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_two_runs_of_one_seed_are_the_same(tmp_path: Path, own_module: Callable[[str, str], None]):
+    own_module("chance", CHANCE)
     whole, again = (run(tmp_path / name, RECIPE) for name in ("whole", "again"))
     assert metrics(whole) == metrics(again)
     assert same(weights(whole), weights(again))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,11 +71,8 @@ RUN = (
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "frail.py").write_text(FRAIL)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "frail", raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def here(tmp_path: Path, own_module: Callable[[str, str], None]) -> Path:
+    own_module("frail", FRAIL)
     return tmp_path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import kills
@@ -40,13 +41,10 @@ logging: {num_completions: 2, max_completion_length: 8}
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "my_tool.py").write_text(ENVIRONMENT)
+def recipe(tmp_path: Path, own_module: Callable[[str, str], None]) -> Path:
+    own_module("my_tool", ENVIRONMENT)
     (tmp_path / "calls").write_text("")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "my_tool", raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path / "recipe.yaml"
 
 

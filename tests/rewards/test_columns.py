@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,8 @@ def cut(text, columns):
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "columned.py").write_text(FILE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "columned", raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def here(own_module: Callable[[str, str], None]) -> None:
+    own_module("columned", FILE)
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mistakes import RECIPE, dump, pairs
+from mistakes import RECIPE, dump
 from small_runs import lines
 
 from align.cli import main
 from align.files import sweep
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    dump("rows.jsonl", *pairs(8))
-    Path("mine.yaml").write_text(RECIPE)
-    return tmp_path
 
 
 def test_a_stopped_run_is_no_model_and_says_how_it_becomes_one(capsys: pytest.CaptureFixture[str]):

@@ -7,18 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mistakes import RECIPE, ROW, dump, pairs
+from mistakes import ROW, dump, pairs
 
 from align.cli import main
 from align.training.trackers import KNOWN
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    dump("rows.jsonl", *pairs(8))
-    Path("mine.yaml").write_text(RECIPE)
-    return tmp_path
 
 
 def check(capsys: pytest.CaptureFixture[str], *words: str, code: int = 2) -> str:
