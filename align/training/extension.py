@@ -1,4 +1,5 @@
-"""DeepSpeed builds a small extension when it is first used, under a lock that a killed process leaves for ever."""
+"""DeepSpeed builds a small extension when it is first used, under a lock that a killed process leaves for ever: it
+would wait for it without end."""
 
 from __future__ import annotations
 
@@ -7,21 +8,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from align.errors import UserError
-
 STALE = 600.0  # seconds after which nobody is building any more; it takes one minute
 
 
 def await_build(say: Callable[[str], object], pause: float = 1.0) -> None:
-    """Waits for another process that is building. UserError where the lock is older than any build."""
+    """Waits for another process that is building; takes away, aloud, a lock that is older than any build."""
     told: set[Path] = set()
     while locks := [path for path in places().glob("*/deepspeed_*/lock") if age(path) is not None]:
         for path in locks:
             if (age(path) or 0.0) > STALE:
-                raise UserError(
-                    f"{path}: left by a process that was killed while it built DeepSpeed's extension; DeepSpeed would "
-                    "wait for it for ever. Remove the file"
-                )
+                path.unlink(missing_ok=True)  # another rank may have been first
+                say(f"{path}: left by a process that was killed while it built DeepSpeed's extension; removed")
+                continue
             if path not in told:
                 say(f"waiting for another process that builds DeepSpeed's extension; if there is none, remove {path}")
                 told.add(path)
