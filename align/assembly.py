@@ -79,7 +79,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     head = "lm" if any("logps" in needs.live(m) for m in needs.learned()) else "scalar"
     tokenizer = load_tokenizer(recipe.model, head)
     splits = load_data(recipe, tokenizer, world)
-    for note in (*splits.notes, *check_held_out(recipe, splits)):
+    for note in (*splits.remade, *splits.notes, *check_held_out(recipe, splits)):
         say(note)
     give_template(tokenizer, splits.chat_template)
     world.must_agree("the prepared data", [s.fingerprint for s in (splits.train, splits.validation, splits.test)])

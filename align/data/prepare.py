@@ -54,8 +54,9 @@ class Splits:
     test: Store
     weights: tuple[float, ...]  # of the sources of `train`
     chat_template: str  # what messages were rendered with, or were to be by the recipe; empty where rows are plain text
-    notes: tuple[str, ...]  # what the user should be told, one line each
+    notes: tuple[str, ...]  # what the user should be told of the rows, one line each
     fingerprint: str
+    remade: tuple[str, ...] = ()  # what was found damaged in the cache; of this preparation and not of the rows
 
     def mixture(self, seed: int) -> Mixture:
         """The order of the rows of `train`; sources of which no row is left have no part."""
@@ -87,8 +88,8 @@ def prepare(
         fill = Fill(section=section, kind=kind, numbers=numbers, tokenizer=tokenizer, tick=tick or (lambda rows: None))
         _build(folder, fill, jobs, own, remake=bool(damage))
     found = _open(folder, key, section, jobs)
-    made_again = (f"data cache {folder}: was damaged, and has been made again: {damage}",) if damage else ()
-    return dataclasses.replace(found, notes=(*found.notes, *made_again))
+    remade = (f"data cache {folder}: was damaged, and has been made again: {damage}",) if damage else ()
+    return dataclasses.replace(found, remade=remade)
 
 
 def reopen(section: DataSection, cache: Path, key: str) -> Splits:
