@@ -126,7 +126,7 @@ def steps_of(parts: Parts) -> Callable[[Sequence[int]], list[int]] | None:
 
 def hint_column(parts: Parts) -> HintColumn | None:
     """Where the method tells hints. UserError where the data have none, or some that cannot be told."""
-    if "num_hints" not in {column for column, _ in parts.reader.needs.rows.values()}:
+    if not parts.reader.needs.hints:
         return None
     store, lengths = parts.splits.train, dict[int, int]()
     for row in range(len(store)):

@@ -47,6 +47,11 @@ class Needs:
         """Number columns of the data; what a completion earns is none of them."""
         return () if self.batch.kind == "prompts" else tuple(column for column, _ in self.rows.values())
 
+    @property
+    def hints(self) -> bool:
+        """Whether the hints of a prompt are told where its completions fail."""
+        return "num_hints" in {column for column, _ in self.rows.values()}
+
     def roles(self) -> tuple[str, ...]:
         """The prefixes of all stored columns: which models other than the trained one must be there."""
         return tuple(sorted({c.split("_")[0] for m in self.members for c in self.stored(m)}))

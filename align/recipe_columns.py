@@ -25,7 +25,7 @@ def check_columns(written: Written, data: DataSection, needs: Needs, rewards: Ma
     findings: dict[str, Finding] = {key: functools.partial(misfit, function) for key, function in rewards.items()}
     told: set[str] = set()
     for key, source in named_sources(data):
-        hinted = {key: _hints} if key.startswith("data.train") and _told_hints(needs) else {}
+        hinted = {key: _hints} if key.startswith("data.train") and needs.hints else {}
         renamed = RENAMED & {*data.columns, *source.columns}
         for place, text in _misfits(findings | hinted, source, renamed).items():
             if place not in told:  # the next source lacks it, too
@@ -43,10 +43,6 @@ def _misfits(findings: Mapping[str, Finding], source: Source, renamed: Collectio
         return misfits(findings, rows, source.source)
     except (UserError, OSError):
         return {}
-
-
-def _told_hints(needs: Needs) -> bool:
-    return "num_hints" in {column for column, _ in needs.rows.values()}
 
 
 def _hints(columns: Collection[str], whose: str) -> str:

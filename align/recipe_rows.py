@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 
+from align.data.hints import hints_of
 from align.data.messages import BadRow
 from align.data.settings import DataSection, Source
-from align.data.sources import NESTED, iterate, resolve
+from align.data.sources import NESTED, Place, iterate, resolve
 from align.errors import Mistakes, UserError
 from align.needs import Needs
 from align.recipe_data import count_rows, named_sources, reader_of
@@ -39,7 +41,10 @@ def look_at_rows(data: DataSection, needs: Needs, *, whole: bool) -> list[str]:
         total = min(total, data.num_rows or total)
         look = Look()
         try:
-            _look(look, data, needs, source, 1 if whole else max(1, ceil(total / SAMPLE)))
+            every = 1 if whole else max(1, ceil(total / SAMPLE))
+            for place, row in _looked_at(look, data, needs, source, every):
+                if needs.hints and key.startswith("data.train"):
+                    _refuse_hints(place, row)
         except UserError as error:
             mistakes.append(f"{key}: {error}")
             continue
@@ -50,7 +55,10 @@ def look_at_rows(data: DataSection, needs: Needs, *, whole: bool) -> list[str]:
     return said
 
 
-def _look(look: Look, data: DataSection, needs: Needs, source: Source, every: int) -> None:
+def _looked_at(
+    look: Look, data: DataSection, needs: Needs, source: Source, every: int
+) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """The rows that can be read."""
     reader = reader_of(data, needs, source)
     for place, row in iterate(source.source, source.split, every=every):
         if data.num_rows and place.row > data.num_rows:
@@ -62,6 +70,16 @@ def _look(look: Look, data: DataSection, needs: Needs, source: Source, every: in
             look.num_bad += 1
             finding = NESTED if isinstance(error, RecursionError) else error
             look.bad += [f"{place}: {finding}"] if len(look.bad) < SHOWN else []
+            continue
+        yield place, row
+
+
+def _refuse_hints(place: Place, row: dict[str, Any]) -> None:
+    """Whatever `data.bad_rows` says: of a row that is kept its hints are."""
+    try:
+        hints_of(row)
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 def _wrong(key: str, look: Look, data: DataSection) -> Iterator[str]:

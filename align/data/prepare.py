@@ -164,7 +164,10 @@ def _open(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> Spli
     template, notes = about["chat_template"], tuple(about["notes"])
     if not asked and not any(store.counts.templated for store in stores.values()):
         template = ""  # the trained model has never seen it
-    return Splits(**stores, weights=weights, chat_template=template, notes=notes, fingerprint=key)
+    return Splits(
+        train=stores["train"], validation=stores["validation"], test=stores["test"], weights=weights,
+        chat_template=template, notes=notes, fingerprint=key,
+    )  # fmt: skip
 
 
 def _build(folder: Path, fill: Fill, jobs: list[Job], template: str, *, remake: bool) -> None:

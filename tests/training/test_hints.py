@@ -80,6 +80,8 @@ def test_hints_that_are_no_texts_are_told_with_their_row(tmp_path: Path, capsys:
         error = capsys.readouterr().err
         assert f"rows.jsonl: row 4: hints is {wrong!r}; expected a list of texts" in error
         assert not (tmp_path / "run" / "metrics.jsonl").exists()
+        assert main(["check", "scaf_grpo", f"data.train={tmp_path / 'rows.jsonl'}", "data.bad_rows=drop"]) == 2
+        assert f"rows.jsonl: row 4: hints is {wrong!r}; expected a list of texts" in capsys.readouterr().err
 
 
 def test_rows_without_hints_may_stand_among_others(tmp_path: Path):
