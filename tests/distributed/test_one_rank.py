@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
-from fuzz.lives import Place, live
-from small_runs import metrics, same, weights
+from small_runs import metrics, same, train, weights
 
 RUN = (
     "training.num_train_epochs=null", "training.max_steps=2", "training.eval_steps=0", "data.test=0",
@@ -15,13 +17,15 @@ RUN = (
 
 
 def test_a_single_rank_is_the_process_alone(tmp_path: Path):
+    """A process of its own: another run in this one has already settled how many there are."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    launched = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    for name, environment in (("alone", {}), ("launched", launched)):
-        place = Place(tmp_path, tmp_path / "cache", tuple(environment.items()))
-        life = live(["train", "dpo", f"training.output_dir={name}", *RUN], place)
-        assert (life.code, life.problems) == (0, []), life.text
-    assert metrics(tmp_path / "alone") == metrics(tmp_path / "launched")
-    assert same(weights(tmp_path / "alone"), weights(tmp_path / "launched"))
+    rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    launched = tmp_path / "launched"
+    command = [sys.executable, "-m", "align", "train", "dpo", f"training.output_dir={launched}", *RUN]
+    done = subprocess.run(command, env={**os.environ, **rank}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    alone = train("dpo", tmp_path / "alone", *RUN)
+    assert metrics(alone) == metrics(launched)
+    assert same(weights(alone), weights(launched))
