@@ -63,7 +63,6 @@ class Place:
 
     folder: Path
     cache: Path
-    environment: tuple[tuple[str, str], ...] = ()  # further variables
 
 
 def live(words: list[str], place: Place, harm: Harm | None = None, alarm: Alarm | None = None) -> Life:
@@ -100,7 +99,6 @@ def _be_child(words: list[str], place: Place, harm: Harm | None, pipes: tuple[in
         os.chdir(place.folder)
         sys.path.insert(0, str(place.folder))
         os.environ["ALIGN_CACHE"] = str(place.cache)
-        os.environ.update(place.environment)
         watch = Watch((place.folder, place.cache), harm)
         code = main(words)
         os.write(pipes[1], str(watch.seen).encode())
