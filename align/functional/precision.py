@@ -13,6 +13,6 @@ def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
     product and a float32 number the higher.
     """
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return tensors
     return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)

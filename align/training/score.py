@@ -144,7 +144,8 @@ def new_value_head(hidden_size: int) -> nn.Module:
 def drawn(logits: Tensor) -> Tensor:
     """(N,) a token for each place, by the model's own chances, and the same in every call."""
     chances = logits.float().softmax(-1).nan_to_num(1.0)
-    return torch.multinomial(chances, 1, generator=torch.Generator(logits.device).manual_seed(0)).squeeze(1)
+    chosen = torch.multinomial(chances.cpu(), 1, generator=torch.Generator().manual_seed(0))  # alike on every device
+    return chosen.squeeze(1).to(logits.device)
 
 
 def scatter(values: Tensor, rows: Rows, shape: tuple[int, int]) -> Tensor:
