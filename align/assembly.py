@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from align.assembly_checks import look_before
 from align.assembly_critic import warmup_of, with_critic
 from align.assembly_offline import offline_source
 from align.assembly_online import online_source
-from align.assembly_parts import Parts, data_of
+from align.assembly_parts import Parts, data_of, head_of
 from align.batches import Group, Tokens
 from align.data.prepare import Splits, default_cache, prepare, reopen
 from align.data.template import give_template
-from align.errors import UserError
 from align.files import remove
 from align.identity import FORMAT, digest, inputs_of
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
 from align.models.load import load_policy, where
-from align.models.parts import context_of
+from align.models.outline import config_of
+from align.models.parts import context_in
 from align.models.references import reference_weights
 from align.models.save import fingerprint
 from align.models.targets import notes_of, refuse_sharded_experts
@@ -76,13 +77,13 @@ class Setup:
 def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str], Any]) -> Setup:
     """Loads data and models, prepares them for this world, and chooses the layout."""
     needs = recipe.method.needs()
-    head = "lm" if any("logps" in needs.live(m) for m in needs.learned()) else "scalar"
-    tokenizer = load_tokenizer(recipe.model, head)
+    tokenizer = load_tokenizer(recipe.model, head := head_of(recipe))
     splits = load_data(recipe, tokenizer, world)
-    for note in (*splits.remade, *splits.notes, *check_held_out(recipe, splits)):
-        say(note)
     give_template(tokenizer, splits.chat_template)
-    world.must_agree("the prepared data", [s.fingerprint for s in (splits.train, splits.validation, splits.test)])
+    world.must_agree("the prepared data", [s.fingerprint for s in splits.stores.values()])
+    context = context_in(config_of(recipe.model, tokenizer, head))
+    for note in (*splits.remade, *splits.notes, *look_before(recipe, splits, tokenizer, context)):
+        say(note)
     init = folder.path / "init"
     if recipe.model.config:
         with world.main_first():
@@ -108,7 +109,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     trainee = settle_router(trainee, recipe.model)
     trainee, of_critic = with_critic(trainee, recipe, tokenizer, init)
     sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
-    picked = Sample(learned_sequences(recipe, sample), *lengths(recipe, splits, context_of(policy)))
+    picked = Sample(learned_sequences(recipe, sample), *lengths(recipe, splits, context))
     choice = choose_layout(trainee, needs, picked, recipe.training, limits, say)
     saved = choice.tokens["padded"] - choice.tokens[choice.layout]
     cost = choice.tokens[choice.layout]
@@ -118,7 +119,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     identity = _identity(recipe, trainee, init, splits, weights)
     parts = Parts(recipe, reader, trainee, tokenizer, init, splits, digest(identity))
     online = isinstance(recipe.method, OnlineMethod)
-    source = online_source(parts, folder, say) if online else offline_source(parts, sample, say)
+    source = online_source(parts, folder, say) if online else offline_source(parts, say)
     seed_generators(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights, identity)
 
@@ -166,41 +167,31 @@ def lengths(recipe: Recipe, splits: Splits, context: int) -> tuple[int, int]:
     return int(prompts.min() + said.min()), min(int(prompts.max() + said.max()), context)
 
 
-def check_held_out(recipe: Recipe, splits: Splits) -> list[str]:
-    """What to say of splits that were asked for and have no row. UserError where evaluations are to be made on one."""
-    training, data = recipe.training, recipe.data
-    held_out = {"validation": splits.validation, "test": splits.test}
-    empty = [name for name, store in held_out.items() if getattr(data, name) and not len(store)]
-    asked = ("load_best_model_at_end", "early_stopping_patience", "eval_steps")
-    wants = [f"training.{key}" for key in asked if getattr(training, key)]
-    if "validation" in empty and wants:
-        finding = f"data.validation: no row is held out by {data.validation} ({len(splits.train)} are trained on)"
-        raise UserError(
-            f"{finding}, which {', '.join(wants)} needs; name a larger share or a source, or remove the key"
-        )
-    return [f"{name}: no row is held out by data.{name}: {getattr(data, name)}" for name in empty]
-
-
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
     """Prepared by the main process, verified by one of each machine, read by all."""
-    needs, data = recipe.method.needs(), data_of(recipe)
     found: list[Splits] = []
 
     def prepared() -> str:
         if not found:
-            with ExitStack() as opened:
-                tick = _ticker(recipe, world, opened)
-                found.append(prepare(data, needs.batch.kind, needs.numbers(), tokenizer, default_cache(), tick))
+            found.append(prepare_data(recipe, tokenizer, main=world.main))
         return found[0].fingerprint
 
     with world.main_first():
         if world.main:
             prepared()
     key = world.once_per_machine(prepared)
-    return found[0] if found else reopen(data, default_cache(), key)
+    return found[0] if found else reopen(data_of(recipe), default_cache(), key)
 
 
-def _ticker(recipe: Recipe, world: World, opened: ExitStack) -> Callable[[int], None]:
+def prepare_data(recipe: Recipe, tokenizer: Any, *, main: bool = True) -> Splits:
+    """From the cache, or into it; the main process shows how far it is."""
+    needs = recipe.method.needs()
+    with ExitStack() as opened:
+        tick = _ticker(recipe, opened, main=main)
+        return prepare(data_of(recipe), needs.batch.kind, needs.numbers(), tokenizer, default_cache(), tick)
+
+
+def _ticker(recipe: Recipe, opened: ExitStack, *, main: bool) -> Callable[[int], None]:
     """Shows how far the data are prepared, once that begins; what is in the cache is silent."""
     advance: list[Callable[[int], None]] = []
     before = 0
@@ -208,7 +199,7 @@ def _ticker(recipe: Recipe, world: World, opened: ExitStack) -> Callable[[int], 
     def tick(rows: int) -> None:
         nonlocal before
         if not advance:
-            display = opened.enter_context(Display(0, main=world.main))
+            display = opened.enter_context(Display(0, main=main))
             told = display.during("preparing the data", num_read(recipe.data), EVERY_ROWS)
             advance.append(opened.enter_context(told))
         advance[0](rows - before)

@@ -29,21 +29,28 @@ def with_critic(trainee: Trainee, recipe: Recipe, tokenizer: Any, init: Path) ->
     if critic is None:
         return trainee, ""
     section = critic_section(recipe.model, critic)
-    if critic.model_name_or_path:
-        theirs = read_tokenizer(source_of(section), section.trust_remote_code)
-        check_same_vocabulary(tokenizer, theirs, f"model.critic.model_name_or_path: {critic.model_name_or_path}")
+    check_critic(section, critic, tokenizer)
     places = where(section, init)
-    if places.adapter:
-        raise UserError(
-            f"model.critic: {places.adapter} is an adapter, and a critic is trained whole; name a plain folder in "
-            "model.critic.model_name_or_path, such as `align export` makes"
-        )
     weights = world.once_per_machine(lambda: fingerprint(places.weights))
     world.must_agree("the critic's weights", weights)
     model = load_policy(section, tokenizer, "scalar", init)
     kernel = kernel_of(model.to(world.device), recipe.training, world.device)
-    made = make_trainee(model, kernel, _optim(recipe, critic), recipe.training, world)
+    made = make_trainee(model, kernel, optim_of(recipe, critic), recipe.training, world)
     return dataclasses.replace(trainee, critic=made), weights
+
+
+def check_critic(section: ModelSection, critic: CriticSection, tokenizer: Any) -> None:
+    """UserError where the critic reads other tokens than the policy, or is an adapter."""
+    if section.config:
+        return  # the policy's own, made for its tokenizer
+    if name := critic.model_name_or_path:
+        theirs = read_tokenizer(source_of(section), section.trust_remote_code)
+        check_same_vocabulary(tokenizer, theirs, f"model.critic.model_name_or_path: {name}")
+    if adapter := where(section, Path()).adapter:
+        raise UserError(
+            f"model.critic: {adapter} is an adapter, and a critic is trained whole; name a plain folder in "
+            "model.critic.model_name_or_path, such as `align export` makes"
+        )
 
 
 def critic_section(model: ModelSection, critic: CriticSection) -> ModelSection:
@@ -60,8 +67,8 @@ def warmup_of(recipe: Recipe, num_steps: int) -> Warmup | None:
     critic = recipe.model.critic
     if critic is None:
         return None
-    return Warmup(learning_rate(_optim(recipe, critic), num_steps), critic.warmup_steps, critic.warmup_flat)
+    return Warmup(learning_rate(optim_of(recipe, critic), num_steps), critic.warmup_steps, critic.warmup_flat)
 
 
-def _optim(recipe: Recipe, critic: CriticSection) -> OptimSection:
+def optim_of(recipe: Recipe, critic: CriticSection) -> OptimSection:
     return dataclasses.replace(recipe.optim, learning_rate=critic.learning_rate or recipe.optim.learning_rate)

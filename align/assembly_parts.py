@@ -7,19 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from align.data.chat import Writer
 from align.data.prepare import Splits
 from align.data.settings import DataSection
+from align.data.special import Names
 from align.data.store import Store
+from align.data.tokens import Encoder
+from align.methods.base import OnlineMethod, weighs
 from align.models.adapters import reference_kind
 from align.models.frozen import frozen_copy
 from align.models.parts import context_of
-from align.models.tokenizer import stop_ids
+from align.models.tokenizer import Head, stop_ids
 from align.recipe import Recipe
 from align.training.build import frozen, kernel_of
 from align.training.engines import Readable, Texts
 from align.training.experience import Columns, Reader
+from align.training.hints import HintColumn
 from align.training.roles import AdapterOff
 from align.training.step import Trainee
+from align.training.writing import Prompt
 
 
 def data_of(recipe: Recipe) -> DataSection:
@@ -28,6 +34,28 @@ def data_of(recipe: Recipe) -> DataSection:
     if data.special_tokens == "all" or not added:
         return data
     return dataclasses.replace(data, special_tokens=[*data.special_tokens, *added])
+
+
+def head_of(recipe: Recipe) -> Head:
+    needs = recipe.method.needs()
+    return "lm" if any("logps" in needs.live(m) for m in needs.learned()) else "scalar"
+
+
+def with_reference(recipe: Recipe) -> bool:
+    """Whether a frozen reference is needed: of a policy that writes, where it is weighed or the recipe names it."""
+    idle = isinstance(recipe.method, OnlineMethod) and not weighs(recipe.method, "ref")
+    return "ref" in recipe.method.needs().roles() and not (idle and recipe.model.reference == "auto")
+
+
+def hint_column(recipe: Recipe, splits: Splits, tokenizer: Any, context: int) -> HintColumn:
+    store, template = splits.train, splits.chat_template
+    texts = Writer(tokenizer, template, names=Names(tokenizer, data_of(recipe).special_tokens))
+    room = context - recipe.rollout.max_completion_length
+    return HintColumn(texts, Encoder(tokenizer, template), store.marked, room, store.place)
+
+
+def prompt_of(store: Store, row: int, number: int) -> Prompt:
+    return Prompt(row=row, number=number, tokens=store[row].members[0].prompt, columns=store.extras(row))
 
 
 @dataclass(frozen=True)
@@ -44,11 +72,7 @@ class Parts:
 
     @property
     def stores(self) -> dict[str, Store]:
-        return {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
-
-    @property
-    def data(self) -> DataSection:
-        return data_of(self.recipe)
+        return self.splits.stores
 
     @property
     def stops(self) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from align.models.embeddings import num_rows
 from align.models.load import where
 from align.models.parts import unwrapped
 from align.rollout.engine import Sampling
+from align.rollout.settings import RolloutSection
 from align.rollout.vllm_engine import mode_of
 from align.rollout.vllm_join import Expected, check_vocabulary, join, shape_of
 from align.rollout.vllm_server import Server, start
@@ -38,7 +39,8 @@ def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngi
             server = join(rollout, expected(parts))
             check_vocabulary(server, parts.tokenizer)
         elif world.main:
-            _check_start(rollout.vllm_command, world.size)
+            check_command(rollout)
+            _refuse_several_machines(world.size)
     arguments = start_arguments(parts)
     return ServerEngines(
         trainee=parts.trainee, reader=parts.reader, tokenizer=parts.tokenizer, texts=parts.texts, sampling=sampling,
@@ -80,13 +82,17 @@ def start_arguments(parts: Parts) -> Sequence[str]:
     )  # fmt: skip
 
 
-def _check_start(command: str, world_size: int) -> None:
-    words = shlex.split(command)
-    if not words or shutil.which(words[0]) is None:
+def check_command(rollout: RolloutSection) -> None:
+    """UserError where the program that is to be a run's server is not here."""
+    words = shlex.split(rollout.vllm_command)
+    if not rollout.vllm_server_base_url and (not words or shutil.which(words[0]) is None):
         raise UserError(
             f"rollout.vllm_command: {words[0] if words else 'nothing'}: no such program; install vLLM, best in an "
             "environment of its own (vllm_command: other-environment/bin/vllm serve), or set vllm_server_base_url"
         )
+
+
+def _refuse_several_machines(world_size: int) -> None:
     if int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) < world_size:
         raise UserError(
             "rollout.vllm_server_base_url: missing; a server that the run starts can be reached from its own machine "

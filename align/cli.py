@@ -36,6 +36,7 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
 ]
 PIPE_WIDTH = 200
+ALL = "Do what the run does before it loads weights: prepare all data into the cache, fetch, make the models empty."
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 
@@ -90,7 +91,7 @@ def train(
 def check(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    whole: Annotated[bool, typer.Option("--all", help="Look at every row of the data, not at a sample.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help=ALL)] = False,
 ) -> None:
     """Every mistake at once; else the resolved recipe, batch arithmetic, steps, memory. Loads no weights."""
     from align.commands import check as command

@@ -51,6 +51,26 @@ class Mistakes(UserError):
         super().__init__("\n".join(self.messages))
 
 
+class Findings:
+    """Mistakes of several looks, told together: `with found:` around each, then `found.tell()`."""
+
+    def __init__(self, messages: Iterable[str] = ()):
+        self.messages = list(messages)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, UserError):
+            self.messages += error.messages if isinstance(error, Mistakes) else [str(error)]
+        return isinstance(error, UserError)
+
+    def tell(self) -> None:
+        """Mistakes with what was found, each once, if anything was."""
+        if self.messages:
+            raise Mistakes(dict.fromkeys(self.messages))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean X?` for the nearest of `known`, or an empty string when nothing is near."""
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from align.assembly_critic import critic_section
-from align.errors import UserError
+from align.errors import Findings, UserError
 from align.methods.base import OnlineMethod
 from align.models.load import Where, where
 from align.models.references import references
@@ -77,19 +77,43 @@ def _of(places: Where, name: str, base: str, *, code: bool) -> Iterator[tuple[st
 
 
 def _code(recipe: Recipe) -> Iterator[tuple[str, Sums]]:
+    for kind, name in _outside(recipe):
+        yield kind, code_of(name) | _sums_of(_code_files(kind, name))
+
+
+def _outside(recipe: Recipe) -> Iterator[tuple[str, str]]:
     rollout = recipe.rollout
     named = {"method": recipe.method_name, "environment": rollout.environment, "steps": rollout.steps}
-    for kind, name in named.items():
-        if ":" in name:
-            yield kind, code_of(name) | _sums_of(f"rollout.{kind} {name}", _declared(load_outside(kind, name)) or [])
+    return ((kind, name) for kind, name in named.items() if ":" in name)
+
+
+def _code_files(kind: str, name: str) -> list[Path]:
+    key = kind if kind == "method" else f"rollout.{kind}"
+    return _files_of(f"{key} {name}", _declared(load_outside(kind, name)) or [])
 
 
 def _reward(asked: Function) -> Sums:
-    """The code, and what the function says that it reads (`inputs`), or else the files that its settings name."""
     code = code_of(asked.name) if ":" in asked.name else {}
+    return code | _sums_of(_reward_files(asked))
+
+
+def _reward_files(asked: Function) -> list[Path]:
+    """What the function says that it reads (`inputs`), or else the files that its settings name."""
     declared = _declared(find_reward(asked.name, asked.settings))
     files = [text for text in _texts(asked.settings) if _is_file(text)] if declared is None else declared
-    return code | _sums_of(f"reward {asked.name}", files)
+    return _files_of(f"reward {asked.name}", files)
+
+
+def check_inputs(recipe: Recipe) -> None:
+    """Mistakes where code from outside, or a reward, says that it reads files that are not there."""
+    found = Findings()
+    for kind, name in _outside(recipe):
+        with found:
+            _code_files(kind, name)
+    for _, function in named(recipe.reward.functions):
+        with found:
+            _reward_files(function)
+    found.tell()
 
 
 def _declared(function: Any) -> Sequence[str | Path] | None:
@@ -113,12 +137,18 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def _sums_of(who: str, paths: Sequence[str | Path]) -> Sums:
+def _files_of(who: str, paths: Sequence[str | Path]) -> list[Path]:
+    """As they were named. UserError for those that are not there."""
+    found = [Path(p).expanduser() for p in paths]
+    if lost := [path for path in found if not path.exists()]:
+        raise UserError(f"{who}: reads {lost[0]}, as its `inputs` says, and there is no such file")
+    return found
+
+
+def _sums_of(paths: Sequence[Path]) -> Sums:
     """Of files, and of all files in folders; files of one name are told apart by their folders."""
     found: Sums = {}
-    for path in (Path(p).expanduser() for p in paths):
-        if not path.exists():
-            raise UserError(f"{who}: reads {path}, as its `inputs` says, and there is no such file")
+    for path in paths:
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             name = file.relative_to(path.parent).as_posix()
             found[name if name not in found else file.as_posix()] = sha256_of(file)

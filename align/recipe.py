@@ -27,6 +27,7 @@ from align.models.settings import ModelSection
 from align.recipe_checks import check_combinations, writes_nothing
 from align.recipe_data import check_data
 from align.recipe_defaults import with_followed, with_rate
+from align.recipe_metric import METRIC, check_metric
 from align.recipe_models import check_context, check_models
 from align.recipe_notes import model_notes
 from align.recipe_online import check_online, is_online, notes_of
@@ -126,12 +127,14 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
         beyond = check_context(written, sections["model"], sections["data"].max_length, new) if sections["data"] else []
     else:
         beyond = []
+    if method is not None and written.has(METRIC):
+        check_metric(written, method, sections)
     if written.mistakes or method is None:
         raise Mistakes(dict.fromkeys(written.mistakes))
     name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)
     world = world_size or int(os.environ.get("WORLD_SIZE", "1"))
     training, notes = _resolve(sections["training"], str(name), world)
-    by_reward = is_online(cls) and not written.has("training.metric_for_best_model")
+    by_reward = is_online(cls) and not written.has(METRIC)
     sections["training"] = _with_metric(training, "reward" if by_reward else training.metric_for_best_model)
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)

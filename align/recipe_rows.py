@@ -1,4 +1,4 @@
-"""The rows of a recipe's data, looked at by `align check` before a run does: a sample spread over each file, or all."""
+"""The rows of a recipe's data, looked at by `align check` before a run does: a sample spread over each file."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Look:
     bad: list[str] = field(default_factory=list)  # the first few
 
 
-def look_at_rows(data: DataSection, needs: Needs, *, whole: bool) -> list[str]:
+def look_at_rows(data: DataSection, needs: Needs) -> list[str]:
     """Says which rows were looked at, a line for each source. Mistakes with those that training would refuse."""
     mistakes, said = [], []
     for key, source in named_sources(data):
         path = resolve(source.source)
-        if path is None or (path.is_dir() and not whole):
-            where = "on the hub" if path is None else "in a saved folder; --all looks at all of them"
-            said.append(f"{source.source}: its rows were not looked at, they are {where}")
+        if path is None or path.is_dir():
+            where = "on the hub" if path is None else "in a saved folder"
+            said.append(f"{source.source}: its rows were not looked at, they are {where} (--all: all of them)")
             continue
         total = count_rows(source) or 0
         total = min(total, data.num_rows or total)
         look = Look()
         try:
-            every = 1 if whole else max(1, ceil(total / SAMPLE))
+            every = max(1, ceil(total / SAMPLE))
             for place, row in _looked_at(look, data, needs, source, every):
                 if needs.hints and key.startswith("data.train"):
                     _refuse_hints(place, row)

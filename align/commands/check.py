@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from align.errors import Mistakes, UserError
+from align.errors import Findings, UserError
 from align.machine import unwritable
 from align.methods.base import OnlineMethod, weighs
 from align.recipe import Recipe
@@ -41,6 +41,11 @@ MOMENTS = {
     "Muon": 1,
 }  # per weight
 EXAMPLE_RANKS = 8
+UNREAD = (
+    "rows beyond those above, lengths in tokens, the chat template, what is held out, the model behind its config. "
+    "`align check --all` prepares the data as the run will, and makes the model without its weights"
+)
+UNSEEN = "what takes weights, a GPU, several processes or a live server; the run begins with it"
 AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
@@ -56,18 +61,19 @@ class Size:
 
 
 def say(recipe: Recipe, console: Console, *, whole: bool = False) -> None:
-    """Prints all of it. `whole` looks at every row. Mistakes with what a run would be refused for."""
+    """Prints all of it. `whole` prepares the data and makes the models empty, as a run does, which takes its time.
+
+    Mistakes with what a run would be refused for.
+    """
     mistakes = check_trackers(recipe.logging.report_to)
     if reason := unwritable(recipe.output_dir):
         mistakes.append(f"training.output_dir: {recipe.output_dir}: cannot be written: {reason}; choose another place")
-    if mistakes:
-        raise Mistakes(mistakes)
-    looked = look_at_rows(recipe.data, recipe.method.needs(), whole=whole)
+    looked, told = _looked_at(recipe, mistakes, whole=whole)
     from rich.syntax import Syntax  # a quarter of a second
 
     text = recipe.to_yaml().rstrip()
     console.print(Syntax(text, "yaml", background_color="default") if console.is_terminal else text, **AS_IT_IS)
-    for note in (*recipe.notes, *first_told(recipe.data, recipe.method.needs())):
+    for note in (*recipe.notes, *told):
         console.print(f"note: {note}", **AS_IT_IS)
     if RunFolder(recipe.output_dir).used:
         console.print(f"note: {recipe.output_dir} holds a run already, which goes on by --resume alone", **AS_IT_IS)
@@ -75,7 +81,22 @@ def say(recipe: Recipe, console: Console, *, whole: bool = False) -> None:
         console.print(line, **AS_IT_IS)
     if size := model_size(recipe):
         console.print(memory_table(recipe, size))
+    console.print(f"not looked at: {UNSEEN if whole else UNREAD}", **AS_IT_IS)
     console.print(f"{recipe.name}: no mistakes found", **AS_IT_IS)
+
+
+def _looked_at(recipe: Recipe, mistakes: list[str], *, whole: bool) -> tuple[list[str], list[str]]:
+    """Lines about the data, and notes."""
+    if whole:
+        from align.commands.check_all import look_at_all  # imports for seconds
+
+        return look_at_all(recipe, mistakes)
+    found = Findings(mistakes)
+    looked: list[str] = []
+    with found:
+        looked += look_at_rows(recipe.data, recipe.method.needs())
+    found.tell()
+    return looked, list(first_told(recipe.data, recipe.method.needs()))
 
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------

@@ -58,6 +58,10 @@ class Splits:
     fingerprint: str
     remade: tuple[str, ...] = ()  # what was found damaged in the cache; of this preparation and not of the rows
 
+    @property
+    def stores(self) -> dict[str, Store]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
     def mixture(self, seed: int) -> Mixture:
         """The order of the rows of `train`; sources of which no row is left have no part."""
         sizes = tuple(self.train.counts.sources.values())

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from align.models.embeddings import check_same_vocabulary
-from align.models.load import load_policy
+from align.models.load import Device, load_policy
 from align.models.settings import ModelSection, SoupSection
 from align.models.soup import averaged
 from align.models.sources import whole_weights
@@ -22,31 +22,33 @@ from align.models.tokenizer import Head, read_tokenizer, source_of
 REFERENCE = "ref_model_name_or_path"  # the recipe's key of one
 
 
-def frozen_copy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path) -> Any:
+def frozen_copy(
+    section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path, device: Device = None
+) -> Any:
     """The weights that training starts from, those of `ref_model_name_or_path`, or an average; eval mode, no gradient.
 
-    A new adapter adds nothing yet and is left out; one that came with the folder is part of the model. Raises
-    UserError, also where another reference has another vocabulary.
+    A new adapter adds nothing yet and is left out; one that came with the folder is part of the model. On `meta` no
+    weight is read. Raises UserError, also where another reference has another vocabulary.
     """
     if isinstance(section.reference, SoupSection):
-        return freeze(_soup(section, section.reference, tokenizer, init_dir))
-    return freeze(_copy(section, tokenizer, head, init_dir))
+        return freeze(_soup(section, section.reference, tokenizer, device))
+    wanted = _wanted(section, tokenizer, REFERENCE)
+    return freeze(load_policy(wanted, tokenizer, head, init_dir, device))
 
 
-def _soup(section: ModelSection, soup: SoupSection, tokenizer: PreTrainedTokenizerFast, init_dir: Path) -> Any:
+def _soup(section: ModelSection, soup: SoupSection, tokenizer: PreTrainedTokenizerFast, device: Device) -> Any:
     def load(name: str) -> Any:
         one = dataclasses.replace(section, reference="copy", ref_model_name_or_path=name)
         with whole_weights():  # shards cannot be averaged before they are there
-            model = _copy(one, tokenizer, "lm", init_dir, key="reference.soup")
+            model = load_policy(_wanted(one, tokenizer, "reference.soup"), tokenizer, "lm", Path(), device)
         return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
     shares = soup.weights or [1 / len(soup.soup)] * len(soup.soup)
     return averaged(((name, load(name)) for name in soup.soup), shares)
 
 
-def _copy(
-    section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path, key: str = REFERENCE
-) -> Any:
+def _wanted(section: ModelSection, tokenizer: PreTrainedTokenizerFast, key: str) -> ModelSection:
+    """The reference as a model to be loaded; `key` names it. UserError where its vocabulary is another."""
     other = section.ref_model_name_or_path
     wanted = dataclasses.replace(section, lora=None)
     if other:
@@ -56,7 +58,7 @@ def _copy(
         theirs = read_tokenizer(source_of(wanted), section.trust_remote_code)
         wanted = dataclasses.replace(wanted, add_tokens=[])
         check_same_vocabulary(tokenizer, theirs, f"model.{key}: {other}")
-    return load_policy(wanted, tokenizer, head, init_dir)
+    return wanted
 
 
 def freeze(model: nn.Module) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -29,7 +29,8 @@ from align.models.tokenizer import Head, added_ids
 
 FLEX_WIDTH = 16  # dimensions of a head that flex attention's kernel needs at least
 SCORE_SCALE = 0.1  # a new scalar head's outputs are about this large for hidden states of unit variance
-_AUTO = {"lm": AutoModelForCausalLM, "scalar": AutoModelForSequenceClassification}
+AUTO: dict[str, Any] = {"lm": AutoModelForCausalLM, "scalar": AutoModelForSequenceClassification}
+Device = Literal["meta"] | None  # None: where models are loaded to be used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,23 @@ def where(section: ModelSection, init_dir: Path) -> Where:
     return Where(weights=adapter_base(folder), adapter=folder) if has_adapter(folder) else Where(weights=folder)
 
 
-def load_policy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path) -> Any:
+def load_policy(
+    section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path, device: Device = None
+) -> Any:
     """The model to train: a PreTrainedModel, or a PeftModel around one. Train mode is the caller's to set.
 
     `lm` is a causal language model; `scalar` a one-label sequence classifier, whose head is new (deterministic, near
     zero) where the folder holds a language model. Dropout is 0. The embeddings have rows for every token of the
-    tokenizer. An adapter in the folder goes on training; `section.lora` starts a new one otherwise. Raises UserError.
+    tokenizer. An adapter in the folder goes on training; `section.lora` starts a new one otherwise. On `meta` no weight
+    is read: what a look at the files' heads can find wrong is found. Raises UserError.
     """
     places = where(section, init_dir)
+    return fitted(_load_base(section, tokenizer, head, places, device), section, tokenizer, places)
+
+
+def fitted(model: Any, section: ModelSection, tokenizer: PreTrainedTokenizerFast, places: Where) -> Any:
+    """A model as it was loaded, with the rows for its tokens and the adapter. UserError."""
     added = added_ids(section, tokenizer)
-    model = _load_base(section, tokenizer, head, places)
     adapter_tokens = _adapter_tokens(places, num_rows(model))
     check_vocabulary(tokenizer, num_rows(model), (*added, *adapter_tokens), places.weights)
     add_rows(model, (*adapter_tokens, *added))
@@ -79,11 +87,13 @@ def load_policy(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head:
     return new_adapter(model, section.lora, added) if section.lora else model
 
 
-def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, places: Where) -> Any:
+def _load_base(
+    section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, places: Where, device: Device
+) -> Any:
     folder = places.weights
     config = read_model_config(section, folder, head)
     weight_files(folder)
-    auto: Any = _AUTO[head]
+    auto = AUTO[head]
     with refusing(f"{folder}: cannot be loaded", "save or copy it again"), quiet():
         model, found = auto.from_pretrained(
             folder,
@@ -94,6 +104,7 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            device_map=device,
         )
     if head == "lm" and any(key.startswith("score.") for key in found["unexpected_keys"]):
         raise UserError(f"{folder}: holds a one-label classifier, not a language model; name another folder")
@@ -113,7 +124,7 @@ def _load_base(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: 
 
 def refuse_not_finite(model: Any, folder: str) -> None:
     """UserError naming the tensors that hold NaN or infinity; shards of ZeRO-3 are not looked at."""
-    whole = [(n, p) for n, p in model.named_parameters() if p.numel() and p.is_floating_point()]
+    whole = [(n, p) for n, p in model.named_parameters() if p.numel() and p.is_floating_point() and not p.is_meta]
     odd = [n for n, p in whole if not torch.stack(torch.aminmax(p.detach())).isfinite().all()]
     if odd:
         raise UserError(
@@ -136,10 +147,16 @@ def read_model_config(section: ModelSection, folder: str, head: Head) -> Any:
             folder, trust_remote_code=section.trust_remote_code, local_files_only=True, **extra
         )
         silence_dropout(config, keep=section.config)
-    if not section.trust_remote_code and type(config) not in _AUTO[head]._model_mapping:
-        kind = "causal language model" if head == "lm" else "one-label sequence classifier"
-        raise UserError(f"{folder}: transformers has no {kind} for {config.model_type}; choose another architecture")
+    if not section.trust_remote_code:
+        refuse_headless(config, head, folder)
     return config
+
+
+def refuse_headless(config: Any, head: Head, place: str) -> None:
+    """UserError where transformers has no model of this config with this head."""
+    if type(config) not in AUTO[head]._model_mapping:
+        kind = "causal language model" if head == "lm" else "one-label sequence classifier"
+        raise UserError(f"{place}: transformers has no {kind} for {config.model_type}; choose another architecture")
 
 
 def attention(section: ModelSection, config: Any, head: Head) -> str:
@@ -150,7 +167,7 @@ def attention(section: ModelSection, config: Any, head: Head) -> str:
                 f"model.attn_implementation: sdpa drops {config.model_type}'s soft-capping of attention; use eager"
             )
         return section.attn_implementation
-    mapping = _AUTO[head]._model_mapping
+    mapping = AUTO[head]._model_mapping
     kind = mapping.get(type(config), None)
     return best_attention(kind, config, "cuda" if torch.cuda.is_available() else "cpu")
 

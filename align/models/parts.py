@@ -120,7 +120,11 @@ def _positionless(config: Any) -> bool:
 
 def context_of(model: nn.Module) -> int:
     """Tokens that a model has positions for; of one that does not say, more than any sequence has."""
-    return getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    return context_in(unwrapped(model).config)
+
+
+def context_in(config: Any) -> int:
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def num_block_params(model: nn.Module) -> int:

@@ -80,6 +80,7 @@ def make_trainee(
     value_head: bool = False,
 ) -> Trainee:
     """Wraps, moves, prepares. The optimiser is made before the shards are, over whole parameters."""
+    refuse_checkpointing(model, settings)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if hasattr(model, "enable_input_require_grads"):
@@ -89,6 +90,15 @@ def make_trainee(
     module, optimizer = world.accelerator.prepare(scorer, make_optimizer(scorer, optim))
     settle_head(module, scorer, world)
     return Trainee(module, optimizer, world, optim.max_grad_norm)
+
+
+def refuse_checkpointing(model: Any, settings: TrainingSection) -> None:
+    """UserError where gradients are to be made from checkpoints, and transformers cannot for this model."""
+    inner = unwrapped(model)
+    if settings.gradient_checkpointing and not inner.supports_gradient_checkpointing:
+        raise UserError(
+            f"training.gradient_checkpointing: transformers has none for {type(inner).__name__}; remove the key"
+        )
 
 
 def frozen(model: Any, kernel: Kernel, world: World) -> Any:

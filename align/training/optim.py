@@ -37,6 +37,12 @@ def make_optimizer(module: nn.Module, section: OptimSection) -> torch.optim.Opti
         raise UserError(f"optim.optim_args: {section.optim} does not take these: {error}") from None
 
 
+def check_arguments(module: nn.Module, section: OptimSection) -> None:
+    """UserError where `make_optimizer` would refuse to be made for this module, whose weights need not be there."""
+    shapes = {p.ndim: p.shape for p in module.parameters() if p.requires_grad}
+    make_optimizer(nn.ParameterList(nn.Parameter(torch.zeros(()).expand(s)) for s in shapes.values()), section)
+
+
 def learning_rate(section: OptimSection, num_steps: int) -> Callable[[int], float]:
     """The rate of optimiser step s = 0 .. num_steps - 1. Warm-up ends at its own step, never at a rate of 0."""
     warmup = section.warmup_steps or math.ceil(section.warmup_ratio * num_steps)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mistakes import ROW, dump, pairs
 
+from align import recipe_rows
 from align.cli import main
 from align.training.trackers import KNOWN
 
@@ -33,21 +34,24 @@ def test_rows_beyond_the_first_are_looked_at(odd: Any, capsys: pytest.CaptureFix
         assert "all 8 rows were looked at; 1 of them will be dropped" in check(capsys, "data.bad_rows=drop", code=0)
 
 
-def test_a_sample_is_spread_over_the_file_and_all_sees_all(capsys: pytest.CaptureFixture[str]):
-    rows = pairs(3000)
-    rows[1501] = HALF  # between those that are looked at: every third, from the first on
+def test_a_sample_is_spread_over_the_file_and_all_sees_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(recipe_rows, "SAMPLE", 10)
+    rows = pairs(30)
+    rows[16] = HALF  # between those that are looked at: every third, from the first on
     dump("rows.jsonl", *rows)
-    assert "data: rows.jsonl: 1,001 of about 3,000 rows were looked at (--all: all of them)" in check(capsys, code=0)
+    assert "data: rows.jsonl: 11 of about 30 rows were looked at (--all: all of them)" in check(capsys, code=0)
     told = check(capsys, "--all")
-    assert "data.train: rows.jsonl: row 1502: no `rejected`" in told
-    assert "1 of the 3,000 rows that were looked at cannot be used; correct them, or set data.bad_rows: drop" in told
-    assert "all 3,000 rows were looked at; 1 of them will be dropped" in check(
-        capsys, "--all", "data.bad_rows=drop", code=0
-    )
-    rows[1500] = HALF
+    assert "rows.jsonl: row 17: no `rejected`" in told
+    assert "1 of 30 rows cannot be used; correct them, or set data.bad_rows: drop" in told
+    said = check(capsys, "--all", "data.bad_rows=drop", code=0)
+    assert "data: train: all 30 rows were looked at, 29 are kept" in said
+    assert "note: train: 1 rows dropped that cannot be used" in said
+    rows[15] = HALF
     dump("rows.jsonl", *rows)
-    assert "row 1501: no `rejected`" in check(capsys)
-    assert "row 1501" not in check(capsys, "data.num_rows=1000", code=0)
+    assert "row 16: no `rejected`" in check(capsys)
+    assert "row 16" not in check(capsys, "data.num_rows=10", code=0)
 
 
 def test_a_file_that_is_cut_short_is_seen_at_its_end(capsys: pytest.CaptureFixture[str]):
