@@ -10,8 +10,8 @@ import os
 import sys
 from typing import NoReturn
 
-from align.cli import main
-from align.terminal import guard_complaints
+from align.cli.main import main
+from align.system.terminal import guard_complaints
 
 
 def leave(code: int) -> NoReturn:

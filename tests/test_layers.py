@@ -52,7 +52,7 @@ def name_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """The part of the house: `align.training.step` is in `training`, `align.recipe_text` in `recipe`."""
+    """The part of the house: `align.training.step` is in `training`, `align.recipe.text` in `recipe`."""
     first, _, rest = module.partition(".")
     if first == "align_eval":
         return "cli" if rest in ("cli", "__main__") else first

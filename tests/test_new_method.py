@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_runs import BRIEF, FRESH, metrics, run, train, weights, write_recipe
 
-from align.cli import main
+from align.cli.main import main
 
 LINEAR = '''"""Linear preference: the plain difference of log-ratios, clipped.
 

@@ -12,7 +12,7 @@ import pytest
 from mistakes import RECIPE, dump, pairs
 from small_runs import write_recipe
 
-from align.cli import main, run_app
+from align.cli.main import main, run_app
 from align.errors import UserError
 from align.outside import load_outside
 from align.rewards.base import Sample, find_reward

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from align.assets import asset, asset_names
 from align.errors import UserError
-from align.recipe_text import recipe_names
+from align.recipe.text import recipe_names
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,12 +13,12 @@ from far_recipes import stand_ins
 from small_runs import lines, metrics, same, told, train, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from align.cli import main
+from align.cli.main import main
 from align.methods.base import find_method, method_names
-from align.recipe import load
-from align.recipe_online import is_online
-from align.recipe_text import recipe_names, shipped
-from align.training import checkpoint
+from align.recipe.load import load
+from align.recipe.online import is_online
+from align.recipe.text import recipe_names, shipped
+from align.runfolder import checkpoint
 
 SMALL = (
     *("data.num_rows=30", "training.num_train_epochs=null", "training.max_steps=2", "training.eval_steps=1"),

@@ -10,15 +10,15 @@ from itertools import groupby, islice
 from typing import Any, Literal
 
 from align.batches import RowKind, Tokens
-from align.data.chat import PrefixBroken, Script, Writer, check_characters
-from align.data.messages import BadRow
-from align.data.rows import Reader, Row
+from align.data.reading.messages import BadRow
+from align.data.reading.rows import Reader, Row
+from align.data.reading.sources import NESTED, Place, is_arrow, iterate
 from align.data.settings import DataSection, Source
-from align.data.sources import NESTED, Place, is_arrow, iterate
-from align.data.special import Names
 from align.data.store import Counts, Entry, StoreWriter
 from align.data.tally import Tally
-from align.data.tokens import Encoded, Encoder, cut_prompts, fit
+from align.data.text.script import PrefixBroken, Script, Writer, check_characters
+from align.data.text.special import Names
+from align.data.text.tokens import Encoded, Encoder, cut_prompts, fit
 
 SplitName = Literal["train", "validation", "test"]
 Writers = dict[SplitName, StoreWriter]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from align.data.chat import Writer
-from align.data.messages import Text
-from align.data.rows import Row
-from align.data.tokens import Encoder
+from align.data.reading.messages import Text
+from align.data.reading.rows import Row
+from align.data.text.script import Writer
+from align.data.text.tokens import Encoder
 
 COLUMN = "hints"
 

@@ -23,18 +23,18 @@ from typing import Any
 import numpy as np
 
 from align.batches import RowKind
-from align.data import sources
-from align.data.chat import PrefixBroken
 from align.data.fill import Fill, Job, SplitName, Writers
 from align.data.mixture import Mixture
+from align.data.reading import sources
 from align.data.settings import DataSection, Source
 from align.data.store import ABOUT as STORE
 from align.data.store import Store, StoreWriter
-from align.data.template import choose_template, with_defaults
-from align.data.trl_adapter import training_template
+from align.data.text.script import PrefixBroken
+from align.data.text.template import choose_template, with_defaults
+from align.data.text.trl_adapter import training_template
 from align.errors import UserError
-from align.files import sweep, write_json
-from align.sums import sealed, sha256_of, unsealed
+from align.system.files import sweep, write_json
+from align.system.sums import sealed, sha256_of, unsealed
 
 ABOUT = "splits.json"  # of a prepared folder: written last
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

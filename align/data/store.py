@@ -21,10 +21,10 @@ from typing import IO, Any
 import numpy as np
 
 from align.batches import Group, RowKind, Tokens
-from align.data.rows import MEMBERS
-from align.data.special import APART, plain
-from align.files import create, write_json
-from align.sums import sums_of
+from align.data.reading.rows import MEMBERS
+from align.data.text.special import APART, plain
+from align.system.files import create, write_json
+from align.system.sums import sums_of
 
 ABOUT = "store.json"
 APART_IN_JSON = json.dumps(APART)[1:-1].encode()

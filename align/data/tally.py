@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from align.data.reading.sources import Place
 from align.data.settings import DataSection
-from align.data.sources import Place
 from align.data.store import Counts
 from align.errors import UserError
 

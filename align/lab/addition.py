@@ -27,7 +27,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
-from align.files import replace_file
+from align.system.files import replace_file
 
 DIGITS = 2
 END = "<end>"

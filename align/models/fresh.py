@@ -14,11 +14,11 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, Pretr
 from transformers.integrations import deepspeed
 
 from align.errors import UserError, did_you_mean
-from align.files import aside_of, new_folder, put_folder, write_json
 from align.models.settings import ModelSection
 from align.models.sources import quiet, refusing
 from align.models.tokenizer import added_ids
-from align.sums import SUM, sealed, unsealed
+from align.system.files import aside_of, new_folder, put_folder, write_json
+from align.system.sums import SUM, sealed, unsealed
 
 NOTE = "fresh.json"  # beside the weights: what they were made from
 _DROPOUT = re.compile(r"dropout|pdrop|layerdrop|drop_rate|drop_path")

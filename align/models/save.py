@@ -16,8 +16,6 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from align.errors import RunError, UserError
-from align.files import aside_of, new_folder, put_folder, write_json
-from align.machine import unwritable
 from align.models.embeddings import gathered
 from align.models.frozen import freeze
 from align.models.generate import without_defaults
@@ -26,7 +24,9 @@ from align.models.parts import has_scalar_head, unwrapped
 from align.models.settings import ModelSection
 from align.models.sources import HISTORY, adapter_base, folder_fingerprint, has_adapter, quiet, read_json, resolve
 from align.models.tokenizer import Head, load_tokenizer, stop_ids
-from align.sums import digest_of
+from align.system.files import aside_of, new_folder, put_folder, write_json
+from align.system.machine import unwritable
+from align.system.sums import digest_of
 
 # largest difference of logits, relative to the largest logit, that merging and rounding may leave
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import AlignError, UserError, did_you_mean
-from align.machine import lacks
-from align.sums import digest_of, sha256_of
+from align.system.machine import lacks
+from align.system.sums import digest_of, sha256_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")

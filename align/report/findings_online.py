@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from align.monitors.thresholds import COLLAPSED, GAP, HALF, RATIO, TENTH
 from align.report.folder import Run
 from align.report.headline import ends
 from align.report.text import amount, short
-from align.rollout.signs import COLLAPSED, GAP, HALF, RATIO, TENTH
 
 
 def online_findings(run: Run) -> list[str]:

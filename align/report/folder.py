@@ -27,7 +27,7 @@ import yaml
 from align.errors import UserError
 from align.report.measures import Measure, drawable, measure, measures, number
 from align.report.points import Curve, columns
-from align.trees import Shallow, bounded
+from align.system.trees import Shallow, bounded
 
 CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
 NOWHERE = Curve((), ())

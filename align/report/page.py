@@ -14,12 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from align.errors import UserError
-from align.files import replace_file
 from align.report.compare import comparable, comparison, opening, title
 from align.report.folder import Pipeline, Run, read
 from align.report.headline import headline
 from align.report.sections import lead, run_body, tiles
 from align.report.text import escape
+from align.system.files import replace_file
 
 
 def write(runs: list[Path], out: Path | None = None) -> Path:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import Mistakes, UserError, did_you_mean
-from align.files import write_json
 from align.report.folder import read_run
 from align.report.headline import ends
+from align.system.files import write_json
 
 PARTS = ("before", "baselines")  # of a test.json, beside its own numbers
 

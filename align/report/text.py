@@ -6,7 +6,7 @@ import html
 import math
 import re
 
-from align.terminal import visible
+from align.system.terminal import visible
 
 Number = float | int  # JSON has both
 

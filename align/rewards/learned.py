@@ -15,12 +15,11 @@ from typing import Any, ClassVar
 import torch
 
 from align.batches import Tokens
-from align.data.chat import Writer
-from align.data.forest import lay_out
-from align.data.rows import Row
-from align.data.special import Names
-from align.data.template import choose_template
-from align.data.tokens import Encoder
+from align.data.reading.rows import Row
+from align.data.text.script import Writer
+from align.data.text.special import Names
+from align.data.text.template import choose_template
+from align.data.text.tokens import Encoder
 from align.errors import UserError
 from align.models.frozen import freeze
 from align.models.load import load_policy, where
@@ -29,6 +28,7 @@ from align.models.settings import ModelSection
 from align.models.sources import read_json, resolve, side_files, weight_files, whole_weights
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Text
+from align.scoring.layout import lay_out
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 
 from align.batches import Tokens
-from align.data.forest import RowLayout, lay_out, shapes
 from align.errors import AlignError, UserError
 from align.models.parts import num_block_params, unwrapped
 from align.needs import Needs
-from align.training.attention import BLOCK, FLEX, leaves_out_blocks
-from align.training.distributed import World, precision_of
-from align.training.layouts import Cost, cheapest, choose, measured
+from align.scoring.attention import BLOCK, FLEX, leaves_out_blocks
+from align.scoring.choose_layout import Cost, cheapest, choose, measured
+from align.scoring.layout import RowLayout, lay_out, shapes
+from align.scoring.plan import GroupShape, Limits
+from align.scoring.probe import LAYOUTS, Probe, probe
+from align.scoring.score import Kernel, Scorer
 from align.training.optim import make_optimizer
-from align.training.plan import GroupShape, Limits
-from align.training.score import Kernel, Scorer
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH, OptimSection, TrainingSection
 from align.training.step import Trainee
-from align.training.trial import LAYOUTS, Probe, probe
+from align.world.distributed import World, precision_of
 
 HEAD_BYTES = 256 * 2**20  # logits (float32) that may stand in memory at once, where the recipe does not say
 HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.data.forest import Rows
+from align.scoring.layout import Rows
 
 VALUES = "values"
 WINDOW = 5  # steps, or experiences, whose mean is compared with that of as many before them

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from align.batches import Group
 from align.methods.base import Term
-from align.training.experience import Reader, Role, gather_experience, live_batch, live_columns
-from align.training.metrics import Completion
+from align.runfolder.logs import Completion
+from align.scoring.experience import Reader, Role, gather_experience, live_batch, live_columns
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,20 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from align.errors import Elsewhere, RunError, Stopped
+from align.monitors.alarms import Alarms
+from align.monitors.display import Progress as Display
+from align.monitors.trackers import Tracker
 from align.outside import AskedToEnd, contained, place_of
-from align.training import checkpoint, snapshot
-from align.training.alarms import Alarms
+from align.runfolder import checkpoint
+from align.runfolder.logs import Completion, CompletionsLog, MetricsLog, peak_memory_mb
+from align.scoring.experience import Experience, Reader
+from align.training import snapshot
 from align.training.critic import Warmup
 from align.training.evaluate import Evaluation
-from align.training.experience import Experience, Reader
-from align.training.metrics import Completion, CompletionsLog, MetricsLog, peak_memory_mb
-from align.training.progress import Progress as Display
 from align.training.settings import TrainingSection
-from align.training.signals import StopRequest
 from align.training.snapshot import Progress
 from align.training.step import Diverged, Rates, StepResult, Trainee, train_step
-from align.training.trackers import Tracker
+from align.world.signals import StopRequest
 
 SHOWN = 8  # rows that an error names
 CURE = (

@@ -30,11 +30,18 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from align.errors import Elsewhere, UserError
-from align.files import replace_file
 from align.models.embeddings import gathered
-from align.training import checkpoint
-from align.training.metrics import Mark
-from align.training.state import load_state, load_tensors, random_state, save_state, save_tensors, set_random_state
+from align.runfolder import checkpoint
+from align.runfolder.logs import Mark
+from align.runfolder.state_files import (
+    load_state,
+    load_tensors,
+    random_state,
+    save_state,
+    save_tensors,
+    set_random_state,
+)
+from align.system.files import replace_file
 from align.training.step import Trainee
 
 EXPERIENCE = "experience.pt"

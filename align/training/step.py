@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from align.errors import RunError
 from align.methods.base import Loss, Term
+from align.scoring.experience import Columns, Experience, Reader, live_batch, live_columns
+from align.scoring.routing import counted
 from align.training.critic import Beside, Made, of_critic, of_policy
-from align.training.distributed import World
-from align.training.experience import Columns, Experience, Reader, live_batch, live_columns
 from align.training.optim import set_rate
-from align.training.routing import counted
+from align.world.distributed import World
 
 
 class Diverged(RunError):

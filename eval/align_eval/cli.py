@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from align import __version__
-from align.cli import run_app
-from align.terminal import say
+from align.cli.main import run_app
+from align.system.terminal import say
 from align_eval.compare import compare_runs
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mistakes import RECIPE, Told, dump, pairs
 
-from align.cli import main
+from align.cli.main import main
 
 
 @pytest.fixture(autouse=True)

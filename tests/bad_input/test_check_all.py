@@ -13,7 +13,7 @@ import pytest
 from mistakes import ANSWERED, ASKED, STORIES, Told, assert_nothing_was_begun, dump, pairs
 from tiny_models import config_of
 
-from align.cli import main
+from align.cli.main import main
 from align.data import prepare
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer

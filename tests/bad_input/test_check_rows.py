@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from mistakes import ROW, dump, pairs
 
-from align import recipe_rows
-from align.cli import main
-from align.training.trackers import KNOWN
+from align.cli.main import main
+from align.monitors.trackers import KNOWN
+from align.recipe import look_at_rows as recipe_rows
 
 
 def check(capsys: pytest.CaptureFixture[str], *words: str, code: int = 2) -> str:

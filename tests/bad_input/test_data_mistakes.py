@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mistakes import ANSWERED, ASKED, ROW, Told, assert_nothing_was_begun, dump, pairs
 
-from align.cli import main
+from align.cli.main import main
 
 
 def test_rows_that_are_not_there(told: Told):

@@ -1,7 +1,7 @@
 """Resumes that are refused and runs that fail: exit code, message, and nothing already made is lost.
 
 Two ranks with different data and a world size that did not come true are in tests/distributed; an output folder in use
-by a live run is in tests/test_kill.py.
+by a live run is in tests/run/test_kill.py.
 """
 
 import json
@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from mistakes import RECIPE, ROW, Told, dump, pairs
 
-from align.cli import main
-from align.sums import sealed, unsealed
+from align.cli.main import main
+from align.system.sums import sealed, unsealed
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from mistakes import RECIPE, STORIES, Told
 
-from align.cli import main
-from align.machine import unwritable
-from align.trees import DEEPEST, Shallow, bounded
+from align.cli.main import main
+from align.system.machine import unwritable
+from align.system.trees import DEEPEST, Shallow, bounded
 
 LAUGHS = "a0: &a0 [lol]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
 YAML = [

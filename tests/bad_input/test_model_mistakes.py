@@ -10,7 +10,7 @@ import torch
 from mistakes import STORIES, Told, assert_nothing_was_begun
 from safetensors.torch import load_file, save_file
 
-from align.cli import main
+from align.cli.main import main
 
 
 def copy_of(name: str, *without: str, **config: Any) -> str:

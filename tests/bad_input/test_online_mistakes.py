@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from align.cli import main
+from align.cli.main import main
 
 SMALL = ("data.num_rows=20", "training.num_train_epochs=null", "training.max_steps=1", "training.batch_size=2")
 VLLM = ("rloo", "rollout.engine=vllm")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mistakes import RECIPE, Told, assert_nothing_was_begun, mistakes
 
-from align.training.trackers import KNOWN
+from align.monitors.trackers import KNOWN
 
 WRONG_WORDS = [
     ("method.bta=1", "command line: method.bta: no such key; dpo has beta. Did you mean beta?"),

@@ -12,8 +12,8 @@ import pytest
 from mistakes import RECIPE, dump
 from small_runs import lines
 
-from align.cli import main
-from align.files import sweep
+from align.cli.main import main
+from align.system.files import sweep
 
 
 def test_a_stopped_run_is_no_model_and_says_how_it_becomes_one(capsys: pytest.CaptureFixture[str]):

@@ -23,7 +23,7 @@ def every(cell: Callable[..., Any], given: Sequence[tuple[Any, ...]], jobs: int)
 
 def align_train(*words: str) -> None:
     """`align train`, from where it was."""
-    from align.cli import main
+    from align.cli.main import main
 
     if main(["train", *words, "--resume"]):
         raise RuntimeError(f"failed: align train {' '.join(words)}")

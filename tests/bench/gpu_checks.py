@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from align.cli import main as align
+from align.cli.main import main as align
 from align.methods.base import method_names
-from align.recipe import load
-from align.recipe_online import is_online
+from align.recipe.load import load
+from align.recipe.online import is_online
 
 TIMES = ("tokens_per_second", "memory_mb", "seconds_generate", "seconds_reward", "seconds_score", "seconds_audit")
 RUN = (
@@ -151,7 +151,7 @@ def launch(size: int, backend: str, words: list[str]) -> None:
 
 def be_rank(backend: str, words: list[str]) -> int:
     """`own`: what align takes; another: that one, although there is a GPU."""
-    from align.training import distributed
+    from align.world import distributed
 
     if backend != "own":
         kind = distributed.InitProcessGroupKwargs

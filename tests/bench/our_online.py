@@ -13,15 +13,15 @@ from align.methods.grpo import GRPO
 from align.rewards.base import Sample
 from align.rewards.judge import Judge
 from align.rollout.engine import Sampling, StopReason
+from align.rollout.log import RolloutLog
+from align.rollout.policy_engine import LocalEngines
 from align.rollout.settings import RolloutSection
-from align.training.engines import LocalEngines
-from align.training.experience import ModelRole, Role
-from align.training.harvest import Harvester, minibatches
-from align.training.online import Online
-from align.training.rollout_log import RolloutLog
+from align.rollout.writer import Job, Prompt, Seconds, Trajectory, Writer
+from align.scoring.experience import ModelRole, Role
+from align.sources.harvest import Harvester, minibatches
+from align.sources.online import Online
 from align.training.snapshot import Progress
 from align.training.step import train_step
-from align.training.writing import Job, Prompt, Seconds, Trajectory, Writer
 from tests.bench.cases import Case, Row, earned, words
 from tests.bench.clock import Clock, Parts
 from tests.bench.clock import Seconds as Wall

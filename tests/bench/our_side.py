@@ -1,4 +1,4 @@
-"""Our side of a case: the trainer's own pieces, put together as `align.assembly` does."""
+"""Our side of a case: the trainer's own pieces, put together as `align.run.assemble` does."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import Head, load_tokenizer
 from align.needs import Needs
+from align.scoring.experience import ModelRole, Reader, gather_experience
+from align.scoring.plan import Limits
+from align.scoring.roles import cached
+from align.scoring.score import Kernel
 from align.training.build import Sample, choose_layout, frozen, kernel_of, limits_of, make_trainee
-from align.training.distributed import World, join
-from align.training.experience import ModelRole, Reader, gather_experience
-from align.training.plan import Limits
-from align.training.roles import cached
-from align.training.score import Kernel
 from align.training.settings import OptimSection, TrainingSection
 from align.training.step import Trainee, train_step
+from align.world.distributed import World, join
 from tests.bench.cases import Case, Row
 from tests.bench.clock import Clock, Seconds
 

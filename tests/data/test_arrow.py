@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from align import assets
-from align.cli import main
+from align.cli.main import main
 from align.data.prepare import Splits, prepare
 from align.data.settings import DataSection
 

@@ -10,7 +10,7 @@ from dialogues import CALLS, THINKS, TURNS, prepared, said, texts
 from transformers import AutoTokenizer
 
 from align.batches import RowKind
-from align.data.rows import Reader
+from align.data.reading.rows import Reader
 from align.errors import UserError
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mistakes import mistakes
 from transformers import AutoTokenizer
 
 from align.batches import Tokens
 from align.data.prepare import prepare
 from align.data.settings import DataSection
-from align.data.tokens import cut_prompts, fit
-from tests.mistakes import mistakes
+from align.data.text.tokens import cut_prompts, fit
 
 
 def made(prompt: list[int], *completions: list[int]) -> tuple[Tokens, ...]:

@@ -12,9 +12,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from align.batches import RowKind
-from align.data.describe import describe
 from align.data.prepare import Splits, default_cache, prepare
 from align.data.settings import DataSection, Source
+from align.data.text.describe import describe
 from align.errors import UserError
 
 HERE = Path(__file__).parent

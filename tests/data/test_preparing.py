@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from small_runs import FRESH, write_recipe, write_rows
 
-from align import assembly
-from align.assembly import load_data
 from align.models.tokenizer import load_tokenizer
-from align.recipe import Recipe, load
-from align.recipe_data import num_read
-from align.training.distributed import join
+from align.recipe.load import Recipe, load
+from align.recipe.look_at_data import num_read
+from align.run import assemble as assembly
+from align.run.assemble import load_data
+from align.world.distributed import join
 
 
 @pytest.fixture

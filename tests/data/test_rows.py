@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from align.batches import RowKind
-from align.data.messages import BadRow, merge_turns
-from align.data.rows import Reader, Row
+from align.data.reading.messages import BadRow, merge_turns
+from align.data.reading.rows import Reader, Row
 from align.errors import UserError
 
 ASK = {"role": "user", "content": "2 + 2?"}

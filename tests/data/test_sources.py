@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from align.data import sources
+from align.data.reading import sources
+from align.data.reading.sources import fingerprint, iterate
 from align.data.settings import Source
-from align.data.sources import fingerprint, iterate
 from align.errors import UserError
-from align.recipe_data import count_rows
+from align.recipe.look_at_data import count_rows
 
 ROWS = [
     {"id": "1", "prompt": 'Say "hello", twice\n', "chosen": "hello\u2028hello \u00e9\U0001f60a"},

@@ -8,8 +8,8 @@ from dialogues import TURNS, prepared, said, texts
 from tiny_models import word_tokenizer
 from transformers import AutoTokenizer
 
-from align.data.messages import BadRow
-from align.data.special import Names, Splitter
+from align.data.reading.messages import BadRow
+from align.data.text.special import Names, Splitter
 from align.errors import UserError
 
 NAMED = "With <|im_end|> and a line end."

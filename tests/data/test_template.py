@@ -12,13 +12,13 @@ from tokenizers import Tokenizer, models
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from align import assets
-from align.chat import Partner, Style
+from align.cli.chat import Partner, Style
 from align.data import prepare
-from align.data.chat import Writer
 from align.data.hints import tokens_of
-from align.data.special import Names
-from align.data.template import choose_template, give_template, own_bos
-from align.data.tokens import Encoder
+from align.data.text.script import Writer
+from align.data.text.special import Names
+from align.data.text.template import choose_template, give_template, own_bos
+from align.data.text.tokens import Encoder
 from align.errors import UserError
 
 TOOLS = "{%- if tools %}{{- (tools | tojson) + '\\n' }}{%- endif %}" + THINKS

@@ -23,12 +23,12 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 import fully_sharded  # noqa: E402  (beside this file)
 import torch  # noqa: E402
 
-from align import run  # noqa: E402
 from align.__main__ import leave  # noqa: E402
 from align.errors import AlignError, UserError  # noqa: E402
-from align.recipe import load  # noqa: E402
-from align.training import distributed  # noqa: E402
+from align.recipe.load import load  # noqa: E402
+from align.run import train as run  # noqa: E402
 from align.training.settings import OptimSection  # noqa: E402
+from align.world import distributed  # noqa: E402
 
 
 def main() -> None:

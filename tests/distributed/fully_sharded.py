@@ -15,8 +15,8 @@ from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch.distributed.fsdp import FSDPModule
 
 from align.models.parts import backbone
-from align.training.distributed import World
 from align.training.settings import OptimSection, TrainingSection
+from align.world.distributed import World
 
 
 class Sharding(Accelerator):

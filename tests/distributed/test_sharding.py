@@ -10,8 +10,8 @@ import torch
 from launches import FSDP2, LEFT_OUT, MODES, STEPS_OF, Launch
 
 from align.errors import UserError
-from align.training.distributed import join
 from align.training.settings import OptimSection
+from align.world.distributed import join
 
 pytestmark = pytest.mark.processes
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from fuzz.harm import Harm, Watch
 
-import align.commands.check
-import align.run  # noqa: F401  once, here, instead of in every child
-from align.cli import main
+import align.cli.check
+import align.run.train  # noqa: F401  once, here, instead of in every child
+from align.cli.main import main
 
 PATIENCE = 180.0  # seconds for a life
 LISTEN = 0.05  # seconds between two looks at what it says

@@ -14,8 +14,8 @@ from small_runs import write_recipe
 from align.assets import asset
 from align.errors import UserError
 from align.methods.base import method_names
-from align.recipe import Recipe, load
-from align.recipe_online import is_online
+from align.recipe.load import Recipe, load
+from align.recipe.online import is_online
 
 REWARD = '''
 import time

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from align import assets
-from align.chat import Style, load
+from align.cli.chat import Style, load
 from align.errors import UserError
 from align.models.generate import continued
 from align.models.save import save_final

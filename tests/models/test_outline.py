@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mistakes import mistakes
 from small_runs import TINY
 from tiny_models import STORIES
 
-from align.cli import main
+from align.cli.main import main
 from align.models.load import load_policy
 from align.models.outline import num_adapted
 from align.models.settings import LoraSection, ModelSection
 from align.models.tokenizer import Head, load_tokenizer
-from tests.mistakes import mistakes
 
 MOE = TINY | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
 

@@ -15,7 +15,7 @@ from align.models.frozen import frozen_copy
 from align.models.settings import ModelSection, SoupSection
 from align.models.soup import averaged
 from align.models.tokenizer import load_tokenizer
-from align.recipe import load
+from align.recipe.load import load
 
 STORIES = "asset:stories260k"
 SECTION = ModelSection(model_name_or_path=STORIES)

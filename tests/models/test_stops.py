@@ -9,10 +9,10 @@ from pathlib import Path
 from bench_of_steps import alone
 from small_runs import write_rows
 
-from align.assembly import assemble
-from align.recipe import load
-from align.training.online import Online
-from align.training.runfolder import RunFolder
+from align.recipe.load import load
+from align.run.assemble import assemble
+from align.runfolder.folder import RunFolder
+from align.sources.online import Online
 
 TOKENIZER = Path(__file__).parents[1] / "data" / "tokenizer-minimind6400"
 END_OF_TEXT, END_OF_TURN = 0, 2

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from align.cli import main
+from align.cli.main import main
 from align.errors import Mistakes
 from align.report.pipeline import summarise
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mistakes import dump
 
-from align.cli import main
+from align.cli.main import main
 from align.rewards.base import Sample, call, find_reward
 from align.rewards.columns import LOOKED_AT, misfit, misfits
 

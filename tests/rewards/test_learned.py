@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import align
-from align.data.forest import lay_out
 from align.errors import UserError
 from align.models.load import load_policy
 from align.models.parts import unwrapped
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
 from align.rewards.learned import Reader, Reward
-from align.training.score import Kernel, Scorer
+from align.scoring.layout import lay_out
+from align.scoring.score import Kernel, Scorer
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from tiny_models import CONFIGS, config_of
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from align.rollout.engine import Request, Sampling, StopReason
-from align.rollout.local_engine import LocalEngine, queue, take
-from align.rollout.plain_engine import PlainEngine
-from align.rollout.shared_prompts import NAME
+from align.rollout.local.engine import LocalEngine, queue, take
+from align.rollout.local.shared_prompts import NAME
+from align.rollout.local.uncached import PlainEngine
 
 PAD, STOP = 0, 1
 

@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from align.rollout.roomy_cache import ROOM, RoomyLayer, make_room
+from align.rollout.local.roomy_cache import ROOM, RoomyLayer, make_room
 
 
 def states(tokens: int, rows: int = 5) -> tuple[torch.Tensor, torch.Tensor]:

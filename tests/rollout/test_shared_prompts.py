@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from align.rollout import local_engine
 from align.rollout.engine import Request, Sampling
-from align.rollout.local_engine import LocalEngine
-from align.rollout.shared_prompts import NAME, SharedLayer, attention, sharable, share
+from align.rollout.local import engine as local_engine
+from align.rollout.local.engine import LocalEngine
+from align.rollout.local.shared_prompts import NAME, SharedLayer, attention, sharable, share
 
 HEADS, OWN_HEADS, WIDTH = 4, 2, 8
 READS = SimpleNamespace(config=SimpleNamespace(_attn_implementation=NAME))

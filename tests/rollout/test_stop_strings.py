@@ -11,11 +11,11 @@ from rollout.fake_vllm import completion, serving
 from rollout.test_local_engine import PAD, model_of, prompts, sampling
 
 from align.rollout.engine import Request, StopReason
-from align.rollout.local_engine import LocalEngine
-from align.rollout.plain_engine import PlainEngine
+from align.rollout.local.engine import LocalEngine
+from align.rollout.local.uncached import PlainEngine
 from align.rollout.stop_strings import stop_strings
-from align.rollout.vllm_client import Client
-from align.rollout.vllm_engine import VLLMEngine
+from align.rollout.vllm.client import Client
+from align.rollout.vllm.engine import VLLMEngine
 
 
 def words(ids: Sequence[int]) -> str:

@@ -11,10 +11,10 @@ from rollout.fake_vllm import CARD, DROPPED, Fake, completion, serving, settings
 
 from align.errors import RunError, UserError
 from align.rollout.engine import Request, Sampling, StopReason
-from align.rollout.vllm_client import Client, ServerError
-from align.rollout.vllm_engine import VLLMEngine, mode_of
-from align.rollout.vllm_join import Expected, check_vocabulary, join
-from align.rollout.vllm_server import free_port
+from align.rollout.vllm.client import Client, ServerError
+from align.rollout.vllm.connect import Expected, check_vocabulary, join
+from align.rollout.vllm.engine import VLLMEngine, mode_of
+from align.rollout.vllm.server import free_port
 
 ENDS = {"stop_strings": ("33",)}
 EXPECTED = Expected(("policy",), {"hidden_size": 64}, length=100, mode="raw_logprobs")
@@ -119,7 +119,7 @@ def test_a_server_that_dies_in_the_middle_of_a_batch_stops_the_run():
 
 
 def test_a_cache_that_others_use_is_waited_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("align.rollout.vllm_server.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("align.rollout.vllm.server.PAUSES", (0.0, 0.0))
     found = iter([False, True])
     with serving() as fake:
         server = join(settings(vllm_server_base_url=fake.url), EXPECTED)

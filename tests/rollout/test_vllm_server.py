@@ -13,8 +13,8 @@ import pytest
 from rollout.fake_vllm import COMMAND, settings
 
 from align.errors import RunError
-from align.rollout.vllm_client import ServerError
-from align.rollout.vllm_server import start, surroundings
+from align.rollout.vllm.client import ServerError
+from align.rollout.vllm.server import start, surroundings
 
 
 def gone(pid: int) -> bool:
@@ -58,7 +58,7 @@ def test_one_that_does_not_come_up_is_told_with_the_end_of_its_log(word: str, to
 def test_a_server_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path):
     script = (
         "import sys\nfrom pathlib import Path\nfrom align.rollout.settings import RolloutSection\n"
-        "from align.rollout.vllm_server import start\n"
+        "from align.rollout.vllm.server import start\n"
         f"folder, settings = Path({str(tmp_path)!r}), RolloutSection(vllm_command={COMMAND!r})\n"
         "server = start(settings, folder, (), folder / 'log')\n"
         "print(server.process.child.pid, flush=True)\nsys.stdin.read()\n"

@@ -13,10 +13,10 @@ from align.batches import Group, Tokens
 from align.data.prepare import Splits
 from align.data.store import Entry, Store, StoreWriter
 from align.methods.base import find_method
+from align.runfolder.data_json import describe_data, histogram
+from align.scoring.experience import ModelRole
+from align.scoring.roles import cached
 from align.training.baselines import bag_of_words
-from align.training.experience import ModelRole
-from align.training.roles import cached
-from align.training.summary import describe_data, histogram
 
 PLANTED = (7, 11)  # tokens of polite answers; all others mean nothing
 SIZE = 60

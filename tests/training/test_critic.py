@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from small_runs import lines, metrics, same, told, train, weights
 from transformers import AutoModelForSequenceClassification
 
-from align.cli import main
+from align.cli.main import main
 from align.lab import bandit
 from align.methods.ppo import PPO
+from align.scoring.experience import ModelRole
+from align.scoring.score import Kernel, Scorer
 from align.training.critic import WINDOW, Warmup, is_flat
-from align.training.experience import ModelRole
-from align.training.score import Kernel, Scorer
 from align.training.step import Rates, Trainee, train_step
 
 RUN = (

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from align.errors import UserError
-from align.recipe_checks import SCHEDULES
+from align.recipe.combinations import SCHEDULES
 from align.training.optim import learning_rate, make_optimizer, rate_of_learner
 from align.training.settings import OptimSection
 

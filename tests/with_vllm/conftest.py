@@ -13,12 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from with_vllm.wider import make_wider
 
-from align.rollout.local_engine import LocalEngine
+from align.rollout.local.engine import LocalEngine
+from align.rollout.policy_engine import text_of
 from align.rollout.settings import RolloutSection
-from align.rollout.vllm_engine import VLLMEngine
-from align.rollout.vllm_server import Server, start
-from align.training.engines import text_of
-from align.training.served_weights import save_served
+from align.rollout.vllm.engine import VLLMEngine
+from align.rollout.vllm.server import Server, start
+from align.rollout.vllm.weights import save_served
 
 VLLM = Path(os.environ["ALIGN_VLLM"]).absolute()
 os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GB

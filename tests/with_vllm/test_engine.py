@@ -13,7 +13,7 @@ from with_vllm.conftest import TEMPERATURE, Served
 from align.errors import RunError, UserError
 from align.rollout.engine import Request, Sampling, StopReason, Written
 from align.rollout.settings import RolloutSection
-from align.rollout.vllm_join import Expected, check_vocabulary, join
+from align.rollout.vllm.connect import Expected, check_vocabulary, join
 
 ROUNDING = 1e-4  # of a log-probability; measured 1.5e-5
 BEGINNINGS = ("Once upon a time", "Lily and Tom", "The big dog", "One day, a little girl named Sue", "Mom said")

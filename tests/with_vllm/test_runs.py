@@ -15,8 +15,8 @@ from launches import REPOSITORY, environment, launcher
 from small_runs import lines, run, write_recipe
 from with_vllm.conftest import COMMAND, EAGER
 
-from align.cli import main
-from align.rollout.vllm_server import Server
+from align.cli.main import main
+from align.rollout.vllm.server import Server
 
 ROUNDING = 1e-4  # mean difference of sampler and trainer; measured about 1e-6
 REWARD = """

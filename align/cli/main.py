@@ -1,0 +1,266 @@
+"""The command `align`. Every command checks first and tells its mistakes in one message, without a traceback.
+
+Exit codes: 0 success; 2 a mistake found before training; 1 a run that failed; 75 a run asked to stop, which saved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from align import __version__
+from align.errors import AlignError, Elsewhere, RunError, UserError
+from align.outside import AskedToEnd, place_of
+from align.system.machine import told
+from align.system.terminal import Guarded, say
+
+app = typer.Typer(
+    name="align",
+    help="Align language models: preference data and demonstrations in, an aligned model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, a run folder, or a shipped recipe's name.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
+]
+PIPE_WIDTH = 200
+ALL = "Do what the run does before it loads weights: prepare all data into the cache, fetch, make the models empty."
+INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+
+
+def _version(wanted: bool | None) -> None:
+    if wanted:
+        say(f"align {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Full tracebacks, also by ALIGN_DEBUG=1.")] = False,
+) -> None:
+    if debug:
+        os.environ["ALIGN_DEBUG"] = "1"
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    resume: Annotated[
+        str, typer.Option(metavar="[auto|PATH]", help="Go on from the last good checkpoint, or from one.")
+    ] = "",
+    trust_checkpoint: Annotated[
+        bool, typer.Option(help="Open DeepSpeed's pickled state though its origin is unproven.")
+    ] = False,
+    trust_folder: Annotated[bool, typer.Option(help="Write into a run folder that another user owns.")] = False,
+    allow_changes: Annotated[
+        list[str] | None, typer.Option(help="A key that may differ from the saved run's; or `all`.")
+    ] = None,
+) -> None:
+    """Run a recipe. Works under accelerate launch, under torchrun, and alone."""
+    if not resume and (trust_checkpoint or allow_changes):
+        raise UserError("train: --trust-checkpoint and --allow-changes belong to --resume")
+    from align.world.signals import stoppable
+
+    with stoppable() as stop:  # what follows imports for seconds
+        from align.recipe.load import load
+
+        checked = load(recipe, overrides or [])
+        from align.run import train as run
+
+        again = run.Resume(path=resume, allow=tuple(allow_changes or ())) if resume else None
+        run.train(checked, again, run.Trust(folder=trust_folder, checkpoint=trust_checkpoint), stop)
+
+
+@app.command()
+def check(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    whole: Annotated[bool, typer.Option("--all", help=ALL)] = False,
+) -> None:
+    """Every mistake at once; else the resolved recipe, batch arithmetic, steps, memory. Loads no weights."""
+    from align.cli import check as command
+    from align.recipe.load import load
+
+    command.say(load(recipe, overrides or []), console(), whole=whole)
+
+
+@app.command()
+def doctor(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Look at the real first batch: template, BOS and EOS, loss mask, policy against reference, layouts."""
+    from align.recipe.load import load
+
+    checked = load(recipe, overrides or [])
+    from align.cli import doctor as command
+
+    command.examine(checked, console())
+
+
+@app.command()
+def methods(
+    name: Annotated[str, typer.Argument(help="One method's page.")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="The README's table.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
+) -> None:
+    """What each method needs, its paper, its recipe."""
+    from align.cli import methods as command
+
+    if sum((bool(name), markdown, json)) > 1:
+        raise UserError("methods: NAME, --markdown and --json exclude each other")
+    if name:
+        command.say_one(name, console())
+    elif markdown or json:
+        say(command.as_markdown() if markdown else command.as_json() + "\n", end="")
+    else:
+        command.say_all(console())
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE.html", help="Default: report.html in the run, or beside them."),
+    ] = None,
+) -> None:
+    """One self-contained HTML page for one run, or several side by side."""
+    from align.report import page
+
+    say(page.write(runs, out))
+
+
+@app.command()
+def summary(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder whose subfolders are runs.")],
+    numbers: Annotated[
+        list[str], typer.Argument(metavar="NAME=RUN:METRIC...", help="Such as dpo_accuracy=dpo:accuracy.")
+    ],
+) -> None:
+    """The numbers that a pipeline was made for, out of its runs' test splits: FOLDER/summary.json."""
+    from align.report import pipeline
+
+    path = pipeline.summarise(folder, numbers)
+    say(f"{path}:")
+    for line in pipeline.lines(path):
+        say(f"  {line}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+) -> None:
+    """A merged, plain transformers folder, reloaded and compared before it counts as done."""
+    if not run.is_dir():
+        raise UserError(f"{run}: no such folder; give a run's, or a model's")
+    from align.models import save
+
+    gap = save.export(run, out)
+    say(f"{out}: reloaded; logits differ by {gap:.1e} of the largest")
+
+
+@app.command()
+def chat(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, asset:NAME, or run folder.")
+    ],
+    max_new_tokens: Annotated[int, typer.Option(help="Of one answer.", min=1)] = 256,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.", min=0.0)] = 0.8,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    system: Annotated[str, typer.Option(help="A system message, for models with a chat template.")] = "",
+) -> None:
+    """Talk to a model. Lines from a pipe are answered one after the other."""
+    from align.cli import chat as command
+
+    command.run(model, command.Style(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system))
+
+
+def console() -> Guarded:
+    """The terminal as wide as it is; a pipe or a file wide enough that nothing is broken into pieces."""
+    out = Guarded()
+    return out if out.is_terminal else Guarded(width=PIPE_WIDTH)
+
+
+# ---- exit codes -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    return run_app(app, _with_resume(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run_app(commands: typer.Typer, words: list[str]) -> int:
+    """Runs a command; what the user can mend becomes one message and an exit code, a defect keeps its traceback."""
+    try:
+        result = commands(words, standalone_mode=False)
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt
+        return result if isinstance(result, int) else 0
+    except typer.Abort:
+        return _tell(RunError("stopped by the keyboard; a run keeps its last checkpoint"))
+    except AlignError as error:
+        return _tell(error)
+    except KeyboardInterrupt:
+        return _tell(RunError("stopped by the keyboard; a run keeps its last checkpoint"))
+    except SystemExit as error:  # of code that is not ours: a method's, a library's
+        return _tell(RunError(f"not finished: {place_of(AskedToEnd.by(error))}"))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return 0
+    except Exception as error:
+        show = getattr(error, "show", None)  # typer's own: a wrong option, a missing argument
+        if show is not None:
+            show()
+            return 2
+        if (want := told(error)) is None:
+            raise
+        want.__cause__ = error
+        return _tell(want)
+
+
+def _with_resume(words: list[str]) -> list[str]:
+    """`--resume` may stand alone, which typer cannot say; then it means auto."""
+    out: list[str] = []
+    for position, word in enumerate(words):
+        out.append(word)
+        following = words[position + 1] if position + 1 < len(words) else ""
+        if word == "--resume" and not (following == "auto" or _looks_like_folder(following)):
+            out.append("auto")
+    return out
+
+
+def _looks_like_folder(word: str) -> bool:
+    path = "/" in word and "=" not in word and not word.endswith((".yaml", ".yml"))
+    return path or (bool(word) and "=" not in word and Path(word).is_dir())
+
+
+def _tell(error: AlignError) -> int:
+    """One message. Under a launcher a user's mistake is the same on every rank of a machine: the first speaks."""
+    if debugging():
+        say("".join(traceback.format_exception(error)), file=sys.stderr, end="")
+    if isinstance(error, Elsewhere):
+        return error.exit_code
+    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    if local == 0 or isinstance(error, RunError):
+        speaker = f"align (rank {rank})" if rank else "align"
+        say(f"{speaker}: {error}" if "\n" not in str(error) else f"{speaker}:\n{error}", file=sys.stderr)
+    return error.exit_code
+
+
+def debugging() -> bool:
+    return os.environ.get("ALIGN_DEBUG", "") not in ("", "0")

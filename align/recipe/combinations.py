@@ -1,0 +1,197 @@
+"""What no single key can know: combinations without meaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from align.data.settings import DataSection
+from align.errors import did_you_mean
+from align.methods.base import Method
+from align.models.settings import ModelSection, SoupSection
+from align.needs import Needs
+from align.recipe.text import Written
+from align.training.settings import LoggingSection, OptimSection, TrainingSection
+
+SCHEDULES = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
+OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
+NOT_FOR_TRAINING = ("LBFGS", "SparseAdam")  # one wants a closure, the other sparse gradients
+TRACKERS = ("tensorboard", "wandb", "trackio")
+KEEP_ONE = "keep one of them (key=null on the command line takes a recipe's own away)"
+
+
+def check_combinations(written: Written, cls: type[Method[Any]] | None, sections: dict[str, Any]) -> None:
+    needs = cls.needs() if cls else None
+    if (training := sections["training"]) is not None:
+        _training(written, training, cls)
+        if sections["data"] is not None:
+            _evaluation(written, training, sections["data"])
+    if sections["optim"] is not None:
+        _optim(written, sections["optim"])
+    if sections["model"] is not None:
+        _model(written, sections["model"])
+        if needs is not None and cls is not None:
+            _reference(written, sections["model"], needs, cls.name)
+            if sections["model"].critic and not any("values" in needs.live(m) for m in needs.members):
+                written.wrong("model.critic", f"{cls.name} has no critic; remove the section")
+    if sections["data"] is not None and not sections["data"].train:
+        written.wrong("data.train", "missing; name a file of rows, a hub data set, asset:NAME, or a list of sources")
+    reward = sections.get("reward")
+    if reward is not None and not reward.timeout and reward.num_workers != type(reward)().num_workers:
+        written.wrong("reward.num_workers", "has no effect without reward.timeout; set it, or remove the key")
+    if sections["logging"] is not None:
+        _logging(written, cls, sections["logging"], sections["data"])
+
+
+def _logging(
+    written: Written, cls: type[Method[Any]] | None, logging: LoggingSection, data: DataSection | None
+) -> None:
+    if cls and logging.baselines and cls.needs().batch.kind != "pairs":
+        kind = cls.needs().batch.kind
+        written.wrong("logging.baselines", f"bag_of_words ranks pairs; {cls.name} learns from {kind}: remove the key")
+    elif logging.baselines and data is not None and not data.test:
+        written.wrong("logging.baselines", "needs data.test, whose pairs are ranked: a source, or a share such as 0.1")
+    if cls and writes_nothing(cls.needs()) and written.has("logging.num_completions") and logging.num_completions:
+        written.wrong("logging.num_completions", f"{cls.name} trains a scalar head, which writes nothing; set it to 0")
+    for tracker in logging.report_to:
+        if tracker not in TRACKERS:
+            hint = did_you_mean(tracker, TRACKERS)
+            written.wrong("logging.report_to", f"no such tracker: {tracker}; there are {', '.join(TRACKERS)}.{hint}")
+
+
+def writes_nothing(needs: Needs) -> bool:
+    """A scalar head is trained in the place of the language-model head."""
+    return any("scores" in needs.live(m) for m in needs.members)
+
+
+def _training(written: Written, t: TrainingSection, cls: type[Method[Any]] | None) -> None:
+    if t.per_device_train_batch_size and written.has("training.batch_size"):
+        written.wrong(
+            "training.per_device_train_batch_size",
+            f"conflicts with batch_size: {t.batch_size}; batch_size is per_device_train_batch_size x "
+            "gradient_accumulation_steps x world size already, so keep one of them",
+        )
+    if t.gradient_accumulation_steps and not t.per_device_train_batch_size:
+        written.wrong(
+            "training.gradient_accumulation_steps",
+            "stands alone; batch_size counts a whole optimiser step, and max_tokens divides it into micro-batches",
+        )
+    if cls and not t.per_device_train_batch_size and t.batch_size < cls.smallest_batch:
+        written.wrong(
+            "training.batch_size",
+            f"found {t.batch_size}; {cls.name} compares rows of a step and needs {cls.smallest_batch} or more",
+        )
+    if t.max_steps and written.has("training.num_train_epochs"):
+        written.wrong("training.max_steps", f"conflicts with num_train_epochs: {t.num_train_epochs}; {KEEP_ONE}")
+    if not t.max_steps and t.num_train_epochs == 0:
+        written.wrong("training.num_train_epochs", "found 0 with max_steps 0: nothing would be trained")
+
+
+def _evaluation(written: Written, t: TrainingSection, data: DataSection) -> None:
+    held_out = bool(data.validation)
+    if t.eval_steps and not held_out:
+        written.wrong("training.eval_steps", "needs data.validation: a source, or a share of the prompts such as 0.1")
+    for key in ("load_best_model_at_end", "early_stopping_patience"):
+        if not getattr(t, key):
+            continue
+        if not held_out:
+            written.wrong(
+                f"training.{key}", "needs data.validation to compare evaluations on; test is never used for it"
+            )
+        if not t.eval_steps:
+            written.wrong(
+                f"training.{key}", "needs training.eval_steps above 0: one evaluation at the end leaves no choice"
+            )
+    shares = sum(s for s in (data.validation, data.test) if not isinstance(s, str) and s < 1)
+    if shares >= 1:
+        written.wrong("data.test", f"validation {data.validation} and test {data.test} leave no row to train on")
+
+
+def _optim(written: Written, o: OptimSection) -> None:
+    if o.warmup_ratio and o.warmup_steps:
+        written.wrong("optim.warmup_steps", f"conflicts with warmup_ratio: {o.warmup_ratio}; {KEEP_ONE}")
+    if o.lr_scheduler_type not in SCHEDULES:
+        hint = did_you_mean(o.lr_scheduler_type, SCHEDULES)
+        written.wrong(
+            "optim.lr_scheduler_type",
+            f"no such schedule: {o.lr_scheduler_type}; there are {', '.join(SCHEDULES)}.{hint}",
+        )
+    if o.lr_scheduler_type == "constant" and (o.warmup_ratio or o.warmup_steps):
+        written.wrong(
+            "optim.lr_scheduler_type", "constant has no warm-up; say constant_with_warmup, or drop the warm-up"
+        )
+    known = [
+        n
+        for n in dir(torch.optim)
+        if isinstance(c := getattr(torch.optim, n), type) and issubclass(c, torch.optim.Optimizer)
+    ]
+    known = sorted({*known, *OPTIMISERS_OF_TRANSFORMERS} - {"Optimizer", *NOT_FOR_TRAINING})
+    if o.optim not in known:
+        plain = o.optim.removesuffix("_torch").removesuffix("_fused").removesuffix("_torch").lower()
+        near = next((f" Did you mean {n}?" for n in known if n.lower() == plain), did_you_mean(o.optim, known))
+        written.wrong("optim.optim", f"no such optimiser: {o.optim}; there are {', '.join(known)}.{near}")
+    for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+        if "Adam" not in o.optim and getattr(o, name) != getattr(OptimSection(), name):
+            written.wrong(f"optim.{name}", f"has no effect on {o.optim}; remove the key, or use optim.optim_args")
+    for name in ("lr", "betas", "eps", "weight_decay"):
+        if name in o.optim_args:
+            ours = {"lr": "learning_rate", "betas": "adam_beta1 and adam_beta2", "eps": "adam_epsilon"}.get(name, name)
+            written.wrong(f"optim.optim_args.{name}", f"has a key of its own: optim.{ours}")
+
+
+def _model(written: Written, m: ModelSection) -> None:
+    if m.config and m.model_name_or_path:
+        written.wrong(
+            "model.config", "conflicts with model_name_or_path: fresh weights of a config, or pretrained ones; keep one"
+        )
+    if not m.config and not m.model_name_or_path:
+        written.wrong("model.model_name_or_path", "missing; name a folder, a hub model or asset:NAME, or give a config")
+    if m.dtype == "float16" and m.lora is None:
+        written.wrong(
+            "model.dtype",
+            "found float16, in which small gradients and Adam's epsilon are 0, and no loss scaler is here: training "
+            "would diverge; set auto (float32 weights, with training.mixed_precision: bf16 to compute faster)",
+        )
+    if m.config and "model_type" not in m.config:
+        written.wrong("model.config.model_type", "missing; the transformers name of the architecture, such as llama")
+    if m.config and not m.tokenizer_name_or_path:
+        written.wrong("model.tokenizer_name_or_path", "missing; a model made from a config brings no tokenizer")
+
+
+def _reference(written: Written, m: ModelSection, needs: Needs, method: str) -> None:
+    if "ref" not in needs.roles():
+        for key in ("reference", "ref_model_name_or_path"):
+            if written.has(f"model.{key}") and getattr(m, key) not in ("", "auto"):
+                written.wrong(f"model.{key}", f"{method} has no reference model; remove the key")
+        return
+    if isinstance(m.reference, SoupSection):
+        _soup(written, m.reference, m.ref_model_name_or_path)
+    if m.reference == "adapter_off" and m.lora is None:
+        written.wrong(
+            "model.reference", "adapter_off needs model.lora: without an adapter there is nothing to switch off"
+        )
+    if m.reference == "adapter_off" and m.ref_model_name_or_path:
+        written.wrong(
+            "model.ref_model_name_or_path",
+            "conflicts with reference: adapter_off, which is the model without its adapter",
+        )
+
+
+def _soup(written: Written, soup: SoupSection, other: str) -> None:
+    """An average of models' weights in the place of the reference."""
+    if len(soup.soup) < 2:
+        named = ", ".join(soup.soup) or "none"
+        written.wrong(
+            "model.reference.soup",
+            f"names {named}; expected two or more, whose weights are averaged (ref_model_name_or_path names one)",
+        )
+    if soup.weights and len(soup.weights) != len(soup.soup):
+        written.wrong("model.reference.weights", f"found {len(soup.weights)} for {len(soup.soup)} models; one for each")
+    elif soup.weights and (min(soup.weights) < 0 or abs(sum(soup.weights) - 1) > 1e-6):
+        found = f"found {soup.weights}, whose sum is {sum(soup.weights):g}"
+        written.wrong("model.reference.weights", f"{found}; expected shares that are at least 0 and add up to 1")
+    if other:
+        written.wrong("model.ref_model_name_or_path", "conflicts with reference.soup, which names the models itself")

@@ -1,0 +1,38 @@
+"""Defaults that depend on what else the recipe says: a method's usual learning rate, knobs that follow another key."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from align.methods.base import Method
+from align.recipe.text import Written
+
+
+def with_rate(written: Written, method: Method[Any], sections: dict[str, Any]) -> tuple[str, ...]:
+    """Puts the method's usual learning rate into `sections` where the recipe has none; returns what is to be said."""
+    if written.has("optim.learning_rate"):
+        return ()
+    rate = method.usual_rate
+    sections["optim"] = dataclasses.replace(sections["optim"], learning_rate=rate)
+    lora = "; with model.lora about ten times as much is usual" if sections["model"].lora else ""
+    return (f"optim.learning_rate: {rate:g}, {method.name}'s default for a model of some billion weights{lora}",)
+
+
+def with_followed(
+    written: Written, method: Method[Any], sections: dict[str, Any]
+) -> tuple[Method[Any], tuple[str, ...]]:
+    """The method whose knobs that follow another key have that key's value, unless the recipe gives them one; and what
+    is to be said of those that have another."""
+    notes: list[str] = []
+    for f in (f for f in dataclasses.fields(method) if "follows" in f.metadata):
+        section, key = f.metadata["follows"].split(".")
+        there, here = getattr(sections[section], key), getattr(method, f.name)
+        if not written.has(f"method.{f.name}"):
+            method = dataclasses.replace(method, **{f.name: there})
+        elif here != there:
+            notes.append(
+                f"method.{f.name}: {here} is {here / there:.3g} times {section}.{key} ({there}), which it is where it "
+                "is left out"
+            )
+    return method, tuple(notes)

@@ -1,0 +1,256 @@
+"""A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
+
+`load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either
+returns a `Recipe` or raises `Mistakes` with all that is wrong. Seven things alone are resolved: an empty
+`training.output_dir` is runs/NAME; TRL's two names for the batch size are multiplied out; a method with a scalar head
+shows no completions (and is refused when asked to); where the policy writes, evaluations are compared by `reward`; the
+name of the metric that they are compared by says whether the larger is the better; the learning rate is the method's
+usual one; dr_grpo's `constant_length` is the most tokens that a completion may have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from align.data.settings import DataSection
+from align.errors import Mistakes, UserError, did_you_mean
+from align.methods.base import Method, find_method, method_names
+from align.models.settings import ModelSection
+from align.recipe.combinations import check_combinations, writes_nothing
+from align.recipe.defaults import with_followed, with_rate
+from align.recipe.look_at_data import check_data
+from align.recipe.look_at_models import check_context, check_models
+from align.recipe.metric import METRIC, check_metric
+from align.recipe.notes import model_notes
+from align.recipe.online import check_online, is_online, notes_of
+from align.recipe.text import Written, find_recipe, override, read, to_yaml
+from align.recipe.types import build, is_text, names, show
+from align.recipe.words import LOSS_TYPES, SECTIONS, translate_knob
+from align.rewards.settings import RewardSection
+from align.rollout.settings import RolloutSection
+from align.runfolder.folder import FREE
+from align.training.settings import LoggingSection, OptimSection, TrainingSection, better_when_larger
+
+OWNERS: dict[str, type[Any]] = {
+    "model": ModelSection,
+    "data": DataSection,
+    "optim": OptimSection,
+    "training": TrainingSection,
+    "logging": LoggingSection,
+}
+
+ONLINE: dict[str, type[Any]] = {"rollout": RolloutSection, "reward": RewardSection}  # of methods whose policy writes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All sections, checked; equal recipes train the same weights into the same folder."""
+
+    name: str
+    file: Path = field(compare=False)
+    method_name: str
+    method: Method[Any]
+    model: ModelSection
+    data: DataSection
+    optim: OptimSection
+    training: TrainingSection
+    logging: LoggingSection
+    rollout: RolloutSection = field(default_factory=RolloutSection)
+    reward: RewardSection = field(default_factory=RewardSection)
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what was translated or settled, to be said aloud
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.training.output_dir)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Resolved and complete; reading it again gives an equal recipe."""
+        sections = {name: dataclasses.asdict(getattr(self, name)) for name in owners(type(self.method))}
+        if self.training.max_steps:
+            del sections["training"]["num_train_epochs"]  # beside max_steps it means nothing, and is refused
+        knobs = {name: getattr(self.method, name) for name in names(type(self.method))}
+        return {"name": self.name, "method": {"name": self.method_name, **knobs}, **sections}
+
+    def to_yaml(self) -> str:
+        return to_yaml(_plain(self.to_dict()))
+
+    def fixed(self) -> dict[str, Any]:
+        """Dotted key -> value of all that must be the same when a run is resumed; plain JSON values."""
+        flat = _flatten(_plain(self.to_dict()))
+        return {k: v for k, v in flat.items() if not any(k == f or k.startswith(f + ".") for f in FREE)}
+
+    def fingerprint(self) -> str:
+        """A hash of `fixed()`."""
+        return hashlib.sha256(json.dumps(self.fixed(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def differences(self, other: Recipe | dict[str, Any]) -> list[str]:
+        """`key: ours here, theirs there` for every fixed key that differs; `other` may be a stored `fixed()`."""
+        ours, theirs = self.fixed(), other.fixed() if isinstance(other, Recipe) else other
+        absent = "absent"
+        return [
+            f"{k}: {ours.get(k, absent)} here, {theirs.get(k, absent)} there"
+            for k in dict.fromkeys([*ours, *theirs])
+            if ours.get(k, absent) != theirs.get(k, absent)
+        ]
+
+
+def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | None = None) -> Recipe:
+    """Reads, overrides and checks a recipe; raises `Mistakes` with everything that is wrong with it.
+
+    `world_size` multiplies TRL's per-device batch size; by default it is the one the launcher set (WORLD_SIZE).
+    """
+    path = find_recipe(str(recipe))
+    written = read(path)
+    override(written, overrides, functools.partial(is_text, OWNERS | ONLINE))
+    cls, method = _method(written)
+    _known_sections(written, cls)
+    sections: dict[str, Any] = {
+        name: build(written, name, owner, values := _section(written, name), _homes(values, name))
+        for name, owner in owners(cls).items()
+    }
+    check_combinations(written, cls, sections)
+    if cls is not None and is_online(cls):
+        check_online(written, cls, method, sections)
+    if sections["data"] is not None:
+        check_data(written, sections["data"], cls.needs() if cls else None)
+    if sections["model"] is not None:
+        check_models(written, sections["model"])
+        new = sections["rollout"].max_completion_length if sections.get("rollout") else 0
+        beyond = check_context(written, sections["model"], sections["data"].max_length, new) if sections["data"] else []
+    else:
+        beyond = []
+    if method is not None and written.has(METRIC):
+        check_metric(written, method, sections)
+    if written.mistakes or method is None:
+        raise Mistakes(dict.fromkeys(written.mistakes))
+    name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)
+    world = world_size or int(os.environ.get("WORLD_SIZE", "1"))
+    training, notes = _resolve(sections["training"], str(name), world)
+    by_reward = is_online(cls) and not written.has(METRIC)
+    sections["training"] = _with_metric(training, "reward" if by_reward else training.metric_for_best_model)
+    if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
+        sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
+    said = (*notes_of(sections.get("rollout")), *with_rate(written, method, sections), *model_notes(sections))
+    method, apart = with_followed(written, method, sections)
+    spelt = str(written.get("method.name"))
+    return Recipe(
+        name=str(name), file=path, method_name=spelt, method=method, notes=(*notes, *beyond, *said, *apart),
+        **sections,
+    )  # fmt: skip
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _section(written: Written, name: str) -> Any:
+    return values if (values := written.get(name)) is not None else {}
+
+
+def _homes(values: Any, section: str = "") -> dict[str, str]:
+    """A hint for every key that is at home in another section."""
+    keys = values if isinstance(values, dict) else {}
+    return {
+        k: f" {k}: here `{s}.{k}`."
+        for k in keys
+        for s, o in (OWNERS | ONLINE).items()
+        if s != section and k in names(o)
+    }
+
+
+def owners(cls: type[Method[Any]] | None) -> dict[str, type[Any]]:
+    """The sections of a recipe with this method."""
+    return OWNERS | ONLINE if is_online(cls) else OWNERS
+
+
+def _known_sections(written: Written, cls: type[Method[Any]] | None) -> None:
+    known = ("name", "method", *owners(cls))
+    for key, value in written.values.items():
+        if key == "name" and not isinstance(value, str):
+            written.wrong(key, f"found {show(value)}; expected text")
+        elif key == "name" and not _is_name(value):
+            inside = "a name for a folder in runs/, without .. and not beginning with /, ~ or a dot"
+            written.wrong(key, f"found {show(value)}; expected {inside}")
+        if key in known:
+            continue
+        if key in ONLINE:
+            if cls is not None:
+                written.wrong(key, f"{cls.name} learns from rows that are there before; remove the section")
+            continue
+        homes = [f"{s}.{key}" for s, owner in (OWNERS | ONLINE).items() if key in names(owner)]
+        hint = f" {key}: here `{homes[0]}`." if homes else did_you_mean(SECTIONS.get(key, key), known)
+        written.wrong(key, f"no such section; a recipe has {', '.join(known)}.{hint}")
+
+
+def _is_name(name: str) -> bool:
+    """Whether runs/NAME lies in runs/ whatever else is true."""
+    parts = name.split("/")
+    return name.isprintable() and "\\" not in name and not any(p == "" or p[0] in ".~" for p in parts)
+
+
+def _method(written: Written) -> tuple[type[Method[Any]] | None, Method[Any] | None]:
+    values = _section(written, "method")
+    if isinstance(values, str):
+        written.wrong("method", f"found {show(values)}; write `method: {{name: {values}}}`")
+        return None, None
+    spelt = values.get("name") if isinstance(values, dict) else None
+    if not isinstance(spelt, str):
+        written.wrong("method.name", f"missing; there are {', '.join(method_names())}")
+        return None, None
+    try:
+        cls = find_method(LOSS_TYPES.get(spelt, spelt))
+    except UserError as error:
+        written.wrong("method.name", str(error))
+        return None, None
+    if spelt != cls.name and ":" not in spelt:
+        written.wrong("method.name", f"{spelt}: here `{cls.name}`")
+    knobs = {k: v for k, v in values.items() if k != "name"}
+    hints = {k: hint for k in knobs if (hint := translate_knob(k, names(cls), method_names()))}
+    if isinstance(loss := knobs.get("loss_type"), str) and LOSS_TYPES.get(loss, loss) in method_names():
+        hints["loss_type"] = f" loss_type {loss}: here `method.name: {LOSS_TYPES.get(loss, loss)}`."
+    return cls, build(written, "method", cls, knobs, {**_homes(knobs), **hints, "": cls.name})
+
+
+def _resolve(training: TrainingSection, name: str, world_size: int) -> tuple[TrainingSection, tuple[str, ...]]:
+    notes: tuple[str, ...] = ()
+    if per_device := training.per_device_train_batch_size:
+        steps = max(1, training.gradient_accumulation_steps)
+        size = per_device * steps * world_size
+        notes = (
+            f"per_device_train_batch_size {per_device} x gradient_accumulation_steps {steps} x world size "
+            f"{world_size}: here `training.batch_size: {size}`",
+        )
+        training = dataclasses.replace(
+            training, batch_size=size, per_device_train_batch_size=0, gradient_accumulation_steps=0
+        )
+    return dataclasses.replace(training, output_dir=training.output_dir or f"runs/{name}"), notes
+
+
+def _with_metric(training: TrainingSection, metric: str) -> TrainingSection:
+    larger = training.greater_is_better
+    larger = better_when_larger(metric) if larger is None else larger
+    return dataclasses.replace(training, metric_for_best_model=metric, greater_is_better=larger)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that YAML and JSON hold what reading gives back."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            flat |= _flatten(inner, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = inner
+    return flat

@@ -1,0 +1,281 @@
+"""From a recipe's name and `key=value` words to plain nested dictionaries: finding, reading, overriding.
+
+YAML as in its version 1.2 where 1.1 surprises: `1e-6` is a number, `016` is 16 and `0o16` is 14, `no`, `on`, `1:30`
+and `2020-01-01` are text. A key given twice is a mistake, as is `<<`: a recipe inherits nothing. Text is written back
+in quotes wherever either version would read it as something else.
+"""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from align.errors import UserError, did_you_mean
+from align.system.machine import lacks
+from align.system.trees import Shallow, bounded
+
+PACKAGE = Path(__file__).parent
+ADVICE = "; use sys.set_int_max_str_digits() to increase the limit"  # Python's, on numbers of many digits
+
+NOTHING = ("", "~", "null", "Null", "NULL")
+ENDS = ("training.max_steps", "training.num_train_epochs")
+
+
+@dataclass
+class Written:
+    """What the user wrote, and the mistakes found in it so far."""
+
+    label: str  # the file as messages name it
+    values: dict[str, Any]
+    overridden: set[str] = field(default_factory=set)  # dotted keys from the command line
+    mistakes: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)  # keys whose value was refused: whatever else they break is no news
+
+    def wrong(self, key: str, finding: str) -> None:
+        """Notes a mistake at the dotted `key`, with the place where it was written."""
+        if key in self.broken:
+            return
+        place = self.label
+        if any(key == k or key.startswith(k + ".") or k.startswith(key + ".") for k in self.overridden):
+            place = "command line"
+        self.mistakes.append(f"{place}: {key}: {finding}" if key else f"{place}: {finding}")
+
+    def has(self, key: str) -> bool:
+        """Whether the user wrote this dotted key, here or on the command line."""
+        return self.get(key, _ABSENT) is not _ABSENT
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found: Any = self.values
+        for part in key.split("."):
+            if not isinstance(found, dict) or part not in found:
+                return default
+            found = found[part]
+        return found
+
+
+_ABSENT = object()
+
+
+# ---- finding --------------------------------------------------------------------------------------------------------
+
+
+def shipped(kind: str) -> Path:
+    """The folder `recipes` or `launch`, beside the package in a checkout, under share/align of an installed wheel."""
+    checkout = PACKAGE.parent / kind
+    if (PACKAGE.parent / "pyproject.toml").exists() and checkout.is_dir():
+        return checkout
+    places = [PACKAGE.parent, Path(sysconfig.get_path("data")), *(p for p in PACKAGE.parents if (p / "share").is_dir())]
+    return next((p / "share/align" / kind for p in places if (p / "share/align" / kind).is_dir()), checkout)
+
+
+def recipe_names() -> list[str]:
+    return sorted(p.stem for p in shipped("recipes").glob("*.yaml"))
+
+
+def find_recipe(recipe: str) -> Path:
+    """The file itself, or the shipped recipe of that name."""
+    if Path(recipe).is_file():
+        return Path(recipe)
+    if recipe in recipe_names():
+        return shipped("recipes") / f"{recipe}.yaml"
+    if Path(recipe).is_dir():
+        if (inside := Path(recipe) / "recipe.yaml").is_file():
+            return inside
+        raise UserError(f"{recipe}: a folder without recipe.yaml; name a recipe file or a run folder")
+    hint = did_you_mean(Path(recipe).stem, recipe_names())
+    raise UserError(f"{recipe}: no such file, and no shipped recipe; there are {', '.join(recipe_names())}.{hint}")
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+class _Loader(Shallow):
+    """YAML 1.2's booleans and floats, and no key twice."""
+
+    twice: list[tuple[str, int, int]]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):  # PyYAML refuses the others
+            line = key.start_mark.line + 1
+            if key.value in first:
+                self.twice.append((str(key.value), first[key.value], line))
+            first.setdefault(key.value, line)
+        return super().construct_mapping(node, deep)
+
+
+_CORE = ("null", "bool", "int", "float", "str", "seq", "map")  # all that YAML 1.2 knows by itself
+_TAG = "tag:yaml.org,2002:"
+_WORDS = {  # tag -> what is read as such without quotes, and the characters that it may begin with
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?\d[\d_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\d[\d_]*\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    try:
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    except ValueError as error:
+        raise yaml.constructor.ConstructorError(None, None, str(error).split(";")[0], node.start_mark) from None
+
+
+def _foreign(loader: _Loader, node: yaml.Node) -> Any:
+    finding = f"a recipe has no values of the kind {node.tag}"
+    raise yaml.constructor.ConstructorError(None, None, finding, node.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.1 or our loader would not read as text."""
+
+
+_Loader.yaml_implicit_resolvers = {  # nothing is null but what 1.1 reads as such, too
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == f"{_TAG}null"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _name, (_pattern, _first) in _WORDS.items():
+    for _side in (_Loader, _Dumper):
+        _side.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.yaml_constructors = {f"{_TAG}{k}": yaml.SafeLoader.yaml_constructors[f"{_TAG}{k}"] for k in _CORE}
+_Loader.add_constructor(f"{_TAG}int", _whole_number)
+_Loader.yaml_constructors[None] = _foreign
+
+
+def to_yaml(value: Any) -> str:
+    """Plain values as YAML, which `parse` reads as the same values."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def parse(text: str) -> tuple[Any, list[tuple[str, int, int]]]:
+    """The values, and (key, first line, second line) of every key that stands twice in one mapping.
+
+    Raises yaml.YAMLError, also for a number with more digits than Python reads.
+    """
+    loader = _Loader(text)
+    loader.twice = []
+    try:
+        return bounded(loader.get_single_data()), loader.twice
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except ValueError as error:
+        raise yaml.YAMLError(str(error).removesuffix(ADVICE)) from None
+    finally:
+        loader.dispose()
+
+
+def read(path: Path) -> Written:
+    """Reads a recipe file; `UserError` where it is no mapping at all."""
+    label = _label(path)
+    try:
+        values, twice = parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{label}: no readable YAML: {_one_line(error)}") from None
+    except OSError as error:
+        if lacks(error):
+            raise
+        raise UserError(f"{label}: cannot be read: {error.strerror}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{label}: holds no sections; a recipe is a YAML mapping with method, model, data, ...")
+    written = Written(label, _text_keys(values))
+    for key, first, second in twice:
+        written.mistakes.append(f"{label}: {key}: stands twice, in lines {first} and {second}; keep one")
+    return written
+
+
+def override(written: Written, words: Sequence[str], is_text: Callable[[str], bool] = lambda key: False) -> None:
+    """Applies `dotted.key=value` words in order; the value is YAML, `null` removes the key.
+
+    `is_text` knows the keys of plain text, whose value is taken as it stands unless it is quoted: a folder may be
+    called `a #b`.
+    """
+    for word in words:
+        key, sign, text = word.partition("=")
+        if not sign or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", key):
+            written.mistakes.append(f"command line: {word}: not of the form section.key=value, such as training.seed=1")
+            continue
+        try:
+            literal = is_text(key) and text[:1] not in ("'", '"') and text.strip() not in NOTHING
+            value, twice = (text, []) if literal else parse(text)
+        except yaml.YAMLError as error:
+            written.mistakes.append(f"command line: {key}: the value is no readable YAML: {_one_line(error)}")
+            continue
+        written.mistakes += [f"command line: {word}: {k} stands twice" for k, _, _ in twice]
+        written.overridden.add(key)
+        _set(written, key, _text_keys(value))
+    for one, other in (ENDS, ENDS[::-1]):
+        if one in written.overridden and other not in written.overridden and written.get(one):
+            _set(written, other, None)  # the command line ends the run in another way than the file
+    for key in _with_nul(written.values):
+        written.wrong(key, "holds a NUL character, which no name of a file or a setting can")
+
+
+def _with_nul(value: Any, key: str = "") -> list[str]:
+    """The dotted keys of texts that hold one, and of keys that do."""
+    if isinstance(value, str):
+        return [key] if "\0" in value else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found: list[str] = []
+    for name, inner in items:
+        place = f"{key}.{name}".lstrip(".")
+        found += [place.replace("\0", "\\0")] if "\0" in str(name) else _with_nul(inner, place)
+    return found
+
+
+def _set(written: Written, key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    at: Any = written.values
+    for depth, part in enumerate(path):
+        if isinstance(at, list) and part.isdigit() and int(part) < len(at):
+            at = at[int(part)]
+            continue
+        if isinstance(at, dict) and (part not in at or at[part] is None):
+            at[part] = {}
+        if not isinstance(at, dict) or not isinstance(at[part], dict | list):
+            inner = ".".join(path[: depth + 1])
+            written.mistakes.append(f"command line: {key}: {inner} is not a section, so nothing can be set inside it")
+            return
+        at = at[part]
+    if isinstance(at, list):
+        if not (last.isdigit() and int(last) < len(at)):
+            written.mistakes.append(f"command line: {key}: the list has {len(at)} entries, numbered from 0")
+        else:
+            at[int(last)] = value
+    elif value is None:
+        at.pop(last, None)
+    else:
+        at[last] = value
+
+
+def _text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _text_keys(v) for k, v in value.items()}
+    return [_text_keys(v) for v in value] if isinstance(value, list) else value
+
+
+def _label(path: Path) -> str:
+    """The path as seen from here when it lies here; shipped recipes as recipes/NAME.yaml."""
+    if path.is_absolute() and path.parent == shipped("recipes"):
+        return f"recipes/{path.name}"
+    return str(path)
+
+
+def _one_line(error: Exception) -> str:
+    """YAML's complaint with its line; others' as they are."""
+    mark = getattr(error, "problem_mark", None)
+    if isinstance(error, yaml.MarkedYAMLError) and mark is not None:
+        while_doing = f" {error.context}" if error.context else ""
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{while_doing}"
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object[: error.start].count(b"\n") + 1
+        return f"line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
+    return " ".join(str(error).split())

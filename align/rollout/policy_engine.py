@@ -1,0 +1,142 @@
+"""Where a phase gets its engine from: the model that is trained, or a server that has been given its weights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from align.models.load import writing
+from align.models.parts import unwrapped
+from align.rollout.engine import Engine
+from align.rollout.local import shared_prompts
+from align.rollout.local.cache_check import cache_finding
+from align.rollout.local.engine import LocalEngine
+from align.rollout.local.uncached import PlainEngine
+from align.rollout.samples import unsharded
+from align.scoring import cpu_blocks as blocks
+from align.world.distributed import World
+
+
+@runtime_checkable
+class Engines(Protocol):
+    """What the rollout phase asks for an engine. All ranks ask together."""
+
+    beside: ClassVar[bool]  # whether it can write while this process trains
+
+    def at(self, version: int) -> AbstractContextManager[Engine]:
+        """One that writes with the policy's weights of now; `version` is the number of steps that made them."""
+        ...
+
+    def told(self) -> dict[str, float]:
+        """Metrics of what was written since they were last told, for the main process."""
+        ...
+
+    def close(self) -> None:
+        """Ends what was started."""
+        ...
+
+
+@runtime_checkable
+class Texts(Protocol):
+    """The part of a tokenizer that is needed where the policy writes."""
+
+    @property
+    def pad_token_id(self) -> int: ...
+
+    def decode(self, ids: Any, **options: Any) -> str: ...
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A tokenizer of whose special tokens some are text."""
+
+    tokenizer: Any
+    kept: frozenset[int]
+
+    @property
+    def pad_token_id(self) -> int:
+        return self.tokenizer.pad_token_id
+
+    def decode(self, ids: Any, **options: Any) -> str:
+        """As the tokenizer's own, where special tokens are left out."""
+        left_out = self.special if options.pop("skip_special_tokens", False) else frozenset[int]()
+        return self.tokenizer.decode([i for i in ids if i not in left_out], **options)
+
+    @functools.cached_property
+    def special(self) -> frozenset[int]:
+        """Those that are not text."""
+        return frozenset(i for i, t in self.tokenizer.added_tokens_decoder.items() if t.special) - self.kept
+
+
+def text_of(tokenizer: Texts, ids: Sequence[int] | np.ndarray) -> str:
+    return tokenizer.decode(list(map(int, ids)), skip_special_tokens=True)
+
+
+@dataclass(frozen=True)
+class LocalEngines:
+    """The model that is trained, in this process; without a cache where its cache cannot be shared."""
+
+    module: Any  # the prepared Scorer
+    tokenizer: Texts
+    max_rows: int  # that this rank writes side by side
+    world: World
+    refill: bool = False  # whether completions that wait take the rows of those that have ended
+    beside: ClassVar[bool] = False
+    say: Callable[[str], object] = print
+    kinds: list[type[LocalEngine]] = field(default_factory=list)  # the kind that was found right, once it is known
+
+    @contextmanager
+    def at(self, version: int) -> Iterator[Engine]:
+        with generating(self.module, self.world) as model:
+            decode = functools.partial(text_of, self.tokenizer)
+            engine = self._kind()
+            yield engine(model, self.tokenizer.pad_token_id, decode, self.max_rows, version, refill=self.refill)
+
+    def told(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+    def _kind(self) -> type[LocalEngine]:
+        """Measured at the first call, which all ranks make together."""
+        if not self.kinds:
+            findings = self.world.everyone(cache_finding(self.world.unwrap(self.module)))
+            if finding := next(filter(None, findings), ""):
+                self.say(f"a cache shared by completions: {finding}; every token runs the whole sequence again, slowly")
+            self.kinds.append(PlainEngine if finding else LocalEngine)
+        return self.kinds[0]
+
+
+@contextmanager
+def generating(module: Any, world: World) -> Iterator[Any]:
+    """The policy's model, whole, in evaluation mode and in the precision it is trained in, without gradient."""
+    scorer = world.unwrap(module)
+    model, precision = scorer.model, scorer.precision(world.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), precision, unsharded(module, world), writing(model), sharing_prompts(unwrapped(model)):
+            yield model
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def sharing_prompts(model: Any) -> Iterator[None]:
+    """While this lasts, a model that attends by torch's common kernel can read a prompt once for its completions."""
+    before = model.config._attn_implementation
+    if before not in ("sdpa", blocks.NAME) or not getattr(model, "_supports_attention_backend", False):
+        yield
+        return
+    model.set_attn_implementation(shared_prompts.NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

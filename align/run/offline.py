@@ -1,0 +1,93 @@
+"""Rows of a data set as the source of a run's experience."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from align.batches import Group
+from align.data.prepare import default_cache
+from align.models.adapters import reference_kind
+from align.models.save import fingerprint, settings_digest
+from align.recipe.steps import total_rows
+from align.rollout.samples import complete, distinct_prompts
+from align.run.parts import Parts, with_reference
+from align.runfolder.logs import Completion
+from align.scoring.experience import ModelRole, Role
+from align.scoring.roles import cached
+from align.sources.offline import Offline
+from align.training.build import autocast_of
+
+
+def offline_source(parts: Parts, say: Callable[[str], Any]) -> Offline:
+    recipe, store = parts.recipe, parts.splits.train
+    mixture = parts.splits.mixture(recipe.training.seed)
+    total = total_rows(recipe, len(store))
+
+    def rows_of_step(step: int) -> list[Group]:
+        return [store[int(i)] for i in mixture.rows_of_step(step, recipe.training.batch_size, total)]
+
+    return Offline(
+        trainee=parts.trainee, method=recipe.method, reader=parts.reader, roles=make_roles(parts, say),
+        rows_of_step=rows_of_step, place_of={name: s.place for name, s in parts.stores.items()},
+        portions={name: _portions(parts, name) for name in ("validation", "test")}, complete=_completions(parts),
+    )  # fmt: skip
+
+
+def _completions(parts: Parts) -> Callable[[int], list[Completion]]:
+    """What completes a few prompts of the test split, or of the validation split where there is no other."""
+    reader, logging = parts.reader, parts.recipe.logging
+    store = parts.splits.test if len(parts.splits.test) else parts.splits.validation
+    scalar = "scores" in reader.needs.live(reader.needs.learned()[0])
+    rows = [] if scalar else [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
+    longest = parts.context - logging.max_completion_length
+    prompts = [p for p in distinct_prompts(rows, logging.num_completions) if len(p) <= longest]
+
+    def complete_all(step: int) -> list[Completion]:
+        if not rows:
+            return []
+        limit = logging.max_completion_length
+        return complete(parts.trainee.module, parts.tokenizer, prompts, limit, step, reader.world)
+
+    return complete_all
+
+
+def _portions(parts: Parts, split: str) -> list[list[Group]]:
+    """The rows of a split in portions of the size of a training step; too few at the end join those before them."""
+    store, count, size = parts.stores[split], parts.held_out(split), parts.recipe.training.batch_size
+    portions = [[store[i] for i in range(a, min(a + size, count))] for a in range(0, count, size)]
+    if len(portions) > 1 and len(portions[-1]) < parts.recipe.method.smallest_batch:
+        last = portions.pop()
+        portions[-1] += last
+    return portions
+
+
+def make_roles(parts: Parts, say: Callable[[str], Any]) -> dict[str, dict[str, Role]]:
+    """Who makes each stored column, for each split. A role that the method does not need is not loaded."""
+    recipe, reader = parts.recipe, parts.reader
+    wanted = reader.needs.roles()
+    shared: dict[str, Role] = {"old": ModelRole(parts.trainee.module)} if "old" in wanted else {}
+    if not with_reference(recipe):
+        return dict.fromkeys(parts.stores, shared)
+    scorer: Any = parts.reference()
+    if reference_kind(recipe.model) != "cached":
+        return dict.fromkeys(parts.stores, shared | {"ref": ModelRole(scorer)})
+    inner = reader.world.unwrap(scorer)
+    precision = autocast_of(recipe.training, reader.world.device)
+    weights = fingerprint(inner.model)
+    computed = [weights, settings_digest(inner.model), reader.layout, str(precision), kernel_name(inner)]
+    made: dict[str, dict[str, Role]] = {}
+    for name, store in parts.stores.items():
+        key = _digest([store.fingerprint, *computed])
+        path = default_cache() / "logps" / f"ref-{key}.f32"
+        made[name] = shared | {"ref": cached(path, scorer, reader, store, recipe.training.batch_size, say)}
+    return made
+
+
+def kernel_name(scorer: Any) -> str:
+    return f"{scorer.kernel.attention}-{next(scorer.parameters()).dtype}"
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

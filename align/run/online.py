@@ -1,0 +1,120 @@
+"""The policy's own completions as the source of a run's experience."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from align.methods.base import weighs
+from align.recipe.steps import count_steps
+from align.rewards.judge import make_judge
+from align.rewards.shape import piece
+from align.rollout.engine import Sampling
+from align.rollout.log import RolloutLog
+from align.rollout.policy_engine import Engines, LocalEngines, text_of
+from align.rollout.steps import find_segmenter, token_starts
+from align.rollout.stop_strings import UNFINISHED
+from align.rollout.turns import Turns, find_environment
+from align.rollout.writer import Prompt, Writer
+from align.run.parts import Parts, hint_column, prompt_of, with_reference
+from align.run.server import server_engines
+from align.runfolder.folder import RunFolder
+from align.scoring.experience import ModelRole, Role
+from align.sources.audit import Auditor
+from align.sources.harvest import Harvester
+from align.sources.online import Online
+
+
+def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:
+    recipe, store = parts.recipe, parts.splits.train
+    rollout, world = recipe.rollout, parts.reader.world
+    judge = make_judge(recipe.reward)
+    mixture = parts.splits.mixture(recipe.training.seed)
+
+    def prompts(start: int, stop: int) -> list[Prompt]:
+        return [prompt_of(store, int(i), start + n) for n, i in enumerate(mixture.rows(start, stop))]
+
+    sampling = sampling_of(parts)
+    hinted = parts.reader.needs.hints
+    hints = hint_column(recipe, parts.splits, parts.tokenizer, parts.context) if hinted else None
+    writer = Writer(
+        engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.texts, judge=judge, world=world,
+        sampling=sampling, chunk_rows=rollout.max_rows + rollout.waiting_rows, seed=recipe.training.seed,
+        turns=turns_of(parts), steps=steps_of(parts), hints=hints,
+    )  # fmt: skip
+    harvester = Harvester(
+        parts.reader, online_roles(parts), judge, tuple(piece(p) for p in recipe.reward.shape), rollout
+    )
+    held_out = {name: s for name, s in parts.stores.items() if name != "train"}
+    return Online(
+        method=recipe.method, writer=writer,
+        harvester=harvester,
+        audit=Auditor(rollout.audit, writer, harvester, folder.path / "values") if rollout.audit else None,
+        batch_size=recipe.training.batch_size, prompts=prompts,
+        splits={n: [prompt_of(s, i, i) for i in range(parts.held_out(n))] for n, s in held_out.items()},
+        place_of={name: s.place for name, s in parts.stores.items()},
+        log=RolloutLog(
+            folder.path / "rollouts", record=rollout.record, main=world.main, by=parts.digest, say=say,
+            replay=Path(rollout.replay) if rollout.replay else None,
+        ),
+        num_shown=recipe.logging.num_completions, num_steps=count_steps(recipe, len(store)),
+    )  # fmt: skip
+
+
+def engines_of(parts: Parts, sampling: Sampling, folder: Path, say: Callable[[str], Any]) -> Engines:
+    rollout = parts.recipe.rollout
+    if rollout.engine == "vllm":
+        return server_engines(parts, sampling, folder)
+    refill = rollout.waiting_rows > 0
+    return LocalEngines(parts.trainee.module, parts.texts, rollout.max_rows, parts.reader.world, refill, say=say)
+
+
+def turns_of(parts: Parts) -> Turns | None:
+    rollout, tokenizer = parts.recipe.rollout, parts.tokenizer
+    if not rollout.environment:
+        return None
+    encode = functools.partial(tokenizer.encode, add_special_tokens=False)
+    decode = functools.partial(text_of, parts.texts)
+    return Turns(rollout.environment, find_environment(rollout.environment), encode, decode, rollout.max_turns)
+
+
+def steps_of(parts: Parts) -> Callable[[Sequence[int]], list[int]] | None:
+    """Which tokens begin a step, where that is asked."""
+    rollout = parts.recipe.rollout
+    if "states" not in parts.reader.needs.prepared and not rollout.audit:
+        return None
+    segment, texts = find_segmenter(rollout.steps), parts.texts
+
+    def starts(tokens: Sequence[int]) -> list[int]:
+        def characters(n: int) -> int:
+            return len(text_of(texts, tokens[:n]).rstrip(UNFINISHED))
+
+        return token_starts(segment(text_of(texts, tokens)), characters, len(tokens))
+
+    return starts
+
+
+def sampling_of(parts: Parts) -> Sampling:
+    rollout = parts.recipe.rollout
+    return Sampling(
+        max_completion_length=rollout.max_completion_length,
+        stop_token_ids=parts.stops,
+        stop_strings=tuple(rollout.stop_strings), temperature=rollout.temperature, top_k=rollout.top_k,
+        top_p=rollout.top_p, min_p=rollout.min_p,
+    )  # fmt: skip
+
+
+def online_roles(parts: Parts) -> dict[str, Role]:
+    """`old` where the step's own log-probabilities will not do, `ref` where it is weighed or the recipe names it."""
+    recipe, rollout = parts.recipe, parts.recipe.rollout
+    needs = parts.reader.needs
+    wanted, made = needs.roles(), dict[str, Role]()
+    several = rollout.num_iterations > 1 or rollout.num_prompts not in (0, recipe.training.batch_size)
+    more = any(columns != ("logps",) for columns in needs.of_role("old").values())
+    if "old" in wanted and (several or more or weighs(recipe.method, "old") or rollout.correction != "none"):
+        made["old"] = ModelRole(parts.trainee.columns())
+    if with_reference(recipe):
+        made["ref"] = ModelRole(parts.reference())
+    return made

@@ -1,0 +1,111 @@
+"""What sources of experience are made of, and the frozen model beside the policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.data.prepare import Splits
+from align.data.settings import DataSection
+from align.data.store import Store
+from align.data.text.script import Writer
+from align.data.text.special import Names
+from align.data.text.tokens import Encoder
+from align.methods.base import OnlineMethod, weighs
+from align.models.adapters import reference_kind
+from align.models.frozen import frozen_copy
+from align.models.parts import context_of
+from align.models.tokenizer import Head, stop_ids
+from align.recipe.load import Recipe
+from align.rollout.hints import HintColumn
+from align.rollout.policy_engine import Readable, Texts
+from align.rollout.writer import Prompt
+from align.scoring.experience import Columns, Reader
+from align.scoring.roles import AdapterOff
+from align.training.build import frozen, kernel_of
+from align.training.step import Trainee
+
+
+def data_of(recipe: Recipe) -> DataSection:
+    """The data as they are read: tokens that the recipe adds may stand in them by their names."""
+    data, added = recipe.data, recipe.model.add_tokens
+    if data.special_tokens == "all" or not added:
+        return data
+    return dataclasses.replace(data, special_tokens=[*data.special_tokens, *added])
+
+
+def head_of(recipe: Recipe) -> Head:
+    needs = recipe.method.needs()
+    return "lm" if any("logps" in needs.live(m) for m in needs.learned()) else "scalar"
+
+
+def with_reference(recipe: Recipe) -> bool:
+    """Whether a frozen reference is needed: of a policy that writes, where it is weighed or the recipe names it."""
+    idle = isinstance(recipe.method, OnlineMethod) and not weighs(recipe.method, "ref")
+    return "ref" in recipe.method.needs().roles() and not (idle and recipe.model.reference == "auto")
+
+
+def hint_column(recipe: Recipe, splits: Splits, tokenizer: Any, context: int) -> HintColumn:
+    store, template = splits.train, splits.chat_template
+    texts = Writer(tokenizer, template, names=Names(tokenizer, data_of(recipe).special_tokens))
+    room = context - recipe.rollout.max_completion_length
+    return HintColumn(texts, Encoder(tokenizer, template), store.marked, room, store.place)
+
+
+def prompt_of(store: Store, row: int, number: int) -> Prompt:
+    return Prompt(row=row, number=number, tokens=store[row].members[0].prompt, columns=store.extras(row))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a source is made of."""
+
+    recipe: Recipe
+    reader: Reader
+    trainee: Trainee
+    tokenizer: Any
+    init: Path  # of weights made from a config
+    splits: Splits
+    digest: str = ""  # of all that the run's numbers depend on
+
+    @property
+    def stores(self) -> dict[str, Store]:
+        return self.splits.stores
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Tokens that end a completion."""
+        return stop_ids(self.tokenizer, self.reader.world.unwrap(self.trainee.module).model)
+
+    @property
+    def added_texts(self) -> dict[str, int]:
+        """Tokens that the recipe adds and that are text of a completion: they do not end it, begin it or pad."""
+        found = {token: self.tokenizer.convert_tokens_to_ids(token) for token in self.recipe.model.add_tokens}
+        silent = {*self.stops, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id}
+        return {token: i for token, i in found.items() if i not in silent}
+
+    @property
+    def texts(self) -> Texts:
+        """What makes text of completions."""
+        kept = frozenset(self.added_texts.values())
+        return Readable(self.tokenizer, kept) if kept else self.tokenizer
+
+    @property
+    def context(self) -> int:
+        """Tokens that the policy has positions for."""
+        return context_of(self.reader.world.unwrap(self.trainee.module).model)
+
+    def held_out(self, split: str) -> int:
+        """Rows of a split that evaluations go through."""
+        store = self.stores[split]
+        return min(len(store), self.recipe.training.max_eval_rows or len(store))
+
+    def reference(self) -> Columns:
+        """The frozen reference: the policy with its adapter switched off, or a copy of the weights that were passed."""
+        if reference_kind(self.recipe.model) == "adapter_off":
+            return AdapterOff(self.trainee.module)
+        world = self.reader.world
+        model = frozen_copy(self.recipe.model, self.tokenizer, "lm", self.init)
+        return frozen(model, kernel_of(model.to(world.device), self.recipe.training, world.device), world)

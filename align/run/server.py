@@ -1,0 +1,100 @@
+"""A vLLM server as the engine of a run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from peft import PeftModel
+
+from align.errors import UserError
+from align.models.embeddings import num_rows
+from align.models.load import where
+from align.models.parts import unwrapped
+from align.rollout.engine import Sampling
+from align.rollout.settings import RolloutSection
+from align.rollout.vllm.connect import Expected, check_vocabulary, join, shape_of
+from align.rollout.vllm.engine import mode_of
+from align.rollout.vllm.server import Server, start
+from align.run.parts import Parts
+from align.sources.served_policy import ServerEngines
+
+
+def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngines:
+    """Joined at once, so that what does not fit is told before training; started when the first weights are there."""
+    rollout, world = parts.recipe.rollout, parts.reader.world
+    model = world.unwrap(parts.trainee.module).model
+    if isinstance(model, PeftModel) and world.sharding in ("zero3", "fsdp2"):
+        raise UserError(
+            f"rollout.engine: vllm is given the adapter merged, which shards ({world.sharding}) do not allow; launch "
+            "with ddp or zero2, train without an adapter, or set rollout.engine: local"
+        )
+    server: Server | None = None
+    with world.main_first():
+        if world.main and rollout.vllm_server_base_url:
+            server = join(rollout, expected(parts))
+            check_vocabulary(server, parts.tokenizer)
+        elif world.main:
+            check_command(rollout)
+            _refuse_several_machines(world.size)
+    arguments = start_arguments(parts)
+    return ServerEngines(
+        trainee=parts.trainee, reader=parts.reader, tokenizer=parts.tokenizer, texts=parts.texts, sampling=sampling,
+        probe=parts.splits.train[0].members[0].prompt, folder=folder / "server", max_rows=rollout.max_rows,
+        start=lambda weights: start(rollout, weights, arguments, folder / "server" / "vllm.log"), server=server,
+        marks=stop_marks(parts),
+    )  # fmt: skip
+
+
+def stop_marks(parts: Parts) -> tuple[int, ...]:
+    """Stop strings that are tokens of their own: a server does not see them in its text, which has no special ones."""
+    added = parts.added_texts
+    return tuple(added[text] for text in parts.recipe.rollout.stop_strings if text in added)
+
+
+def longest(parts: Parts) -> int:
+    """Tokens of the longest prompt and its completion."""
+    prompts = [int(np.max(store.prompt_lengths, initial=0)) for store in parts.stores.values()]
+    return max(prompts) + parts.recipe.rollout.max_completion_length
+
+
+def expected(parts: Parts) -> Expected:
+    section, model = parts.recipe.model, unwrapped(parts.reader.world.unwrap(parts.trainee.module).model)
+    folder = where(section, parts.init).weights
+    shape = shape_of(model.config.to_dict()) | {"vocab_size": num_rows(model)}
+    names = dict.fromkeys((section.model_name_or_path or folder, folder, str(Path(folder).resolve())))
+    return Expected(tuple(names), shape, longest(parts), mode_of(parts.recipe.rollout.temperature))
+
+
+def start_arguments(parts: Parts) -> Sequence[str]:
+    """What a server of this run must be told; its precision is the one that the policy computes in."""
+    recipe, scorer = parts.recipe, parts.reader.world.unwrap(parts.trainee.module)
+    dtype = scorer.computes_in
+    trusted = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
+    return (
+        "--dtype", str(dtype).removeprefix("torch."), "--max-model-len", str(longest(parts)),
+        "--logprobs-mode", mode_of(recipe.rollout.temperature), "--seed", str(recipe.training.seed),
+        "--disable-uvicorn-access-log", *trusted,
+    )  # fmt: skip
+
+
+def check_command(rollout: RolloutSection) -> None:
+    """UserError where the program that is to be a run's server is not here."""
+    words = shlex.split(rollout.vllm_command)
+    if not rollout.vllm_server_base_url and (not words or shutil.which(words[0]) is None):
+        raise UserError(
+            f"rollout.vllm_command: {words[0] if words else 'nothing'}: no such program; install vLLM, best in an "
+            "environment of its own (vllm_command: other-environment/bin/vllm serve), or set vllm_server_base_url"
+        )
+
+
+def _refuse_several_machines(world_size: int) -> None:
+    if int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) < world_size:
+        raise UserError(
+            "rollout.vllm_server_base_url: missing; a server that the run starts can be reached from its own machine "
+            "alone, and this run has several: start one and name its URL"
+        )

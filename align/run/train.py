@@ -1,0 +1,215 @@
+"""A run from its recipe to its report: take the folder, begin or resume, train, finish."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from align.errors import Mistakes, RunError
+from align.models.save import save_final
+from align.monitors.display import Progress as Display
+from align.monitors.trackers import check_trackers, no_telemetry, open_trackers
+from align.recipe.load import Recipe
+from align.recipe.steps import count_steps
+from align.report.page import write as write_report
+from align.run.assemble import Begun, Setup, assemble, make_run
+from align.run.resume import Resume, begin
+from align.runfolder import checkpoint
+from align.runfolder.folder import BEFORE, RunFolder, Trust
+from align.runfolder.logs import CompletionsLog
+from align.system.files import write_json
+from align.system.terminal import say
+from align.training import snapshot
+from align.training.baselines import bag_of_words
+from align.training.evaluate import Evaluation
+from align.training.loop import train as train_loop
+from align.training.snapshot import Progress
+from align.world.distributed import World, join, lost
+from align.world.pulse import pulse
+from align.world.signals import StopRequest, stoppable
+
+
+def train(
+    recipe: Recipe, resume: Resume | None = None, trust: Trust | None = None, stop: StopRequest | None = None
+) -> None:
+    """Runs a recipe to its report. Raises Stopped after SIGTERM or SIGINT, RunError for a run that failed."""
+    with stoppable(stop) as stop:
+        try:
+            _joined(recipe, resume, trust, stop)
+        except Exception as error:
+            if lost(error) and not stop.asked:
+                raise RunError(f"another process of this run has ended; go on with --resume ({error})") from error
+            raise
+
+
+def _joined(recipe: Recipe, resume: Resume | None, trust: Trust | None, stop: StopRequest) -> None:
+    no_telemetry()
+    transformers.utils.logging.disable_progress_bar()
+    if found := check_trackers(recipe.logging.report_to):
+        raise Mistakes(found)
+    world = join(recipe.optim, recipe.training)
+    folder = RunFolder(recipe.output_dir, trust)
+    with pulse(world.rank, world.size):
+        try:
+            with world.main_first():
+                if world.main:
+                    folder.take(resume=resume is not None)
+            _train(recipe, resume, world, folder, stop)
+        finally:
+            if world.main:
+                folder.release()
+
+
+def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolder, stop: StopRequest) -> None:
+    say = _speaker(world)
+    for note in recipe.notes:
+        say(note)
+    setup = assemble(recipe, world, folder, say)
+    num_steps = count_steps(recipe, len(setup.splits.train))
+    begun = begin(setup, resume, num_steps, say)
+    with ExitStack() as opened:
+        opened.callback(setup.source.close)
+        for file in begun.logs:
+            if file is not None:
+                opened.callback(file.close)
+        _steps(setup, begun, num_steps, opened, stop)
+
+
+def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack, stop: StopRequest) -> None:
+    """From the first step to the report. What is opened here is closed by `opened`, however the run ends."""
+    recipe, world, folder, progress, (_, written) = setup.recipe, setup.world, setup.folder, begun.progress, begun.logs
+    say = _speaker(world)
+    display = Display(
+        num_steps,
+        done=progress.step,
+        num_tokens=progress.num_tokens,
+        logging_steps=recipe.logging.logging_steps,
+        main=world.main,
+    )
+    trackers = (
+        open_trackers(recipe.logging.report_to, folder.path, recipe.to_dict(), done=progress.told) if world.main else []
+    )
+    for tracker in trackers:
+        opened.callback(tracker.close)
+    with display:
+        loop = make_run(setup, num_steps, begun, trackers, display)
+        if progress.step == 0:
+            _show_completions(setup, written, 0, 0)
+            _test(setup, folder.path / BEFORE, 0)
+        progress = train_loop(dataclasses.replace(loop, stop=stop), progress)
+    _finish(setup, written, _outcome(setup, begun.identity["run"], progress, num_steps), say)
+
+
+# ---- after the last step --------------------------------------------------------------------------------------------
+
+
+def _outcome(setup: Setup, name: str, progress: Progress, num_steps: int) -> dict[str, Any]:
+    """Puts the weights of the best evaluation back where the recipe asks for them; says how the run ended."""
+    training, folder, say = setup.recipe.training, setup.folder, _speaker(setup.world)
+    kept = progress.step
+    if progress.ended_early:
+        say(f"ended early: {progress.bad_evaluations} evaluations without improvement on step {progress.best_step}")
+    if training.load_best_model_at_end and progress.best_step >= 0:
+        kept = progress.best_step
+        best = checkpoint.folder(folder.checkpoints, kept)
+        with setup.world.main_first():
+            if setup.world.main:
+                _require_whole(best, name, pickles=setup.world.deepspeed and not folder.trust.checkpoint)
+        snapshot.restore_weights(best, setup.trainee, trusted=True)  # it has just been proven, or the user says so
+        say(f"final/ holds step {kept}, the best evaluation")
+    of_best = {"best_step": progress.best_step, "best_value": progress.best_value} if progress.best_step >= 0 else {}
+    return {
+        "step": progress.step,
+        "num_steps": num_steps,
+        "ended_early": progress.ended_early,
+        "final_step": kept,
+    } | of_best
+
+
+def _require_whole(best: Path, name: str, *, pickles: bool) -> None:
+    """Of the run of this name."""
+    if pickles and (reasons := checkpoint.foreign(best)):
+        raise RunError(
+            f"{best}: holds the best evaluation's weights in DeepSpeed's pickles, and these may not be opened: "
+            f"{'; '.join(reasons)}. If you made them yourself, go on with --resume --trust-checkpoint"
+        )
+    problems = checkpoint.verify(best)
+    if not problems and (found := snapshot.identity_of(best)) and found.get("run") != name:
+        problems = [f"{snapshot.IDENTITY}: another run wrote it, {found.get('run')}, and not this one, {name}"]
+    if problems:
+        raise RunError(
+            f"{best}: holds the best evaluation's weights and is damaged: {'; '.join(problems)}. Put back what is "
+            "wrong and go on with --resume; or take the last step's weights: --resume training.load_best_model_at_end="
+            "false --allow-changes training.load_best_model_at_end"
+        )
+
+
+def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any], say: Callable[[str], Any]) -> None:
+    """outcome.json, final/, the test split, completions after training, the report."""
+    world, folder = setup.world, setup.folder
+    _show_completions(setup, written, outcome["step"], outcome["final_step"])
+    _test(setup, folder.path / "test.json", outcome["final_step"])
+    state, critic = snapshot.whole_weights(setup.trainee), setup.trainee.critic
+    of_critic = snapshot.whole_weights(critic) if critic else None
+    with world.main_first():
+        if world.main:
+            write_json(folder.path / "outcome.json", outcome)
+            save_final(
+                setup.model, setup.tokenizer, folder.final, state, base_name=setup.recipe.model.model_name_or_path
+            )
+            say(f"final model: {folder.final}")
+            if critic:
+                save_final(world.unwrap(critic.module).model, setup.tokenizer, folder.critic, of_critic)
+                say(f"its critic, as a reward model: {folder.critic}")
+            say(f"report: {write_report([folder.path], folder.report)}")
+
+
+def _test(setup: Setup, path: Path, version: int) -> None:
+    """The test split's metrics; in the last file also what they were before training, and the baselines."""
+    splits, world = setup.splits, setup.world
+    if not len(splits.test):
+        return
+    found = test_of(setup.source.evaluate("test", version, lambda done: None))
+    if not world.main:
+        return
+    before = path.with_name(BEFORE)
+    if path != before:
+        found |= _measured_before(before)
+        found |= {"baselines": _baselines(setup)} if setup.recipe.logging.baselines else {}
+    write_json(path, found)
+
+
+def _measured_before(path: Path) -> dict[str, Any]:
+    try:
+        return {"before": json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
+    except ValueError as error:
+        say(f"{path}: is damaged ({error}), so that test.json does not say what was measured before training")
+        return {}
+
+
+def _baselines(setup: Setup) -> dict[str, Any]:
+    splits = setup.splits
+    assert setup.recipe.logging.baselines == ["bag_of_words"]
+    estimate, hits = bag_of_words(splits.train, splits.validation, splits.test)
+    return {"bag_of_words_accuracy": dataclasses.asdict(estimate) | {"rows": hits}}
+
+
+def test_of(found: Evaluation) -> dict[str, Any]:
+    return {n: dataclasses.asdict(e) | {"rows": found.per_row.get(n, [])} for n, e in found.estimates.items()}
+
+
+def _show_completions(setup: Setup, written: CompletionsLog | None, step: int, version: int) -> None:
+    """`version` is the step whose weights write; another than the last one where the best evaluation is kept."""
+    made = setup.source.show(step, version)
+    if written is not None and written.last_step < step:
+        written.append(made)
+
+
+def _speaker(world: World) -> Callable[[str], Any]:
+    return say if world.main else (lambda text: None)

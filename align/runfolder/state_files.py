@@ -1,0 +1,88 @@
+"""What a checkpoint's files hold: tensors as safetensors, other state as what torch loads with weights_only=True.
+
+Nothing here opens a pickle that could run code: `load_state` takes tensors, numbers, strings, lists, tuples and dicts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from align.errors import RunError
+from align.system.files import create
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """One safetensors file. Tensors that share memory (tied weights) are written each for itself."""
+    own: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        whole = tensor.detach().cpu().contiguous()
+        start = whole.untyped_storage().data_ptr()
+        own[name] = whole.clone() if start in taken else whole
+        taken.add(start)
+    save_file(own, path, metadata={"format": "pt"})
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Raises RunError naming the file when it is not safetensors."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def save_state(state: Any, path: Path) -> None:
+    """Optimiser states, counters, random states: nested dicts, lists and tuples of tensors, numbers and strings."""
+    with create(path) as out:  # a file of ours: torch's own writer hides the reason why a write failed
+        torch.save(state, out)
+
+
+def load_state(path: Path) -> Any:
+    """What `save_state` wrote, on the CPU. Raises RunError naming the file."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds, all of them about this file
+        raise RunError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def seed_generators(seed: int) -> None:
+    """Python's, numpy's and torch's, of this process."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """The generators of python, numpy, torch and, once it is in use, this process's GPU."""
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    assert kind == "MT19937"
+    assert isinstance(keys, np.ndarray)
+    state: dict[str, Any] = {
+        "python": (version, words, gauss),
+        "numpy": (torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # the others' contexts would cost memory on every GPU
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Puts back what `random_state` gave, also after a trip through a file."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

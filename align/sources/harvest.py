@@ -1,0 +1,212 @@
+"""From what was written to what is learned: rewards, stored columns, advantages, what is kept, minibatches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align.batches import Group, Tokens
+from align.errors import RunError
+from align.functional.correction import bounded, sampler_weights
+from align.needs import empty_batch
+from align.rewards.judge import Judge
+from align.rewards.shape import Ends, Piece, Whiten, shaped
+from align.rollout.draws import seed_of
+from align.rollout.settings import RolloutSection
+from align.rollout.states import Place, places_of, with_states
+from align.rollout.writer import Trajectory
+from align.scoring.experience import Experience, Reader, Role, stored_columns
+
+Passes = list[list[list[int]]]  # pass -> minibatch -> rows
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """An experience before it is cut into minibatches."""
+
+    rewards: Tensor  # (number written,), shaped; NaN where nothing could be judged
+    whole: Experience
+    kept: Tensor  # (B, T) bool: what is learned from
+    usable: Tensor  # (B, T) bool: what may be, where that is too little for the steps that are to be made
+    metrics: dict[str, float]
+    rows: list[Trajectory]  # of `whole`
+
+    @property
+    def num_groups(self) -> int:
+        """Prompts of which something is learned."""
+        return len(set(self.whole.batch.groups[self.kept.any(-1)].tolist()))
+
+
+@dataclass(frozen=True)
+class Harvester:
+    """What an experience is made with."""
+
+    reader: Reader
+    roles: Mapping[str, Role]  # those that are needed: `old`, `ref`
+    judge: Judge
+    shape: tuple[Piece, ...]
+    settings: RolloutSection
+
+    def rewards(self, written: Sequence[Trajectory], *, held_out: bool = False) -> Tensor:
+        """(B,) float32, shaped; NaN where nothing could be judged. Held-out ones stay in the units they are earned in:
+        whitened by their own spread they could not be compared with those of another evaluation."""
+        shape = tuple(piece for piece in self.shape if not (held_out and isinstance(piece, Whiten)))
+        totals = [self.judge.total(t.rewards) for t in written]
+        found = torch.tensor([float("nan") if v is None else v for v in totals], dtype=torch.float32)
+        judged = ~found.isnan()
+        ends = Ends(
+            finished=torch.tensor([t.finished for t in written], dtype=torch.bool)[judged],
+            lengths=torch.tensor([t.length for t in written])[judged],
+        )
+        found[judged] = shaped(found[judged], ends, shape)
+        return found
+
+    def unscored(self, written: Sequence[Trajectory]) -> tuple[list[Trajectory], Any]:
+        """What was judged, and a batch of it whose stored columns are zeros."""
+        judged, groups, places = self._rows(written, self.rewards(written))
+        member = next(iter(self.reader.needs.members))
+        width = max(len(g.members[0].completion) for g in groups)
+        blank = {(member, c): torch.zeros(len(groups), width) for c in self.reader.needs.stored(member)}
+        return judged, with_states(empty_batch(self.reader.needs, groups, blank), judged, places)
+
+    def _rows(
+        self, written: Sequence[Trajectory], rewards: Tensor
+    ) -> tuple[list[Trajectory], list[Group], dict[Place, int]]:
+        """What was judged, or goes on, as trajectories and as groups; and their states, where they are counted."""
+        pairs = enumerate(zip(written, rewards.tolist(), strict=True))
+        judged = [(i, t, r if t.done else 0.0) for i, (t, r) in pairs if r == r or not t.done]
+        if not any(not t.auxiliary for _, t, _ in judged):
+            reasons = {reason for t in written for reason in t.failed.values()}
+            raise RunError(
+                f"none of {len(written)} completions could be judged ({'; '.join(sorted(reasons)) or 'all None'}); "
+                "look at reward.functions, and at the columns that they read"
+            )
+        kin = [i // self.settings.num_generations if self.settings.window else t.number for i, t, _ in judged]
+        numbers = {n: i for i, n in enumerate(dict.fromkeys(kin))}
+        places = places_of([t for _, t, _ in judged]) if "states" in self.reader.needs.prepared else {}
+        groups = [
+            Group((tokens_of(t),), {"group": float(numbers[n]), "reward": r, **self._numbers(t, places)}, t.row)
+            for n, (_, t, r) in zip(kin, judged, strict=True)
+        ]
+        return [t for _, t, _ in judged], groups, places
+
+    @property
+    def _asked(self) -> set[str]:
+        return {column for column, _ in self.reader.needs.rows.values()}
+
+    def _numbers(self, t: Trajectory, places: Mapping[Place, int]) -> dict[str, float]:
+        """Those that the method asks for."""
+        known = {
+            "earned": self.judge.total(t.rewards) or 0.0, "auxiliary": t.auxiliary,
+            "start": t.given, "done": t.done, "hint": t.hint, "num_hints": t.num_hints,
+            "origin": places.get((t.number, t.source, t.given), 0) if t.auxiliary else 0,
+        }  # fmt: skip
+        return {name: float(value) for name, value in known.items() if name in self._asked}
+
+    def harvest(self, written: Sequence[Trajectory], method: Any) -> Harvest:
+        """Rows, their stored columns and advantages, and what of them is learned from."""
+        rewards = self.rewards(written)
+        judged, groups, places = self._rows(written, rewards)
+        stored, repeats = self._stored(groups, judged)
+        batch = with_states(empty_batch(self.reader.needs, groups, stored), judged, places)
+        batch = method.advantages(batch)
+        kept = method.keep(batch)  # by the advantages as they are, so before they are weighed
+        kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
+        batch, metrics = self._corrected(batch)
+        learned = [len(g.members[0]) for g in groups if len(g.members[0].completion)]
+        metrics["scored_tokens"] = float(len(self.roles) * sum(learned))
+        usable = batch.completion.mask
+        if self.settings.mask_truncated:
+            usable = usable & torch.tensor([t.finished for t in judged])[:, None]
+        kept = kept & usable
+        rows = (~batch.auxiliary | kept.any(-1)).nonzero()[:, 0]  # what only helped has done so
+        whole = Experience([groups[i] for i in rows.tolist()], batch.select(rows), repeats)
+        return Harvest(rewards, whole, kept[rows], usable[rows], metrics, [judged[i] for i in rows.tolist()])
+
+    def _stored(
+        self, groups: Sequence[Group], written: Sequence[Trajectory]
+    ) -> tuple[dict[tuple[str, str], Tensor], tuple[str, ...]]:
+        """The stored columns; those that no role makes repeat the policy's log-probabilities."""
+        needs = self.reader.needs
+        member = next(iter(needs.members))
+        width = max(len(g.members[0].completion) for g in groups)
+        sampler = torch.zeros(len(groups), width)
+        learned = [i for i, t in enumerate(written) if not t.auxiliary or t.learned]
+        for i in learned:
+            sampler[i, : len(written[i].logps)] = torch.tensor(written[i].logps)
+        stored = {(member, "sampler_logps"): sampler}
+        for key, values in stored_columns(self.reader, [groups[i] for i in learned], self.roles).items():
+            stored[key] = torch.zeros_like(sampler)
+            stored[key][learned, : values.shape[1]] = values
+        missing = [c for c in needs.stored(member) if (member, c) not in stored]
+        repeats = () if "old" in self.roles else tuple(missing)
+        for column in missing:
+            stored[member, column] = stored.get((member, "old_logps"), torch.zeros_like(sampler))
+        return stored, repeats
+
+    def _corrected(self, batch: Any) -> tuple[Any, dict[str, float]]:
+        """Advantages times the bounded weights pi_old / sampler; methods that these do not correct refuse them."""
+        settings = self.settings
+        if settings.correction == "none":
+            return batch, {}
+        written = batch.completion
+        raw = sampler_weights(written.old_logps, written.sampler_logps, written.mask, settings.correction_level)
+        weights = bounded(raw, settings.correction_low, settings.correction_high, settings.correction)
+        kept = getattr(batch, "window", written.mask)
+        metrics = {
+            "correction_weight": weights[kept].mean().item(),
+            "correction_bounded": (weights != raw)[kept].float().mean().item(),
+        }
+        return dataclasses.replace(batch, advantages=batch.advantages * weights), metrics
+
+
+def minibatches(
+    harvest: Harvest, settings: RolloutSection, sizes: tuple[int, int], seed: int
+) -> tuple[Experience, Passes]:
+    """The experience with its masks narrowed, and the rows of each step, prompts kept together.
+
+    `sizes` are the prompts of an experience and of a step.
+    """
+    num_prompts, batch_size = sizes
+    count, whole, kept = num_prompts // batch_size, harvest.whole, harvest.kept
+    rows_of = _rows_of_groups(whole.batch.groups, kept)
+    if len(rows_of) < count:  # too little is left for a step each: all that may be is learned from, at its advantages
+        kept = harvest.usable
+        rows_of = _rows_of_groups(whole.batch.groups, kept, every=True)
+    rows_of = rows_of[:num_prompts]
+    narrowed = dataclasses.replace(whole.batch.completion, mask=kept)
+    experience = dataclasses.replace(whole, batch=dataclasses.replace(whole.batch, completion=narrowed))
+    passes: Passes = []
+    for number in range(settings.num_iterations):
+        order = np.arange(len(rows_of))
+        if count > 1:
+            order = np.random.default_rng(seed_of(seed, number)).permutation(order)
+        passes.append([[row for g in part for row in rows_of[g]] for part in np.array_split(order, count)])
+    return experience, passes
+
+
+def _rows_of_groups(groups: Tensor, kept: Tensor, *, every: bool = False) -> list[list[int]]:
+    """For each prompt of which something is kept, the rows of which something is; all rows of any other prompt where
+    `every` is True, which make a step that learns nothing from them."""
+    found: dict[int, list[int]] = {}
+    some = kept.any(-1).tolist()
+    numbers = [int(group) for group in groups.tolist()]
+    alive = {group for group, one in zip(numbers, some, strict=True) if one}
+    for row, (group, one) in enumerate(zip(numbers, some, strict=True)):
+        if one or (every and group not in alive):
+            found.setdefault(group, []).append(row)
+    return list(found.values())
+
+
+def tokens_of(trajectory: Trajectory) -> Tokens:
+    """The row of a completion: learned from where the policy wrote it; an auxiliary one has none of its tokens."""
+    some = not trajectory.auxiliary or trajectory.learned
+    mask = np.array(trajectory.by_policy if some else [], dtype=bool)
+    completion = np.array(trajectory.tokens if some else [], dtype=np.int32)
+    return Tokens(np.array(trajectory.prompt, dtype=np.int32), completion, mask)

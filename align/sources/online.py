@@ -1,0 +1,293 @@
+"""Experience that the policy writes itself.
+
+    prompts -> completions -> rewards -> [method.resample -> more of both] -> harvest -> minibatches
+
+An experience lasts for a fixed number of steps, `num_iterations` passes over `num_prompts / batch_size` minibatches, so
+that the step alone says where in it a run is. What has been written of the experience under way is kept in the run
+folder, line by line; what is being learned from is part of every checkpoint that is taken before its end.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from align.errors import UserError
+from align.rollout.ahead import Ahead
+from align.rollout.draws import seed_of
+from align.rollout.jobs import Slots, jobs_of
+from align.rollout.log import RolloutLog
+from align.rollout.settings import RolloutSection
+from align.rollout.writer import Job, Prompt, Seconds, Trajectory, Writer, from_line, line
+from align.runfolder.logs import Completion
+from align.scoring.experience import Reader
+from align.sources.audit import Auditor
+from align.sources.buffer import Buffer
+from align.sources.harvest import Harvest, Harvester, minibatches
+from align.sources.told import held_out_rewards, phase_metrics
+from align.training.evaluate import Evaluation
+from align.training.loop import Past, Portion
+from align.training.snapshot import Progress
+
+LENGTH = "training.batch_size, rollout.num_prompts, rollout.num_iterations"  # what decides how long an experience is
+Prompts = Callable[[int, int], Sequence[Prompt]]  # start, stop of the endless stream -> prompts
+
+
+@dataclass(frozen=True)
+class At:
+    """Which experience is written when."""
+
+    phase: int
+    step: int  # optimiser steps of the weights
+    oldest: int  # of the weights whose completions, written before, are taken as they are
+
+
+@dataclass
+class Online:
+    """The policy's own completions, as the source of a run's experience."""
+
+    method: Any
+    writer: Writer
+    harvester: Harvester
+    batch_size: int  # prompts of a step
+    prompts: Prompts
+    splits: Mapping[str, Sequence[Prompt]]  # validation, test
+    place_of: Mapping[str, Callable[[int], str]]
+    log: RolloutLog
+    audit: Auditor | None = None
+    num_shown: int = 8  # held-out prompts whose completions are told
+    num_steps: int = 0  # of the run; an experience after its last step is not begun
+    buffer: Buffer | None = None
+    ahead: Ahead | None = None
+    slots: Slots | None = None  # where completions are written a window at a time
+
+    def __post_init__(self):
+        if self.settings.window:
+            count = self.settings.num_generations
+            self.slots = Slots(self.num_prompts * count, count, self.settings.window)
+
+    @property
+    def settings(self) -> RolloutSection:
+        return self.harvester.settings
+
+    @property
+    def reader(self) -> Reader:
+        return self.harvester.reader
+
+    @property
+    def num_prompts(self) -> int:
+        return self.settings.num_prompts or self.batch_size
+
+    @property
+    def steps_per_phase(self) -> int:
+        return self.settings.num_iterations * (self.num_prompts // self.batch_size)
+
+    def held_out(self, split: str) -> Sequence[int]:
+        return [p.row for p in self.splits[split]]
+
+    def next(self, progress: Progress) -> Portion:
+        phase, at = divmod(progress.step, self.steps_per_phase)
+        if self.buffer is None or self.buffer.phase != phase:
+            assert at == 0, f"step {progress.step} is in the middle of an experience that is not there"
+            self.buffer = self._phase(phase, progress)
+        if at == 0:  # also on resume, where it failed before all of it was written: later weights must not end it
+            self._go_ahead(phase + 1, progress)
+        buffer = self.buffer
+        rows = [minibatch for one_pass in buffer.minibatches for minibatch in one_pass][at]
+        metrics = buffer.metrics if at == 0 else {}
+        return Portion(buffer.experience.select(rows), self._method(buffer.controllers), metrics)
+
+    def state(self, progress: Progress) -> Any:
+        begun, phase = self._begun(progress), progress.step // self.steps_per_phase
+        buffer = self.buffer.state() if self.buffer is not None and begun > phase else None
+        ahead = []
+        if self.ahead is not None:
+            self.ahead.wait()
+        if self.settings.staleness:  # also what was written before this process was begun
+            ahead = [line(t, begun) for t in self.log.lines(begun)]
+        slots = self.slots.state(phase) if self.slots else None
+        return {"buffer": buffer, "ahead": ahead, "slots": slots} if buffer or ahead or slots else None
+
+    def restore(self, progress: Progress, state: Mapping[str, Any] | None, past: Past) -> None:
+        """What is learned from stays what it was, also where the recipe has changed; nothing else does then."""
+        state = state or {"buffer": None, "slots": None, "ahead": []}
+        self._refuse_middle(progress.step, state)
+        if state["buffer"] is not None:
+            self.buffer = Buffer.restored(state["buffer"], self.reader)
+        if self.slots and state["slots"]:
+            self.slots = self.slots.restored(state["slots"])
+        if past.foreign:
+            self.log.forget(0, -1)
+        self.log.forget(self._begun(progress), -1 if past.changed else progress.step)
+        if state["ahead"] and not past.changed:
+            self.log.put_back(state["ahead"][0]["step"], [from_line(row) for row in state["ahead"]])
+
+    def _refuse_middle(self, step: int, state: Mapping[str, Any]) -> None:
+        """UserError where experiences have another length now and one is under way."""
+        phase, at = divmod(step, lasting := self.steps_per_phase)
+        finding = f"an experience lasts {lasting} steps now, and none of them begins after step {step}" if at else ""
+        if (buffer := state["buffer"]) is not None:
+            length = sum(map(len, buffer["minibatches"]))
+            same = (buffer["phase"], length) == (phase, lasting)
+            finding = (
+                "" if same else f"step {step} is within an experience of {length} steps, and now they last {lasting}"
+            )
+        if finding:
+            raise UserError(
+                f"{LENGTH}: {finding}. Put the old values back, or change them where an experience of the saved run "
+                "has ended and one of this recipe begins: --resume PATH of such a checkpoint"
+            )
+        size = len(state["slots"]["live"]) if state["slots"] else 0
+        if self.slots and size not in (0, self.slots.size):
+            raise UserError(
+                f"rollout.num_generations, {LENGTH}: {size} completions are under way and are gone on with, "
+                f"this recipe has {self.slots.size}. Put the old values back"
+            )
+
+    def _begun(self, progress: Progress) -> int:
+        """The experience that may have been begun and is not learned from yet."""
+        phase = progress.step // self.steps_per_phase
+        return phase if self.buffer is None or self.buffer.phase != phase else phase + 1
+
+    def close(self) -> None:
+        if self.ahead is not None:
+            self.ahead.wait()
+        self.writer.judge.close()
+        self.writer.engines.close()
+
+    def show(self, step: int, version: int) -> list[Completion]:
+        """Of the validation split, so that the same prompts are seen again and again; of the test split without one."""
+        self._join()
+        prompts = (self.splits["validation"] or self.splits["test"])[: self.num_shown]
+        jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in prompts]
+        written = [t for chunk in self.writer.chunks(jobs) for t in self.writer.write(chunk, version, Seconds())]
+        return [self._shown(t, step) for t in written] if self.reader.world.main else []
+
+    def _shown(self, written: Trajectory, step: int) -> Completion:
+        return Completion(
+            step=step, policy_version=written.version, prompt=self.writer.text(written.prompt), text=written.text,
+            prompt_length=len(written.prompt), completion_length=len(written.tokens), stop_reason=written.stop,
+            rewards=written.rewards,
+        )  # fmt: skip
+
+    def evaluate(self, split: str, version: int, tick: Callable[[int], Any]) -> Evaluation:
+        """Greedy completions of held-out prompts, and what they earn."""
+        self._join()
+        written: list[Trajectory] = []
+        jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in self.splits[split]]
+        for chunk in self.writer.chunks(jobs):
+            written += self.writer.write(chunk, version, Seconds())
+            tick(len(chunk))
+        shown = tuple(self._shown(t, version) for t in written[: self.num_shown])
+        return dataclasses.replace(
+            held_out_rewards(written, self.harvester.rewards(written, held_out=True)), completions=shown
+        )
+
+    def rehearse(self, count: int) -> tuple[list[Trajectory], Harvest, Seconds]:
+        """The first prompts' completions, judged, as an experience that nobody learns from."""
+        seconds, places = Seconds(), tuple(range(self.settings.num_generations))
+        written: list[Trajectory] = []
+        for chunk in self.writer.chunks([Job(prompt=p, places=places) for p in self.prompts(0, count)]):
+            written += self.writer.write(chunk, 0, seconds)
+        return written, self.harvester.harvest(written, self.method), seconds
+
+    # ---- a phase ----------------------------------------------------------------------------------------------------
+
+    def _phase(self, phase: int, progress: Progress) -> Buffer:
+        controllers = dict(progress.controllers)
+        method, seconds, rounds = self._method(controllers), self._join(), 0
+        self.ahead = None
+        at = At(phase, progress.step, progress.step - (self.steps_per_phase if self.settings.staleness else 0))
+        start, written = progress.num_prompts, list[Trajectory]()
+        while True:
+            if self.slots:
+                written = self._written(self.slots.jobs(self.prompts), at, seconds)
+            else:
+                prompts = self.prompts(start, start + self.num_prompts)
+                start += len(prompts)
+                written += self._round(prompts, method, at, seconds)
+            rounds += 1
+            began = time.perf_counter()
+            harvest = self.harvester.harvest(written, method)
+            seconds.score += time.perf_counter() - began
+            if self.slots or harvest.num_groups >= self.num_prompts or rounds > self.settings.max_refills:
+                break
+        if self.audit:
+            numbers = {t.number for t in harvest.rows}
+            began = time.perf_counter()
+            self.audit(phase, progress.step, harvest, {n: self.prompts(n, n + 1)[0] for n in numbers})
+            seconds.audit = time.perf_counter() - began
+        metrics = phase_metrics(harvest, written, self.harvester) | harvest.metrics
+        metrics |= seconds.told() | self.writer.engines.told()
+        if self.settings.staleness:
+            metrics["policy_lag"] = progress.step - sum(t.version for t in written) / len(written)
+        if self.slots:  # here, where nothing can fail any more: a checkpoint has both or neither
+            self.slots.take(written)
+            start = self.slots.num_prompts
+        progress.num_prompts = start
+        progress.controllers = controllers | method.controllers(harvest.whole.batch)
+        sizes, seed = (self.num_prompts, self.batch_size), seed_of(self.writer.seed, phase)
+        return Buffer(phase, *minibatches(harvest, self.settings, sizes, seed), controllers, metrics)
+
+    def _go_ahead(self, phase: int, progress: Progress) -> None:
+        """Writes the next experience, where one is wanted, by the weights of now; beside the training if it can be."""
+        last = progress.step + self.steps_per_phase >= self.num_steps
+        if not self.settings.staleness or self.log.replay or last:
+            return
+        places = tuple(range(self.settings.num_generations))
+        prompts = self.prompts(progress.num_prompts, progress.num_prompts + self.num_prompts)
+        jobs, at = [Job(prompt=p, places=places) for p in prompts], At(phase, progress.step, progress.step)
+        alone = self.reader.world.size == 1  # a thread of each rank would mix its exchanges with the training's
+        with self.writer.engines.at(progress.step):
+            pass  # a server is given the weights now, before they change
+        self.ahead = Ahead(
+            lambda seconds: self._written(jobs, at, seconds), beside=self.writer.engines.beside and alone
+        )
+
+    def _join(self) -> Seconds:
+        return self.ahead.join() if self.ahead is not None else Seconds()
+
+    def _method(self, controllers: Mapping[str, float]) -> Any:
+        return dataclasses.replace(self.method, **controllers) if controllers else self.method
+
+    def _round(self, prompts: Sequence[Prompt], method: Any, at: At, seconds: Seconds) -> list[Trajectory]:
+        """Completions of these prompts, and whatever the method asks for in addition, until it asks for nothing."""
+        places = tuple(range(self.settings.num_generations))
+        written = self._written([Job(prompt=p, places=places) for p in prompts], at, seconds)
+        by_number, before = {p.number: p for p in prompts}, 0
+        while True:
+            judged, batch = self.harvester.unscored(written)
+            asks = method.resample(batch)
+            if not asks or len(judged) == before:  # what cannot be judged would be asked for again and again
+                return written
+            before, taken = len(judged), collections.Counter(t.number for t in written)
+            jobs = jobs_of(asks, judged, taken, by_number, self.writer.hints)
+            written = written + self._written(jobs, at, seconds)
+
+    def _written(self, jobs: Sequence[Job], at: At, seconds: Seconds) -> list[Trajectory]:
+        """Chunk by chunk; those that were finished before, by weights that will do, are read, not written again."""
+        phase, world = at.phase, self.reader.world
+        known = (
+            self.log.replayed(phase, world) if self.log.replay else self.log.found(phase, (at.oldest, at.step), world)
+        )
+        done = {(t.number, t.place): t for t in known}
+        written: list[Trajectory] = []
+        for chunk in self.writer.chunks(jobs):
+            wanted = [(job.prompt.number, place) for job in chunk for place in job.places]
+            if all(key in done for key in wanted):
+                written += [done[key] for key in wanted]
+                continue
+            if self.log.replay:
+                lost = next(key for key in wanted if key not in done)
+                world.fail(
+                    f"rollout.replay: experience {phase} has no completion {lost[1]} of prompt {lost[0]}; the recorded "
+                    "run has other data, seed, num_generations, num_prompts or max_refills"
+                )
+            made = self.writer.write(chunk, at.step, seconds)
+            self.log.append(phase, made)
+            written += made
+        return written

@@ -1,0 +1,191 @@
+"""Launches of two processes, and a driver that goes through many runs in one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+REPOSITORY = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+MODES = ("ddp", "zero2", "zero3")
+LAUNCH_FILES = {"ddp": "cpu_2.yaml", "zero2": "zero2.yaml", "zero3": "zero3.yaml"}
+TIMEOUT = 600  # seconds; a launch that hangs must not hang the suite
+
+SHORT = (  # max_tokens cuts a step into micro-batches of which the ranks have unequal numbers
+    "data.num_rows=60", "data.test=0.1", "data.validation=0.1", "training.num_train_epochs=null",
+    "training.batch_size=7", "training.max_tokens=400", "training.eval_steps=5",
+    "optim.lr_scheduler_type=linear", "optim.warmup_ratio=0.4",
+    "optim.weight_decay=0.1", "logging.num_completions=0",
+)  # fmt: skip
+
+
+STEPS = 16
+LONG = (  # the run that is killed and stopped on its way
+    *SHORT, f"training.max_steps={STEPS}", "training.save_steps=3", "training.eval_steps=4",
+    "training.save_total_limit=2", "data.test=0.0", "model.lora={r: 4, lora_alpha: 8}",
+)  # fmt: skip
+
+
+def job(name: str, recipe: str, steps: int, *overrides: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "recipe": recipe, "overrides": [*SHORT, f"training.max_steps={steps}", *overrides], **more}
+
+
+SAVING = ("training.save_steps=2", "training.save_total_limit=9")
+COMPLETING = ("logging.num_completions=2", "logging.max_completion_length=6")
+LORA = ("model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING)
+FEWER = ("training.batch_size=1", "training.max_tokens=8192", "data.test=0.0")
+KEEP_LAST = ("training.load_best_model_at_end=false", *SAVING)
+WRITTEN = (  # two experiences of four steps; micro-batches that cut the completions of a prompt apart
+    "data.test=0.0", "data.max_length=64", "rollout.num_generations=3", "rollout.num_prompts=14",
+    "rollout.num_iterations=2", "rollout.max_completion_length=8", "rollout.max_rows=9", "training.max_tokens=120",
+    "training.eval_steps=4", "training.max_eval_rows=5", *SAVING,
+)  # fmt: skip
+ON_TRUNK = ("rollout.record=true", "model.critic=null")
+OWN_CRITIC = ("rollout.record=true", "model.critic={learning_rate: 1.0e-3, warmup_steps: 2}")
+REPLAYED = {  # methods that one process writes for, and two learn from what it has written
+    "apa": ("model.critic=null",),
+    "p3o": (),
+    "vineppo": ("method.num_restarts=2",),
+}
+EXPERTS = (  # whose router loss is a product of means over the tokens of a whole step
+    "model.model_name_or_path=null", "model.tokenizer_name_or_path=asset:stories260k",
+    "model.config={model_type: mixtral, hidden_size: 32, intermediate_size: 32, num_hidden_layers: 2, "
+    "num_attention_heads: 4, num_key_value_heads: 2, num_local_experts: 4, initializer_range: 0.2}",
+    "model.router_aux_loss_coef=0.5",
+)  # fmt: skip
+TALKING = str(REPOSITORY / "tests" / "distributed" / "dialogues.yaml")
+STEPS_OF = {
+    "sft": 5,
+    "reward_model": 5,
+    "dpo": 5,
+    "dpo_resumed": 5,
+    "kto": 5,
+    "dpo_cached": 5,
+    "lora": 3,
+    "fewer": 2,
+    "experts": 3,
+    "ppo": 8,
+}
+JOBS = [
+    job("sft", "sft", 5),
+    job("reward_model", "reward_model", 5, *KEEP_LAST),
+    job("dpo", "dpo", 5, *SAVING, *COMPLETING),
+    job("kto", "kto", 5),
+    job("dpo_resumed", "dpo", 5, *SAVING, *COMPLETING, resume_from=["dpo", 2]),
+    job("reward_model_resumed", "reward_model", 5, *KEEP_LAST, resume_from=["reward_model", 4]),
+    job("dpo_cached", "dpo", 5, "model.reference=cached"),
+    job("lora", "dpo", 3, *LORA),
+    job("lora_resumed", "dpo", 3, *LORA, resume_from=["lora", 2]),
+    job("fewer", "dpo", 2, *FEWER),
+    job("experts", "sft", 3, *EXPERTS),
+    job("ppo", "ppo", 8, *WRITTEN, *ON_TRUNK),
+    job("ppo_resumed", "ppo", 8, *WRITTEN, *ON_TRUNK, resume_from=["ppo", 6]),
+    job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
+    job("critic_resumed", "ppo", 8, *WRITTEN, *OWN_CRITIC, resume_from=["critic", 6]),
+    job("replayed", "ppo", 8, *WRITTEN, "model.critic=null", replay_of="ppo"),
+    {"name": "long", "recipe": "dpo", "overrides": [*LONG]},
+    {"name": "dialogues", "recipe": TALKING, "overrides": []},
+    *(job(name, name, 6, *WRITTEN, *words, "rollout.record=true") for name, words in REPLAYED.items()),
+    *(job(f"{name}_replayed", name, 6, *WRITTEN, *words, replay_of=name) for name, words in REPLAYED.items()),
+    job(
+        "diverging", "sft", 4,
+        "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",
+    ),
+]  # fmt: skip
+FSDP2 = [
+    job(f"fsdp2_{name}", recipe, STEPS_OF[name], *words, sharding="fsdp2", **more) for name, recipe, words, more in (
+        ("sft", "sft", (), {}),
+        ("dpo", "dpo", (*SAVING, *COMPLETING), {}),
+        ("dpo_resumed", "dpo", (*SAVING, *COMPLETING), {"resume_from": ["fsdp2_dpo", 2]}),
+        ("lora", "dpo", LORA, {}),
+        ("fewer", "dpo", FEWER, {}),
+        ("experts", "sft", EXPERTS, {}),
+        ("ppo", "ppo", (*WRITTEN, *ON_TRUNK), {}),
+    )
+]  # fmt: skip
+
+
+ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
+LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
+    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", *REPLAYED),
+    "zero2": ("dialogues", *REPLAYED, *ALSO),
+    "ddp": tuple(REPLAYED),
+    "none": ("long", *ALSO),
+}
+
+
+def jobs_of(mode: str) -> list[dict[str, Any]]:
+    return [j for j in JOBS if j["name"] not in LEFT_OUT.get(mode, ())] + (FSDP2 if mode == "ddp" else [])
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The folder of a launch: a run folder for each job, and each rank's notes."""
+
+    folder: Path
+    size: int
+
+    @cached_property
+    def notes(self) -> list[dict[str, Any]]:
+        return [json.loads((self.folder / f"notes-{rank}.json").read_text()) for rank in range(self.size)]
+
+    def rows(self, name: str) -> list[dict[str, float]]:
+        return [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        (file,) = (self.folder / name / "final").glob("*.safetensors")
+        return load_file(file)
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "DS_"))}
+    path = os.pathsep.join([str(BIN), kept.get("PATH", "")])  # DeepSpeed looks for ninja
+    quiet = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return kept | {"PATH": path, "PYTHONPATH": str(REPOSITORY)} | quiet | more
+
+
+def launcher(mode: str) -> tuple[list[str], dict[str, str]]:
+    """The words before the program, and the environment."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    file = REPOSITORY / "launch" / "accelerate" / LAUNCH_FILES[mode]
+    words = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(file)]
+    words += ["--num_processes", "2", "--main_process_port", port]
+    return words, environment(**({"ACCELERATE_USE_CPU": "true"} if mode == "ddp" else {"DS_ACCELERATOR": "cpu"}))
+
+
+def start(mode: str, folder: Path, jobs: list[dict[str, Any]]) -> Launch:
+    file = folder / "jobs.json"
+    file.write_text(json.dumps(jobs))
+    program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(file)]
+    words, env = ([sys.executable], environment()) if mode == "none" else launcher(mode)
+    with open(folder / "log.txt", "w") as log:
+        done = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT)
+    assert done.returncode == 0, (folder / "log.txt").read_text()[-8000:]
+    return Launch(folder, 1 if mode == "none" else 2)
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    """The whole lines of its metrics so far."""
+    file = folder / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def ranks(process: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that the launcher has started."""
+    children = [c for t in Path(f"/proc/{process.pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    found = [int(c) for c in children if b"align" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    assert len(found) == 2, found
+    return sorted(found)

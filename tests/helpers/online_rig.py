@@ -1,0 +1,93 @@
+"""An online method on the bandit, in one process: the real source of experience around a tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_of_steps import alone, tiny_llama
+
+from align.lab import bandit
+from align.rewards.judge import Judge
+from align.rollout.engine import Sampling
+from align.rollout.log import RolloutLog
+from align.rollout.policy_engine import LocalEngines
+from align.rollout.settings import RolloutSection
+from align.rollout.writer import Prompt, Writer
+from align.scoring.experience import ModelRole, Reader
+from align.scoring.plan import Limits
+from align.scoring.score import Kernel, Scorer
+from align.sources.harvest import Harvester
+from align.sources.online import Online
+from align.training.snapshot import Progress
+from align.training.step import StepResult, Trainee, train_step
+
+
+class Words:
+    """Stands for a tokenizer: a token's text is its number."""
+
+    pad_token_id = bandit.BOS
+
+    def decode(self, ids: Any, **options: Any) -> str:
+        return " ".join(map(str, ids))
+
+
+@dataclass
+class OnlineRig:
+    source: Online
+    trainee: Trainee
+    progress: Progress
+    rate: float
+
+    def step(self) -> StepResult:
+        portion = self.source.next(self.progress)
+        result = train_step(self.trainee, portion.method, portion.experience, self.source.reader, self.rate)
+        self.progress.step += 1
+        return result
+
+    def earned(self) -> float:
+        """The expected worth of the first token, by the policy's own probabilities."""
+        prompts = [bandit.prompt(q) for q in range(bandit.NUM_PROMPTS)]
+        ids = torch.stack([torch.from_numpy(p).long() for p in prompts])
+        with torch.no_grad():
+            probs = self.trainee.module.model(input_ids=ids).logits[:, -1].softmax(-1)
+        worth = torch.tensor([[bandit.worth(q, t) for t in range(bandit.VOCABULARY)] for q in range(len(prompts))])
+        return (probs * worth).sum(-1).mean().item()
+
+
+def prompts(start: int, stop: int) -> Sequence[Prompt]:
+    return [
+        Prompt(row=n, number=n, tokens=bandit.prompt(n), columns={"prompt": "", "question": n % bandit.NUM_PROMPTS})
+        for n in range(start, stop)
+    ]
+
+
+def every_token(tokens: Sequence[int]) -> list[int]:
+    """A step each."""
+    return list(range(len(tokens)))
+
+
+def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, **rollout: Any) -> OnlineRig:
+    """Eight prompts a step, eight completions each."""
+    settings = RolloutSection(**{"max_completion_length": 2, **rollout})
+    valued = any("values" in method.needs().live(m) for m in method.needs().members)
+    policy = Scorer(tiny_llama("lm", seed, bandit.VOCABULARY), Kernel("sdpa"), value_head=valued)
+    reference = Scorer(tiny_llama("lm", seed, bandit.VOCABULARY), Kernel("sdpa")).eval().requires_grad_(False)
+    trainee = Trainee(policy, torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0), alone(), 1.0)
+    reader = Reader(method.needs(), "shared", Limits(10_000, 10_000), alone())
+    sampling = Sampling(max_completion_length=settings.max_completion_length, stop_token_ids=(bandit.EOS,))
+    judge = Judge({"bandit": bandit.reward}, {"bandit": 1.0})
+    engines = LocalEngines(policy, Words(), settings.max_rows, alone())
+    steps = every_token if "states" in method.needs().prepared else None
+    writer = Writer(engines, Words(), judge, alone(), sampling, settings.max_rows, seed, steps=steps)
+    every = {"old": ModelRole(policy), "ref": ModelRole(reference)}
+    roles = {r: every[r] for r in method.needs().roles() if r in every}
+    source = Online(
+        method=method, writer=writer, harvester=Harvester(reader, roles, judge, (), settings), batch_size=8,
+        prompts=prompts, splits={"validation": prompts(0, 4)}, place_of={},
+        log=RolloutLog(folder, record=False, main=True),
+    )  # fmt: skip
+    return OnlineRig(source, trainee, Progress(), rate)
