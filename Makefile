@@ -24,7 +24,7 @@ lint: $(STAMP)  ## style and types
 	$(RUN)/pyright --warnings
 
 fuzz: $(STAMP)  ## random harm to runs for MINUTES=10 from SEED=1; one case again by its name: make fuzz CASE=kills:17
-	OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN)/python -m fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) \
+	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/helpers $(RUN)/python -m fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) \
 		$(if $(CASE),--case $(CASE)) $(if $(KEEP),--keep $(KEEP))
 
 bench: $(STAMP)  ## step time and memory against TRL: BENCHMARKS.md, benchmarks.json

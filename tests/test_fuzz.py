@@ -32,7 +32,8 @@ def place(tmp_path: Path) -> Place:
 def test_harm_leaves_no_trace(repository: Path):
     """In a process without shape checks, which would cost as much as the rest."""
     command = [sys.executable, "-m", "fuzz", "--seed", str(SEED), "--case", ",".join(CASES)]
-    environment = {**os.environ, "PYTHONPATH": str(repository / "tests")}
+    places = (str(repository / "tests"), str(repository / "tests" / "helpers"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(CASES)} cases" in done.stdout

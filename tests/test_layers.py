@@ -14,33 +14,23 @@ import pytest
 from align.methods.base import method_names
 
 ROOT = Path(__file__).parents[1]
-FLOORS = {
-    "errors": 0,
-    **dict.fromkeys(("batches", "functional", "assets"), 1),
-    **dict.fromkeys(("methods", "data", "models", "rollout"), 2),
-    **dict.fromkeys(("rewards", "lab"), 3),
-    **dict.fromkeys(("training", "report"), 4),
-    "align_eval": 5,  # the second package reads what the reports of the first are made of
-    "recipe": 5,
-    "run": 6,
-    "cli": 7,
-}
-ANNEXES = {
-    "assembly": "run",
-    "beginning": "run",
-    "needs": "batches",
-    "outside": "errors",
-    "sums": "errors",
-    "files": "errors",
-    "terminal": "errors",
-    "machine": "errors",
-    "trees": "errors",
-    "origins": "errors",
-    "identity": "run",
-    "chat": "run",
-    "commands": "cli",
-}  # what a top-level file has moved into a neighbour of its floor
+FLOORS = (  # from the ground up; a file imports from its own room and from floors below
+    ("errors", "batches", "functional"),
+    ("needs", "outside", "system", "assets"),
+    ("methods", "data", "models", "world", "lab"),
+    ("scoring", "runfolder"),
+    ("rewards", "monitors"),
+    ("training", "rollout", "report"),
+    ("sources", "recipe", "align_eval"),
+    ("run",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+MOST_LOOSE = 6  # files at the root of `align`
+MOST_IN_A_FOLDER = 18  # methods, one file each, apart
 SOURCES = sorted([*ROOT.glob("align/**/*.py"), *ROOT.glob("eval/**/*.py")])
+LOOPS = sorted(p for room in ("training", "sources", "scoring", "world") for p in ROOT.glob(f"align/{room}/*.py"))
 TESTS = sorted(ROOT.glob("tests/**/*.py"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -52,13 +42,11 @@ def name_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """The part of the house: `align.training.step` is in `training`, `align.recipe.text` in `recipe`."""
+    """The part of the house: `align.rollout.vllm.client` is in `rollout`; of `align` itself it is empty."""
     first, _, rest = module.partition(".")
     if first == "align_eval":
         return "cli" if rest in ("cli", "__main__") else first
-    room = rest.split(".")[0]
-    first = next((whole for whole in ("recipe", "assembly") if room.startswith(f"{whole}_")), room)
-    return ANNEXES.get(first, first)
+    return rest.split(".")[0]
 
 
 @cache
@@ -89,21 +77,44 @@ def is_ours(module: str) -> bool:
 
 
 def test_every_file_has_a_floor() -> None:
-    rooms = {room_of(name_of(path)) for path in SOURCES} - {"", "__main__"}
-    assert rooms <= FLOORS.keys(), f"on which floor do these stand? {sorted(rooms - FLOORS.keys())}"
+    rooms = {room_of(name_of(path)) for path in SOURCES} - {""}
+    assert rooms == FLOOR.keys()
 
 
 def test_imports_go_down() -> None:
     wrong: list[str] = []
     for path in SOURCES:
         room = room_of(name_of(path))
-        if room in ("", "__main__"):
-            continue
-        for module in filter(is_ours, imports_of(path)):
+        for module in filter(is_ours, imports_of(path)) if room else ():
             other = room_of(module)
-            if other not in {room, ""} and FLOORS.get(other, 9) >= FLOORS.get(room, 0):
-                wrong.append(f"{name_of(path)} (floor {FLOORS.get(room)}) imports {module} (floor {FLOORS.get(other)})")
+            if other not in {room, ""} and FLOOR[other] >= FLOOR[room]:
+                wrong.append(f"{name_of(path)} (floor {FLOOR[room]}) imports {module} (floor {FLOOR[other]})")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_floor_is_higher_than_it_must_be() -> None:
+    """A room stands right above the highest of those that it imports from, so the number of floors says something."""
+    below: dict[str, set[str]] = {room: set() for room in FLOOR}
+    for path in SOURCES:
+        if room := room_of(name_of(path)):
+            below[room] |= {room_of(module) for module in imports_of(path) if is_ours(module)} - {room, ""}
+    assert len(FLOORS) <= 10
+    for room, others in below.items():
+        if room != "align_eval":
+            assert FLOOR[room] == max((FLOOR[other] + 1 for other in others), default=0), room
+
+
+def test_a_stranger_finds_the_way() -> None:
+    """Few loose files, no folder that is a heap, and each folder says what it is and where to begin to read."""
+    assert len(list((ROOT / "align").glob("*.py"))) <= MOST_LOOSE
+    for folder in {path.parent for path in SOURCES} - {ROOT / "align/methods", ROOT / "align", ROOT / "eval"}:
+        assert len(list(folder.glob("*.py"))) <= MOST_IN_A_FOLDER, folder
+        about = ast.get_docstring(parsed(folder / "__init__.py")) or ""
+        read = re.findall(r"`([\w/.]+)`", about)
+        assert "Read " in about, f"{folder}: its __init__.py has no reading order"
+        places = (folder, ROOT / "align")
+        lost = [name for name in read if not any((p / f"{name}.py").exists() or (p / name).exists() for p in places)]
+        assert not lost, f"{folder}: {lost}"
 
 
 def test_align_never_imports_align_eval() -> None:
@@ -118,21 +129,22 @@ def test_functional_knows_torch_alone() -> None:
         assert not strangers, f"{path.name}: {strangers}"
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_and_functions_stay_short(path: Path) -> None:
-    num_lines = len(path.read_text().splitlines())
-    assert num_lines <= 300, f"{num_lines} lines"
-    for function in functions_of(path):
-        assert (function.end_lineno or 0) - function.lineno < 50, f"{function.name} has more than 50 lines"
+def test_files_and_functions_stay_short() -> None:
+    lines = {path: len(path.read_text().splitlines()) for path in [*SOURCES, *TESTS]}
+    assert not {str(path): count for path, count in lines.items() if count > 300}
+    for path in lines:
+        for function in functions_of(path):
+            length = (function.end_lineno or 0) - function.lineno
+            assert length < 50, f"{path}: {function.name} has more than 50 lines"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_functions_have_few_parameters(path: Path) -> None:
-    for function in functions_of(path):
-        arguments = function.args
-        names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-        given = [name for name in names if name not in ("self", "cls", "ctx")]
-        assert len(given) <= 6, f"{function.name} has {len(given)} parameters"
+def test_functions_have_few_parameters() -> None:
+    for path in SOURCES:
+        for function in functions_of(path):
+            arguments = function.args
+            names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+            given = [name for name in names if name not in ("self", "cls", "ctx")]
+            assert len(given) <= 6, f"{path}: {function.name} has {len(given)} parameters"
 
 
 def words_of(tree: ast.AST) -> Iterator[str]:
@@ -158,7 +170,7 @@ def words_of(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "align/training").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", LOOPS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_loops_never_name_a_method(path: Path) -> None:
     names = re.compile(rf"\b({'|'.join(method_names())})\b", re.IGNORECASE)
     named = [word for word in words_of(ast.parse(path.read_text())) if names.search(word)]
@@ -166,5 +178,5 @@ def test_loops_never_name_a_method(path: Path) -> None:
 
 
 def test_loops_import_nothing_of_methods_but_the_base() -> None:
-    for path in (ROOT / "align/training").glob("*.py"):
+    for path in LOOPS:
         assert {m for m in imports_of(path) if m.startswith("align.methods")} <= {"align.methods.base"}, path.name

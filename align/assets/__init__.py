@@ -1,7 +1,7 @@
 """What ships with the package: a small pretrained model and small harmless data, each with its licence.
 
 A recipe says `asset:NAME`, where NAME is a path below this folder: `asset:stories260k` is a model folder,
-`asset:polite_pairs/train.jsonl` a file of rows.
+`asset:polite_pairs/train.jsonl` a file of rows. Read the README of a folder for where it is from.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ SPECIAL_STYLE, SPECIAL_MARK = " reverse", "#"  # of special tokens, which a text
 def examine(recipe: Recipe, console: Console) -> None:
     """Prints the findings; raises RunError naming those that must be mended."""
     no_telemetry()
-    world = join(recipe.optim, recipe.training)
+    world = join(recipe.optim.max_grad_norm, recipe.training.mixed_precision)
     with tempfile.TemporaryDirectory() as scratch:
         setup = assemble(recipe, world, RunFolder(Path(scratch)), console.print)
         try:

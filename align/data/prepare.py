@@ -39,8 +39,10 @@ from align.system.sums import sealed, sha256_of, unsealed
 ABOUT = "splits.json"  # of a prepared folder: written last
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 CODE = (  # files
-    "calls", "chat", "columns", "fill", "messages", "notation", "prepare", "rows", "sources", "special", "store",
-    "tally", "template", "texts", "tokens", "trl_adapter",
+    "fill", "prepare", "store", "tally",
+    "reading/calls", "reading/columns", "reading/messages", "reading/notation", "reading/rows", "reading/sources",
+    "reading/texts",
+    "text/script", "text/special", "text/template", "text/tokens", "text/trl_adapter",
 )  # fmt: skip
 Tick = Callable[[int], None]  # told how many rows have been read, now and then
 

@@ -1,1 +1,4 @@
-"""Tiny worlds whose right answer is known. A method that cannot learn one of them is wrong."""
+"""Tiny worlds whose right answer is known. A method that cannot learn one of them is wrong.
+
+Read `bandit` first, then `echo` and `addition`; `calculator` is an environment.
+"""

@@ -1,0 +1,4 @@
+"""What is seen while a run is under way.
+
+Read `display` (the terminal), then `alarms` with their `thresholds`, and `trackers`.
+"""

@@ -20,7 +20,7 @@ from align.errors import UserError, did_you_mean
 from align.system.machine import lacks
 from align.system.trees import Shallow, bounded
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 ADVICE = "; use sys.set_int_max_str_digits() to increase the limit"  # Python's, on numbers of many digits
 
 NOTHING = ("", "~", "null", "Null", "NULL")

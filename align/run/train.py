@@ -53,7 +53,7 @@ def _joined(recipe: Recipe, resume: Resume | None, trust: Trust | None, stop: St
     transformers.utils.logging.disable_progress_bar()
     if found := check_trackers(recipe.logging.report_to):
         raise Mistakes(found)
-    world = join(recipe.optim, recipe.training)
+    world = join(recipe.optim.max_grad_norm, recipe.training.mixed_precision)
     folder = RunFolder(recipe.output_dir, trust)
     with pulse(world.rank, world.size):
         try:

@@ -142,9 +142,9 @@ def check_resume(
 ) -> list[str]:
     """Refuses to go on with another run than the one that was saved.
 
-    All are identities (`align.run.identity`) or parts of one: `saved` that of the checkpoint, `before` what the run folder
-    was last called, whose differences from the checkpoint have been allowed before. Every key that is in either is
-    compared, but what a `saved` of the first format could not have. `allow` names keys (`training.max_steps`),
+    All are identities (`align.run.identity`) or parts of one: `saved` that of the checkpoint, `before` what the run
+    folder was last called, whose differences from the checkpoint have been allowed before. Every key that is in either
+    is compared, but what a `saved` of the first format could not have. `allow` names keys (`training.max_steps`),
     sections (`optim`) or `all`. Returns the differences that were allowed, to be said aloud. Raises Mistakes naming the
     others.
     """

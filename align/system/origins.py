@@ -17,7 +17,7 @@ from pathlib import Path
 
 from align.system.sums import sha256_of
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 

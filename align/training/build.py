@@ -59,7 +59,7 @@ def attention_works(kernel: Kernel) -> Iterator[None]:
 
 
 def autocast_of(settings: TrainingSection, device: torch.device) -> torch.dtype | None:
-    return torch.bfloat16 if precision_of(settings, device) == "bf16" else None
+    return torch.bfloat16 if precision_of(settings.mixed_precision, device) == "bf16" else None
 
 
 def limits_of(model: Any, settings: TrainingSection, world: World) -> Limits:

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from align.errors import AlignError, Elsewhere, RunError, UserError
 from align.system.terminal import say
-from align.training.settings import OptimSection, TrainingSection
 from align.world.deepspeed_build import await_build
 from align.world.launcher import refuse_ignored
 from align.world.signals import Asked
@@ -39,6 +38,7 @@ KINDS = {
 T = TypeVar("T")
 
 # All ranks wait while the main one prepares the data or fetches a model; NCCL would give up after ten minutes.
+Precision = Literal["auto", "no", "bf16"]  # what `training.mixed_precision` may say
 PATIENCE = datetime.timedelta(hours=2)
 GONE = re.compile(r"Connection (closed|reset) by peer|Broken pipe|\bgloo\b.*([Tt]imed out|closed)")
 
@@ -166,14 +166,14 @@ def lost(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(GONE.search(str(error))))
 
 
-def join(optim: OptimSection, training: TrainingSection | None = None) -> World:
+def join(max_grad_norm: float, mixed_precision: Precision = "auto") -> World:
     """Makes this process part of the run that its launcher started, and checks what came true."""
     _refuse_lonely_process()
     cpu = not torch.cuda.is_available()
     wanted = _wanted_sharding()
     if cpu and wanted == "fsdp2":
         raise UserError("FSDP was asked for, but accelerate runs it on GPUs only; on CPU take ddp, zero2 or zero3")
-    refuse_ignored(precision_of(training or TrainingSection(), torch.device("cpu" if cpu else "cuda")))
+    refuse_ignored(precision_of(mixed_precision, torch.device("cpu" if cpu else "cuda")))
     plugin = None
     if cpu:
         os.environ.setdefault(
@@ -183,7 +183,7 @@ def join(optim: OptimSection, training: TrainingSection | None = None) -> World:
         await_build(say if os.environ.get("RANK", "0") == "0" else lambda text: None)
         warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated")  # DeepSpeed's
         os.environ["ACCELERATE_CONFIG_DS_FIELDS"] = ""  # accelerate refuses a zero_stage beside a whole configuration
-        plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), optim.max_grad_norm))
+        plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), max_grad_norm))
     elif cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     handlers = [InitProcessGroupKwargs(backend="gloo" if cpu else "nccl", timeout=PATIENCE)] if _launched() else []
@@ -194,10 +194,10 @@ def join(optim: OptimSection, training: TrainingSection | None = None) -> World:
     return world
 
 
-def precision_of(training: TrainingSection, device: torch.device) -> Literal["bf16", "no"]:
+def precision_of(mixed_precision: Precision, device: torch.device) -> Literal["bf16", "no"]:
     """What `training.mixed_precision` comes to on this device."""
-    if training.mixed_precision != "auto":
-        return training.mixed_precision
+    if mixed_precision != "auto":
+        return mixed_precision
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"
 
 

@@ -1,1 +1,4 @@
-"""Evaluation: did it help, and how sure is that."""
+"""Evaluation: did it help, and how sure is that.
+
+Read `cli` first, then `compare`.
+"""

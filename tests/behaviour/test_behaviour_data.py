@@ -141,7 +141,7 @@ def test_sources_are_drawn_by_their_weights(tmp_path: Path):
     files = [write_rows(tmp_path / f"{name}.jsonl", rows) for name, rows in (("a", EXAMPLES[:8]), ("b", EXAMPLES[8:]))]
     mixed = [{"source": files[0], "weight": 3.0}, {"source": files[1]}]
     recipe = load(write_recipe(tmp_path / "r.yaml", sft("", THREE, data={"train": mixed})))
-    splits = load_data(recipe, load_tokenizer(recipe.model), join(recipe.optim))
+    splits = load_data(recipe, load_tokenizer(recipe.model), join(recipe.optim.max_grad_norm))
     order = splits.mixture(0).rows(0, 320)
     sources = splits.train.index["source"][order]
     assert np.mean(sources == 0) == 0.75

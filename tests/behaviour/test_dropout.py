@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_families import GROUPS, asked, family, run
+from families import GROUPS, asked, family, run
 
 from align.scoring.choose_layout import measured
 from align.scoring.layout import lay_out

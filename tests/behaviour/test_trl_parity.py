@@ -25,7 +25,7 @@ from align.scoring.experience import ModelRole, Reader, gather_experience, live_
 from align.scoring.plan import Limits
 from align.scoring.score import Scorer
 from align.training.build import frozen, kernel_of
-from align.training.settings import OptimSection, TrainingSection
+from align.training.settings import TrainingSection
 from align.training.step import term_counts, term_sums, weighted
 from align.world.distributed import World, join
 from tests.bench.cases import EOS, Case, Row, Shape, write_model, write_moved
@@ -40,7 +40,7 @@ OPTIONS: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return join(OptimSection())
+    return join(1.0)
 
 
 @dataclass(frozen=True)

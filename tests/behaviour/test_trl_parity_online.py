@@ -36,7 +36,7 @@ from align.scoring.plan import Limits
 from align.scoring.score import Scorer
 from align.sources.harvest import Harvester, minibatches
 from align.training.build import frozen, kernel_of
-from align.training.settings import OptimSection, TrainingSection
+from align.training.settings import TrainingSection
 from align.training.step import term_counts, term_sums, weighted
 from align.world.distributed import World, join
 from tests.bench.cases import EOS, Case, Shape, words, write_model, write_moved
@@ -113,7 +113,7 @@ class Found:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return join(OptimSection())
+    return join(1.0)
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,8 @@ class Loaded:
 
     @classmethod
     def of(cls, folder: Path, head: Head, options: dict[str, Any]) -> Loaded:
-        world, settings = join(optim := OptimSection()), TrainingSection(**options)
+        optim = OptimSection()
+        world, settings = join(optim.max_grad_norm), TrainingSection(**options)
         section = ModelSection(model_name_or_path=str(folder))
         tokenizer = load_tokenizer(section, head)
         policy = load_policy(section, tokenizer, head, folder)

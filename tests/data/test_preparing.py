@@ -26,7 +26,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 
 def prepared(recipe: Recipe) -> int:
-    return len(load_data(recipe, load_tokenizer(recipe.model), join(recipe.optim)).train)
+    return len(load_data(recipe, load_tokenizer(recipe.model), join(recipe.optim.max_grad_norm)).train)
 
 
 def test_a_log_gets_lines_while_rows_are_prepared(

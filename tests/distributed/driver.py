@@ -27,7 +27,6 @@ from align.__main__ import leave  # noqa: E402
 from align.errors import AlignError, UserError  # noqa: E402
 from align.recipe.load import load  # noqa: E402
 from align.run import train as run  # noqa: E402
-from align.training.settings import OptimSection  # noqa: E402
 from align.world import distributed  # noqa: E402
 
 
@@ -61,7 +60,7 @@ def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
 def _copied(root: Path, folder: Path, other: str, step: int) -> Path:
     """The run folder `other` as a kill after `step` would have left it; made by the main process."""
     name = f"step-{step:06d}"
-    world = distributed.join(OptimSection())
+    world = distributed.join(1.0)
     if world.main:
         shutil.copytree(root / other, folder)
         for found in (folder / "checkpoints").iterdir():
@@ -74,7 +73,7 @@ def _copied(root: Path, folder: Path, other: str, step: int) -> Path:
 
 def look_around() -> dict[str, Any]:
     """What this process sees of the others, and what it refuses."""
-    world = distributed.join(OptimSection())
+    world = distributed.join(1.0)
     seen: dict[str, Any] = {"size": world.size, "rank": world.rank, "sharding": world.sharding}
     seen["sum"] = world.sum(torch.tensor([1.0, float(world.rank)])).tolist()
     seen["any"] = [world.any(world.rank == 1), world.any(False)]

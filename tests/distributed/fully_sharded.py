@@ -15,7 +15,6 @@ from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch.distributed.fsdp import FSDPModule
 
 from align.models.parts import backbone
-from align.training.settings import OptimSection, TrainingSection
 from align.world.distributed import World
 
 
@@ -40,6 +39,6 @@ class Sharding(Accelerator):
         return module, optimizer
 
 
-def join(optim: OptimSection, training: TrainingSection | None = None) -> World:
+def join(max_grad_norm: float, mixed_precision: str = "auto") -> World:
     AcceleratorState._reset_state()
     return World(Sharding(kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")]), "fsdp2")

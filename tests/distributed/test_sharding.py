@@ -10,7 +10,6 @@ import torch
 from launches import FSDP2, LEFT_OUT, MODES, STEPS_OF, Launch
 
 from align.errors import UserError
-from align.training.settings import OptimSection
 from align.world.distributed import join
 
 pytestmark = pytest.mark.processes
@@ -161,7 +160,7 @@ def test_fsdp_on_the_cpu_is_refused(monkeypatch):
     """There accelerate makes plain data parallelism of it without a word."""
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserError, match="on GPUs only"):
-        join(OptimSection())
+        join(1.0)
 
 
 def test_a_launcher_that_starts_one_process_for_two_is_found_out(monkeypatch):
@@ -169,4 +168,4 @@ def test_a_launcher_that_starts_one_process_for_two_is_found_out(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(UserError, match="several processes and started one"):
-        join(OptimSection())
+        join(1.0)

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from training.three_checkpoints import STEPS, content, read, save, silent, three
+from three_checkpoints import STEPS, content, read, save, silent, three
 
 from align.errors import RunError, UserError
 from align.runfolder import checkpoint

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from training.three_checkpoints import content, read, save, silent, three
+from three_checkpoints import content, read, save, silent, three
 
 from align.runfolder import checkpoint
 

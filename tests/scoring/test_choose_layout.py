@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from families import EAGER_ONLY, VOCABULARY, BooleanMasks, broken_by_forgotten_window, family
 from small_runs import BRIEF, run, write_recipe, write_rows
-from test_families import EAGER_ONLY, VOCABULARY, BooleanMasks, broken_by_forgotten_window, family
 from tiny_models import PLAIN
 from torch import nn
 from transformers import AutoModelForCausalLM

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from align.errors import UserError
-from align.training.settings import OptimSection, TrainingSection
 from align.world.distributed import join
 from align.world.launcher import ALWAYS, OF_DEEPSPEED, OF_FSDP, refuse_ignored
 
@@ -53,7 +52,7 @@ def test_what_would_be_ignored_is_refused_with_what_decides(
         refuse_ignored("no")
     if "ACCELERATE_USE_FSDP" not in environment:  # on a CPU that is refused before
         with pytest.raises(UserError, match=told):
-            join(OptimSection())
+            join(1.0)
 
 
 def test_everything_is_told_at_once(monkeypatch: pytest.MonkeyPatch):
@@ -69,7 +68,7 @@ def test_everything_is_told_at_once(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("asked", ["no", "bf16"])
 def test_the_precision_that_comes_true_may_be_asked_for(asked: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", asked)
-    join(OptimSection(), TrainingSection(mixed_precision=asked))  # type: ignore[arg-type]
+    join(1.0, asked)  # type: ignore[arg-type]
 
 
 def test_the_defaults_of_accelerate_launch_say_nothing(tmp_path: Path):

@@ -9,8 +9,7 @@ SCRIPT = """
 import torch
 import torch.distributed as dist
 from align.world.distributed import PATIENCE, join
-from align.training.settings import OptimSection
-world = join(OptimSection())
+world = join(1.0)
 backend = dist.distributed_c10d._get_default_group()._get_backend(world.device)
 assert backend.options._timeout == PATIENCE, backend.options._timeout
 print(PATIENCE.total_seconds())
