@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from align.data.settings import DataSection
-from align.errors import did_you_mean
+from align.errors import UserError, did_you_mean
 from align.methods.base import Method
 from align.models.settings import ModelSection, SoupSection
 from align.needs import Needs
 from align.recipe.text import Written
+from align.training.optim import check_arguments
 from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
 SCHEDULES = (
@@ -140,6 +141,12 @@ def _optim(written: Written, o: OptimSection) -> None:
         if name in o.optim_args:
             ours = {"lr": "learning_rate", "betas": "adam_beta1 and adam_beta2", "eps": "adam_epsilon"}.get(name, name)
             written.wrong(f"optim.optim_args.{name}", f"has a key of its own: optim.{ours}")
+            written.broken.add("optim.optim_args")
+    if o.optim in known and o.optim not in OPTIMISERS_OF_TRANSFORMERS:  # those take seconds to import
+        try:
+            check_arguments(torch.nn.Linear(1, 1, bias=False), o)
+        except UserError as error:
+            written.wrong("optim.optim_args", str(error).removeprefix("optim.optim_args: "))
 
 
 def _model(written: Written, m: ModelSection) -> None:
@@ -190,6 +197,8 @@ def _soup(written: Written, soup: SoupSection, other: str) -> None:
         )
     if soup.weights and len(soup.weights) != len(soup.soup):
         written.wrong("model.reference.weights", f"found {len(soup.weights)} for {len(soup.soup)} models; one for each")
+    elif any(key.startswith("model.reference.weights.") for key in written.broken):
+        return  # one of them is no number
     elif soup.weights and (min(soup.weights) < 0 or abs(sum(soup.weights) - 1) > 1e-6):
         found = f"found {soup.weights}, whose sum is {sum(soup.weights):g}"
         written.wrong("model.reference.weights", f"{found}; expected shares that are at least 0 and add up to 1")

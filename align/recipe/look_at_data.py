@@ -25,8 +25,6 @@ from align.recipe.text import Written
 
 def check_data(written: Written, data: DataSection, needs: Needs | None) -> None:
     for key, source in named_sources(data):
-        if source.weight <= 0:
-            written.wrong(f"{key}.weight", f"found {source.weight}; expected more than 0")
         try:
             _check(data, needs, source)
         except UserError as error:

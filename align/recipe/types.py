@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,7 +29,7 @@ AT_LEAST_ONE = {
     "logging.logging_steps",
     "model.lora.r",
 }
-ABOVE_ZERO = {"optim.learning_rate", "optim.adam_epsilon"}
+ABOVE_ZERO = {"optim.learning_rate", "optim.adam_epsilon", "data.train.weight"}
 SHARES = {
     "data.validation",
     "data.test",
@@ -45,7 +46,8 @@ SECTIONS = (
     "training",
     "logging",
     "rollout",
-)  # whose numbers are never negative; methods know their own
+)  # whose numbers are never negative; methods and rewards know their own
+ENDLESS = re.compile(r"method\.|reward\.(functions\.settings|shape\.clip)\.")  # keys where infinity may mean something
 
 
 def build(written: Written, key: str, cls: type[T], values: Any, hints: dict[str, str] | None = None) -> T | None:
@@ -234,17 +236,18 @@ def show(value: Any) -> str:
 # ---- numbers out of range -------------------------------------------------------------------------------------------
 
 
-def _ranges(written: Written, key: str, values: Any) -> None:
-    if isinstance(values, dict):
-        for name, value in values.items():
-            _ranges(written, f"{key}.{name}", value)
+def _ranges(written: Written, place: str, values: Any) -> None:
+    if isinstance(values, dict | list):
+        for name, value in values.items() if isinstance(values, dict) else enumerate(values):
+            _ranges(written, f"{place}.{name}", value)
     if isinstance(values, bool) or not isinstance(values, int | float):
         return
     text = ""
+    key = re.sub(r"\.\d+\b", "", place)  # what stands in a list is called as the list is
     inside = key.split(".")[0] in SECTIONS
     if math.isnan(values):
         text = "found NaN; expected a number"
-    elif inside and isinstance(values, float) and math.isinf(values):
+    elif isinstance(values, float) and math.isinf(values) and not ENDLESS.match(key):
         text = f"found {values}; expected a finite number"
     elif isinstance(values, int) and abs(values) >= LARGEST:
         text = f"found a number of {len(str(values))} digits; expected less than 2^63"
@@ -257,5 +260,5 @@ def _ranges(written: Written, key: str, values: Any) -> None:
     elif inside and values < 0 and "args" not in key and "config" not in key:
         text = f"found {values}; expected 0 or more"
     if text:
-        written.wrong(key, text)
-        written.broken.add(key)
+        written.wrong(place, text)
+        written.broken.add(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ class Reward:
     tolerance: int = 0  # 0: as much as the target
 
     def __post_init__(self):
-        if self.target < 1 or self.tolerance < 0:
+        if not (1 <= self.target < math.inf and 0 <= self.tolerance < math.inf):
             raise ValueError(f"target {self.target} must be 1 or more, tolerance {self.tolerance} 0 or more")
 
     def __call__(

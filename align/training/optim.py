@@ -8,9 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import transformers.optimization
 from torch import nn
-from transformers import get_scheduler
 
 from align.errors import UserError, did_you_mean
 from align.training.settings import OptimSection
@@ -45,6 +43,8 @@ def check_arguments(module: nn.Module, section: OptimSection) -> None:
 
 def learning_rate(section: OptimSection, num_steps: int) -> Callable[[int], float]:
     """The rate of optimiser step s = 0 .. num_steps - 1. Warm-up ends at its own step, never at a rate of 0."""
+    from transformers import get_scheduler  # seconds, which a look at a recipe has not
+
     warmup = section.warmup_steps or math.ceil(section.warmup_ratio * num_steps)
     shift = 1 if warmup else 0  # transformers' warm-up begins at 0, and a step of rate 0 is a step lost
     dummy = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -82,10 +82,16 @@ def _is_matrix(parameter: nn.Parameter) -> bool:
     return len(getattr(parameter, "ds_shape", parameter.shape)) >= 2
 
 
+def _is_optimizer(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, torch.optim.Optimizer)
+
+
 def _find(name: str) -> Any:
-    for module in (torch.optim, transformers.optimization):
-        found = getattr(module, name, None)
-        if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
-            return found
+    if _is_optimizer(found := getattr(torch.optim, name, None)):
+        return found
+    import transformers.optimization
+
+    if _is_optimizer(found := getattr(transformers.optimization, name, None)):
+        return found
     known = [*sorted(n for n in vars(torch.optim) if n[0].isupper()), "Adafactor"]
     raise UserError(f"optim.optim: no such optimiser: {name}; there are {', '.join(known)}.{did_you_mean(name, known)}")

@@ -187,7 +187,6 @@ REFUSED: dict[str, tuple[Make | None, tuple[str, ...], str]] = {
         "model.critic.model_name_or_path: swapped: its vocabulary is not",
     ),
     "an adapter on nothing": (None, ("model.lora={target_modules: [q_prj]}",), "target_modules: q_prj matches nothing"),
-    "arguments of no optimiser": (None, ("optim.optim_args={decay: 1}",), "optim_args: AdamW does not take these"),
     "an optimiser of matrices": (None, ("optim.optim=Muon",), "optim.optim_args: Muon does not take these"),
     "gradients without checkpoints": (
         None,
