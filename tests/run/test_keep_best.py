@@ -27,7 +27,14 @@ NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn")
 )  # fmt: skip
 def test_the_name_says_whether_the_larger_is_the_better(metric: str, larger: bool):
     assert better_when_larger(metric) is larger
-    assert load("dpo", [f"training.metric_for_best_model={metric}"]).training.greater_is_better is larger
+
+
+@pytest.mark.parametrize(
+    ("recipe", "metric", "larger"),
+    [("dpo", "margin", True), ("dpo", "rejected_logps", False), ("dft", "likelihood", False), ("ppo", "reward", True)],
+)
+def test_a_recipe_goes_by_the_name(recipe: str, metric: str, larger: bool):
+    assert load(recipe, [f"training.metric_for_best_model={metric}"]).training.greater_is_better is larger
 
 
 def test_a_written_value_is_respected():
