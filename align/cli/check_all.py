@@ -11,7 +11,7 @@ from typing import Any
 
 from align.data.prepare import Splits
 from align.data.text.template import give_template
-from align.errors import Findings
+from align.errors import Findings, UserError
 from align.methods.base import OnlineMethod
 from align.models.adapters import reference_kind
 from align.models.frozen import frozen_copy
@@ -28,6 +28,8 @@ from align.run.critic import check_critic, critic_section, optim_of
 from align.run.identity import check_inputs
 from align.run.parts import head_of, with_reference
 from align.run.server import check_command
+from align.runfolder.folder import RunFolder
+from align.scoring.routing import refuse_routerless
 from align.training.build import refuse_checkpointing
 from align.training.optim import check_arguments
 
@@ -35,7 +37,7 @@ from align.training.optim import check_arguments
 def look_at_all(recipe: Recipe, mistakes: Sequence[str]) -> tuple[list[str], list[str]]:
     """Lines about the data, and notes. Raises Mistakes with these and all that a run would be refused for."""
     no_telemetry()
-    found, lines, notes = Findings(mistakes), list[str](), list[str]()
+    found, lines, notes = Findings(mistakes), list[str](), _strange(recipe)
     tokenizer: Any = None
     with found:
         tokenizer = load_tokenizer(recipe.model, head_of(recipe))
@@ -57,6 +59,17 @@ def look_at_all(recipe: Recipe, mistakes: Sequence[str]) -> tuple[list[str], lis
     return lines, notes
 
 
+def _strange(recipe: Recipe) -> list[str]:
+    """What `train` refuses of the run folder unless its user trusts it, which is said on that command alone."""
+    folder = RunFolder(recipe.output_dir)
+    try:
+        if folder.path.is_dir():
+            folder.refuse_strange()
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
 def _kept(splits: Splits) -> list[str]:
     told = []
     for name, store in splits.stores.items():
@@ -75,6 +88,7 @@ def _models(recipe: Recipe, tokenizer: Any, found: Findings) -> list[str]:
         policy = outline(section, tokenizer, head_of(recipe))
         notes += notes_of(policy, section.lora)
         refuse_checkpointing(policy, recipe.training)
+        refuse_routerless(policy, section)
         check_arguments(policy, recipe.optim)
     with found:
         others = references(section)
@@ -84,5 +98,7 @@ def _models(recipe: Recipe, tokenizer: Any, found: Findings) -> list[str]:
         if critic := section.critic:
             own = critic_section(section, critic)
             check_critic(own, critic, tokenizer)
-            check_arguments(outline(own, tokenizer, "scalar"), optim_of(recipe, critic))
+            model = outline(own, tokenizer, "scalar")
+            refuse_checkpointing(model, recipe.training)
+            check_arguments(model, optim_of(recipe, critic))
     return notes

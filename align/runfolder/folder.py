@@ -79,7 +79,7 @@ class RunFolder:
         """
         try:
             if self.path.is_dir():
-                self._refuse_strange()
+                self.refuse_strange()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.take()
         except OSError as error:
@@ -93,7 +93,8 @@ class RunFolder:
                 "Go on with it by --resume, or choose another training.output_dir"
             )
 
-    def _refuse_strange(self) -> None:
+    def refuse_strange(self) -> None:
+        """UserError where another user owns the folder, or writing into it could leave it."""
         owner = None if self.trust.folder else stranger(self.path)
         if owner is not None:
             raise UserError(

@@ -19,6 +19,7 @@ from torch import Tensor
 from align.errors import UserError
 from align.functional.routing import balance_loss
 from align.models.parts import unwrapped
+from align.models.routers import experts_per_token
 from align.models.settings import ModelSection
 from align.scoring.experience import Columns, Experience, Reader
 from align.scoring.layout import Rows, lay_out
@@ -95,6 +96,7 @@ def settle_router(trainee: Any, section: ModelSection) -> Any:
         return trainee
     scorer = world.unwrap(trainee.module)
     inner = unwrapped(scorer.model)
+    refuse_routerless(inner, section)
     rows = lay_out(probe(inner.config.get_text_config().vocab_size), "padded").to(world.device)
     was_training = trainee.module.training
     trainee.module.eval()
@@ -103,7 +105,18 @@ def settle_router(trainee: Any, section: ModelSection) -> Any:
     trainee.module.train(was_training)
     if gap > ROUNDING or not scorer.kernel.own_head:
         finding = "has no router loss of its own" if math.isinf(gap) else "makes its router loss in a way of its own"
-        raise UserError(
-            f"model.router_aux_loss_coef: {type(inner).__name__} {finding}, so none can be added; remove the key"
-        )
+        raise _refusal(inner, finding)
     return dataclasses.replace(trainee, router_coef=coef)
+
+
+def refuse_routerless(model: Any, section: ModelSection) -> None:
+    """UserError where a router loss is asked of a model whose config sends no token to experts."""
+    inner = unwrapped(model)
+    if section.router_aux_loss_coef and not experts_per_token(inner.config):
+        raise _refusal(inner, "has no router loss of its own")
+
+
+def _refusal(model: Any, finding: str) -> UserError:
+    return UserError(
+        f"model.router_aux_loss_coef: {type(model).__name__} {finding}, so none can be added; remove the key"
+    )

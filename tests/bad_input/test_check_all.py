@@ -188,6 +188,9 @@ REFUSED: dict[str, tuple[Make | None, tuple[str, ...], str]] = {
     ),
     "an adapter on nothing": (None, ("model.lora={target_modules: [q_prj]}",), "target_modules: q_prj matches nothing"),
     "an optimiser of matrices": (None, ("optim.optim=Muon",), "optim.optim_args: Muon does not take these"),
+    "a router loss without experts": (
+        None, ("model.router_aux_loss_coef=0.1",), "LlamaForCausalLM has no router loss of its own",
+    ),
     "gradients without checkpoints": (
         None,
         (*FRESH, "training.gradient_checkpointing=true", "model.config={model_type: ctrl, n_embd: 8, n_layer: 1, "
@@ -228,7 +231,7 @@ def test_what_is_wrong_in_several_places_is_told_together(capsys: pytest.Capture
         assert finding in said
 
 
-def test_a_run_finds_the_data_prepared(
+def test_notes_are_told_and_a_run_finds_the_data_prepared(
     told: Told, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     dump("rows.jsonl", *pairs(12), *pairs(1, prompt="word " * 100))
@@ -237,6 +240,11 @@ def test_a_run_finds_the_data_prepared(
     assert "data: test: all " in out
     assert "note: train: 1 rows dropped with more than 64 tokens" in out
     assert "not looked at: what takes weights" in out
+    Path("run").mkdir()
+    Path("run/report.html").symlink_to("elsewhere.html")
+    assert main(["check", "mine.yaml", "data.test=0.3", "--all"]) == 0
+    assert "note: training.output_dir: run: report.html: a link or a pipe" in capsys.readouterr().out
+    shutil.rmtree("run")
     monkeypatch.setattr(prepare, "_build", None)
     told("data.test=0.3", "training.max_steps=1", code=0)
 
