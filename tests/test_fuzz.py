@@ -15,7 +15,7 @@ from fuzz.lives import Life, Place, judge, live
 from fuzz.sameness import differences
 
 SEED = 1
-CASES = ("kills:3", "flips:1", "flips:3", "full_disks:0", "recipes:0", "rows:2")
+CASES = ("kills:3", "flips:1", "full_disks:0", "recipes:0", "rows:2")
 RUN = [
     "train", "sft", "training.num_train_epochs=null", "training.max_steps=2", "training.eval_steps=0", "data.test=0",
     "data.validation=0", "data.num_rows=8", "training.batch_size=2", "logging.num_completions=0",

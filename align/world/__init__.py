@@ -1,5 +1,5 @@
 """The processes of a run: how many there are, over what the model is sharded, how they live and end together.
 
 Read `distributed` first; `signals` and `pulse` are how a run is stopped and how it sees that another process is gone;
-`launcher` and `deepspeed_build` look at what started it.
+`launcher` looks at what started it.
 """

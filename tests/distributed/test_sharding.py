@@ -33,6 +33,11 @@ def test_the_world_is_the_one_that_was_asked_for(launch, mode):
         assert note["everyone"] == ["rank 0", "rank 1"]
 
 
+def test_nothing_is_compiled(launch):
+    """DeepSpeed would, under a lock that outlives a process which is killed."""
+    assert not (launch.folder / "built").exists()
+
+
 def test_a_launch_that_did_not_come_true_is_refused(launch):
     for note in (n["world"] for n in launch.notes):
         assert note["world_size"].startswith("UserError: world size: the launcher asked for 3, accelerate sees 2")

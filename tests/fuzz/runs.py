@@ -103,7 +103,9 @@ def progress(draw: random.Random) -> list[str]:
 
 def of_rows(draw: random.Random, recipe: Recipe) -> list[str]:
     words: list[str] = []
-    if "ref" in recipe.method.needs().roles() and draw.random() < 0.4:
+    needs = recipe.method.needs()
+    met = all(needs.live(member) for member in needs.members)  # none is made of other rows, which no cache holds
+    if "ref" in needs.roles() and met and draw.random() < 0.4:
         words.append("model.reference=cached")
     if draw.random() < 0.25:
         words.append("model.lora={r: 4}")

@@ -170,6 +170,7 @@ def start(mode: str, folder: Path, jobs: list[dict[str, Any]]) -> Launch:
     file.write_text(json.dumps(jobs))
     program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(file)]
     words, env = ([sys.executable], environment()) if mode == "none" else launcher(mode)
+    env |= {"TORCH_EXTENSIONS_DIR": str(folder / "built")}
     with open(folder / "log.txt", "w") as log:
         done = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT)
     assert done.returncode == 0, (folder / "log.txt").read_text()[-8000:]
