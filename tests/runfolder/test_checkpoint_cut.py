@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 WRITER = """
 import os, signal, sys
 from pathlib import Path
-from align.training import checkpoint
+from align.runfolder import checkpoint
 import numpy as np
 
 root, stop = Path(sys.argv[1]), int(sys.argv[2])
@@ -95,7 +95,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from align.errors import RunError
-from align.training import checkpoint
+from align.runfolder import checkpoint
 from align.runfolder.state_files import save_state, save_tensors
 
 root = Path(sys.argv[1])

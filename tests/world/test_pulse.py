@@ -70,7 +70,7 @@ def test_a_store_that_is_gone_is_a_silence():
 PROGRAM = """
 import time
 import torch.distributed as dist
-from align.training import pulse
+from align.world import pulse
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 with pulse.pulse(rank, 2, every=0.1, misses=10):

@@ -16,7 +16,7 @@ from align.world.signals import StopRequest
 
 LOOP = """
 import sys, time
-from align.training import signals
+from align.world import signals
 from align.world.signals import StopRequest
 signals.AGAIN = 0.3
 with StopRequest() as stop:
