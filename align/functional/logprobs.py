@@ -51,16 +51,7 @@ def hits(logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"]) -> Bool[Tenso
 
 
 def statistics(logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], temperature: float = 1.0) -> TokenStatistics:
-    """All three in one pass over the logits; entropies without gradient."""
-    assert temperature > 0, f"temperature {temperature}"
-    made = TokenStatistics(*cast(tuple[Tensor, Tensor, Tensor], _Statistics.apply(logits, targets, temperature)))
-    return made._replace(entropies=made.entropies.detach())
-
-
-def statistics_with_entropy_grad(
-    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], temperature: float = 1.0
-) -> TokenStatistics:
-    """As `statistics`, with gradient through the entropies too, at the price of a second transient buffer."""
+    """All three in one pass over the logits; log-probabilities alone have a gradient."""
     assert temperature > 0, f"temperature {temperature}"
     return TokenStatistics(*cast(tuple[Tensor, Tensor, Tensor], _Statistics.apply(logits, targets, temperature)))
 
@@ -124,25 +115,13 @@ class _Statistics(torch.autograd.Function):
             entropies[rows] = (total.log() - mean).squeeze(1)
             hits[rows] = (likeliest == targets[rows, None]).squeeze(1)
             torch.div(weights, total, out=block)
-        ctx.save_for_backward(probs, targets, entropies)
-        ctx.mark_non_differentiable(hits)
-        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(probs, targets)
+        ctx.mark_non_differentiable(entropies, hits)
         ctx.temperature, ctx.dtype = temperature, logits.dtype
         return logps, entropies, hits
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        probs, targets, entropies = ctx.saved_tensors
-        to_logps, to_entropies, _ = grads
-        if to_logps is None and to_entropies is None:
-            return None, None, None
-        through_entropies = None
-        if to_entropies is not None:
-            through_entropies = torch.special.entr(probs).addcmul_(probs, entropies[:, None], value=-1)
-            through_entropies.mul_(to_entropies[:, None] / ctx.temperature)
-        scale = torch.zeros_like(entropies) if to_logps is None else to_logps / ctx.temperature
-        grad = _grad_from_probs(probs, targets, scale)
-        if through_entropies is not None:
-            grad.add_(through_entropies)
-        return grad.to(ctx.dtype), None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        probs, targets = ctx.saved_tensors
+        return _grad_from_probs(probs, targets, grads[0] / ctx.temperature).to(ctx.dtype), None, None

@@ -94,11 +94,6 @@ class Windows:
     window: int | None  # None: nothing is windowed
     known: bool = True  # False: there are layers (linear, chunked, ...) that such masks cannot describe
 
-    @property
-    def everywhere(self) -> bool:
-        """One mask with the window in it serves all layers."""
-        return self.window is not None and not self.mapping
-
 
 def window_layers(config: Any) -> Windows:
     """Which masks the architecture of this config wants."""

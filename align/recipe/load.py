@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,7 +34,6 @@ from align.recipe.types import build, is_text, names, show
 from align.recipe.words import LOSS_TYPES, SECTIONS, translate_knob
 from align.rewards.settings import RewardSection
 from align.rollout.settings import RolloutSection
-from align.runfolder.folder import FREE
 from align.training.settings import LoggingSection, OptimSection, TrainingSection, better_when_larger
 
 OWNERS: dict[str, type[Any]] = {
@@ -81,25 +78,6 @@ class Recipe:
 
     def to_yaml(self) -> str:
         return to_yaml(_plain(self.to_dict()))
-
-    def fixed(self) -> dict[str, Any]:
-        """Dotted key -> value of all that must be the same when a run is resumed; plain JSON values."""
-        flat = _flatten(_plain(self.to_dict()))
-        return {k: v for k, v in flat.items() if not any(k == f or k.startswith(f + ".") for f in FREE)}
-
-    def fingerprint(self) -> str:
-        """A hash of `fixed()`."""
-        return hashlib.sha256(json.dumps(self.fixed(), sort_keys=True).encode()).hexdigest()[:16]
-
-    def differences(self, other: Recipe | dict[str, Any]) -> list[str]:
-        """`key: ours here, theirs there` for every fixed key that differs; `other` may be a stored `fixed()`."""
-        ours, theirs = self.fixed(), other.fixed() if isinstance(other, Recipe) else other
-        absent = "absent"
-        return [
-            f"{k}: {ours.get(k, absent)} here, {theirs.get(k, absent)} there"
-            for k in dict.fromkeys([*ours, *theirs])
-            if ours.get(k, absent) != theirs.get(k, absent)
-        ]
 
 
 def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | None = None) -> Recipe:
@@ -244,13 +222,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, dict) and inner:
-            flat |= _flatten(inner, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = inner
-    return flat

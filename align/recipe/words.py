@@ -11,13 +11,12 @@ from collections.abc import Iterable
 KNOBS = {
     "epsilon": "clip_range", "cliprange": "clip_range", "clip_epsilon": "clip_range", "clip_eps": "clip_range",
     "epsilon_low": "clip_low", "epsilon_high": "clip_high", "cliprange_low": "clip_low", "cliprange_high": "clip_high",
-    "num_generations": "group_size", "rloo_k": "group_size", "G": "group_size",
     "kl_coeff": "kl_coef", "init_kl_coef": "kl_coef", "kl_penalty_coef": "kl_coef",
     "lambda": "lam", "lambd": "lam", "lambda_": "lam", "gae_lambda": "lam",
     "discount": "gamma", "simpo_gamma": "gamma", "gamma_beta_ratio": "gamma",
     "tau": "beta", "orpo_alpha": "beta", "loss_beta": "beta",
     "eps": "label_smoothing", "smoothing": "label_smoothing", "epsilon_ls": "label_smoothing",
-    "center_rewards_coefficient": "centring", "centering": "centring",
+    "center_rewards_coefficient": "center_coef", "centring": "center_coef", "centering": "center_coef",
 }  # fmt: skip
 
 # TRL's `loss_type` values whose method bears another name here.

@@ -55,18 +55,6 @@ def checkpoints(root: Path) -> list[Path]:
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def writing(root: Path, step: int) -> Iterator[Path]:
-    """Yields the folder to write into and commits it. Whatever goes wrong, no half of it stays.
-
-    Raises RunError when the disk is full. For one process; with several, `begin`, `guarded` and `commit`.
-    """
-    tmp = begin(root, step)
-    with guarded(tmp):
-        yield tmp
-        commit(tmp, step)
-
-
 def begin(root: Path, step: int) -> Path:
     """An empty `temporary(root, step)`."""
     tidy(root)

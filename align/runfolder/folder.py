@@ -113,12 +113,6 @@ class RunFolder:
     def release(self) -> None:
         self._lock.release()
 
-    def __enter__(self) -> RunFolder:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
-
     def write_recipe(self, text: str) -> None:
         """The resolved recipe, as YAML that can be run again."""
         self._write(self.recipe, text)

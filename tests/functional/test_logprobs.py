@@ -57,12 +57,10 @@ def test_statistics_are_those_of_a_categorical_distribution(
     logits: Tensor, targets: Tensor, upstream: Tensor, temperature: float
 ) -> None:
     def theirs(x: Tensor) -> Tensor:
-        distribution = Categorical(logits=x / temperature)
-        return (torch.stack([distribution.log_prob(targets), distribution.entropy()]) * upstream).sum()
+        return (Categorical(logits=x / temperature).log_prob(targets) * upstream[0]).sum()
 
     def ours(x: Tensor) -> Tensor:
-        made = logprobs.statistics_with_entropy_grad(x, targets, temperature)
-        return (torch.stack([made.logps, made.entropies]) * upstream).sum()
+        return (logprobs.statistics(x, targets, temperature).logps * upstream[0]).sum()
 
     torch.testing.assert_close(ours(logits), theirs(logits))
     torch.testing.assert_close(gradient(ours, logits), gradient(theirs, logits))
@@ -73,12 +71,7 @@ def test_statistics_are_those_of_a_categorical_distribution(
     torch.testing.assert_close(only.logps, logprobs.logps(logits, targets, temperature))
 
 
-def test_entropies_alone_carry_a_gradient_when_asked_for(logits: Tensor, targets: Tensor) -> None:
-    ours = gradient(lambda x: logprobs.statistics_with_entropy_grad(x, targets).entropies.sum(), logits)
-    torch.testing.assert_close(ours, gradient(lambda x: Categorical(logits=x).entropy().sum(), logits))
-
-
-def test_entropies_carry_none_otherwise(logits: Tensor, targets: Tensor, upstream: Tensor) -> None:
+def test_entropies_carry_no_gradient(logits: Tensor, targets: Tensor, upstream: Tensor) -> None:
     made = logprobs.statistics(logits.requires_grad_(), targets)
     assert not made.entropies.requires_grad
     assert not made.hits.requires_grad
@@ -127,7 +120,7 @@ def test_a_second_backward_pass_is_refused(logits: Tensor, targets: Tensor) -> N
 def test_the_logits_themselves_stay(logits: Tensor, targets: Tensor) -> None:
     before = logits.clone()
     leaf = logits.requires_grad_()
-    logprobs.statistics_with_entropy_grad(leaf, targets).entropies.sum().backward()
+    logprobs.statistics(leaf, targets).logps.sum().backward()
     logprobs.logps(leaf, targets).sum().backward()
     assert torch.equal(leaf.detach(), before)
 
@@ -160,11 +153,7 @@ def test_a_token_that_cannot_occur_has_no_weight(logits: Tensor, targets: Tensor
     torch.testing.assert_close(made.logps, distribution.log_prob(targets))
     torch.testing.assert_close(made.entropies, distribution.entropy())
 
-    def both(x: Tensor) -> Tensor:
-        columns = logprobs.statistics_with_entropy_grad(x, targets)
-        return (columns.logps + columns.entropies).sum()
-
-    grad = gradient(both, closed)
+    grad = gradient(lambda x: logprobs.statistics(x, targets).logps.sum(), closed)
     assert grad.isfinite().all()
     assert not grad.gather(1, forbidden[:, None]).any()
     assert torch.equal(logprobs.logps(closed, forbidden), torch.full((N,), -math.inf, dtype=torch.float64))

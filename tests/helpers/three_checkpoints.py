@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,15 @@ from align.runfolder import checkpoint
 STEPS = [10, 20, 30]
 
 
+@contextlib.contextmanager
+def writing(root: Path, step: int) -> Iterator[Path]:
+    """What one process does to save."""
+    tmp = checkpoint.begin(root, step)
+    with checkpoint.guarded(tmp):
+        yield tmp
+        checkpoint.commit(tmp, step)
+
+
 def content(step: int) -> dict[str, bytes]:
     draw = np.random.default_rng(step)
     sizes = {"model.safetensors": 4000, "ranks/rank-0.pt": 900, "ranks/rank-1.pt": 901}
@@ -18,7 +29,7 @@ def content(step: int) -> dict[str, bytes]:
 
 
 def save(root: Path, step: int) -> Path:
-    with checkpoint.writing(root, step) as tmp:
+    with writing(root, step) as tmp:
         for name, data in content(step).items():
             (tmp / name).parent.mkdir(exist_ok=True)
             (tmp / name).write_bytes(data)

@@ -12,7 +12,7 @@ from far_recipes import stand_ins
 from mistakes import mistakes
 
 from align.errors import UserError
-from align.recipe.load import Recipe, load
+from align.recipe.load import load
 from align.recipe.text import parse, recipe_names
 
 ROW = {"prompt": "What is two and two?", "chosen": "Four.", "rejected": "Work it out yourself."}
@@ -273,18 +273,3 @@ def test_what_is_no_recipe_at_all(text: str, tmp_path: Path):
 def test_a_recipe_that_is_not_there_names_the_nearest():
     with pytest.raises(UserError, match=r"there are addition, .*Did you mean simpo\?"):
         load("simp")
-
-
-# ---- resume ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_fingerprint_changes_with_what_reaches_the_weights_and_with_nothing_else():
-    recipe = load("dpo")
-    same = load("dpo", ["training.output_dir=elsewhere", "training.save_steps=5", "logging.logging_steps=1", "name=x"])
-    other = load("dpo", ["method.beta=0.2", "training.seed=3"])
-    assert same.fingerprint() == recipe.fingerprint() != other.fingerprint()
-    assert same.differences(recipe) == []
-    assert other.differences(recipe) == ["method.beta: 0.2 here, 0.1 there", "training.seed: 3 here, 0 there"]
-    stored = json.loads(json.dumps(recipe.fixed()))
-    assert isinstance(recipe, Recipe)
-    assert other.differences(stored) == other.differences(recipe)

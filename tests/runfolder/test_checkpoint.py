@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from three_checkpoints import STEPS, content, read, save, silent, three
+from three_checkpoints import STEPS, content, read, save, silent, three, writing
 
 from align.errors import RunError, UserError
 from align.runfolder import checkpoint
@@ -45,7 +45,7 @@ def test_manifest_agrees_with_an_outside_sha256(root: Path):
 
 
 def test_saving_a_step_again_replaces_it(root: Path):
-    with checkpoint.writing(root, 30) as tmp:
+    with writing(root, 30) as tmp:
         (tmp / "only").write_bytes(b"new")
         assert read(root / "step-000030") == content(30), "the old one stays until the commit"
     assert read(root / "step-000030") == {"only": b"new"}
@@ -53,7 +53,7 @@ def test_saving_a_step_again_replaces_it(root: Path):
 
 
 def test_an_error_while_writing_leaves_no_trace(root: Path):
-    with contextlib.suppress(KeyboardInterrupt), checkpoint.writing(root, 40) as tmp:
+    with contextlib.suppress(KeyboardInterrupt), writing(root, 40) as tmp:
         (tmp / "half").write_bytes(b"x")
         raise KeyboardInterrupt
     assert sorted(p.name for p in root.iterdir()) == ["step-000010", "step-000020", "step-000030"]
@@ -159,7 +159,7 @@ def test_rewind_sets_aside_what_is_of_another_past(root: Path):
 
 
 def test_other_errors_are_not_called_a_full_disk(root: Path):
-    with pytest.raises(ValueError, match="mine"), checkpoint.writing(root, 40):
+    with pytest.raises(ValueError, match="mine"), writing(root, 40):
         raise ValueError("mine")
 
 

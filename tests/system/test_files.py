@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from three_checkpoints import writing
 
 from align.runfolder import checkpoint
 from align.runfolder.lock import Lock
@@ -98,7 +99,7 @@ def test_checkpoints_behind_links_are_not_written(folder: Path, target: Path):
     root.mkdir()
     for name in (".step-000004.tmp", ".step-000004.old", ".step-000002.gone"):
         (root / name).symlink_to(target.parent)
-    with checkpoint.writing(root, 4) as tmp:
+    with writing(root, 4) as tmp:
         (tmp / "weights").write_bytes(b"w")
     assert [p.name for p in root.iterdir()] == ["step-000004"]
     assert target.read_text() == KEPT
