@@ -116,13 +116,18 @@ def methods(
     name: Annotated[str, typer.Argument(help="One method's page.")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="The README's table.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="With --markdown: into README.md of this folder.")] = False,
 ) -> None:
     """What each method needs, its paper, its recipe."""
     from align.cli import methods as command
 
     if sum((bool(name), markdown, json)) > 1:
         raise UserError("methods: NAME, --markdown and --json exclude each other")
-    if name:
+    if write and not markdown:
+        raise UserError("methods: --write goes with --markdown, whose table it puts into README.md")
+    if write:
+        say(command.write_markdown(Path("README.md")))
+    elif name:
         command.say_one(name, console())
     elif markdown or json:
         say(command.as_markdown() if markdown else command.as_json() + "\n", end="")

@@ -7,16 +7,20 @@ import inspect
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from align.errors import UserError
 from align.methods.base import Method, find_method, method_names
 from align.recipe.text import recipe_names, shipped
 from align.recipe.types import describe
+from align.system.files import replace_file
 
 AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+BEGIN, END = "<!-- methods: made by `align methods --markdown` -->", "<!-- end of methods -->"  # in README.md
 ROLES = {"ref": "reference", "old": "policy before the step"}
 
 
@@ -71,6 +75,22 @@ def as_markdown() -> str:
             f"| {name} | {e.title} | {e.rows} | {', '.join(e.models) or '-'} | {_knobs(e)} | {_linked(e.paper)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def write_markdown(readme: Path) -> str:
+    """Puts the table between its marks in `readme`; returns what to say of it. UserError where they are not there."""
+    try:
+        before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    except OSError as error:
+        raise UserError(f"{readme}: cannot be read: {error.strerror}; go to the root of a checkout") from None
+    table, end, after = rest.partition(END)
+    if not end:
+        raise UserError(f"{readme}: has no lines {BEGIN} and {END}, between which the table stands")
+    made = f"\n{as_markdown()}"
+    if made == table:
+        return f"{readme}: the table is that of the methods"
+    replace_file(readme, f"{before}{BEGIN}{made}{END}{after}")
+    return f"{readme}: the table is made anew"
 
 
 def _knobs(e: Entry) -> str:

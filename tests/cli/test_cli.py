@@ -14,7 +14,7 @@ import torch
 from align import __version__
 from align.cli import main as cli
 from align.cli.main import main
-from align.cli.methods import as_markdown
+from align.cli.methods import BEGIN, END, as_markdown
 from align.errors import RunError, Stopped, UserError
 from align.methods.base import method_names
 from align_eval.cli import main as eval_main
@@ -104,7 +104,24 @@ def test_the_readme_shows_the_table_that_methods_prints(repository: Path):
     between = readme.split("<!-- methods: made by `align methods --markdown` -->\n")[1].split(
         "<!-- end of methods -->"
     )[0]
-    assert between == as_markdown()
+    assert between == as_markdown(), "align methods --markdown --write"
+
+
+def test_the_table_is_written_between_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                capsys: pytest.CaptureFixture[str]):  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    words = ["methods", "--markdown", "--write"]
+    assert main(words) == 2
+    assert "README.md: cannot be read" in capsys.readouterr().err
+    (readme := tmp_path / "README.md").write_text("# Mine\n")
+    assert main(words) == 2
+    assert readme.read_text() == "# Mine\n"
+    readme.write_text(f"# Mine\n{BEGIN}\nold\n{END}\nmore\n")
+    assert main(words) == 0
+    assert readme.read_text() == f"# Mine\n{BEGIN}\n{as_markdown()}{END}\nmore\n"
+    assert main(words) == 0
+    assert "the table is that of the methods" in capsys.readouterr().out
+    assert main(["methods", "--write"]) == 2
 
 
 @pytest.mark.parametrize(
