@@ -11,7 +11,20 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from small_runs import BRIEF, FRESH, TINY, gap, metrics, run, same, told, weights, write_recipe, write_rows
+from small_runs import (
+    BRIEF,
+    FRESH,
+    TINY,
+    assert_resumes,
+    gap,
+    metrics,
+    run,
+    same,
+    told,
+    weights,
+    write_recipe,
+    write_rows,
+)
 from tiny_models import random_ids
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -158,11 +171,12 @@ def test_early_stopping_keeps_the_best(place: Path, rows: str):
 
 
 def test_bf16_autocast_differs_little(plain: Path, place: Path, rows: str):
-    out = dpo(place / "bf16", rows, training={**STEPS, "mixed_precision": "bf16"})
+    out = dpo(place / "bf16", rows, training={**STEPS, "mixed_precision": "bf16", "save_steps": 1})
     for ours, theirs in zip(metrics(out), metrics(plain), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=0.02)
     assert 0 < gap(weights(out), weights(plain)) < 0.05  # float32 weights: three steps of at most 0.01 each
     assert all(t.dtype == torch.float32 for t in weights(out).values())
+    assert_resumes(str(place / "bf16.yaml"), out, place, 2)
 
 
 def test_gradient_checkpointing_changes_no_number(plain: Path, place: Path, rows: str):
