@@ -30,9 +30,9 @@ from align.errors import RunError, UserError, did_you_mean
 from align.outside import AskedToEnd, contained, drawing, load_outside, own
 from align.rewards.columns import arguments
 
-NO_REWARDS = (  # files beside the functions
+NO_REWARDS = (  # files and folders beside the functions
     *("base", "cache", "columns", "settings", "shape", "pool", "worker", "judge"),
-    *("answers", "numerals", "formulas"),
+    *("math", "answers", "numerals", "formulas"),
 )
 Text = str | list[dict[str, Any]]
 
@@ -57,8 +57,14 @@ def text_of(completion: Text) -> str:
 
 def reward_names() -> list[str]:
     """Every reward function of this package: one file each."""
+    return sorted(_modules())
+
+
+def _modules() -> dict[str, str]:
+    """Where they are, by name, in this folder and in those within it."""
     package = importlib.import_module("align.rewards")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in NO_REWARDS)
+    found = {m.name.rpartition(".")[2]: m.name for m in pkgutil.walk_packages(package.__path__, "align.rewards.")}
+    return {name: module for name, module in found.items() if name not in NO_REWARDS}
 
 
 def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
@@ -112,7 +118,7 @@ def _own(name: str) -> Any:
     if name not in known:
         there = f"{', '.join(known)}, or package.module:function"
         raise UserError(f"no such reward: {name}; there are {there}.{did_you_mean(name, known)}")
-    return importlib.import_module(f"align.rewards.{name}").Reward
+    return importlib.import_module(_modules()[name]).Reward
 
 
 def call(name: str, function: Callable[..., Any], samples: Sequence[Sample], place: int = 0) -> list[float | None]:

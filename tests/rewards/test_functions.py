@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from align.rewards.base import find_reward, reward_names
-from align.rewards.math_answer import final_answer
+from align.rewards.math.math_answer import final_answer
 
 
 def judged(name: str, completions: list[Any], settings: dict[str, Any] | None = None, **columns: Any) -> Any:

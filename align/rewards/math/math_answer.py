@@ -18,11 +18,11 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from align.rewards.answers import final_answer, reference, typed
 from align.rewards.base import Text, text_of
 from align.rewards.columns import misfit
-from align.rewards.formulas import equivalent
-from align.rewards.numerals import both_numbers, measured, number, same
+from align.rewards.math.answers import final_answer, reference, typed
+from align.rewards.math.formulas import equivalent
+from align.rewards.math.numerals import both_numbers, measured, number, same
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import logging
 import re
 from typing import Any
 
-from align.rewards.answers import NAMES, enclosed
-from align.rewards.numerals import bare
+from align.rewards.math.answers import NAMES, enclosed
+from align.rewards.math.numerals import bare
 
 LONGEST = 200  # characters
 DEEPEST = 6  # brackets within brackets: its parser's time grows exponentially

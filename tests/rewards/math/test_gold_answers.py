@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from align.rewards.math_answer import Reward
+from align.rewards.math.math_answer import Reward
 
 Rows = list[dict[str, object]]
 FILES = ("gsm8k/train", "gsm8k/test", "svamp/train", "svamp/test")

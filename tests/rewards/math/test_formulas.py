@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from align.rewards.base import Sample
-from align.rewards.formulas import equivalent, tame
+from align.rewards.math.formulas import equivalent, tame
 from align.rewards.pool import Pool, Verdict
 
 SECONDS = 10.0  # what is let through by mistake takes minutes, or for ever

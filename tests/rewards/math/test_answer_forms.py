@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from align.rewards.answers import final_answer
-from align.rewards.math_answer import Reward
+from align.rewards.math.answers import final_answer
+from align.rewards.math.math_answer import Reward
 
 TAGS = [
     ("<think>The answer is 18.</think><answer>7</answer>", "18", 0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from align.rewards.numerals import FACTOR, NUMBER, bare, measured, number
+from align.rewards.math.numerals import FACTOR, NUMBER, bare, measured, number
 
 SAID = re.compile(r"answer\s*+(?:is\b|:|=)\s*+:?\s*+", re.IGNORECASE)
 LINK = re.compile(r"=|\b(?:is|are|equals|makes|gives|namely|but)\b", re.IGNORECASE)  # what stands before a result
