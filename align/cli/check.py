@@ -107,20 +107,20 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
         yield from online_lines(recipe)
         return
     t, needs = recipe.training, recipe.method.needs()
-    per_group = len(needs.members)
     yield (
-        f"batch: {t.batch_size} groups of {needs.batch.kind} a step over all ranks, {per_group} "
-        f"sequence{'s' if per_group > 1 else ''} each; micro-batches of {t.max_tokens or MICRO_BATCH} tokens a rank"
+        f"batch: {t.batch_size} groups of {needs.batch.kind} a step over all ranks, {(n := len(needs.members))} "
+        f"sequence{'s' if n > 1 else ''} each; micro-batches of {t.max_tokens or MICRO_BATCH} tokens a rank"
         + ("" if t.max_tokens else f" ({CPU_MICRO_BATCH} on a CPU)")
     )
+    if (n := t.num_minibatches) > 1:
+        yield f"experience: {n * t.batch_size} groups, learned from in {n} steps of {t.batch_size}"
     rows = train_rows(recipe.data)
     if rows is None:
         yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
         return
     split = 2 if needs.batch.kind == "unpaired" and _holds_pairs(recipe) else 1  # a pair is taken apart into two rows
     steps = count_steps(recipe, rows * split)
-    epochs = steps * t.batch_size / (rows * split)
-    yield f"steps: {steps}, {epochs:.2f} epochs of about {rows * split} rows (fewer where some are dropped)"
+    yield f"steps: {steps}, {steps * t.batch_size / (rows * split):.2f} epochs of about {rows * split} rows (fewer where some are dropped)"
     yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
 
 

@@ -139,6 +139,8 @@ def say_one(name: str, console: Console) -> None:
     if not e.knobs:
         console.print("no knobs", **AS_IT_IS)
     console.print(f"optim.learning_rate: default {cls.usual_rate:g}", **AS_IT_IS)
+    if cls.usual_minibatches > 1:
+        console.print(f"training.num_minibatches: default {cls.usual_minibatches}", **AS_IT_IS)
     if e.recipe:
         console.print(f"\n# {e.recipe}", **AS_IT_IS)
         text = (shipped("recipes") / f"{name}.yaml").read_text(encoding="utf-8")

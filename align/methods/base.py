@@ -12,7 +12,7 @@ import importlib
 import inspect
 import math
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
@@ -77,9 +77,12 @@ def follows(key: str, default: int | float) -> Any:
     return field(default=default, metadata={"follows": key})
 
 
-def remembered(default: float = 0.0) -> Any:
-    """No knob, but a number that `controllers` carries from one experience to the next; this is its first value."""
-    return field(default=default, metadata={"remembered": True})
+def remembered(default: float | tuple[float, ...] = 0.0, *, told: bool = False) -> Any:
+    """No knob, but a number, or a tuple of them, that `controllers` carries from one experience to the next.
+
+    `default` is its first value; `told` writes it to metrics.jsonl, for each experience, as it was learned with.
+    """
+    return field(default=default, metadata={"remembered": True, "told": told})
 
 
 def pair_report(batch: Pairs[Any], chosen_rewards: Tensor, rejected_rewards: Tensor) -> dict[str, Tensor]:
@@ -105,9 +108,17 @@ class Method(Generic[B]):
     paper: ClassVar[str]
     smallest_batch: ClassVar[int] = 1  # groups; more for methods that compare rows of a step
     usual_rate: ClassVar[float] = 1e-6  # optim.learning_rate of a recipe that has none
+    usual_minibatches: ClassVar[int] = 1  # likewise training.num_minibatches, of rows that are there before
 
     def loss(self, batch: B) -> Loss:
         raise NotImplementedError(f"{type(self).__name__} has no loss")
+
+    def controllers(self, batch: B) -> Mapping[str, float | Sequence[float]]:
+        """Fields of this method whose values the next experience is to find changed: plain numbers, or lists of them.
+
+        Sees the whole experience before it is learned from. Most remember nothing.
+        """
+        return {}
 
     @classmethod
     def needs(cls) -> Needs:
@@ -156,10 +167,6 @@ class OnlineMethod(Method[R]):
     def critic_alone(self: M) -> M:
         """The method as it is in steps in which only the critic learns (`model.critic`). Most are the same."""
         return self
-
-    def controllers(self, rollouts: R) -> dict[str, float]:
-        """Fields of this method whose values the next experience is to find changed. Most remember nothing."""
-        return {}
 
 
 def per_token(rollouts: R, advantages: Tensor) -> R:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from align.methods.base import Method
+from align.methods.base import Method, OnlineMethod
 from align.recipe.text import Written
 
 
@@ -17,6 +17,20 @@ def with_rate(written: Written, method: Method[Any], sections: dict[str, Any]) -
     sections["optim"] = dataclasses.replace(sections["optim"], learning_rate=rate)
     lora = "; with model.lora about ten times as much is usual" if sections["model"].lora else ""
     return (f"optim.learning_rate: {rate:g}, {method.name}'s default for a model of some billion weights{lora}",)
+
+
+def with_minibatches(written: Written, method: Method[Any], sections: dict[str, Any]) -> tuple[str, ...]:
+    """The same for the steps on an experience of rows that are there before; also what one step alone would mean."""
+    key, training = "training.num_minibatches", sections["training"]
+    if isinstance(method, OnlineMethod):
+        return ()
+    if not written.has(key):
+        training = dataclasses.replace(training, num_minibatches=method.usual_minibatches)
+    sections["training"], count = training, training.num_minibatches
+    if count == 1 and "old" in method.needs().roles():
+        said = "an experience is one step, so the policy before it is the policy in it: every ratio between them is 1"
+        return (f"{key}: 1: {said}, and no clip ever acts. Set it to 2 or more",)
+    return (f"{key}: {count}, {method.name}'s default",) if count > 1 and not written.has(key) else ()
 
 
 def with_followed(

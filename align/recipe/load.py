@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from align.errors import Mistakes, UserError, did_you_mean
 from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
 from align.recipe.combinations import check_combinations, writes_nothing
-from align.recipe.defaults import with_followed, with_rate
+from align.recipe.defaults import with_followed, with_minibatches, with_rate
 from align.recipe.look_at_data import check_data
 from align.recipe.look_at_models import check_context, check_models
 from align.recipe.metric import METRIC, check_metric
@@ -117,12 +117,22 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
     said = (*notes_of(sections.get("rollout")), *with_rate(written, method, sections), *model_notes(sections))
+    said += with_minibatches(written, method, sections)
     method, apart = with_followed(written, method, sections)
     spelt = str(written.get("method.name"))
     return Recipe(
         name=str(name), file=path, method_name=spelt, method=method, notes=(*notes, *beyond, *said, *apart),
         **sections,
     )  # fmt: skip
+
+
+def completed(saved: Mapping[str, Any], cls: type[Method[Any]]) -> dict[str, Any]:
+    """A resolved recipe of an older align, with the keys that have come since at their defaults: what they say there is
+    what was done."""
+    defaults = {name: dataclasses.asdict(owner()) for name, owner in owners(cls).items()}
+    defaults["method"] = {f.name: f.default for f in dataclasses.fields(cls) if f.name in names(cls)}
+    defaults["training"].pop("num_train_epochs")  # left out beside max_steps
+    return {**saved, **{name: values | saved[name] for name, values in defaults.items() if name in saved}}
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------

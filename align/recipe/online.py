@@ -233,6 +233,13 @@ def notes_of(r: RolloutSection | None) -> tuple[str, ...]:
 
 
 def _division(written: Written, r: RolloutSection, t: TrainingSection) -> None:
+    if t.num_minibatches != 1:
+        size = t.num_minibatches * t.batch_size
+        written.wrong(
+            "training.num_minibatches",
+            f"found {t.num_minibatches}, which divides rows that are there before; where the policy writes say how "
+            f"many prompts an experience has, rollout.num_prompts: {size}",
+        )
     if r.num_prompts and r.num_prompts % t.batch_size:
         near = sorted({n for k in (r.num_prompts // t.batch_size, r.num_prompts // t.batch_size + 1)
                        if (n := k * t.batch_size)})  # fmt: skip

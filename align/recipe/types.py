@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 AT_LEAST_ONE = {
     "training.batch_size",
+    "training.num_minibatches",
     "training.save_total_limit",
     "data.max_length",
     "logging.logging_steps",

@@ -32,6 +32,7 @@ def offline_source(parts: Parts, say: Callable[[str], Any]) -> Offline:
         trainee=parts.trainee, method=recipe.method, reader=parts.reader, roles=make_roles(parts, say),
         rows_of_step=rows_of_step, place_of={name: s.place for name, s in parts.stores.items()},
         portions={name: _portions(parts, name) for name in ("validation", "test")}, complete=_completions(parts),
+        num_minibatches=recipe.training.num_minibatches,
     )  # fmt: skip
 
 

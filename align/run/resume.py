@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import UserError
+from align.recipe.load import completed
 from align.run.assemble import Begun, Logs, Setup
 from align.runfolder import checkpoint
 from align.runfolder.data_json import describe_data
@@ -134,6 +135,8 @@ def _checkpoint_of(setup: Setup, resume: Resume, say: Say) -> tuple[Path | None,
     of_run = saved or called
     if of_run is None:
         return path, Past(changed=True, foreign=foreign), _new_name()
+    if "recipe" in of_run:
+        of_run = {**of_run, "recipe": completed(of_run["recipe"], type(setup.recipe.method))}
     if "format" not in of_run:
         say(f"{path or folder.identity}: {OLDER}")
     own = None if foreign else (called or {}).get("run") or of_run.get("run")

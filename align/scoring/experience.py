@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from align.batches import SEQUENCE_COLUMNS, Group
+from align.batches import SEQUENCE_COLUMNS, Group, Member
 from align.needs import Needs, columns, empty_batch
 from align.scoring.layout import RowLayout, Rows, lay_out, shapes
 from align.scoring.plan import Limits, MicroBatch, Plan, make_plan
@@ -45,18 +45,21 @@ class Role(Protocol):
 
 @dataclass(frozen=True)
 class Experience:
-    """The rows of a step. `batch` is complete but for its live columns, which are zeros, and lives on the CPU."""
+    """What is learned from, in one or several steps. `batch` is complete but for its live columns, which are zeros, and
+    lives on the CPU."""
 
     groups: list[Group]
     batch: Any
     repeats: tuple[str, ...] = ()  # stored columns that are the step's own log-probabilities, without gradient
 
     def select(self, rows: Sequence[int]) -> Experience:
-        """These rows of an experience of one member, as wide as the longest of them."""
+        """These rows, each member as wide as the longest of them; what is no member's is as wide as the first."""
         groups = [self.groups[i] for i in rows]
-        width = _width(groups, 0)
         batch = self.batch.select(torch.tensor(rows, dtype=torch.int64))
-        return Experience(groups, batch.map(lambda t: t[:, :width] if t.ndim == 2 else t), self.repeats)
+        names = [name for name, value in vars(batch).items() if isinstance(value, Member)]
+        widths = {name: _width(groups, position) for position, name in enumerate(names)}
+        cut = {name: _cut(value, widths.get(name, widths[names[0]])) for name, value in vars(batch).items()}
+        return Experience(groups, dataclasses.replace(batch, **cut), self.repeats)
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,13 @@ def live_batch(
 def live_columns(needs: Needs) -> dict[str, tuple[str, ...]]:
     """What the trained model is asked for in a step."""
     return {m: needs.live(m) for m in needs.learned()}
+
+
+def _cut(value: Any, width: int) -> Any:
+    """A tensor, or the tensors of a member, with no more than `width` tokens of each row."""
+    if isinstance(value, Tensor):
+        return value[:, :width] if value.ndim == 2 else value
+    return dataclasses.replace(value, **{name: _cut(tensor, width) for name, tensor in vars(value).items()})
 
 
 def _width(groups: Sequence[Group], position: int) -> int:

@@ -1,4 +1,4 @@
-"""An experience that is being learned from, as a checkpoint keeps it."""
+"""An experience that is being learned from, step by step, and how a checkpoint keeps it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 from align.batches import Group, Tokens
 from align.needs import flattened, rebuilt
 from align.scoring.experience import Experience, Reader
-from align.sources.harvest import Passes
+from align.training.controllers import Remembered, recalling, told_of
+from align.training.loop import Portion
+
+Passes = list[list[list[int]]]  # pass -> minibatch -> rows
 
 
 @dataclass
@@ -21,11 +24,21 @@ class Buffer:
     phase: int
     experience: Experience
     minibatches: Passes
-    controllers: dict[str, float]  # what the method remembered when it was written
+    controllers: Remembered  # what the method remembered when it was made
     metrics: dict[str, float]  # told at its first step, which may be made again after a failure
 
+    @property
+    def steps(self) -> list[list[int]]:
+        """The rows of each optimiser step."""
+        return [rows for one_pass in self.minibatches for rows in one_pass]
+
+    def portion(self, at: int, method: Any) -> Portion:
+        """What the step `at` learns from, counted from 0, which also tells what is known of the whole experience."""
+        metrics = self.metrics | told_of(method, self.controllers) if at == 0 else {}
+        return Portion(self.experience.select(self.steps[at]), recalling(method, self.controllers), metrics)
+
     def state(self) -> dict[str, Any]:
-        """As plain values and tensors."""
+        """As plain values and tensors; the members of a group one after the other."""
         groups = [
             {"prompt": m.prompt.tolist(), "completion": m.completion.tolist(), "mask": m.mask.tolist(),
              "row": dict(g.row), "index": g.index}
@@ -39,7 +52,9 @@ class Buffer:
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], reader: Reader) -> Buffer:
-        groups = [Group((_tokens(g),), g["row"], g["index"]) for g in state["groups"]]
+        size = len(reader.needs.members)
+        found = [state["groups"][i : i + size] for i in range(0, len(state["groups"]), size)]
+        groups = [Group(tuple(_tokens(m) for m in of), of[0]["row"], of[0]["index"]) for of in found]
         experience = Experience(groups, rebuilt(reader.needs, state["batch"]), tuple(state["repeats"]))
         return cls(state["phase"], experience, state["minibatches"], state["controllers"], state.get("metrics", {}))
 

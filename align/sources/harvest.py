@@ -22,8 +22,7 @@ from align.rollout.settings import RolloutSection
 from align.rollout.states import Place, places_of, with_states
 from align.rollout.writer import Trajectory
 from align.scoring.experience import Experience, Reader, Role, stored_columns
-
-Passes = list[list[list[int]]]  # pass -> minibatch -> rows
+from align.sources.buffer import Passes
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from align.sources.audit import Auditor
 from align.sources.buffer import Buffer
 from align.sources.harvest import Harvest, Harvester, minibatches
 from align.sources.told import held_out_rewards, phase_metrics
+from align.training.controllers import recalling, remembered_of
 from align.training.evaluate import Evaluation
 from align.training.loop import Past, Portion
 from align.training.snapshot import Progress
@@ -96,10 +97,7 @@ class Online:
             self.buffer = self._phase(phase, progress)
         if at == 0:  # also on resume, where it failed before all of it was written: later weights must not end it
             self._go_ahead(phase + 1, progress)
-        buffer = self.buffer
-        rows = [minibatch for one_pass in buffer.minibatches for minibatch in one_pass][at]
-        metrics = buffer.metrics if at == 0 else {}
-        return Portion(buffer.experience.select(rows), self._method(buffer.controllers), metrics)
+        return self.buffer.portion(at, self.method)
 
     def state(self, progress: Progress) -> Any:
         begun, phase = self._begun(progress), progress.step // self.steps_per_phase
@@ -199,7 +197,7 @@ class Online:
 
     def _phase(self, phase: int, progress: Progress) -> Buffer:
         controllers = dict(progress.controllers)
-        method, seconds, rounds = self._method(controllers), self._join(), 0
+        method, seconds, rounds = recalling(self.method, controllers), self._join(), 0
         self.ahead = None
         at = At(phase, progress.step, progress.step - (self.steps_per_phase if self.settings.staleness else 0))
         start, written = progress.num_prompts, list[Trajectory]()
@@ -229,7 +227,7 @@ class Online:
             self.slots.take(written)
             start = self.slots.num_prompts
         progress.num_prompts = start
-        progress.controllers = controllers | method.controllers(harvest.whole.batch)
+        progress.controllers = controllers | remembered_of(method, harvest.whole.batch)
         sizes, seed = (self.num_prompts, self.batch_size), seed_of(self.writer.seed, phase)
         return Buffer(phase, *minibatches(harvest, self.settings, sizes, seed), controllers, metrics)
 
@@ -250,9 +248,6 @@ class Online:
 
     def _join(self) -> Seconds:
         return self.ahead.join() if self.ahead is not None else Seconds()
-
-    def _method(self, controllers: Mapping[str, float]) -> Any:
-        return dataclasses.replace(self.method, **controllers) if controllers else self.method
 
     def _round(self, prompts: Sequence[Prompt], method: Any, at: At, seconds: Seconds) -> list[Trajectory]:
         """Completions of these prompts, and whatever the method asks for in addition, until it asks for nothing."""

@@ -29,6 +29,7 @@ class TrainingSection:
     output_dir: str = ""  # the run folder; empty is runs/<recipe name>
     seed: int = 0
     batch_size: int = 32  # groups (pairs, demonstrations) in one optimiser step, over all ranks
+    num_minibatches: int = 1  # steps on an experience of rows that are there before; stored columns are made for all
     max_tokens: int = 0  # tokens in one micro-batch of one rank: memory, not mathematics; 0: 8192, on a CPU 2048
     num_train_epochs: float = 1.0
     max_steps: int = 0  # optimiser steps; 0 goes by epochs

@@ -42,6 +42,7 @@ from align.runfolder.state_files import (
     set_random_state,
 )
 from align.system.files import replace_file
+from align.training.controllers import Remembered
 from align.training.step import Trainee
 
 EXPERIENCE = "experience.pt"
@@ -63,7 +64,7 @@ class Progress:
     bad_evaluations: int = 0  # in a row without improvement
     ended_early: bool = False
     owed: dict[str, float] = field(default_factory=dict)  # the last step's numbers, while its evaluation is to be made
-    controllers: dict[str, float] = field(default_factory=dict)
+    controllers: Remembered = field(default_factory=dict)  # of the experiences so far
     critic_steps: int = 0  # those in which the critic has learned alone
     value_losses: list[float] = field(default_factory=list)  # of the steps in which a critic may learn alone
     explained_variances: list[float] = field(default_factory=list)  # of the experiences that they learned from
