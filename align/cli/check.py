@@ -118,9 +118,9 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
     if rows is None:
         yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
         return
-    split = 2 if needs.batch.kind == "unpaired" and _holds_pairs(recipe) else 1  # a pair is taken apart into two rows
-    steps = count_steps(recipe, rows * split)
-    yield f"steps: {steps}, {steps * t.batch_size / (rows * split):.2f} epochs of about {rows * split} rows (fewer where some are dropped)"
+    rows *= 2 if needs.batch.kind == "unpaired" and _holds_pairs(recipe) else 1  # a pair is taken apart into two rows
+    steps, some = count_steps(recipe, rows), "(fewer where some are dropped)"
+    yield f"steps: {steps}, {steps * t.batch_size / rows:.2f} epochs of about {rows} rows {some}"
     yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
 
 
