@@ -29,6 +29,7 @@ from align.training import snapshot
 from align.training.baselines import bag_of_words
 from align.training.evaluate import Evaluation
 from align.training.loop import train as train_loop
+from align.training.member_files import whole_weights
 from align.training.snapshot import Progress
 from align.world.distributed import World, join, lost
 from align.world.pulse import pulse
@@ -155,8 +156,8 @@ def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any
     world, folder = setup.world, setup.folder
     _show_completions(setup, written, outcome["step"], outcome["final_step"])
     _test(setup, folder.path / "test.json", outcome["final_step"])
-    state, critic = snapshot.whole_weights(setup.trainee), setup.trainee.critic
-    of_critic = snapshot.whole_weights(critic) if critic else None
+    state, critic = whole_weights(setup.trainee), setup.trainee.critic
+    of_critic = whole_weights(critic) if critic else None
     with world.main_first():
         if world.main:
             write_json(folder.path / "outcome.json", outcome)

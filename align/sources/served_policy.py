@@ -29,7 +29,7 @@ from align.rollout.vllm.server import Server
 from align.rollout.vllm.weights import save_served
 from align.scoring.experience import ModelRole, Reader
 from align.system.files import remove
-from align.training.snapshot import whole_weights
+from align.training.member_files import whole_weights
 from align.training.step import Trainee
 from align.world.distributed import World
 

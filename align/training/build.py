@@ -87,9 +87,10 @@ def make_trainee(
             model.enable_input_require_grads()
     scorer = Scorer(model, kernel, value_head=value_head)
     scorer.train()
+    changing = frozenset(name for name, p in scorer.named_parameters() if p.requires_grad)
     module, optimizer = world.accelerator.prepare(scorer, make_optimizer(scorer, optim))
     settle_head(module, scorer, world)
-    return Trainee(module, optimizer, world, optim.max_grad_norm)
+    return Trainee(module, optimizer, world, optim.max_grad_norm, changing=changing)
 
 
 def refuse_checkpointing(model: Any, settings: TrainingSection) -> None:

@@ -1,9 +1,10 @@
 """The state of a run, into a checkpoint's folder and back, bitwise, however it is sharded.
 
-weights.safetensors   the trained parameters (whole; of an adapter only its own)
+weights.safetensors   the parameters that training changes (whole; of an adapter only its own)
 optimizer.pt          the optimiser's moments
 deepspeed/            instead of both: DeepSpeed's own files (pickles)
-critic/               the same three for a critic that is a model of its own
+still-00000.pt        beside them, of each rank: parameters that training changes and that do not learn just now
+critic/               the same for a critic that is a model of its own
 random-00000.pt       the random generators of each rank
 progress.json         counters, controllers, best evaluation
 identity.json         all that its numbers depend on, and of which run it is
@@ -19,37 +20,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-
 from align.errors import Elsewhere, UserError
-from align.models.embeddings import gathered
 from align.runfolder import checkpoint
 from align.runfolder.logs import Mark
-from align.runfolder.state_files import (
-    load_state,
-    load_tensors,
-    random_state,
-    save_state,
-    save_tensors,
-    set_random_state,
-)
+from align.runfolder.state_files import load_state, random_state, save_state, set_random_state
 from align.system.files import replace_file
 from align.training.controllers import Remembered
+from align.training.member_files import read, write
 from align.training.step import Trainee
 
 EXPERIENCE = "experience.pt"
 IDENTITY = "identity.json"
 LOGS = "logs.json"
 CRITIC = "critic"  # a folder like this one, for a critic that is a model of its own
-TAG = "state"  # DeepSpeed wants a name inside its folder
 
 
 @dataclass
@@ -96,9 +79,9 @@ def save(
     try:
         with checkpoint.guarded(tmp):
             save_state(random_state(), tmp / f"random-{world.rank:05d}.pt")
-            _write(tmp, trainee)
+            write(tmp, trainee)
             if trainee.critic is not None:
-                _write(tmp / CRITIC, trainee.critic)
+                write(tmp / CRITIC, trainee.critic)
             if world.main:
                 replace_file(tmp / "progress.json", json.dumps(asdict(progress)))
                 if about is not None:
@@ -117,25 +100,6 @@ def save(
     return checkpoint.folder(root, progress.step)
 
 
-def _write(tmp: Path, trainee: Trainee) -> None:
-    world = trainee.world
-    if world.deepspeed:
-        trainee.module.save_checkpoint(str(tmp / "deepspeed"), tag=TAG, exclude_frozen_parameters=True)
-    else:
-        module = _at_rest(trainee)
-        options = StateDictOptions(
-            full_state_dict=world.sharding == "fsdp2", cpu_offload=world.sharding == "fsdp2", ignore_frozen_params=True
-        )
-        weights: dict[str, Any] = get_model_state_dict(module, options=options)
-        optimizer = _plain(trainee.optimizer)
-        # torch would first make an empty state with a step of its own, and count that step.
-        moments: Any = get_optimizer_state_dict(module, optimizer, options=options) if optimizer.state else {}
-        if world.main:
-            tmp.mkdir(exist_ok=True)
-            save_tensors(weights, tmp / "weights.safetensors")
-            save_state(moments, tmp / "optimizer.pt")
-
-
 def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
     """Puts the state of `path`, a verified checkpoint, into the trainee of every rank."""
     world = trainee.world
@@ -144,25 +108,11 @@ def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
             f"{path}: DeepSpeed's state files are pickles, and these may not be opened: {'; '.join(reasons)}. "
             "If you made them yourself, pass --trust-checkpoint"
         )
-    _read(path, trainee)
+    read(path, trainee)
     if trainee.critic is not None:
-        _read(path / CRITIC, trainee.critic)
+        read(path / CRITIC, trainee.critic)
     set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
     return Progress(**json.loads((path / "progress.json").read_text()))
-
-
-def _read(path: Path, trainee: Trainee) -> None:
-    world = trainee.world
-    if world.deepspeed:
-        trainee.module.load_checkpoint(str(path / "deepspeed"), tag=TAG, load_module_strict=False)
-    else:
-        module = _at_rest(trainee)
-        options = StateDictOptions(full_state_dict=world.sharding == "fsdp2", strict=False)
-        weights: dict[str, Any] = load_tensors(path / "weights.safetensors")
-        _refuse_foreign(path, module, weights)
-        set_model_state_dict(module, weights, options=options)
-        if moments := load_state(path / "optimizer.pt"):
-            set_optimizer_state_dict(module, _plain(trainee.optimizer), moments, options=options)
 
 
 def identity_of(path: Path) -> dict[str, Any] | None:
@@ -180,55 +130,6 @@ def load_experience(path: Path) -> Any:
     return load_state(path / EXPERIENCE) if (path / EXPERIENCE).exists() else None
 
 
-def _at_rest(trainee: Trainee) -> Any:
-    """The Scorer, its weights as shards: FSDP's root keeps its own whole after a pass, and so they do not load."""
-    module = trainee.world.unwrap(trainee.module)
-    if trainee.world.sharding == "fsdp2":
-        module.reshard()
-    return module
-
-
-def _refuse_foreign(path: Path, module: Any, weights: Mapping[str, Tensor]) -> None:
-    """Loading passes over names it does not know, so what is trained must be there, in its shape."""
-    trained = {n: tuple(p.shape) for n, p in module.named_parameters() if p.requires_grad}
-    wrong = [n for n, shape in trained.items() if n not in weights or tuple(weights[n].shape) != shape]
-    if wrong:
-        raise UserError(
-            f"{path}: is of another model: {len(wrong)} of {len(trained)} trained tensors are not in it as this recipe "
-            f"has them, the first {wrong[0]}; resume it with its own recipe"
-        )
-
-
 def restore_weights(path: Path, trainee: Trainee, *, trusted: bool) -> None:
     """Only the weights of a checkpoint: those of the best evaluation, for `final/`."""
     load(path, trainee, trusted=trusted)
-
-
-def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
-    """What `final/` is written from where the model's own weights are shards; None where they are whole.
-
-    On the main process's CPU, by the names of the model inside the Scorer; of an adapter only what is trained. All
-    ranks take part; the others get {}.
-    """
-    world, model = trainee.world, trainee.world.unwrap(trainee.module).model
-    adapter = hasattr(model, "peft_config")
-    if world.sharding == "fsdp2":
-        _at_rest(trainee)
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=adapter)
-        whole: dict[str, Any] = get_model_state_dict(model, options=options)
-        return whole
-    if world.sharding != "zero3":
-        return None
-    found: dict[str, Tensor] = {}
-    copies: dict[int, Tensor] = {}  # tied weights stay one tensor
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if adapter and not tensor.requires_grad:
-            continue
-        with gathered(tensor):
-            if world.main:
-                found[name] = copies.setdefault(id(tensor), tensor.detach().cpu().clone())
-    return found
-
-
-def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    return getattr(optimizer, "optimizer", optimizer)  # out of accelerate's wrapper

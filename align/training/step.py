@@ -22,6 +22,7 @@ from align.scoring.experience import Columns, Experience, Reader, live_batch, li
 from align.scoring.routing import counted
 from align.training.critic import Beside, Made, of_critic, of_policy
 from align.training.optim import set_rate
+from align.training.slopes import Pull, pulled
 from align.world.distributed import World
 
 
@@ -53,6 +54,7 @@ class Trainee:
     max_grad_norm: float
     critic: Trainee | None = None  # where that is a model of its own
     router_coef: float = 0.0  # weight of the load-balancing loss of its experts
+    changing: frozenset[str] = frozenset()  # parameters that learn in some steps, or move: checkpoints hold them all
 
     def columns(self, *, idle: bool = False) -> Columns:
         """The model and its critic as one that answers with columns; `idle` where the policy does not learn."""
@@ -77,9 +79,14 @@ class Trainee:
         else:
             loss.backward()
 
-    def update(self, rate: float) -> float:
-        """Clips, steps, forgets the gradients; returns the norm before clipping. Not finite: the weights stay."""
+    def update(self, rate: float, pull: Pull | None = None) -> float:
+        """Clips, steps, forgets the gradients; returns the norm before clipping. Not finite: the weights stay.
+
+        `pull` adds to the gradients before they are clipped.
+        """
         set_rate(self.optimizer, rate)
+        if pull is not None:
+            pulled(pull, self.module, self.world)
         if self.world.deepspeed:
             self.module.step()
             return _number(self.module.get_global_grad_norm())
@@ -99,6 +106,7 @@ class Rates:
 
     policy: float | None  # None: it does not learn in this step
     critic: float = 0.0  # of one that is a model of its own
+    pull: Pull | None = None  # on the policy's gradients, before they are clipped
 
 
 @dataclass(frozen=True)
@@ -108,14 +116,15 @@ class Learner:
     trainee: Trainee
     rate: float
     seen: Callable[[Made], Made]
+    pull: Pull | None = None
 
 
 def learners(trainee: Trainee, rates: Rates) -> list[Learner]:
     """The policy, unless it is idle, and after it the critic, where that is a model of its own."""
     if trainee.critic is None:
         assert rates.policy is not None, "nothing learns"
-        return [Learner(trainee, rates.policy, lambda made: made)]
-    policy = [] if rates.policy is None else [Learner(trainee, rates.policy, of_policy)]
+        return [Learner(trainee, rates.policy, lambda made: made, rates.pull)]
+    policy = [] if rates.policy is None else [Learner(trainee, rates.policy, of_policy, rates.pull)]
     return [*policy, Learner(trainee.critic, rates.critic, of_critic)]
 
 
@@ -170,7 +179,7 @@ def _update(learning: Sequence[Learner], experience: Experience, loss: float) ->
     """The gradient norms before clipping. Raises Diverged where one is not finite."""
     norms: list[float] = []
     for learner in learning:
-        norms.append(norm := learner.trainee.update(learner.rate))
+        norms.append(norm := learner.trainee.update(learner.rate, learner.pull))
         if not math.isfinite(norm):
             finding = f"the gradient norm is {norm} while the loss is {loss:.4g}"
             spoilt = len(norms) > 1 or (learner.trainee.world.deepspeed and learner.trainee.module.was_step_applied())

@@ -4,7 +4,7 @@
 
 A job is {"name", "recipe", "overrides"}; with "resume_from" [NAME, STEP] it goes on from a copy of that
 job's checkpoint, with "sharding" fsdp2 torch's own sharding takes the place of the launch's, with "replay_of" NAME
-it learns from what that job of the launch of one process has written.
+it learns from what that job of the launch of one process has written. A job {"name", "moving": true} moves weights.
 A launch costs as much as ten of these jobs, so there is one for each sharding.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 warnings.filterwarnings("ignore", category=FutureWarning)
 
 import fully_sharded  # noqa: E402  (beside this file)
+import moving  # noqa: E402
 import torch  # noqa: E402
 
 from align.__main__ import leave  # noqa: E402
@@ -36,8 +37,14 @@ def main() -> None:
     root = Path(sys.argv[1]).parent
     notes: dict[str, Any] = {"world": look_around()}
     for job in jobs:
-        notes[job["name"]] = train(root, job)
+        notes[job["name"]] = move(root, job) if job.get("moving") else train(root, job)
     (root / f"notes-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(notes))
+
+
+def move(root: Path, job: dict[str, Any]) -> dict[str, bool]:
+    """Which of its promises were kept."""
+    join = fully_sharded.join if job.get("sharding") == "fsdp2" else distributed.join
+    return moving.go(join(1.0), root / job["name"])
 
 
 def train(root: Path, job: dict[str, Any]) -> dict[str, str]:

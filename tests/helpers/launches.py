@@ -93,6 +93,7 @@ JOBS = [
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
     job("critic_resumed", "ppo", 8, *WRITTEN, *OWN_CRITIC, resume_from=["critic", 6]),
     job("replayed", "ppo", 8, *WRITTEN, "model.critic=null", replay_of="ppo"),
+    {"name": "moves", "moving": True},
     {"name": "long", "recipe": "dpo", "overrides": [*LONG]},
     {"name": "dialogues", "recipe": TALKING, "overrides": []},
     *(job(name, name, 6, *WRITTEN, *words, "rollout.record=true") for name, words in REPLAYED.items()),
@@ -113,6 +114,7 @@ FSDP2 = [
         ("ppo", "ppo", (*WRITTEN, *ON_TRUNK), {}),
     )
 ]  # fmt: skip
+ALSO_FSDP2 = [{"name": "fsdp2_moves", "moving": True, "sharding": "fsdp2"}]
 
 
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
@@ -125,7 +127,7 @@ LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nob
 
 
 def jobs_of(mode: str) -> list[dict[str, Any]]:
-    return [j for j in JOBS if j["name"] not in LEFT_OUT.get(mode, ())] + (FSDP2 if mode == "ddp" else [])
+    return [j for j in JOBS if j["name"] not in LEFT_OUT.get(mode, ())] + (FSDP2 + ALSO_FSDP2 if mode == "ddp" else [])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,176 @@
+"""Weights moved in every way on a tiny model, as the processes of a launch do it; the tests compare what it leaves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
+
+from bench_of_steps import random_groups, tiny_llama
+
+from align.methods.sft import SFT
+from align.models.embeddings import gathered
+from align.models.sources import whole_weights
+from align.runfolder.state_files import save_tensors
+from align.scoring.experience import Reader, gather_experience
+from align.scoring.plan import Limits
+from align.scoring.score import Kernel
+from align.training import moves, snapshot
+from align.training.build import frozen, make_trainee
+from align.training.pieces import at_rest
+from align.training.settings import OptimSection, TrainingSection
+from align.training.slopes import pull_towards
+from align.training.snapshot import Progress
+from align.training.step import Rates, train_step
+from align.world.distributed import World
+
+KERNEL = Kernel("sdpa")
+OPTIM = OptimSection(learning_rate=1e-2, adam_epsilon=1e-3, weight_decay=0.1)
+LAYER = "model.model.layers.0."
+Weights = dict[str, torch.Tensor]
+
+
+def model(seed: int) -> Any:
+    with whole_weights():  # drawn as in one process
+        return tiny_llama("lm", seed, 61)
+
+
+def whole(module: Any, world: World) -> Weights:
+    """Every weight, gathered, on every rank."""
+    found: Weights = {}
+    for name, p in at_rest(module, world).named_parameters():
+        with gathered(p):
+            tensor: Any = p.detach()
+            found[name] = (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu().clone()
+    return found
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Bench:
+    """A policy that learns from rows of its own for every step, and keeps its weights in files by name."""
+
+    def __init__(self, world: World, folder: Path):
+        self.world, self.folder, self.steps = world, folder, 0
+        self.method = SFT()
+        self.trainee = make_trainee(model(0), KERNEL, OPTIM, TrainingSection(), world)
+        self.reader = Reader(self.method.needs(), "padded", Limits(60, 1000, world.size), world)
+
+    def learn(self, pull: Any = None) -> None:
+        experience = gather_experience(self.reader, random_groups(self.method, 7, self.steps), {}, self.method)
+        train_step(self.trainee, self.method, experience, self.reader, Rates(1e-2, pull=pull))
+        self.steps += 1
+
+    def look(self) -> None:
+        """Passes without a backward one, after which shards may stay whole."""
+        for _ in self.reader.score_all(self.trainee.module, random_groups(self.method, 4), {"completion": ("logps",)}):
+            pass
+
+    def weights(self) -> Weights:
+        return whole(self.trainee.module, self.world)
+
+    def keep(self, name: str, weights: Weights | None = None) -> None:
+        found = self.weights() if weights is None else weights
+        if self.world.main:
+            save_tensors(found, self.folder / f"{name}.safetensors")
+
+
+def go(world: World, folder: Path) -> dict[str, bool]:
+    """Leaves a file of weights for each move, and tells which promises of bitwise equality were kept."""
+    if world.main:
+        folder.mkdir()
+    world.barrier()
+    bench, kept = Bench(world, folder), dict[str, bool]()
+    for act in (_copied, _averaged, _extrapolated, _tried, _pulled, _rested):
+        act(bench, kept.__setitem__)
+    return kept
+
+
+Tell = Callable[[str, bool], Any]
+
+
+def _target(bench: Bench) -> Any:
+    return frozen(model(1), KERNEL, bench.world)
+
+
+def _copied(bench: Bench, tell: Tell) -> None:
+    bench.learn()
+    bench.look()
+    target = _target(bench)
+    moves.copy(target, bench.trainee.module, bench.world)
+    tell("copied", same(whole(target, bench.world), bench.weights()))
+    bench.learn()
+    moves.copy(bench.trainee.module, target, bench.world)  # the other way, over what has learned
+    tell("copied back", same(whole(target, bench.world), bench.weights()))
+    bench.learn()
+    bench.keep("copied")
+
+
+def _averaged(bench: Bench, tell: Tell) -> None:
+    target = _target(bench)
+    for _ in range(2):
+        bench.learn()
+        bench.look()
+        moves.average(target, bench.trainee.module, bench.world, 0.3)
+    bench.keep("averaged", whole(target, bench.world))
+
+
+def _extrapolated(bench: Bench, tell: Tell) -> None:
+    before = moves.hat(bench.trainee.module, bench.world)
+    for _ in range(2):
+        bench.learn()
+        bench.look()
+        before = moves.extrapolate(bench.trainee.module, bench.world, before, 0.5)
+        bench.learn()
+    bench.keep("extrapolated")
+
+
+def _tried(bench: Bench, tell: Tell) -> None:
+    taken, was, steps = moves.take(bench.trainee), bench.weights(), bench.steps
+    bench.learn()
+    once = bench.weights()
+    bench.look()
+    moves.put_back(bench.trainee, taken)
+    tell("put back", same(bench.weights(), was) and not same(once, was))
+    bench.steps = steps
+    bench.learn()
+    tell("the step again is the same step", same(bench.weights(), once))
+    bench.keep("tried")
+
+
+def _pulled(bench: Bench, tell: Tell) -> None:
+    anchor = moves.hat(bench.trainee.module, bench.world)
+    for _ in range(3):
+        bench.learn(pull_towards(anchor, 5.0))
+    bench.keep("pulled")
+
+
+def _rested(bench: Bench, tell: Tell) -> None:
+    """A layer that rests while a checkpoint is written and read."""
+    _switch(bench, on=False)
+    path = snapshot.save(bench.folder, bench.trainee, Progress(step=1))
+    was, steps = bench.weights(), bench.steps
+    _switch(bench, on=True)
+    bench.learn()
+    once = bench.weights()
+    bench.learn()
+    _switch(bench, on=False)
+    snapshot.load(path, bench.trainee, trusted=True)
+    _switch(bench, on=True)
+    tell("saved while it rests", same(bench.weights(), was))
+    bench.steps = steps
+    bench.learn()
+    tell("learned on from there", same(bench.weights(), once))
+
+
+def _switch(bench: Bench, *, on: bool) -> None:
+    for name, p in at_rest(bench.trainee.module, bench.world).named_parameters():
+        if name.startswith(LAYER):
+            p.requires_grad_(on)
