@@ -115,11 +115,16 @@ class Anchored(Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Valued(Anchored):
+class Valued(Sampled):
     """With the critic's value of the state before each token: now, and when the completion was written."""
 
     values: Float[Tensor, "B T"]
     old_values: Float[Tensor, "B T"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchoredValued(Anchored, Valued):
+    """With the log-probabilities of the frozen reference, and the critic's values."""
 
 
 @dataclass(frozen=True, kw_only=True)

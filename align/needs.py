@@ -36,8 +36,8 @@ class Needs:
 
     def of_role(self, role: str) -> dict[str, tuple[str, ...]]:
         """Member -> what the role makes of it, by the live name: `old_values` is role `old`'s `values`."""
-        made = {m: [c for c in self.stored(m) if c.split("_", 1)[0] == role] for m in self.members}
-        return {m: tuple(c.split("_", 1)[1] for c in names) for m, names in made.items() if names}
+        made = {m: tuple(live for r, live in map(made_by, self.stored(m)) if r == role) for m in self.members}
+        return {m: names for m, names in made.items() if names}
 
     def learned(self) -> tuple[str, ...]:
         """The members that the trained model runs over with gradient."""
@@ -53,8 +53,21 @@ class Needs:
         return "num_hints" in {column for column, _ in self.rows.values()}
 
     def roles(self) -> tuple[str, ...]:
-        """The prefixes of all stored columns: which models other than the trained one must be there."""
-        return tuple(sorted({c.split("_")[0] for m in self.members for c in self.stored(m)}))
+        """The prefixes of all stored columns: who, other than the trained model, must be there."""
+        return tuple(sorted({made_by(c)[0] for m in self.members for c in self.stored(m)} - {""}))
+
+    def unknown(self) -> tuple[str, ...]:
+        """Columns that are neither live nor a role's: nobody can make them."""
+        found = dict.fromkeys(c for m in self.members for c in self.stored(m) if made_by(c) == ("", ""))
+        return tuple(found)
+
+
+def made_by(column: str) -> tuple[str, str]:
+    """(role, live name) of a stored column: `guide_ref_logps` is role `guide_ref`'s `logps`; empty where it is none."""
+    for live in LIVE_COLUMNS:
+        if column.endswith(f"_{live}") and (role := column.removesuffix(f"_{live}")):
+            return role, live
+    return "", ""
 
 
 def columns(member: type[Member]) -> tuple[str, ...]:

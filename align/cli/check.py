@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from align.errors import Findings, UserError
-from align.methods.base import OnlineMethod, weighs
+from align.methods.base import OnlineMethod
 from align.monitors.trackers import check_trackers
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import first_told, train_rows
@@ -26,6 +26,7 @@ from align.recipe.look_at_rows import look_at_rows
 from align.recipe.online import is_online
 from align.recipe.steps import count_steps, steps_of_phase
 from align.runfolder.folder import RunFolder
+from align.scoring.role_table import REFERENCE, loaded, maker
 from align.system.machine import unwritable
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
 
@@ -257,11 +258,10 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
     """Bytes of each part on one rank, and the ZeRO stage from which it is divided by the ranks (9: never)."""
     method, model = recipe.method.needs(), recipe.model
     width = 2 if model.dtype in ("bfloat16", "float16") else FP32
-    own_copy = bool(model.ref_model_name_or_path) or not (
-        model.reference in ("adapter_off", "cached") or (model.reference == "auto" and model.lora is not None)
-    )
-    idle = is_online(type(recipe.method)) and model.reference == "auto" and not weighs(recipe.method, "ref")
-    reference = size.weights * width if "ref" in method.roles() and own_copy and not idle else 0
+    off = model.reference == "adapter_off" or (model.reference == "auto" and model.lora is not None)
+    own_copy = bool(model.ref_model_name_or_path) or not off
+    beside = [role for role in loaded(recipe.method, model) if own_copy or role != REFERENCE]
+    copies = {maker(role).words: 0 if model.reference == "cached" else size.weights * width for role in beside}
     adapter = size.trained if model.lora else 0
     scalar = any("scores" in method.live(m) for m in method.members)
     tokens = recipe.training.max_tokens or MICRO_BATCH
@@ -273,7 +273,7 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
         "weights": ((size.weights + adapter) * width, 3),
         "gradients": (size.trained * width, 2),
         f"{recipe.optim.optim} states": (size.trained * FP32 * moments, 1),
-        "reference": (reference, 3),
+        **{words: (held, 3) for words, held in copies.items()},
         "critic, its gradients and states": (critic, 1),
         "logits, with gradient": (0 if scalar else 2 * chunk * size.vocabulary * FP32, 9),
         "activations (rough)": (tokens * size.hidden * size.layers * stored * 2, 9),

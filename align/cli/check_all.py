@@ -18,6 +18,7 @@ from align.models.frozen import frozen_copy
 from align.models.outline import config_of, outline
 from align.models.parts import context_in
 from align.models.references import references
+from align.models.settings import ModelSection, SoupSection
 from align.models.targets import notes_of
 from align.models.tokenizer import load_tokenizer
 from align.monitors.trackers import no_telemetry
@@ -26,9 +27,10 @@ from align.run.assemble import prepare_data
 from align.run.checks import look_before
 from align.run.critic import check_critic, critic_section, optim_of
 from align.run.identity import check_inputs
-from align.run.parts import head_of, with_reference
+from align.run.parts import head_of
 from align.run.server import check_command
 from align.runfolder.folder import RunFolder
+from align.scoring.role_table import REFERENCE, loaded, section_of
 from align.scoring.routing import refuse_routerless
 from align.training.build import refuse_checkpointing
 from align.training.optim import check_arguments
@@ -91,9 +93,10 @@ def _models(recipe: Recipe, tokenizer: Any, found: Findings) -> list[str]:
         refuse_routerless(policy, section)
         check_arguments(policy, recipe.optim)
     with found:
-        others = references(section)
-        if with_reference(recipe) and reference_kind(section) != "adapter_off" and others:
-            frozen_copy(section, tokenizer, "lm", Path(), "meta")
+        references(section)
+    for role in loaded(recipe.method, section):
+        with found:
+            _frozen(section, role, tokenizer)
     with found:
         if critic := section.critic:
             own = critic_section(section, critic)
@@ -102,3 +105,12 @@ def _models(recipe: Recipe, tokenizer: Any, found: Findings) -> list[str]:
             refuse_checkpointing(model, recipe.training)
             check_arguments(model, optim_of(recipe, critic))
     return notes
+
+
+def _frozen(section: ModelSection, role: str, tokenizer: Any) -> None:
+    """Makes a role's model, unless it is the policy's own. UserError."""
+    named = section.ref_model_name_or_path or isinstance(section.reference, SoupSection)
+    if role == REFERENCE and (not named or reference_kind(section) == "adapter_off"):
+        return
+    of_role, key = section_of(section, role)
+    frozen_copy(of_role, tokenizer, "lm", Path(), "meta", key)

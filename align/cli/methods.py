@@ -17,11 +17,11 @@ from align.errors import UserError
 from align.methods.base import Method, find_method, method_names
 from align.recipe.text import recipe_names, shipped
 from align.recipe.types import describe
+from align.scoring.role_table import maker, models_of
 from align.system.files import replace_file
 
 AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 BEGIN, END = "<!-- methods: made by `align methods --markdown` -->", "<!-- end of methods -->"  # in README.md
-ROLES = {"ref": "reference", "old": "policy before the step"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Entry:
 def entry(cls: type[Method[Any]]) -> Entry:
     needs = cls.needs()
     columns = dict.fromkeys(c for m in needs.members for c in (*needs.live(m), *needs.stored(m)))
-    models = [ROLES.get(r, r) for r in needs.roles() if r not in ("old", "sampler")]
+    models = [maker(role).words for role in models_of(needs)]
     if "values" in columns:
         models.append("critic")
     if "scores" in columns:

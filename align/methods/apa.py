@@ -34,14 +34,14 @@ from typing import Literal
 
 import torch
 
-from align.batches import CriticRollouts, Valued
+from align.batches import AnchoredValued, CriticRollouts
 from align.functional.advantages import final_rewards, gae_and_returns, whiten
 from align.functional.masked import kept
 from align.methods.base import Loss, OnlineMethod, Term, metric, policy_report, require, value_term, weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class APA(OnlineMethod[CriticRollouts[Valued]]):
+class APA(OnlineMethod[CriticRollouts[AnchoredValued]]):
     name = "apa"
     paper = "arXiv:2306.02231"
 
@@ -64,14 +64,14 @@ class APA(OnlineMethod[CriticRollouts[Valued]]):
     def correction_levels(self) -> tuple[str, ...]:
         return ()  # a square, or an exponential
 
-    def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
+    def advantages(self, rollouts: CriticRollouts[AnchoredValued]) -> CriticRollouts[AnchoredValued]:
         written = rollouts.completion
         rewards = final_rewards(rollouts.rewards, written.mask)
         raw, returns = gae_and_returns(rewards, written.old_values, written.mask, self.gamma, self.lam)
         advantages = whiten(raw, written.mask, unbiased=True) if self.whiten else raw
         return dataclasses.replace(rollouts, advantages=advantages, returns=returns)
 
-    def loss(self, batch: CriticRollouts[Valued]) -> Loss:
+    def loss(self, batch: CriticRollouts[AnchoredValued]) -> Loss:
         completion, mask = batch.completion, batch.completion.mask
         gap = kept(completion.logps - completion.ref_logps, mask)
         if self.objective == "squared":

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 import torch
 from torch import Tensor
 
-from align.batches import Anchored, Ask, Batch, CriticRollouts, Pairs, Rollouts, Sampled, Valued
+from align.batches import Anchored, Ask, Batch, CriticRollouts, Pairs, Rollouts, Sampled
 from align.errors import UserError, did_you_mean
 from align.functional.kl import k3
 from align.functional.masked import kept, masked_mean, masked_sum
@@ -67,7 +67,8 @@ class Loss:
 def weight(default: float, *, of: str) -> Any:
     """A knob that weighs the columns of the roles `of` (one name, or several with blanks between).
 
-    At 0 the role is not loaded, and its column repeats the log-probabilities of the policy that wrote.
+    Where all knobs of a role are 0, it is not loaded, and its column repeats the log-probabilities of the policy that
+    wrote. A role that no knob weighs is always there.
     """
     return field(default=default, metadata={"weighs": tuple(of.split())})
 
@@ -201,7 +202,7 @@ def reinforce_loss(batch: Rollouts[Any]) -> Loss:
     return Loss(losses).report(policy_report(batch, torch.zeros_like(losses, dtype=torch.bool)))
 
 
-def value_term(batch: CriticRollouts[Valued], coef: float, clip: float = math.inf, mask: Tensor | None = None) -> Term:
+def value_term(batch: CriticRollouts[Any], coef: float, clip: float = math.inf, mask: Tensor | None = None) -> Term:
     """Half the squared error of the critic, over kept tokens or those of `mask`; the values within `clip` of the old
     ones, where that is finite."""
     completion = batch.completion

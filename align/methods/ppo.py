@@ -29,7 +29,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from align.batches import CriticRollouts, Valued
+from align.batches import AnchoredValued, CriticRollouts
 from align.functional.advantages import final_rewards, gae_and_returns, whiten
 from align.functional.kl import ESTIMATORS, Estimator, adapted
 from align.functional.masked import kept
@@ -49,7 +49,7 @@ from align.methods.base import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(OnlineMethod[CriticRollouts[Valued]]):
+class PPO(OnlineMethod[CriticRollouts[AnchoredValued]]):
     name = "ppo"
     paper = "arXiv:1707.06347"
 
@@ -75,14 +75,14 @@ class PPO(OnlineMethod[CriticRollouts[Valued]]):
         require(steers, self, "kl_target", "0 where kl_coef is 0, which it multiplies")
         require(self.dual_clip == 0 or 1 < self.dual_clip < math.inf, self, "dual_clip", "finite and above 1, or 0")
 
-    def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
+    def advantages(self, rollouts: CriticRollouts[AnchoredValued]) -> CriticRollouts[AnchoredValued]:
         written = rollouts.completion
         kl = ESTIMATORS[self.kl_estimator](distance(written))
         rewards = final_rewards(rollouts.rewards, written.mask) - self.kl_coef * kl
         raw, returns = gae_and_returns(rewards, written.old_values, written.mask, self.gamma, self.lam)
         return dataclasses.replace(rollouts, advantages=whiten(raw, written.mask), returns=returns)
 
-    def controllers(self, rollouts: CriticRollouts[Valued]) -> dict[str, float]:
+    def controllers(self, rollouts: CriticRollouts[AnchoredValued]) -> dict[str, float]:
         if not self.kl_target:
             return {}
         written = rollouts.completion
@@ -93,7 +93,7 @@ class PPO(OnlineMethod[CriticRollouts[Valued]]):
         """Held near its first values the critic could not learn in a few steps what they should have been."""
         return dataclasses.replace(self, value_clip=0.0)
 
-    def loss(self, batch: CriticRollouts[Valued]) -> Loss:
+    def loss(self, batch: CriticRollouts[AnchoredValued]) -> Loss:
         completion, advantages = batch.completion, batch.advantages
         log_ratio = drift(completion)
         low, high = 1 - self.clip_range, 1 + self.clip_range

@@ -29,7 +29,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from align.batches import CriticRollouts, Valued
+from align.batches import AnchoredValued, CriticRollouts
 from align.functional.advantages import final_rewards, gae_and_returns, whiten
 from align.functional.kl import k1
 from align.functional.masked import masked_mean
@@ -51,7 +51,7 @@ from align.methods.base import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SPO(OnlineMethod[CriticRollouts[Valued]]):
+class SPO(OnlineMethod[CriticRollouts[AnchoredValued]]):
     name = "spo"
     paper = "arXiv:2401.16025"
 
@@ -74,7 +74,7 @@ class SPO(OnlineMethod[CriticRollouts[Valued]]):
     def correction_levels(self) -> tuple[str, ...]:
         return LEVELS if self.ratio_of == "token" else OF_COMPLETIONS
 
-    def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
+    def advantages(self, rollouts: CriticRollouts[AnchoredValued]) -> CriticRollouts[AnchoredValued]:
         written = rollouts.completion
         rewards = final_rewards(rollouts.rewards, written.mask) - self.kl_coef * k1(distance(written))
         raw, returns = gae_and_returns(rewards, written.old_values, written.mask, self.gamma, self.lam)
@@ -84,7 +84,7 @@ class SPO(OnlineMethod[CriticRollouts[Valued]]):
         """Held near its first values the critic could not learn in a few steps what they should have been."""
         return dataclasses.replace(self, value_clip=0.0)
 
-    def loss(self, batch: CriticRollouts[Valued]) -> Loss:
+    def loss(self, batch: CriticRollouts[AnchoredValued]) -> Loss:
         completion, mask = batch.completion, batch.completion.mask
         log_ratio, advantages = drift(completion), batch.advantages
         if self.ratio_of == "completion":

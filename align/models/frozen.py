@@ -19,20 +19,19 @@ from align.models.soup import averaged
 from align.models.sources import whole_weights
 from align.models.tokenizer import Head, read_tokenizer, source_of
 
-REFERENCE = "ref_model_name_or_path"  # the recipe's key of one
-
 
 def frozen_copy(
-    section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path, device: Device = None
-) -> Any:
+    section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Head, init_dir: Path, device: Device = None,
+    key: str = "ref_model_name_or_path",
+) -> Any:  # fmt: skip
     """The weights that training starts from, those of `ref_model_name_or_path`, or an average; eval mode, no gradient.
 
     A new adapter adds nothing yet and is left out; one that came with the folder is part of the model. On `meta` no
-    weight is read. Raises UserError, also where another reference has another vocabulary.
+    weight is read. Raises UserError, also where another model (the recipe's `key` names it) has another vocabulary.
     """
     if isinstance(section.reference, SoupSection):
         return freeze(_soup(section, section.reference, tokenizer, device))
-    wanted = _wanted(section, tokenizer, REFERENCE)
+    wanted = _wanted(section, tokenizer, key)
     return freeze(load_policy(wanted, tokenizer, head, init_dir, device))
 
 

@@ -55,3 +55,12 @@ class ModelSection:
     # model's config asks for it
     router_aux_loss_coef: float | None = None
     ref_model_name_or_path: str = ""  # another reference than the weights that training starts from
+    roles: dict[str, str] = field(default_factory=dict)  # {guide: FOLDER}: further frozen models that a method reads
+
+    def others(self) -> dict[str, str]:
+        """Key of this section -> the frozen model that it names beside the policy."""
+        soup = self.reference.soup if isinstance(self.reference, SoupSection) else []
+        found = {f"reference.soup.{i}": name for i, name in enumerate(soup)}
+        if self.ref_model_name_or_path:
+            found["ref_model_name_or_path"] = self.ref_model_name_or_path
+        return found | {f"roles.{role}": name for role, name in self.roles.items()}

@@ -9,7 +9,7 @@ import torch
 from align.data.settings import DataSection
 from align.errors import UserError, did_you_mean
 from align.methods.base import Method
-from align.models.settings import ModelSection, SoupSection
+from align.models.settings import ModelSection
 from align.needs import Needs
 from align.recipe.text import Written
 from align.training.optim import check_arguments
@@ -34,10 +34,9 @@ def check_combinations(written: Written, cls: type[Method[Any]] | None, sections
         _optim(written, sections["optim"])
     if sections["model"] is not None:
         _model(written, sections["model"])
-        if needs is not None and cls is not None:
-            _reference(written, sections["model"], needs, cls.name)
-            if sections["model"].critic and not any("values" in needs.live(m) for m in needs.members):
-                written.wrong("model.critic", f"{cls.name} has no critic; remove the section")
+        valued = needs is None or any("values" in needs.live(m) for m in needs.members)
+        if cls is not None and sections["model"].critic and not valued:
+            written.wrong("model.critic", f"{cls.name} has no critic; remove the section")
     if sections["data"] is not None and not sections["data"].train:
         written.wrong("data.train", "missing; name a file of rows, a hub data set, asset:NAME, or a list of sources")
     reward = sections.get("reward")
@@ -166,41 +165,3 @@ def _model(written: Written, m: ModelSection) -> None:
         written.wrong("model.config.model_type", "missing; the transformers name of the architecture, such as llama")
     if m.config and not m.tokenizer_name_or_path:
         written.wrong("model.tokenizer_name_or_path", "missing; a model made from a config brings no tokenizer")
-
-
-def _reference(written: Written, m: ModelSection, needs: Needs, method: str) -> None:
-    if "ref" not in needs.roles():
-        for key in ("reference", "ref_model_name_or_path"):
-            if written.has(f"model.{key}") and getattr(m, key) not in ("", "auto"):
-                written.wrong(f"model.{key}", f"{method} has no reference model; remove the key")
-        return
-    if isinstance(m.reference, SoupSection):
-        _soup(written, m.reference, m.ref_model_name_or_path)
-    if m.reference == "adapter_off" and m.lora is None:
-        written.wrong(
-            "model.reference", "adapter_off needs model.lora: without an adapter there is nothing to switch off"
-        )
-    if m.reference == "adapter_off" and m.ref_model_name_or_path:
-        written.wrong(
-            "model.ref_model_name_or_path",
-            "conflicts with reference: adapter_off, which is the model without its adapter",
-        )
-
-
-def _soup(written: Written, soup: SoupSection, other: str) -> None:
-    """An average of models' weights in the place of the reference."""
-    if len(soup.soup) < 2:
-        named = ", ".join(soup.soup) or "none"
-        written.wrong(
-            "model.reference.soup",
-            f"names {named}; expected two or more, whose weights are averaged (ref_model_name_or_path names one)",
-        )
-    if soup.weights and len(soup.weights) != len(soup.soup):
-        written.wrong("model.reference.weights", f"found {len(soup.weights)} for {len(soup.soup)} models; one for each")
-    elif any(key.startswith("model.reference.weights.") for key in written.broken):
-        return  # one of them is no number
-    elif soup.weights and (min(soup.weights) < 0 or abs(sum(soup.weights) - 1) > 1e-6):
-        found = f"found {soup.weights}, whose sum is {sum(soup.weights):g}"
-        written.wrong("model.reference.weights", f"{found}; expected shares that are at least 0 and add up to 1")
-    if other:
-        written.wrong("model.ref_model_name_or_path", "conflicts with reference.soup, which names the models itself")

@@ -29,6 +29,7 @@ from align.recipe.look_at_models import check_context, check_models
 from align.recipe.metric import METRIC, check_metric
 from align.recipe.notes import model_notes
 from align.recipe.online import check_online, is_online, notes_of
+from align.recipe.roles import check_roles
 from align.recipe.text import Written, find_recipe, override, read, to_yaml
 from align.recipe.types import build, is_text, names, show
 from align.recipe.words import LOSS_TYPES, SECTIONS, translate_knob
@@ -95,6 +96,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
         for name, owner in owners(cls).items()
     }
     check_combinations(written, cls, sections)
+    if cls is not None and sections["model"] is not None:
+        check_roles(written, cls, method, sections["model"])
     if cls is not None and is_online(cls):
         check_online(written, cls, method, sections)
     if sections["data"] is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from align.assets import asset, is_asset
 from align.errors import UserError, did_you_mean
-from align.models.settings import ModelSection, SoupSection
+from align.models.settings import ModelSection
 from align.models.sources import has_adapter, read_json, refusing, weight_files
 from align.recipe.text import Written
 from align.recipe.types import show
@@ -140,21 +140,17 @@ def _config_is_right(written: Written, key: str, folder: Path) -> None:
 
 
 def check_models(written: Written, m: ModelSection) -> None:
-    for key in ("model_name_or_path", "ref_model_name_or_path", "tokenizer_name_or_path"):
-        if name := getattr(m, key):
+    own = {key: getattr(m, key) for key in ("model_name_or_path", "tokenizer_name_or_path")}
+    for key, name in (own | m.others()).items():
+        if name or key.startswith("roles."):
             _model_folder(written, f"model.{key}", name, m)
     try:
         refuse_odd(m.config, "model.config")
     except UserError as error:
         written.wrong("model.config", str(error).removeprefix("model.config: "))
-    soup = m.reference.soup if isinstance(m.reference, SoupSection) else []
-    for i, name in enumerate(soup):
-        _model_folder(written, f"model.reference.soup.{i}", name, m)
     try:
         ours = m.config or (read_config(m.model_name_or_path) if m.model_name_or_path else {})
-        theirs = [("ref_model_name_or_path", m.ref_model_name_or_path)] if m.ref_model_name_or_path else []
-        theirs += [(f"reference.soup.{i}", name) for i, name in enumerate(soup)]
-        configs = {f"model.{key}": read_config(name) for key, name in theirs}
+        configs = {f"model.{key}": read_config(name) for key, name in m.others().items()}
     except (UserError, OSError, ValueError):
         return
     _not_quantised(written, m, ours)
@@ -178,7 +174,7 @@ def _same_tokens(written: Written, key: str, ours: dict[str, Any], theirs: dict[
         written.wrong(
             key,
             f"its vocabulary has {theirs['vocab_size']} tokens, the model's {ours['vocab_size']}; "
-            "the reference must read the same token ids",
+            f"{'a role' if '.roles.' in key else 'the reference'} must read the same token ids",
         )
 
 

@@ -20,7 +20,8 @@ from align.recipe.metric import METRIC, no_such, reported
 from align.rewards.columns import Finding, misfit, misfits
 from align.rewards.judge import make_judge
 from align.rollout.hints import HintColumn
-from align.run.parts import hint_column, prompt_of, with_reference
+from align.run.parts import hint_column, prompt_of
+from align.scoring.role_table import loaded
 from align.training.build import SAMPLE
 
 OFTEN = 0.1  # of the steps
@@ -69,7 +70,7 @@ def check_held_out(recipe: Recipe, splits: Splits) -> list[str]:
 
 def check_reference(recipe: Recipe, splits: Splits) -> None:
     """UserError where the reference cannot be kept as the recipe asks."""
-    if not with_reference(recipe) or reference_kind(recipe.model) != "cached":
+    if not loaded(recipe.method, recipe.model) or reference_kind(recipe.model) != "cached":
         return
     members = len(recipe.method.needs().members)
     if any(len(store[0].members) < members for store in splits.stores.values() if len(store)):

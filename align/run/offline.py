@@ -12,9 +12,10 @@ from align.models.adapters import reference_kind
 from align.models.save import fingerprint, settings_digest
 from align.recipe.steps import total_rows
 from align.rollout.samples import complete, distinct_prompts
-from align.run.parts import Parts, with_reference
+from align.run.parts import Parts
 from align.runfolder.logs import Completion
 from align.scoring.experience import ModelRole, Role
+from align.scoring.role_table import POLICY, loaded
 from align.scoring.roles import cached
 from align.sources.offline import Offline
 from align.training.build import autocast_of
@@ -66,23 +67,29 @@ def _portions(parts: Parts, split: str) -> list[list[Group]]:
 
 def make_roles(parts: Parts, say: Callable[[str], Any]) -> dict[str, dict[str, Role]]:
     """Who makes each stored column, for each split. A role that the method does not need is not loaded."""
+    recipe = parts.recipe
+    own: dict[str, Role] = {POLICY: ModelRole(parts.trainee.module)} if POLICY in parts.reader.needs.roles() else {}
+    made = {split: dict(own) for split in parts.stores}
+    for role in loaded(recipe.method, recipe.model):
+        scorer = parts.frozen_model(role)
+        cached_ones = _cached(parts, role, scorer, say) if reference_kind(recipe.model) == "cached" else {}
+        for split, roles in made.items():
+            roles[role] = cached_ones.get(split) or ModelRole(scorer)
+    return made
+
+
+def _cached(parts: Parts, role: str, scorer: Any, say: Callable[[str], Any]) -> dict[str, Role]:
+    """What the model says of every split, computed once."""
     recipe, reader = parts.recipe, parts.reader
-    wanted = reader.needs.roles()
-    shared: dict[str, Role] = {"old": ModelRole(parts.trainee.module)} if "old" in wanted else {}
-    if not with_reference(recipe):
-        return dict.fromkeys(parts.stores, shared)
-    scorer: Any = parts.reference()
-    if reference_kind(recipe.model) != "cached":
-        return dict.fromkeys(parts.stores, shared | {"ref": ModelRole(scorer)})
     inner = reader.world.unwrap(scorer)
     precision = autocast_of(recipe.training, reader.world.device)
     weights = fingerprint(inner.model)
     computed = [weights, settings_digest(inner.model), reader.layout, str(precision), kernel_name(inner)]
-    made: dict[str, dict[str, Role]] = {}
+    made: dict[str, Role] = {}
     for name, store in parts.stores.items():
         key = _digest([store.fingerprint, *computed])
-        path = default_cache() / "logps" / f"ref-{key}.f32"
-        made[name] = shared | {"ref": cached(path, scorer, reader, store, recipe.training.batch_size, say)}
+        path = default_cache() / "logps" / f"{role}-{key}.f32"
+        made[name] = cached(path, scorer, reader, store, recipe.training.batch_size, say)
     return made
 
 

@@ -18,10 +18,11 @@ from align.rollout.steps import find_segmenter, token_starts
 from align.rollout.stop_strings import UNFINISHED
 from align.rollout.turns import Turns, find_environment
 from align.rollout.writer import Prompt, Writer
-from align.run.parts import Parts, hint_column, prompt_of, with_reference
+from align.run.parts import Parts, hint_column, prompt_of
 from align.run.server import server_engines
 from align.runfolder.folder import RunFolder
 from align.scoring.experience import ModelRole, Role
+from align.scoring.role_table import POLICY, idle, loaded
 from align.sources.audit import Auditor
 from align.sources.harvest import Harvester
 from align.sources.online import Online
@@ -44,8 +45,9 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
         sampling=sampling, chunk_rows=rollout.max_rows + rollout.waiting_rows, seed=recipe.training.seed,
         turns=turns_of(parts), steps=steps_of(parts), hints=hints,
     )  # fmt: skip
+    roles, on_demand = online_roles(parts)
     harvester = Harvester(
-        parts.reader, online_roles(parts), judge, tuple(piece(p) for p in recipe.reward.shape), rollout
+        parts.reader, roles, judge, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
     )
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
     return Online(
@@ -106,15 +108,16 @@ def sampling_of(parts: Parts) -> Sampling:
     )  # fmt: skip
 
 
-def online_roles(parts: Parts) -> dict[str, Role]:
-    """`old` where the step's own log-probabilities will not do, `ref` where it is weighed or the recipe names it."""
-    recipe, rollout = parts.recipe, parts.recipe.rollout
-    needs = parts.reader.needs
-    wanted, made = needs.roles(), dict[str, Role]()
+def online_roles(parts: Parts) -> tuple[dict[str, Role], dict[str, Role]]:
+    """Roles that every experience asks, and those that it asks where a hook of the method looks at their columns:
+    `old` is among these where the step's own log-probabilities will do."""
+    recipe, rollout, needs = parts.recipe, parts.recipe.rollout, parts.reader.needs
+    made: dict[str, Role] = {}
     several = rollout.num_iterations > 1 or rollout.num_prompts not in (0, recipe.training.batch_size)
-    more = any(columns != ("logps",) for columns in needs.of_role("old").values())
-    if "old" in wanted and (several or more or weighs(recipe.method, "old") or rollout.correction != "none"):
-        made["old"] = ModelRole(parts.trainee.columns())
-    if with_reference(recipe):
-        made["ref"] = ModelRole(parts.reference())
-    return made
+    more = any(columns != ("logps",) for columns in needs.of_role(POLICY).values())
+    always = several or more or weighs(recipe.method, POLICY) or rollout.correction != "none"
+    own = {POLICY: ModelRole(parts.trainee.columns())} if POLICY in needs.roles() else {}
+    if always:
+        made |= own
+    made |= {role: ModelRole(parts.frozen_model(role)) for role in loaded(recipe.method, recipe.model)}
+    return made, {} if always or idle(recipe.method, POLICY) else {**own}

@@ -1,4 +1,4 @@
-"""What sources of experience are made of, and the frozen model beside the policy."""
+"""What sources of experience are made of, and the frozen models beside the policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from align.data.store import Store
 from align.data.text.script import Writer
 from align.data.text.special import Names
 from align.data.text.tokens import Encoder
-from align.methods.base import OnlineMethod, weighs
 from align.models.adapters import reference_kind
 from align.models.frozen import frozen_copy
 from align.models.parts import context_of
@@ -23,6 +22,7 @@ from align.rollout.hints import HintColumn
 from align.rollout.policy_engine import Readable, Texts
 from align.rollout.writer import Prompt
 from align.scoring.experience import Columns, Reader
+from align.scoring.role_table import REFERENCE, section_of
 from align.scoring.roles import AdapterOff
 from align.training.build import frozen, kernel_of
 from align.training.step import Trainee
@@ -39,12 +39,6 @@ def data_of(recipe: Recipe) -> DataSection:
 def head_of(recipe: Recipe) -> Head:
     needs = recipe.method.needs()
     return "lm" if any("logps" in needs.live(m) for m in needs.learned()) else "scalar"
-
-
-def with_reference(recipe: Recipe) -> bool:
-    """Whether a frozen reference is needed: of a policy that writes, where it is weighed or the recipe names it."""
-    idle = isinstance(recipe.method, OnlineMethod) and not weighs(recipe.method, "ref")
-    return "ref" in recipe.method.needs().roles() and not (idle and recipe.model.reference == "auto")
 
 
 def hint_column(recipe: Recipe, splits: Splits, tokenizer: Any, context: int) -> HintColumn:
@@ -102,10 +96,10 @@ class Parts:
         store = self.stores[split]
         return min(len(store), self.recipe.training.max_eval_rows or len(store))
 
-    def reference(self) -> Columns:
-        """The frozen reference: the policy with its adapter switched off, or a copy of the weights that were passed."""
-        if reference_kind(self.recipe.model) == "adapter_off":
+    def frozen_model(self, role: str) -> Columns:
+        """Who makes a role's columns: the policy with its adapter switched off, or a model that is loaded for it."""
+        if role == REFERENCE and reference_kind(self.recipe.model) == "adapter_off":
             return AdapterOff(self.trainee.module)
-        world = self.reader.world
-        model = frozen_copy(self.recipe.model, self.tokenizer, "lm", self.init)
+        world, (section, key) = self.reader.world, section_of(self.recipe.model, role)
+        model = frozen_copy(section, self.tokenizer, "lm", self.init, key=key)
         return frozen(model, kernel_of(model.to(world.device), self.recipe.training, world.device), world)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from align.batches import SEQUENCE_COLUMNS, Group, Member
-from align.needs import Needs, columns, empty_batch
+from align.needs import Needs, columns, empty_batch, made_by
 from align.scoring.layout import RowLayout, Rows, lay_out, shapes
 from align.scoring.plan import Limits, MicroBatch, Plan, make_plan
+from align.scoring.role_table import idle
 from align.scoring.score import scatter
 from align.world.distributed import World
 
@@ -180,8 +181,13 @@ def gather_experience(reader: Reader, groups: Sequence[Group], roles: Mapping[st
     """Arranges the rows, has every stored column made, and lets the method prepare."""
     needs = reader.needs
     arranged = needs.batch.arrange(groups)
-    stored = stored_columns(reader, arranged, {role: roles[role] for role in needs.roles()})
-    return Experience(arranged, method.prepare(empty_batch(needs, arranged, stored)))
+    stored = stored_columns(reader, arranged, {role: roles[role] for role in needs.roles() if role in roles})
+    lacking = [(m, c) for m in needs.members for c in needs.stored(m) if (m, c) not in stored]
+    for member, column in lacking:
+        assert idle(method, role := made_by(column)[0]), f"nobody makes {column}: there is no role {role}"
+        stored[member, column] = torch.zeros(len(arranged), _width(arranged, list(needs.members).index(member)))
+    repeats = tuple(dict.fromkeys(column for _, column in lacking))
+    return Experience(arranged, method.prepare(empty_batch(needs, arranged, stored)), repeats)
 
 
 def stored_columns(reader: Reader, groups: Sequence[Group], roles: Mapping[str, Role]) -> dict[tuple[str, str], Tensor]:
@@ -199,7 +205,8 @@ def live_batch(
     """The rows of a micro-batch with their live columns, on this rank's device."""
     rows = torch.tensor(micro.groups, dtype=torch.int64)
     batch = experience.batch.select(rows).map(lambda tensor: tensor.to(world.device))
-    again = {m: {c: made[m]["logps"].detach() for c in experience.repeats} for m in made}
+    has = {m: vars(getattr(batch, m)).keys() for m in made}
+    again = {m: {c: made[m]["logps"].detach() for c in experience.repeats if c in has[m]} for m in made}
     replaced = {m: dataclasses.replace(getattr(batch, m), **made[m], **again[m]) for m in made}
     return dataclasses.replace(batch, **replaced)
 

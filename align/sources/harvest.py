@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from align.rollout.settings import RolloutSection
 from align.rollout.states import Place, places_of, with_states
 from align.rollout.writer import Trajectory
 from align.scoring.experience import Experience, Reader, Role, stored_columns
+from align.scoring.role_table import POLICY
 from align.sources.buffer import Passes
 
 
@@ -47,10 +48,11 @@ class Harvester:
     """What an experience is made with."""
 
     reader: Reader
-    roles: Mapping[str, Role]  # those that are needed: `old`, `ref`
+    roles: Mapping[str, Role]  # those that are needed, but for the engine
     judge: Judge
     shape: tuple[Piece, ...]
     settings: RolloutSection
+    on_demand: Mapping[str, Role] = field(default_factory=dict)  # asked where a hook looks at what they make
 
     def rewards(self, written: Sequence[Trajectory], *, held_out: bool = False) -> Tensor:
         """(B,) float32, shaped; NaN where nothing could be judged. Held-out ones stay in the units they are earned in:
@@ -112,14 +114,19 @@ class Harvester:
         """Rows, their stored columns and advantages, and what of them is learned from."""
         rewards = self.rewards(written)
         judged, groups, places = self._rows(written, rewards)
-        stored, repeats = self._stored(groups, judged)
+        roles = self.roles
+        stored, repeats = self._stored(groups, judged, roles)
         batch = with_states(empty_batch(self.reader.needs, groups, stored), judged, places)
+        if self.on_demand and looked_at(batch, method) & set(repeats):
+            roles = {**self.on_demand, **roles}
+            stored, repeats = self._stored(groups, judged, roles)
+            batch = with_states(empty_batch(self.reader.needs, groups, stored), judged, places)
         batch = method.advantages(batch)
         kept = method.keep(batch)  # by the advantages as they are, so before they are weighed
         kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
         batch, metrics = self._corrected(batch)
         learned = [len(g.members[0]) for g in groups if len(g.members[0].completion)]
-        metrics["scored_tokens"] = float(len(self.roles) * sum(learned))
+        metrics["scored_tokens"] = float(len(roles) * sum(learned))
         usable = batch.completion.mask
         if self.settings.mask_truncated:
             usable = usable & torch.tensor([t.finished for t in judged])[:, None]
@@ -129,7 +136,7 @@ class Harvester:
         return Harvest(rewards, whole, kept[rows], usable[rows], metrics, [judged[i] for i in rows.tolist()])
 
     def _stored(
-        self, groups: Sequence[Group], written: Sequence[Trajectory]
+        self, groups: Sequence[Group], written: Sequence[Trajectory], roles: Mapping[str, Role]
     ) -> tuple[dict[tuple[str, str], Tensor], tuple[str, ...]]:
         """The stored columns; those that no role makes repeat the policy's log-probabilities."""
         needs = self.reader.needs
@@ -140,11 +147,11 @@ class Harvester:
         for i in learned:
             sampler[i, : len(written[i].logps)] = torch.tensor(written[i].logps)
         stored = {(member, "sampler_logps"): sampler}
-        for key, values in stored_columns(self.reader, [groups[i] for i in learned], self.roles).items():
+        for key, values in stored_columns(self.reader, [groups[i] for i in learned], roles).items():
             stored[key] = torch.zeros_like(sampler)
             stored[key][learned, : values.shape[1]] = values
         missing = [c for c in needs.stored(member) if (member, c) not in stored]
-        repeats = () if "old" in self.roles else tuple(missing)
+        repeats = () if POLICY in roles else tuple(missing)
         for column in missing:
             stored[member, column] = stored.get((member, "old_logps"), torch.zeros_like(sampler))
         return stored, repeats
@@ -163,6 +170,23 @@ class Harvester:
             "correction_bounded": (weights != raw)[kept].float().mean().item(),
         }
         return dataclasses.replace(batch, advantages=batch.advantages * weights), metrics
+
+
+def looked_at(batch: Any, method: Any) -> set[str]:
+    """The columns of the completions that the method's hooks read before the step; they are pure, so trying is free."""
+    seen: set[str] = set()
+    kind: Any = type(batch.completion)
+
+    def read(member: Any, name: str) -> Any:
+        seen.add(name)
+        return kind.__getattribute__(member, name)
+
+    watched: Any = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": read}))
+    watched.__dict__.update(vars(batch.completion))
+    tried = method.advantages(dataclasses.replace(batch, completion=watched))
+    method.keep(tried)
+    method.controllers(tried)
+    return seen
 
 
 def minibatches(

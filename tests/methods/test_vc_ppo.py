@@ -30,7 +30,7 @@ def earned(batch: Any) -> Tensor:
 
 def test_with_one_lambda_it_is_ppo_without_kl_and_value_clip():
     ours, theirs = VCPPO(lam=0.9, lam_critic=0.9), PPO(lam=0.9, kl_coef=0.0, value_clip=0.0, value_coef=1.0)
-    batch = random_rollouts(ours)
+    batch = random_rollouts(theirs)
     mine, other = ours.advantages(batch), theirs.advantages(batch)
     torch.testing.assert_close(mine.advantages, other.advantages)
     torch.testing.assert_close(mine.returns, other.returns)

@@ -1,0 +1,96 @@
+"""Columns that a method reads and models that the recipe names for them: each needs the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from align.batches import LIVE_COLUMNS
+from align.methods.base import Method, OnlineMethod
+from align.models.settings import ModelSection, SoupSection
+from align.needs import Needs, made_by
+from align.recipe.text import Written
+from align.scoring.role_table import ENGINE, MAKERS, POLICY, idle, maker, models_of, named_by
+
+
+def check_roles(written: Written, cls: type[Method[Any]], method: Method[Any] | None, section: ModelSection) -> None:
+    """`method` is None where its knobs are wrong."""
+    needs = cls.needs()
+    for finding in unmade(needs, online=issubclass(cls, OnlineMethod), cached=section.reference == "cached"):
+        written.wrong("method.name", f"{cls.name} {finding}")
+    _named(written, cls, method, section)
+    if "ref" in models_of(needs):
+        _reference(written, section)
+        return
+    for key in ("reference", "ref_model_name_or_path"):
+        cached = key == "reference" and section.reference == "cached" and models_of(needs)
+        if written.has(f"model.{key}") and getattr(section, key) not in ("", "auto") and not cached:
+            written.wrong(f"model.{key}", f"{cls.name} has no reference model; remove the key")
+
+
+def unmade(needs: Needs, *, online: bool, cached: bool) -> Iterator[str]:
+    """What is wrong with each column that nobody makes."""
+    for column in needs.unknown():
+        live = ", ".join(LIVE_COLUMNS)
+        yield f"reads a column {column}, which nobody makes: there are {live}, and ROLE_ before one of them"
+    valued = any("values" in needs.live(member) for member in needs.members)
+    for member in needs.members:
+        for column in needs.stored(member):
+            role, live = made_by(column)
+            able = maker(role).columns
+            if role in models_of(needs) and cached:
+                able = ("logps",)  # that is what is kept
+            elif role == POLICY and not valued:
+                able = tuple(c for c in able if c != "values")
+            if role == ENGINE and not online:
+                yield f"reads {column}, and no engine writes for a method whose rows are there before training"
+            elif role and live not in able:
+                yield f"reads {column}, which its {maker(role).words} does not make; it makes {', '.join(able)}"
+
+
+def _named(written: Written, cls: type[Method[Any]], method: Method[Any] | None, section: ModelSection) -> None:
+    """The models of `model.roles`."""
+    wanted = named_by(cls.needs())
+    for role in wanted:
+        if role not in section.roles and (method is None or not idle(method, role)):
+            written.wrong(f"model.roles.{role}", f"missing; {cls.name} reads what this model says: name its folder")
+    for role in section.roles:
+        if role in wanted:
+            continue
+        said = f"{cls.name} reads no column of such a model" + (f"; it has {', '.join(wanted)}" if wanted else "")
+        if role in MAKERS:
+            said = f"{role} is the {MAKERS[role].words}, which is not named here"
+        written.wrong(f"model.roles.{role}", f"{said}; remove the key")
+
+
+def _reference(written: Written, m: ModelSection) -> None:
+    if isinstance(m.reference, SoupSection):
+        _soup(written, m.reference, m.ref_model_name_or_path)
+    if m.reference == "adapter_off" and m.lora is None:
+        written.wrong(
+            "model.reference", "adapter_off needs model.lora: without an adapter there is nothing to switch off"
+        )
+    if m.reference == "adapter_off" and m.ref_model_name_or_path:
+        written.wrong(
+            "model.ref_model_name_or_path",
+            "conflicts with reference: adapter_off, which is the model without its adapter",
+        )
+
+
+def _soup(written: Written, soup: SoupSection, other: str) -> None:
+    """An average of models' weights in the place of the reference."""
+    if len(soup.soup) < 2:
+        named = ", ".join(soup.soup) or "none"
+        written.wrong(
+            "model.reference.soup",
+            f"names {named}; expected two or more, whose weights are averaged (ref_model_name_or_path names one)",
+        )
+    if soup.weights and len(soup.weights) != len(soup.soup):
+        written.wrong("model.reference.weights", f"found {len(soup.weights)} for {len(soup.soup)} models; one for each")
+    elif any(key.startswith("model.reference.weights.") for key in written.broken):
+        return  # one of them is no number
+    elif soup.weights and (min(soup.weights) < 0 or abs(sum(soup.weights) - 1) > 1e-6):
+        found = f"found {soup.weights}, whose sum is {sum(soup.weights):g}"
+        written.wrong("model.reference.weights", f"{found}; expected shares that are at least 0 and add up to 1")
+    if other:
+        written.wrong("model.ref_model_name_or_path", "conflicts with reference.soup, which names the models itself")

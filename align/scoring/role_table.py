@@ -1,0 +1,77 @@
+"""Who makes each stored column, by the role that its prefix names: one table for check, assembly, identity and pages.
+
+    old_       the policy itself, before the step
+    sampler_   the engine, while it writes
+    ref_       the frozen reference: `model.reference`, `model.ref_model_name_or_path`
+    NAME_      any other: the frozen model that `model.roles` names so
+
+A column is made by its role, always, but for two exceptions: a role all of whose weighing knobs (`weight`, there is at
+least one) are 0 is not loaded unless the recipe names it, and where an experience lasts for one step, `old_logps` are
+the step's own log-probabilities, unless the method looks at them before the step.
+
+A role's model need not be frozen: `ModelRole` scores anew for every experience, whoever moves the weights in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, fields
+from typing import Any
+
+from align.methods.base import Method
+from align.models.settings import ModelSection
+from align.needs import Needs
+
+POLICY, ENGINE, REFERENCE = "old", "sampler", "ref"
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who answers to a role."""
+
+    words: str
+    columns: tuple[str, ...]  # live names of what it can make
+
+
+MAKERS = {
+    POLICY: Maker("policy before the step", ("logps", "entropies", "values")),
+    ENGINE: Maker("engine that writes", ("logps",)),
+    REFERENCE: Maker("reference", ("logps", "entropies")),
+}
+
+
+def maker(role: str) -> Maker:
+    return MAKERS.get(role) or Maker(role, MAKERS[REFERENCE].columns)
+
+
+def models_of(needs: Needs) -> tuple[str, ...]:
+    """The roles that are models beside the policy."""
+    return tuple(role for role in needs.roles() if role not in (POLICY, ENGINE))
+
+
+def named_by(needs: Needs) -> tuple[str, ...]:
+    """The roles whose models the recipe must name in `model.roles`."""
+    return tuple(role for role in models_of(needs) if role != REFERENCE)
+
+
+def idle(method: Method[Any], role: str) -> bool:
+    """Whether knobs weigh the role, and all of them are 0."""
+    knobs = [f.name for f in fields(method) if role in f.metadata.get("weighs", ())]
+    return bool(knobs) and not any(getattr(method, knob) for knob in knobs)
+
+
+def loaded(method: Method[Any], section: ModelSection) -> tuple[str, ...]:
+    """The roles whose models a run has beside the policy."""
+
+    def named(role: str) -> bool:
+        return section.reference != "auto" if role == REFERENCE else role in section.roles
+
+    return tuple(role for role in models_of(method.needs()) if named(role) or not idle(method, role))
+
+
+def section_of(section: ModelSection, role: str) -> tuple[ModelSection, str]:
+    """The model of a role, as the reference of a section; and the recipe's key that names it."""
+    if role == REFERENCE:
+        return section, "ref_model_name_or_path"
+    named = section.roles[role]
+    return dataclasses.replace(section, reference="copy", ref_model_name_or_path=named), f"roles.{role}"
