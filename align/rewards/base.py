@@ -12,6 +12,10 @@ What it reads beside that, such as a list of words, belongs to what a run is: `i
 is no `inputs`, the files that `settings` name are taken.
 A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it;
 and `reads`, a dictionary from a setting to the data column that it names, which must be there.
+
+A function whose `compares` is "prompt" (an attribute: `f.compares = "prompt"`) compares completions with each other. One
+call gives it all completions of one prompt, once there are no more to come, those too that the method has asked for
+beside the first; where a prompt has only one it is not asked. Any other function may be given completions one by one.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ NO_REWARDS = (  # files and folders beside the functions
     *("base", "cache", "columns", "settings", "shape", "pool", "worker", "judge"),
     *("math", "answers", "numerals", "formulas"),
 )
+PROMPT = "prompt"  # what a function may say that it compares: the completions of one
 Text = str | list[dict[str, Any]]
 
 
@@ -76,7 +81,7 @@ def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
             raise UserError(f"reward {name}: is a function and takes no settings; name a class instead")
         if not callable(found):
             raise UserError(f"reward {name}: {type(found).__name__} is not callable")
-        function: Callable[..., Any] = found
+        function: Callable[..., Any] = _known_scope(name, found)
         return function
     known = [f.name for f in fields(found)] if is_dataclass(found) else list(settings)
     for key in settings:
@@ -93,7 +98,19 @@ def find_reward(name: str, settings: dict[str, Any]) -> Callable[..., Any]:
             made: Any = found(**settings)
     except (TypeError, ValueError, AskedToEnd) as error:
         raise UserError(f"reward {name}: {error}") from None
-    return made
+    return _known_scope(name, made)
+
+
+def compares(function: Any) -> bool:
+    """Whether a function is to be given all completions of a prompt at once."""
+    return getattr(function, "compares", "") == PROMPT
+
+
+def _known_scope(name: str, function: Any) -> Any:
+    scope = getattr(function, "compares", "")
+    if scope not in ("", PROMPT):
+        raise UserError(f"reward {name}: compares is {scope!r}; expected {PROMPT}, or no such attribute")
+    return function
 
 
 def _refuse_signature(name: str, function: Any) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from align.errors import RunError
+from align.errors import RunError, UserError
 from align.outside import place_of
-from align.rewards.base import Sample, call, find_reward
+from align.rewards.base import Sample, call, compares, find_reward
 from align.rewards.cache import Cache
 from align.rewards.pool import Pool, Verdict
 from align.rewards.settings import Function, RewardSection
@@ -26,7 +26,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Judge:
-    """Reward functions by the names they are logged under, each with its weight."""
+    """Reward functions by the names they are logged under, each with its weight.
+
+    Called, it asks those that judge a completion by itself; `compare` asks those that compare completions.
+    """
 
     functions: Mapping[str, Callable[..., Any]]
     weights: Mapping[str, float]
@@ -35,16 +38,23 @@ class Judge:
     caches: Mapping[str, Cache] = field(default_factory=dict)  # of functions whose verdicts are remembered
 
     def __call__(self, samples: Sequence[Sample]) -> list[Judged]:
-        """For each sample, what each function says."""
+        """For each sample, what each function says that looks at nothing else."""
         if not samples:
             return []
-        said = {name: self._remembered(name, samples) for name in self.functions}
+        said = {name: self._remembered(name, samples) for name in self.functions if name not in self.comparing}
+        return _by_sample(said, len(samples))
+
+    @property
+    def comparing(self) -> tuple[str, ...]:
+        """The functions that are given all completions of a prompt."""
+        return tuple(name for name, function in self.functions.items() if compares(function))
+
+    def compare(self, groups: Sequence[Sequence[Sample]]) -> list[list[Judged]]:
+        """What functions that compare say of the samples of each group: a prompt's. Of one alone they say nothing."""
+        said = {name: self._compared(name, groups) for name in self.comparing}
         return [
-            Judged(
-                {name: verdicts[i].value for name, verdicts in said.items()},
-                {n: v[i].error or LATE for n, v in said.items() if v[i].error or v[i].late},
-            )
-            for i in range(len(samples))
+            _by_sample({name: by_group[i] for name, by_group in said.items()}, len(group))
+            for i, group in enumerate(groups)
         ]
 
     def total(self, verdicts: Mapping[str, float | None]) -> float | None:
@@ -62,7 +72,19 @@ class Judge:
         return self.caches[name].through(samples, lambda missing: self._said(name, missing))
 
     def _said(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
-        found = self.pools[name].judge(samples) if name in self.pools else self._here(name, samples)
+        return self._sound(name, self.pools[name].judge(samples) if name in self.pools else self._here(name, samples))
+
+    def _compared(self, name: str, groups: Sequence[Sequence[Sample]]) -> list[list[Verdict]]:
+        several = [group for group in groups if len(group) > 1]
+        if name in self.pools:
+            found = self.pools[name].judge_together(several)
+        else:
+            found = [self._together(name, group) for group in several]
+        rest = iter([self._sound(name, verdicts) for verdicts in found])
+        return [next(rest) if len(group) > 1 else [Verdict()] * len(group) for group in groups]
+
+    def _sound(self, name: str, found: list[Verdict]) -> list[Verdict]:
+        """RunError where a function has failed, and that is not to be marked."""
         for verdict in found:
             if verdict.broken:
                 raise RunError(verdict.error)
@@ -72,15 +94,30 @@ class Judge:
 
     def _here(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
         """All at once; one by one only to find those that cannot be judged."""
+        found = self._together(name, samples)
+        if len(samples) == 1 or not self.mark_errors or found[0].broken or not found[0].error:
+            return found
+        return [verdict for sample in samples for verdict in self._here(name, [sample])]
+
+    def _together(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
+        """By one call, which fails for all of them."""
         try:
             place = list(self.functions).index(name)
             return [Verdict(value) for value in call(name, self.functions[name], samples, place)]
         except RunError as error:
             return [Verdict(error=str(error), broken=True)] * len(samples)
         except Exception as error:  # whatever a user's function may raise
-            if not self.mark_errors or len(samples) == 1:
-                return [Verdict(error=place_of(error))] * len(samples)
-        return [verdict for sample in samples for verdict in self._here(name, [sample])]
+            return [Verdict(error=place_of(error))] * len(samples)
+
+
+def _by_sample(said: Mapping[str, Sequence[Verdict]], count: int) -> list[Judged]:
+    return [
+        Judged(
+            {name: verdicts[i].value for name, verdicts in said.items()},
+            {n: v[i].error or LATE for n, v in said.items() if v[i].error or v[i].late},
+        )
+        for i in range(count)
+    ]
 
 
 def make_judge(section: RewardSection) -> Judge:
@@ -94,6 +131,11 @@ def make_judge(section: RewardSection) -> Judge:
         if section.timeout > 0 and not getattr(functions[name], "in_process", False):
             place = len(functions) - 1
             pools[name] = Pool(asked.name, asked.settings, section.timeout, section.num_workers, place)
+        if asked.cache and compares(functions[name]):
+            raise UserError(
+                f"reward {asked.name}: cache remembers completions one by one, and this function compares those of a "
+                "prompt; remove the key"
+            )
         if asked.cache:
             caches[name] = Cache()
     return Judge(functions, weights, section.on_error == "mark", pools, caches)

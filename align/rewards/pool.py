@@ -1,4 +1,6 @@
-"""Reward functions in worker processes: a sample that takes too long is given up, and its worker replaced.
+"""Reward functions in worker processes: a call that takes too long is given up, and its worker replaced.
+
+A call has one sample, or all of a prompt's where the function compares them.
 
 A worker imports the function by its name; nothing of a model, a tokenizer or the trainer is sent to it.
 """
@@ -25,11 +27,11 @@ LONG = 1e8  # seconds that count as for ever
 
 @dataclass(eq=False)
 class Worker:
-    """A process, the pipe to it, and the sample that it is at."""
+    """A process, the pipe to it, and the call that it is at."""
 
     process: Any
     pipe: Connection
-    sample: int = -1
+    call: int = -1
     since: float = 0.0
 
 
@@ -45,19 +47,24 @@ class Pool:
     workers: list[Worker] = field(default_factory=list)
 
     def judge(self, samples: Sequence[Sample]) -> list[Verdict]:
-        """One verdict for each sample, in order."""
-        found: list[Verdict] = [Verdict()] * len(samples)
-        waiting = list(reversed(range(len(samples))))
-        while len(self.workers) < min(self.num_workers, len(samples)):
+        """One verdict for each sample, in order; each has a call of its own."""
+        return [verdict for of_call in self.judge_together([[s] for s in samples]) for verdict in of_call]
+
+    def judge_together(self, groups: Sequence[Sequence[Sample]]) -> list[list[Verdict]]:
+        """One verdict for each sample of each group, in order; each group has a call."""
+        found: list[list[Verdict]] = [[Verdict()] * len(group) for group in groups]
+        waiting = list(reversed(range(len(groups))))
+        while len(self.workers) < min(self.num_workers, len(groups)):
             self.workers.append(self._start())
-        while waiting or any(w.sample >= 0 for w in self.workers):
+        while waiting or any(w.call >= 0 for w in self.workers):
             for worker in list(self.workers):
-                if worker.sample < 0 and waiting:
+                if worker.call < 0 and waiting:
                     number = waiting.pop()
-                    self._give(worker, number, samples[number])
+                    self._give(worker, number, groups[number])
             for worker in self._ready():
-                sample = worker.sample
-                found[sample] = self._answer(worker)
+                number = worker.call
+                answer = self._answer(worker)
+                found[number] = answer if isinstance(answer, list) else [answer] * len(groups[number])
             self._give_up(found)
         return found
 
@@ -67,37 +74,38 @@ class Pool:
         self.workers = []
 
     def _ready(self) -> list[Worker]:
-        busy = {w.pipe: w for w in self.workers if w.sample >= 0}
+        busy = {w.pipe: w for w in self.workers if w.call >= 0}
         left = min(self.timeout - (time.monotonic() - w.since) for w in busy.values())
         return [busy[pipe] for pipe in wait(list(busy), max(left, 0.0)) if isinstance(pipe, Connection)]
 
-    def _give(self, worker: Worker, number: int, sample: Sample) -> None:
+    def _give(self, worker: Worker, number: int, group: Sequence[Sample]) -> None:
         try:
-            worker.pipe.send(sample)
+            worker.pipe.send(group)
         except OSError:  # it has ended since its last sample, so this one is not to blame
             worker = self._replaced([worker])[0]
             try:
-                worker.pipe.send(sample)
+                worker.pipe.send(group)
             except OSError:
                 raise RunError(f"reward {self.name}: its worker process ends before it is given a sample") from None
-        worker.sample, worker.since = number, time.monotonic()
+        worker.call, worker.since = number, time.monotonic()
 
-    def _answer(self, worker: Worker) -> Verdict:
-        sample = worker.sample
+    def _answer(self, worker: Worker) -> list[Verdict] | Verdict:
+        """Verdicts, or the one that all samples of the call share."""
+        number = worker.call
         try:
             answer = worker.pipe.recv()
         except (EOFError, OSError):  # the process is gone: the function took it along
             self._replaced([worker])
-            return Verdict(error=f"the worker process ended while it judged sample {sample}")
-        worker.sample = -1
+            return Verdict(error=f"the worker process ended while it judged sample {number}")
+        worker.call = -1
         return answer
 
-    def _give_up(self, found: list[Verdict]) -> None:
+    def _give_up(self, found: list[list[Verdict]]) -> None:
         now = time.monotonic()
-        busy = [w for w in self.workers if w.sample >= 0]
+        busy = [w for w in self.workers if w.call >= 0]
         late = [w for w in busy if now - w.since > self.timeout and not w.pipe.poll()]  # an answer that is there counts
         for worker in late:
-            found[worker.sample] = Verdict(late=True)
+            found[worker.call] = [Verdict(late=True)] * len(found[worker.call])
         self._replaced(late)
 
     def _replaced(self, gone: Sequence[Worker]) -> list[Worker]:

@@ -1,4 +1,4 @@
-"""The life of a worker process: the function, then sample after sample until the pipe is closed.
+"""The life of a worker process: the function, then call after call until the pipe is closed.
 
 SIGINT and SIGTERM, which a terminal or a scheduler sends to every process of a run, are the parent's to answer: it ends
 the workers once it needs no verdicts any more. A worker whose parent is gone ends by itself.
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -21,7 +21,7 @@ from typing import Any
 
 from align.errors import RunError, UserError
 from align.outside import drawing, place_of
-from align.rewards.base import call, find_reward
+from align.rewards.base import Sample, call, find_reward
 
 SAFE_PATH = "PYTHONSAFEPATH"  # a variable of Python's
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -87,7 +87,7 @@ def end(process: Any) -> None:
 
 
 def work(pipe: Connection, task: Task) -> None:
-    """Says "", or what is wrong with the function; then answers every sample with a verdict."""
+    """Says "", or what is wrong with the function; then answers every call's samples with a verdict each."""
     _settle()
     sys.path[:] = task.path
     if not task.safe:
@@ -104,22 +104,22 @@ def work(pipe: Connection, task: Task) -> None:
     with open(os.devnull, "w") as nowhere:
         while True:
             try:
-                sample = pipe.recv()
+                samples = pipe.recv()
                 faulthandler.dump_traceback_later(task.patience, exit=True, file=nowhere)
-                verdict = _verdict(task, function, sample)
+                verdicts = _verdicts(task, function, samples)
                 faulthandler.cancel_dump_traceback_later()
-                pipe.send(verdict)
+                pipe.send(verdicts)
             except (EOFError, OSError):
                 return
 
 
-def _verdict(task: Task, function: Any, sample: Any) -> Verdict:
+def _verdicts(task: Task, function: Any, samples: Sequence[Sample]) -> list[Verdict]:
     try:
-        return Verdict(call(task.name, function, [sample], task.place)[0])
+        return [Verdict(value) for value in call(task.name, function, samples, task.place)]
     except RunError as error:
-        return Verdict(error=str(error), broken=True)
+        return [Verdict(error=str(error), broken=True)] * len(samples)
     except Exception as error:  # whatever a user's function may raise
-        return Verdict(error=place_of(error))
+        return [Verdict(error=place_of(error))] * len(samples)
 
 
 def _settle() -> None:

@@ -127,3 +127,23 @@ def unyielding(prompts: list[str], completions: list[str], **columns: Any) -> li
 def slow(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
     time.sleep(0.3)
     return [2.0]
+
+
+def rank(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    """How many completions of the prompt are shorter."""
+    assert len(set(prompts)) == 1
+    if "hang" in completions:
+        time.sleep(600)
+    if "bad" in completions:
+        raise KeyError("no such word")
+    return [float(sum(len(other) < len(text) for other in completions)) for text in completions]
+
+
+setattr(rank, "compares", "prompt")  # noqa: B010
+
+
+def by_row(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    return [0.0] * len(completions)
+
+
+setattr(by_row, "compares", "row")  # noqa: B010
