@@ -11,6 +11,7 @@ from align.errors import UserError
 from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection
 from align.needs import Needs
+from align.recipe.comparing import check_comparing
 from align.recipe.reward_columns import check_columns
 from align.recipe.text import Written
 from align.rewards.judge import make_judge
@@ -42,6 +43,7 @@ def check_online(
             _division(written, rollout, sections["training"])
     if (reward := sections["reward"]) is not None:
         functions = _reward(written, reward)
+        check_comparing(written, cls, functions, sections)
         if sections["data"] is not None:
             check_columns(written, sections["data"], cls.needs(), functions)
     if (model := sections["model"]) is not None:

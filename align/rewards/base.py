@@ -13,9 +13,9 @@ is no `inputs`, the files that `settings` name are taken.
 A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it;
 and `reads`, a dictionary from a setting to the data column that it names, which must be there.
 
-A function whose `compares` is "prompt" (an attribute: `f.compares = "prompt"`) compares completions with each other. One
-call gives it all completions of one prompt, once there are no more to come, those too that the method has asked for
-beside the first; where a prompt has only one it is not asked. Any other function may be given completions one by one.
+A function whose `compares` is "prompt" (an attribute) compares completions with each other. One call gives it all
+completions of one prompt, once there are no more to come, those too that the method has asked for beside the first;
+where a prompt has only one it is not asked. Any other function may be given completions one by one.
 """
 
 from __future__ import annotations

@@ -49,6 +49,10 @@ class Judge:
         """The functions that are given all completions of a prompt."""
         return tuple(name for name, function in self.functions.items() if compares(function))
 
+    def alone(self, verdicts: Mapping[str, float | None]) -> dict[str, float | None]:
+        """Those of functions that judge a completion by itself."""
+        return {name: value for name, value in verdicts.items() if name not in self.comparing}
+
     def compare(self, groups: Sequence[Sequence[Sample]]) -> list[list[Judged]]:
         """What functions that compare say of the samples of each group: a prompt's. Of one alone they say nothing."""
         said = {name: self._compared(name, groups) for name in self.comparing}

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 from align.rollout.policy_engine import Engines, Texts, text_of
 from align.rollout.turns import Talk, Turns
 from align.world.distributed import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,24 +159,32 @@ class Writer:
     def write(self, chunk: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
         """The chunk's completions, job by job, the same on every rank."""
         mine = list(chunk)[self.world.rank :: self.world.size]
+        found = {(t.number, t.place): t for t in self.everyones(lambda: self._write(mine, version, seconds))}
+        return [found[job.prompt.number, place] for job in chunk for place in job.places]
+
+    def everyones(self, make: Callable[[], list[T]]) -> list[T]:
+        """What every rank makes, one rank's after the other's; what fails on one of them fails on all."""
         try:
-            made, failure = self._write(mine, version, seconds), None
+            made, failure = make(), None
         except AlignError as error:
-            made, failure = [], error
+            made, failure = list[T](), error
         told = self.world.everyone((made, str(failure) if failure else ""))
         if failure:
             raise failure
         if trouble := next((text for _, text in told if text), ""):
             raise RunError(trouble)
-        found = {(t.number, t.place): t for part, _ in told for t in part}
-        return [found[job.prompt.number, place] for job in chunk for place in job.places]
+        return [one for part, _ in told for one in part]
 
     def _write(self, jobs: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
         started = time.perf_counter()
         rows = self._rows(jobs, version)
         seconds.generate += time.perf_counter() - started
         started = time.perf_counter()
-        ended = {i: self._sample(job, p, w) for i, (job, p, w, _) in enumerate(rows) if w.stop != StopReason.WINDOW}
+        ended = {
+            i: self.sample(job.prompt, place, job.prefix + written.tokens.tolist())
+            for i, (job, place, written, _) in enumerate(rows)
+            if written.stop != StopReason.WINDOW
+        }
         verdicts = dict(zip(ended, self.judge(list(ended.values())), strict=True))
         seconds.reward += time.perf_counter() - started
         return [self._trajectory(row, verdicts.get(i, Judged({}))) for i, row in enumerate(rows)]
@@ -238,13 +248,13 @@ class Writer:
         talk.take(first)
         return talk
 
-    def _sample(self, job: Job, place: int, written: Written) -> Sample:
-        """The whole completion, with what it began with."""
-        columns, tokens = job.prompt.columns, job.prefix + written.tokens.tolist()
+    def sample(self, prompt: Prompt, place: int, tokens: list[int]) -> Sample:
+        """A whole completion, as rewards see it, with what it began with."""
+        columns = prompt.columns
         asked, text = columns["prompt"], self.text(tokens)
         told = {name: value for name, value in columns.items() if name != "prompt"}
         completion: Any = text if isinstance(asked, str) else [{"role": "assistant", "content": text}]
-        seed = self._seed(job.prompt, place)
+        seed = self._seed(prompt, place)
         return Sample(prompt=asked, completion=completion, completion_ids=tokens, columns=told, seed=seed)
 
     def _seed(self, prompt: Prompt, place: int) -> int:

@@ -69,8 +69,14 @@ class Harvester:
         return found
 
     def unscored(self, written: Sequence[Trajectory]) -> tuple[list[Trajectory], Any]:
-        """What was judged, and a batch of it whose stored columns are zeros."""
-        judged, groups, places = self._rows(written, self.rewards(written))
+        """What was judged, and a batch of it whose stored columns are zeros.
+
+        Rewards that compare come later: they are left out here, and what only they judge is 0.
+        """
+        if self.judge.comparing:
+            written = [dataclasses.replace(t, rewards=self.judge.alone(t.rewards)) for t in written]
+        rewards = self.rewards(written)
+        judged, groups, places = self._rows(written, rewards.nan_to_num() if self.judge.comparing else rewards)
         member = next(iter(self.reader.needs.members))
         width = max(len(g.members[0].completion) for g in groups)
         blank = {(member, c): torch.zeros(len(groups), width) for c in self.reader.needs.stored(member)}

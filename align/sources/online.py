@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 from align.errors import UserError
 from align.rollout.ahead import Ahead
+from align.rollout.comparing import compared
 from align.rollout.draws import seed_of
 from align.rollout.jobs import Slots, jobs_of
 from align.rollout.log import RolloutLog
@@ -187,10 +189,11 @@ class Online:
 
     def rehearse(self, count: int) -> tuple[list[Trajectory], Harvest, Seconds]:
         """The first prompts' completions, judged, as an experience that nobody learns from."""
-        seconds, places = Seconds(), tuple(range(self.settings.num_generations))
+        seconds, places, prompts = Seconds(), tuple(range(self.settings.num_generations)), self.prompts(0, count)
         written: list[Trajectory] = []
-        for chunk in self.writer.chunks([Job(prompt=p, places=places) for p in self.prompts(0, count)]):
+        for chunk in self.writer.chunks([Job(prompt=p, places=places) for p in prompts]):
             written += self.writer.write(chunk, 0, seconds)
+        written = compared(self.writer, written, {p.number: p for p in prompts}, list, seconds)
         return written, self.harvester.harvest(written, self.method), seconds
 
     # ---- a phase ----------------------------------------------------------------------------------------------------
@@ -258,7 +261,8 @@ class Online:
             judged, batch = self.harvester.unscored(written)
             asks = method.resample(batch)
             if not asks or len(judged) == before:  # what cannot be judged would be asked for again and again
-                return written
+                keep = functools.partial(self.log.append, at.phase)
+                return compared(self.writer, written, by_number, keep, seconds)
             before, taken = len(judged), collections.Counter(t.number for t in written)
             jobs = jobs_of(asks, judged, taken, by_number, self.writer.hints)
             written = written + self._written(jobs, at, seconds)

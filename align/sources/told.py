@@ -73,10 +73,13 @@ def reward_means(written: Sequence[Trajectory], rewards: Tensor, judge: Judge) -
 
 
 def held_out_rewards(written: Sequence[Trajectory], rewards: Tensor) -> Evaluation:
-    """Means over prompts with their standard errors; what could not be judged is left out."""
-    columns = {"reward": rewards, "completion_length": torch.tensor([float(len(t.tokens)) for t in written])}
+    """Means over prompts with their standard errors; what could not be judged is left out, and the reward where every
+    function compares, since a prompt has one completion here."""
+    names = list(dict.fromkeys(n for t in written for n in t.rewards))
+    columns = {"reward": rewards} if names else {}
+    columns["completion_length"] = torch.tensor([float(len(t.tokens)) for t in written])
     columns["truncated"] = torch.tensor([float(t.stop == StopReason.LENGTH) for t in written])
-    for name in dict.fromkeys(n for t in written for n in t.rewards):
+    for name in names:
         said = [t.rewards.get(name) for t in written]
         columns[f"rewards/{name}"] = torch.tensor([float("nan") if v is None else v for v in said])
     estimates = {n: ratio(v.nan_to_num().double(), (~v.isnan()).double()) for n, v in columns.items()}

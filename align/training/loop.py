@@ -257,7 +257,9 @@ def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool
 
 
 def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:
-    name = settings.metric_for_best_model
+    name, patience = settings.metric_for_best_model, settings.early_stopping_patience
+    if name not in found.estimates and not (settings.load_best_model_at_end or patience):
+        return False
     if name not in found.estimates:
         raise RunError(f"training.metric_for_best_model: no metric {name}; there are {', '.join(found.estimates)}")
     value = found.estimates[name].value
@@ -266,7 +268,6 @@ def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -
         progress.best_step, progress.best_value, progress.bad_evaluations = progress.step, value, 0
         return settings.load_best_model_at_end
     progress.bad_evaluations += 1
-    patience = settings.early_stopping_patience
     progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
     return False
 

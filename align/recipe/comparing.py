@@ -1,0 +1,57 @@
+"""What an online recipe cannot have whose rewards compare a prompt's completions with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from align.methods.base import Method
+from align.recipe.text import Written
+from align.rewards.base import compares
+from align.rewards.judge import named
+from align.rewards.settings import RewardSection
+from align.rollout.settings import RolloutSection
+from align.training.settings import TrainingSection
+
+METRIC = "training.metric_for_best_model"
+CURE = "name a reward beside it that judges a completion alone"
+
+
+def check_comparing(
+    written: Written, cls: type[Method[Any]], functions: Mapping[str, Any], sections: Mapping[str, Any]
+) -> None:
+    """`functions`: those that could be made, by the dotted keys that name them."""
+    comparing = [key for key, function in functions.items() if compares(function)]
+    if not comparing:
+        return
+    who = f"{comparing[0]} compares a prompt's completions"
+    if sections["rollout"] is not None:
+        _rollout(written, sections["rollout"], who)
+    reward: RewardSection = sections["reward"]
+    alone = [name for i, (name, _) in enumerate(named(reward.functions)) if f"reward.functions.{i}" not in comparing]
+    if cls.needs().hints and not alone:
+        finding = f"{cls.name} tells hints where all completions fail, and {who}: none of them fails by itself"
+        written.wrong("reward.functions", f"{finding}; {CURE}")
+    if sections["training"] is not None:
+        _training(written, sections["training"], alone, who)
+
+
+def _rollout(written: Written, r: RolloutSection, who: str) -> None:
+    if r.num_generations < 2:
+        written.wrong("rollout.num_generations", f"found {r.num_generations}; {who}: set it to 2 or more")
+    if r.window > 0:
+        written.wrong("rollout.window", f"{who}, and those would end in different experiences; remove the key")
+    if r.audit:
+        written.wrong("rollout.audit", f"{who}: a state has no worth of its own then; remove the section")
+
+
+def _training(written: Written, t: TrainingSection, alone: Sequence[str], who: str) -> None:
+    """A held-out prompt has one completion, which earns what it earns alone."""
+    metric = t.metric_for_best_model if written.has(METRIC) else "reward"
+    known = [f"rewards/{name}" for name in alone] + (["reward"] if alone else [])
+    if not metric.startswith("reward") or metric in known:
+        return
+    finding = f"goes by {metric}, and {who}: a held-out prompt has only one, which is not judged"
+    for key in ("load_best_model_at_end", "early_stopping_patience"):
+        if getattr(t, key):
+            written.wrong(f"training.{key}", f"{finding}; {CURE}")
