@@ -23,5 +23,5 @@ class RewardSection:
     functions: list[str | Function] = field(default_factory=list)
     shape: list[dict[str, Any]] = field(default_factory=list)  # done to the weighted sum, in this order
     on_error: Literal["stop", "mark"] = "stop"  # mark: the sample counts as not judged, and is told
-    timeout: float = 0.0  # seconds a call may take, of one sample each, in a worker process; 0: all at once, in this one
+    timeout: float = 0.0  # seconds for each sample, in a worker process; 0: all at once, in this process
     num_workers: int = 2  # processes, where there is a timeout

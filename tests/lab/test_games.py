@@ -1,0 +1,148 @@
+"""Games whose equilibrium is known: what finds it, how fast, and what it is worth to exploit a policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from golden_files import FILES, Checker
+from torch import Tensor
+
+from align.lab.games import (
+    against,
+    divergence,
+    equilibrium,
+    exploitability,
+    mirror_prox,
+    nash,
+    proximal_step,
+    random_game,
+    rock_paper_scissors,
+    transitive_game,
+)
+
+GOLDEN: dict[str, Any] = FILES["nash-mp"]
+ITERATED = [case["name"] for case in GOLDEN["cases"] if "iterations" in case["hyperparameters"]]
+UNIFORM = torch.full((3,), 1 / 3, dtype=torch.float64).log()
+Step = Callable[[Tensor, int], Tensor]
+
+
+def policy(seed: int, *shape: int) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=draw, dtype=torch.float64).log_softmax(-1)
+
+
+@pytest.mark.parametrize("name", ITERATED)
+def test_the_golden_games(name: str):
+    case = next(c for c in GOLDEN["cases"] if c["name"] == name)
+    check = Checker(GOLDEN, case["expected"], torch.float64)
+    game, start = (torch.tensor(GOLDEN["inputs"][k], dtype=torch.float64) for k in ("preference_matrix", "ref_logits"))
+    reference, asked = start.log_softmax(-1), case["hyperparameters"]
+    beta, etas = asked["beta"], torch.as_tensor(asked["eta"], dtype=torch.float64).expand(asked["iterations"]).tolist()
+    star, current = equilibrium(game, reference, beta), reference
+    iterates, halves, mixtures = [current], list[Tensor](), list[Tensor]()
+    for eta in etas:
+        mixed = ((1 - eta * beta) * current + eta * beta * reference).log_softmax(-1)
+        mixtures.append(mixed)
+        if name.startswith("nash_mp"):
+            current, half = mirror_prox(game, current, reference, beta, eta)
+            halves.append(half)
+        elif name.startswith("proximal_point"):
+            # the implicit step is the equilibrium of a game about its centre
+            centre, strength = (current + eta * reference) / (1 + eta), beta * (1 + eta) / eta
+            current = equilibrium(game, centre.log_softmax(-1), strength)
+        else:
+            played = mixed if name.startswith("nash_md") else current
+            current = (mixed + eta * against(game, played)).log_softmax(-1)
+        iterates.append(current)
+    found = torch.stack(iterates)
+    check.equal("equilibrium_log_policy", star)
+    check.equal("log_policies", found)
+    check.equal("kl_star_to_iterate", torch.stack([divergence(star, p) for p in found]))
+    check.equal("kl_iterate_to_star", torch.stack([divergence(p, star) for p in found]))
+    check.equal("exploitability", exploitability(game, found, reference, beta))
+    if "half_step_log_policies" in check.expected:
+        check.equal("half_step_log_policies", torch.stack(halves))
+    if "mixture_log_policies" in check.expected:
+        check.equal("mixture_log_policies", torch.stack(mixtures))
+    if "kl_bound" in check.expected:
+        check.equal("kl_bound", divergence(star, reference) * (1 + etas[0]) ** -torch.arange(len(found)).double())
+    check.done()
+
+
+@pytest.mark.parametrize("beta", [0.05, 0.5])
+def test_mirror_prox_is_under_its_bound_at_every_step_of_a_hundred_games(beta: float):
+    """KL(pi* | pi_k) <= (1 + 2 beta)^-k KL(pi* | ref), whatever the number of actions."""
+    for num_actions in (3, 16):
+        game, eta = random_game(num_actions, num_actions, 50), 2 * beta
+        reference = (2 * policy(1, 50, num_actions)).log_softmax(-1)
+        star, current = equilibrium(game, reference, beta), reference
+        bound = divergence(star, reference)
+        for _ in range(30):
+            before = current
+            current, ahead = mirror_prox(game, current, reference, beta, eta)
+            bound = bound / (1 + eta)
+            assert (divergence(star, current) <= bound + 1e-12).all()
+            assert (divergence(ahead, star) <= divergence(star, before) / eta + 1e-12).all()
+
+
+def test_an_equilibrium_answers_itself_and_cannot_be_exploited():
+    game, reference = random_game(6, 0, 4), policy(2, 4, 6)
+    star = equilibrium(game, reference, 0.2)
+    torch.testing.assert_close(proximal_step(star, reference, against(game, star), 0.2, 3.0), star)
+    assert exploitability(game, star, reference, 0.2).abs().max() < 1e-12
+    assert (exploitability(game, policy(3, 4, 6), reference, 0.2) > 1e-3).all()
+
+
+def test_prompts_are_games_of_their_own():
+    games, reference = random_game(4, 1, 3), policy(4, 3, 4)
+    together = equilibrium(games, reference, 0.3)
+    alone = torch.stack([equilibrium(g, r, 0.3) for g, r in zip(games, reference, strict=True)])
+    torch.testing.assert_close(together, alone)
+
+
+def test_where_worth_decides_the_equilibrium_is_that_of_a_reward():
+    worths = torch.tensor([0.1, 0.4, 0.25, 0.0], dtype=torch.float64)
+    reference = policy(5, 4)
+    star = equilibrium(transitive_game(worths), reference, 0.2)
+    torch.testing.assert_close(star, (reference + worths / 0.2).log_softmax(-1))
+    same = transitive_game(torch.zeros(4, dtype=torch.float64))
+    torch.testing.assert_close(mirror_prox(same, reference, reference, 0.2, 0.4)[0], reference)
+
+
+def test_a_cycle_has_no_best_action():
+    game = rock_paper_scissors(5, 0.3)
+    torch.testing.assert_close(game[:, 0], torch.tensor([0.5, 0.8, 0.8, 0.2, 0.2], dtype=torch.float64))
+    torch.testing.assert_close(nash(game), torch.full((5,), 0.2, dtype=torch.float64))
+    single = torch.tensor([0.0, -math.inf, -math.inf, -math.inf, -math.inf], dtype=torch.float64)
+    assert float(exploitability(game, single, single, 0.0)) == pytest.approx(0.3)
+    star = equilibrium(rock_paper_scissors(), UNIFORM, 0.1)
+    torch.testing.assert_close(star, UNIFORM)
+
+
+@pytest.mark.parametrize("num_actions", [1, 2, 3, 4, 7, 12])
+def test_nothing_beats_the_equilibrium_without_a_price(num_actions: int):
+    for seed in range(20):
+        game = random_game(num_actions, seed)
+        found = nash(game)
+        assert found.min() >= 0
+        assert found.sum() == pytest.approx(1)
+        assert (game @ found).max() <= 0.5 + 1e-12
+
+
+def test_games_are_constant_sum_and_actions_have_no_order():
+    game = random_game(5, 7)
+    torch.testing.assert_close(game + game.T, torch.ones_like(game))
+    order, reference = torch.tensor([3, 1, 4, 0, 2]), policy(6, 5)
+    shuffled = equilibrium(game[order][:, order], reference[order], 0.1)
+    torch.testing.assert_close(shuffled, equilibrium(game, reference, 0.1)[order])
+
+
+def test_steps_do_not_hang_on_constants_of_logits():
+    game, reference, centre = random_game(5, 8), policy(7, 5), policy(8, 5)
+    won = against(game, centre)
+    moved = proximal_step(centre + 3, reference - 2, won + 1, 0.1, 0.7)
+    torch.testing.assert_close(moved, proximal_step(centre, reference, won, 0.1, 0.7))
