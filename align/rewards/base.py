@@ -9,7 +9,8 @@ it nobody else sees. What it draws from `random`, numpy's or torch's global gene
 judged in a run of this seed; a generator of its own it must seed itself, by what it is told.
 What it reads beside that, such as a list of words, belongs to what a run is: `inputs`, a list of files and folders
 (of a class also a method that gives one), names it, so that a run is not gone on with when it has changed. Where there
-is no `inputs`, the files that `settings` name are taken.
+is no `inputs`, the files that `settings` name are taken. `calls` likewise lists functions (package.module:function)
+that it hands samples to, whose code is part of what a run is.
 A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it;
 and `reads`, a dictionary from a setting to the data column that it names, which must be there.
 
@@ -36,7 +37,7 @@ from align.rewards.columns import arguments
 
 NO_REWARDS = (  # files and folders beside the functions
     *("base", "cache", "columns", "settings", "shape", "pool", "worker", "judge"),
-    *("math", "answers", "numerals", "formulas"),
+    *("math", "answers", "numerals", "formulas", "pairwise", "oracle"),
 )
 PROMPT = "prompt"  # what a function may say that it compares: the completions of one
 Text = str | list[dict[str, Any]]

@@ -93,8 +93,14 @@ def _code_files(kind: str, name: str) -> list[Path]:
 
 
 def _reward(asked: Function) -> Sums:
-    code = code_of(asked.name) if ":" in asked.name else {}
+    names = [name for name in (asked.name, *_calls(asked)) if ":" in name]
+    code = {module: digest for name in names for module, digest in code_of(name).items()}
     return code | _sums_of(_reward_files(asked))
+
+
+def _calls(asked: Function) -> Sequence[str]:
+    """Functions from outside that the function says it hands samples to."""
+    return getattr(find_reward(asked.name, asked.settings), "calls", ())
 
 
 def _reward_files(asked: Function) -> list[Path]:
