@@ -25,9 +25,11 @@ from align.functional.kl import k3
 from align.functional.masked import kept, masked_mean, masked_sum
 from align.functional.preference import pair_metrics
 from align.functional.surrogate import clipped_value_loss, ratio_of
+from align.methods.metrics import About
 from align.needs import Needs, needs_of
 from align.outside import load_outside
 
+NO_METHODS = ("base", "metrics")  # files beside those of the methods
 LEVELS = ("token", "sequence", "geometric")
 OF_COMPLETIONS = LEVELS[1:]  # where a completion has one ratio, and so one advantage
 B = TypeVar("B", bound=Batch)
@@ -42,11 +44,15 @@ class Term:
     values: Tensor
     mask: Tensor | None = None  # same shape as values; must not depend on live columns; None keeps every row
     weight: float = 1.0
+    about: About | None = None  # what it is, where the table of `align.methods.metrics` does not say it
 
 
-def metric(values: Tensor, mask: Tensor | None = None) -> Term:
-    """A number to be logged, averaged like a loss term and never differentiated."""
-    return Term(values.detach().to(torch.promote_types(values.dtype, torch.float32)), mask, weight=0.0)
+def metric(values: Tensor, mask: Tensor | None = None, about: About | None = None) -> Term:
+    """A number to be logged, averaged like a loss term and never differentiated.
+
+    One that is not in the table says what it is: `metric(surprise, mask, About("smaller", "Surprise", "nats"))`.
+    """
+    return Term(values.detach().to(torch.promote_types(values.dtype, torch.float32)), mask, weight=0.0, about=about)
 
 
 class Loss:
@@ -109,12 +115,13 @@ class Method(Generic[B]):
     paper: ClassVar[str]
     smallest_batch: ClassVar[int] = 1  # groups; more for methods that compare rows of a step
     usual_rate: ClassVar[float] = 1e-6  # optim.learning_rate of a recipe that has none
+    compared_by: ClassVar[str] = "loss"  # training.metric_for_best_model of a recipe that has none
     usual_minibatches: ClassVar[int] = 1  # likewise training.num_minibatches, of rows that are there before
 
     def loss(self, batch: B) -> Loss:
         raise NotImplementedError(f"{type(self).__name__} has no loss")
 
-    def controllers(self, batch: B) -> Mapping[str, float | Sequence[float]]:
+    def controllers(self, batch: B, /) -> Mapping[str, float | Sequence[float]]:
         """Fields of this method whose values the next experience is to find changed: plain numbers, or lists of them.
 
         Sees the whole experience before it is learned from. Most remember nothing.
@@ -146,6 +153,7 @@ class OnlineMethod(Method[R]):
     The hooks see the whole experience: all rows that were written since the weights last changed hands, on the CPU.
     """
 
+    compared_by = "reward"
     smallest_group: ClassVar[int] = 1  # completions of a prompt; more where they are compared with each other
 
     @property
@@ -237,7 +245,7 @@ def policy_report(batch: Rollouts[Any], clipped: Tensor, mask: Tensor | None = N
 def method_names() -> list[str]:
     """Every method of this package: one file each."""
     package = importlib.import_module("align.methods")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in NO_METHODS)
 
 
 def find_method(name: str) -> type[Method[Any]]:

@@ -12,22 +12,17 @@ from rich import progress as bars
 from rich.table import Table
 from rich.text import Text
 
+from align.methods.metrics import about
 from align.runfolder.logs import Completion
 from align.system.terminal import Guarded, say
 
 WINDOW = 50  # steps that the rate is measured over
 EVERY = 30.0  # seconds between plain lines of other long work
 SAMPLES, LOGGED = 4, 2  # completions of an evaluation that are shown on a terminal, in a log
-SHOWN = {  # metric: what it is called here, its format
-    "loss": ("loss", "{:.4f}"),
-    "accuracy": ("accuracy", "{:.3f}"),
-    "margin": ("margin", "{:.3f}"),
-    "reward": ("reward", "{:.3f}"),
-    "kl": ("KL", "{:.2f}"),
-    "eval/loss": ("held-out loss", "{:.4f}"),
-    "eval/reward": ("held-out reward", "{:.3f}"),
-    "memory_mb": ("memory", "{:.0f} MiB"),
-}
+SHOWN = {  # metric: its format
+    "loss": "{:.4f}", "nll": "{:.4f}", "accuracy": "{:.3f}", "margin": "{:.3f}", "reward": "{:.3f}", "kl": "{:.2f}",
+    "eval/loss": "{:.4f}", "eval/nll": "{:.4f}", "eval/reward": "{:.3f}", "memory_mb": "{:.0f} MiB",
+}  # fmt: skip
 LASTING = ("reward", "kl")
 
 
@@ -100,7 +95,7 @@ class Progress:
     def facts(self, numbers: Mapping[str, float | int]) -> list[str]:
         left = self._rate.time_left(self.num_steps - self.done)
         shown = [f"{_short(self._rate.tokens_per_second)} tokens/s", f"{_clock(left)} left"]
-        return shown + [f"{word} {form.format(numbers[key])}" for key, (word, form) in SHOWN.items() if key in numbers]
+        return shown + [f"{_word(key)} {form.format(numbers[key])}" for key, form in SHOWN.items() if key in numbers]
 
     def say(self, text: str) -> None:
         """A line for the user, above the live one."""
@@ -148,6 +143,11 @@ class Progress:
 
     def _line(self, text: str) -> None:
         say(text, file=self._out)
+
+
+def _word(key: str) -> str:
+    name = key.removeprefix("eval/")
+    return f"{'held-out ' if name != key else ''}{about(name).brief or name}"
 
 
 def _table(completions: Sequence[Completion]) -> Table:

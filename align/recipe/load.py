@@ -1,11 +1,11 @@
 """A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
 
 `load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either
-returns a `Recipe` or raises `Mistakes` with all that is wrong. Seven things alone are resolved: an empty
+returns a `Recipe` or raises `Mistakes` with all that is wrong. Eight things alone are resolved: an empty
 `training.output_dir` is runs/NAME; TRL's two names for the batch size are multiplied out; a method with a scalar head
-shows no completions (and is refused when asked to); where the policy writes, evaluations are compared by `reward`; the
-name of the metric that they are compared by says whether the larger is the better; the learning rate is the method's
-usual one; dr_grpo's `constant_length` is the most tokens that a completion may have.
+shows no completions (and is refused when asked to); evaluations are compared by the method's usual metric, and that
+says whether the larger is the better; the learning rate and the number of minibatches are the method's usual ones;
+dr_grpo's `constant_length` is the most tokens that a completion may have.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from align.recipe.combinations import check_combinations, writes_nothing
 from align.recipe.defaults import with_followed, with_minibatches, with_rate
 from align.recipe.look_at_data import check_data
 from align.recipe.look_at_models import check_context, check_models
-from align.recipe.metric import METRIC, check_metric
+from align.recipe.metric import METRIC, check_metric, declared, direction
 from align.recipe.notes import model_notes
 from align.recipe.online import check_online, is_online, notes_of
 from align.recipe.roles import check_roles
@@ -35,7 +35,7 @@ from align.recipe.types import build, is_text, names, show
 from align.recipe.words import LOSS_TYPES, SECTIONS, translate_knob
 from align.rewards.settings import RewardSection
 from align.rollout.settings import RolloutSection
-from align.training.settings import LoggingSection, OptimSection, TrainingSection, better_when_larger
+from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
 OWNERS: dict[str, type[Any]] = {
     "model": ModelSection,
@@ -108,15 +108,14 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
         beyond = check_context(written, sections["model"], sections["data"].max_length, new) if sections["data"] else []
     else:
         beyond = []
-    if method is not None and written.has(METRIC):
-        check_metric(written, method, sections)
+    if method is not None and isinstance(sections["training"], TrainingSection):
+        sections["training"] = _with_metric(written, method, sections)
     if written.mistakes or method is None:
         raise Mistakes(dict.fromkeys(written.mistakes))
     name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)
     world = world_size or int(os.environ.get("WORLD_SIZE", "1"))
     training, notes = _resolve(sections["training"], str(name), world)
-    by_reward = is_online(cls) and not written.has(METRIC)
-    sections["training"] = _with_metric(training, "reward" if by_reward else training.metric_for_best_model)
+    sections["training"] = training
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
     said = (*notes_of(sections.get("rollout")), *with_rate(written, method, sections), *model_notes(sections))
@@ -224,9 +223,16 @@ def _resolve(training: TrainingSection, name: str, world_size: int) -> tuple[Tra
     return dataclasses.replace(training, output_dir=training.output_dir or f"runs/{name}"), notes
 
 
-def _with_metric(training: TrainingSection, metric: str) -> TrainingSection:
-    larger = training.greater_is_better
-    larger = better_when_larger(metric) if larger is None else larger
+def _with_metric(written: Written, method: Method[Any], sections: Mapping[str, Any]) -> TrainingSection:
+    """By which metric evaluations are compared, and which way; empty where a method from outside has yet to say it."""
+    training: TrainingSection = sections["training"]
+    before = len(written.mistakes)
+    if written.has(METRIC):
+        check_metric(written, method, sections)
+    metric, larger = training.metric_for_best_model, training.greater_is_better
+    metric = metric if written.has(METRIC) else method.compared_by
+    if larger is None and len(written.mistakes) == before and (found := declared(method, metric)) is not None:
+        larger = direction(written, metric, found)
     return dataclasses.replace(training, metric_for_best_model=metric, greater_is_better=larger)
 
 

@@ -13,11 +13,12 @@ from align.batches import Group, Tokens
 from align.data.reading.rows import MEMBERS
 from align.errors import UserError, did_you_mean
 from align.methods.base import Loss, Method, OnlineMethod
+from align.methods.metrics import About, about, of_term
 from align.needs import Needs, empty_batch
 from align.recipe.text import Written
 from align.rewards.judge import named
 
-METRIC = "training.metric_for_best_model"
+METRIC, BETTER = "training.metric_for_best_model", "training.greater_is_better"
 
 
 def check_metric(written: Written, method: Method[Any], sections: Mapping[str, Any]) -> None:
@@ -39,6 +40,27 @@ def check_metric(written: Written, method: Method[Any], sections: Mapping[str, A
         written.wrong(METRIC, finding)
 
 
+def direction(written: Written, metric: str, found: About) -> bool | None:
+    """Whether the larger is the better; None, and a mistake, of a metric that is neither by itself."""
+    if found.better:
+        return found.better == "larger"
+    written.wrong(BETTER, undecided(metric))
+    return None
+
+
+def undecided(metric: str) -> str:
+    return f"missing; {metric} is not declared to be better when larger or when smaller: say true or false"
+
+
+def declared(method: Method[Any], metric: str) -> About | None:
+    """What a metric is. None of a method from outside, which is known when it has rows to try it on."""
+    if isinstance(method, OnlineMethod) or metric == "loss":
+        return about(metric)
+    if type(method).__module__.startswith("align.methods."):
+        return reported(method, method.name, _rows(method)).get(metric, About())
+    return None
+
+
 def no_such(metric: str, known: Iterable[str], who: str) -> str:
     """Why evaluations cannot be compared by this metric; empty where they can."""
     known = list(known)
@@ -47,14 +69,15 @@ def no_such(metric: str, known: Iterable[str], who: str) -> str:
     return f"no such metric: {metric}; {who} {', '.join(known)}.{did_you_mean(metric, known)}"
 
 
-def reported(method: Method[Any], spelt: str, rows: Sequence[Group]) -> list[str]:
+def reported(method: Method[Any], spelt: str, rows: Sequence[Group]) -> dict[str, About]:
     """What a method, found under the name `spelt`, reports of such rows. UserError where its loss fails on them."""
     needs = method.needs()
     sample = needs.batch.arrange(rows)
     widths = [max(len(g.members[i].completion) for g in sample) for i in range(len(needs.members))]
     members = zip(needs.members, widths, strict=True)
     zeros = {(m, c): torch.zeros(len(sample), width) for m, width in members for c in needs.stored(m)}
-    return list(dict.fromkeys(["loss", *_tried(method, spelt, empty_batch(needs, sample, zeros)).terms]))
+    terms = _tried(method, spelt, empty_batch(needs, sample, zeros)).terms
+    return {"loss": about("loss")} | {name: of_term(name, t.weight, t.about) for name, t in terms.items()}
 
 
 def _tried(method: Any, spelt: str, batch: Any) -> Loss:

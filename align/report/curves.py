@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
+from align.methods.metrics import About, about
 from align.report.folder import Run
 from align.report.points import Curve, window_of
 from align.report.svg import Chart, Series, chart
-from align.report.text import folded, is_share, label
+from align.report.text import folded, label
 
 QUALITY = ("reward", "kl", "loss", "accuracy", "token_accuracy", "margin", "rewards", "logps", "entropy")
 FRONTIER = "frontier"
@@ -21,7 +23,6 @@ SIDES = (
     ("undesirable_", "desirable_"),
 )
 EXACT = ("learning_rate", "memory_mb", "epoch")  # set by the run, not measured with noise
-FROM_ZERO = ("grad_norm", "learning_rate", "tokens_per_second", "memory_mb")  # amounts: their size is the message
 UNSHOWN = ("epoch",)
 TOGETHER = {"kl_k3": "kl", "ended": "truncated", "failed_rewards": "not_judged"}  # metric -> whose chart it is drawn in
 SUFFIXES = ("_stderr", "_n")
@@ -66,7 +67,7 @@ def overlaid(runs: Sequence[Run]) -> str:
     for key in sorted(keys, key=lambda k: FIRST.index(k) if k in FIRST else len(FIRST)):
         series = [s for slot, run in enumerate(runs) for s in _both(run, key, slot, run.name, "")]
         if len({s.slot for s in series}) > 1:
-            drawn[key] = chart(_spec(label(key), series, key, None))
+            drawn[key] = chart(_spec(_what(runs, key), series, key, None))
     return _arranged({FRONTIER: frontier(runs)} | drawn, _note(runs))
 
 
@@ -110,7 +111,7 @@ def _own(run: Run, name: str, keys: Sequence[str]) -> str:
             short = key.removesuffix(f"_{name}").removeprefix(f"{name}/")
             series += _both(run, key, slot, short, f"{short}, validation")
     guide = (0.5, "chance") if name == "accuracy" and is_pairwise(run) else None
-    return chart(_spec(label(name), series, name, guide)) if series else ""
+    return chart(_spec(_what([run], name), series, name, guide)) if series else ""
 
 
 def _both(run: Run, key: str, slot: int, name: str, evaluated: str) -> list[Series]:
@@ -125,10 +126,16 @@ def _both(run: Run, key: str, slot: int, name: str, evaluated: str) -> list[Seri
     return found
 
 
-def _spec(title: str, series: list[Series], key: str, guide: tuple[float, str] | None) -> Chart:
+def _what(runs: Sequence[Run], key: str) -> About:
+    """What is drawn in a chart, with its name in words: what one of the runs says of it, or the table."""
+    found = next((run.about[key] for run in runs if key in run.about), about(key))
+    return dataclasses.replace(found, label=found.title or label(key), unit="")
+
+
+def _spec(what: About, series: list[Series], key: str, guide: tuple[float, str] | None) -> Chart:
     values = np.concatenate([Curve.of(some).values for s in series for some in (s.line, [d[:2] for d in s.dots])])
     low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
     log = key == "grad_norm" and low > 0 and high > 20 * middle
-    share = is_share(key) and low >= 0 and high <= 1
-    title, zero = f"{title}, logarithmic" if log else title, key in FROM_ZERO
-    return Chart(title=title, series=series, share=share, log=log, zero=zero, guide=guide)
+    share = what.share and low >= 0 and high <= 1
+    title = f"{what.label}, logarithmic" if log else what.label
+    return Chart(title=title, series=series, share=share, log=log, zero=what.zero, guide=guide)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from align.methods.metrics import about
 from align.report.curves import is_pairwise
 from align.report.findings_online import online_findings
 from align.report.folder import Run
@@ -119,7 +120,9 @@ def _stopped_early(run: Run) -> list[Finding]:
     evaluations = run.evaluations(key)
     if not evaluations:
         return [Finding(f"Early stopping ended the run at step {run.last_step:,}.", grave=False)]
-    better = max if settings.get("greater_is_better") else min
+    larger = settings.get("greater_is_better")
+    larger = about(key, run.about).better == "larger" if larger is None else larger
+    better = max if larger else min
     best = better(evaluations, key=lambda e: e[1].value)
     since = len(evaluations) - 1 - evaluations.index(best)
     top = f"{amount(best[1].value, best[1].stderr)} at step {best[0]:,.0f}"

@@ -8,6 +8,7 @@ Whatever cannot be read becomes a note on the page. Only a folder that holds no 
     data.json           in any nesting: counts {"source", "split", "read", "dropped": {reason: rows}}, lengths
                         {"edges": [n + 1 numbers], "counts": [n numbers]} or [length, ...]; `notes`: sentences
     values/*.jsonl      {"step", "depth", "estimate", "value", "stderr"}: states that were audited
+    about_metrics.json  {metric: {"better", "label", "unit", ...}}: those that the method has declared itself
     outcome.json        {"step", "num_steps", "ended_early", "final_step": whose weights final/ holds, "best_step", ...}
     test.json, summary.json   {metric: {"value", "stderr", "n", "rows": [values], "ids": [...]}}, some of them under
                         `before` or `baselines`
@@ -25,8 +26,10 @@ from typing import Any
 import yaml
 
 from align.errors import UserError
+from align.methods.metrics import About, from_text
 from align.report.measures import Measure, drawable, measure, measures, number
 from align.report.points import Curve, columns
+from align.runfolder.logs import ABOUT
 from align.system.trees import Shallow, bounded
 
 CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
@@ -73,6 +76,7 @@ class Run:
     test: dict[str, Measure]
     values: list[Audited] = field(default_factory=list)  # by step
     outcome: dict[str, Any] = field(default_factory=dict)  # how the run ended; empty while it has not
+    about: dict[str, About] = field(default_factory=dict)  # metrics that the method has declared itself
     notes: list[str] = field(default_factory=list)  # what could not be read
 
     @property
@@ -169,6 +173,7 @@ def read_run(path: Path) -> Run:
         test=measures(_json(path / "test.json", notes)),
         values=_values(path / "values", notes),
         outcome=outcome if isinstance(outcome, dict) else {},
+        about=from_text(_json(path / ABOUT, notes)),
         notes=notes,
     )
 

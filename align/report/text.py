@@ -6,47 +6,15 @@ import html
 import math
 import re
 
+from align.methods.metrics import about
 from align.system.terminal import visible
 
 Number = float | int  # JSON has both
 
 MINUS = "\N{MINUS SIGN}"
 MOST_PLACES = 8  # behind the point; smaller numbers are written with an exponent
-SHARES = (
-    *("accuracy", "win_rate", "share", "ties", "truncated", "ended", "kept", "equal_groups", "not_judged"),
-    *("failed_rewards", "clip_fraction", "correction_bounded", "unfinished", "begun_before", "hinted"),
-    "prefix_cache_hits",
-)
 ENDING = re.compile("p+o$")  # of a method's name: ...PO, ...PPO
 HEADS = {"dr": "Dr. "}
-LABELS = {
-    "grad_norm": "Gradient norm",
-    "tokens_per_second": "Tokens per second",
-    "memory_mb": "Memory peak, MiB",
-    "logps": "Log-probabilities",
-    "chosen_logps": "Chosen log-probability",
-    "rejected_logps": "Rejected log-probability",
-    "reward": "Reward, all together",
-    "rewards": "Rewards by function",
-    "kl": "KL from the reference, nats a completion",
-    "kl_k3": "the same by k3",
-    "entropy": "Entropy, nats a token",
-    "equal_groups": "Prompts whose completions earned the same",
-    "sampler_gap": "Sampler against trainer, nats a token",
-    "approx_kl": "KL from the policy that wrote, nats a token",
-    "explained_variance": "Explained variance of the values",
-    "seconds": "Seconds of a rollout phase",
-    "completions": "Completions that ended",
-    "written_tokens": "Tokens written for an experience",
-    "scored_tokens": "Tokens scored before learning",
-    "auxiliary": "Completions written to help",
-    "auxiliary_tokens": "Tokens of what was written to help",
-    "steps_per_completion": "Steps of a completion",
-    "unfinished": "Completions that go on",
-    "begun_before": "Completions begun in an earlier experience",
-    "hinted": "Completions that were told a hint",
-    "prefix_cache_hits": "Prompt tokens that the server still knew",
-}
 
 
 def escape(text: object) -> str:
@@ -63,8 +31,8 @@ def label(key: str) -> str:
     """`eval/grad_norm` as people say it."""
     last = key.rsplit("/", 1)[-1]
     words = last.replace("_", " ").capitalize().split()
-    known = "" if "rewards/" in key else LABELS.get(last)  # a reward function may be called like a metric
-    return known or " ".join(word.upper() if word.lower() in ("dpo", "sft", "kl") else word for word in words)
+    plain = " ".join(word.upper() if word.lower() in ("dpo", "sft", "kl") else word for word in words)
+    return about(key).title or plain
 
 
 def method_label(name: str) -> str:
@@ -82,7 +50,7 @@ def method_label(name: str) -> str:
 
 def is_share(key: str) -> bool:
     """Whether the numbers under this key lie between 0 and 1 and read better in per cent."""
-    return key.rsplit("/", 1)[-1].endswith(SHARES)
+    return about(key).share
 
 
 def short(value: Number) -> str:

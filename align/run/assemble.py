@@ -25,7 +25,7 @@ from align.models.tokenizer import load_tokenizer
 from align.monitors.display import Progress as Display
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import num_read
-from align.run.checks import look_before
+from align.run.checks import look_before, with_direction
 from align.run.critic import warmup_of, with_critic
 from align.run.identity import FORMAT, digest, inputs_of
 from align.run.offline import offline_source
@@ -225,6 +225,6 @@ def make_run(setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any]
     return Run(
         trainee=setup.trainee, reader=setup.reader, source=setup.source,
         rate_of_step=rate_of_learner(recipe.optim, num_steps), warmup=warmup_of(recipe, num_steps), num_steps=num_steps,
-        settings=recipe.training, root=setup.folder.checkpoints, log=log, written=written, trackers=trackers,
-        display=display, identity=begun.identity,
+        settings=with_direction(recipe, setup.splits), root=setup.folder.checkpoints, log=log, written=written,
+        trackers=trackers, display=display, identity=begun.identity,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import heapq
 from collections.abc import Callable
@@ -16,13 +17,14 @@ from align.errors import Findings, RunError, UserError
 from align.methods.base import OnlineMethod
 from align.models.adapters import reference_kind
 from align.recipe.load import Recipe
-from align.recipe.metric import METRIC, no_such, reported
+from align.recipe.metric import BETTER, METRIC, no_such, reported, undecided
 from align.rewards.columns import Finding, misfit, misfits
 from align.rewards.judge import make_judge
 from align.rollout.hints import HintColumn
 from align.run.parts import hint_column, prompt_of
 from align.scoring.role_table import loaded
 from align.training.build import SAMPLE
+from align.training.settings import TrainingSection
 
 OFTEN = 0.1  # of the steps
 LONGEST = 16  # rows whose hints are tokenized before training, to see that they fit
@@ -108,6 +110,18 @@ def check_metric(recipe: Recipe, splits: Splits) -> None:
     known = reported(recipe.method, recipe.method_name, sample)
     if finding := no_such(recipe.training.metric_for_best_model, known, f"{recipe.method_name} reports"):
         raise UserError(f"{METRIC}: {finding}")
+    if recipe.training.greater_is_better is None and not known[recipe.training.metric_for_best_model].better:
+        raise UserError(f"{BETTER}: {undecided(recipe.training.metric_for_best_model)}")
+
+
+def with_direction(recipe: Recipe, splits: Splits) -> TrainingSection:
+    """The section with `greater_is_better`: what a method from outside says of its metric on the first rows."""
+    training = recipe.training
+    if training.greater_is_better is not None:
+        return training
+    sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
+    found = reported(recipe.method, recipe.method_name, sample)[training.metric_for_best_model]
+    return dataclasses.replace(training, greater_is_better=found.better == "larger")
 
 
 # ---- prompts that the policy answers --------------------------------------------------------------------------------

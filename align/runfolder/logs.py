@@ -21,8 +21,10 @@ from typing import Any, TextIO
 import numpy as np
 
 from align.errors import RunError, UserError
-from align.system.files import cut, open_end, replace_file
+from align.methods.metrics import About, as_text
+from align.system.files import cut, open_end, replace_file, write_json
 
+ABOUT = "about_metrics.json"  # what metrics are that a method has declared itself
 Mark = dict[str, int | str]  # how long a log was, and the sum of it
 Number = float | int | np.integer | np.floating
 
@@ -85,6 +87,10 @@ class JsonLines:
 class MetricsLog(JsonLines):
     """One line per step; finite numbers only."""
 
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self._about: dict[str, Any] = {}
+
     def append(self, step: int, row: Mapping[str, Number]) -> None:
         """Raises RunError naming the key whose value is not finite, once the others stand there: a step has its line.
 
@@ -95,6 +101,13 @@ class MetricsLog(JsonLines):
         self._write([{"step": step, **{k: _finite(self.path, step, k, v) for k, v in finite.items()}}])
         for key in row.keys() - finite.keys():
             _finite(self.path, step, key, row[key])
+
+    def about(self, found: Mapping[str, About]) -> None:
+        """What a method says of metrics of its own, in a file beside this one; once, and again where it changes."""
+        told = {name: as_text(what) for name, what in found.items()}
+        if told != self._about:
+            write_json(self.path.with_name(ABOUT), told)
+            self._about = told
 
     def _kept(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [r for _, r in sorted({int(r["step"]): r for r in rows}.items())]

@@ -133,6 +133,8 @@ def train(run: Run, progress: Progress) -> Progress:
                 if isinstance(error, Diverged):
                     run.trainee.world.fail(_diverged(run, progress, error))
                 raise
+            if run.log is not None:
+                run.log.about(result.about)
             row = {**portion.metrics, **_row(progress, result, time.perf_counter() - started), **_told(rates)}
             progress.step += 1
             progress.num_tokens += result.num_tokens

@@ -11,17 +11,6 @@ MICRO_BATCH = 8192  # tokens, where the recipe names no number: enough to keep a
 CPU_MICRO_BATCH = 2048  # as fast or faster there, since more stays in the caches, at a fraction of the memory
 
 
-BETTER_WHEN_SMALL = (  # and all that ends in "loss"; `likelihood` is dft's and orpo's term, a negative log-likelihood
-    "likelihood", "odds_ratio", "perplexity", "nll", "kl", "ties", "truncated", "rejected_rewards", "rejected_logps",
-    "undesirable_rewards", "undesirable_logps",
-)  # fmt: skip
-
-
-def better_when_larger(metric: str) -> bool:
-    """What `greater_is_better` is where the recipe leaves it out; any reward is better when larger."""
-    return not (metric.endswith("loss") or metric in BETTER_WHEN_SMALL) or metric.startswith("rewards/")
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingSection:
     """How long, in which portions, and what is kept."""
@@ -41,7 +30,7 @@ class TrainingSection:
     save_steps: int = 0  # optimiser steps between checkpoints; 0 saves at the end only
     save_total_limit: int = 2  # checkpoints kept beside the best one
     metric_for_best_model: str = "loss"  # a validation metric; decides keep-best and early stopping
-    greater_is_better: bool | None = None  # empty goes by the metric's name, as `better_when_larger` says
+    greater_is_better: bool | None = None  # empty: as the metric is declared where it is made
     load_best_model_at_end: bool = False  # final/ holds the weights of the best evaluation instead of the last step
     early_stopping_patience: int = 0  # evaluations without improvement before training ends; 0 never
     max_eval_rows: int = 0  # 0 evaluates all

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from align.errors import RunError
 from align.methods.base import Loss, Term
+from align.methods.metrics import About, about, of_term
 from align.scoring.experience import Columns, Experience, Reader, live_batch, live_columns
 from align.scoring.routing import counted
 from align.training.critic import Beside, Made, of_critic, of_policy
@@ -42,6 +43,7 @@ class StepResult:
     metrics: dict[str, float]
     num_tokens: int  # tokens that went through the model, prompts included, all ranks
     grad_norm: float  # before clipping
+    about: Mapping[str, About] = field(default_factory=dict)  # what the table of metrics does not say
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ def train_step(
     norms = _update(learning, experience, metrics["loss"])
     if trainee.critic is not None:
         metrics["critic_grad_norm"] = norms[-1]
-    return StepResult(metrics, sum(len(m) for g in experience.groups for m in g.members), norms[0])
+    tokens = sum(len(m) for g in experience.groups for m in g.members)
+    return StepResult(metrics, tokens, norms[0], about_of(loss))
 
 
 def _update(learning: Sequence[Learner], experience: Experience, loss: float) -> list[float]:
@@ -195,6 +198,12 @@ def term_counts(loss: Loss) -> dict[str, float]:
 def term_sums(loss: Loss) -> dict[str, Tensor]:
     """The numerator of each term; what the mask drops does not enter, whatever it is."""
     return {n: _kept(t).sum() for n, t in loss.terms.items()}
+
+
+def about_of(loss: Loss) -> dict[str, About]:
+    """What each term is, where its name alone says something else."""
+    found = {name: of_term(name, term.weight, term.about) for name, term in loss.terms.items()}
+    return {name: what for name, what in found.items() if what != about(name)}
 
 
 def weights_of(loss: Loss) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from align.errors import UserError
+from align.methods.metrics import About, about
 from align.report.folder import read
 from align.report.headline import compare, paired
 from align.report.measures import Measure
@@ -22,12 +23,21 @@ def compare_runs(before: Path, after: Path) -> Iterator[str]:
     first, second = (getattr(read(path), "method", "a pipeline") for path in (before, after))
     if first != second:
         yield f"{first} and {second} are different methods: their losses and rewards are different quantities"
+    told = {**getattr(read(before), "about", {}), **getattr(read(after), "about", {})}
     heads = (before.name, after.name) if before.name != after.name else (str(before), str(after))
     yield f"{'metric':24} {heads[0]:>20} {heads[1]:>20} {'difference':>20}"
     for name in shared:
         how = f"paired, {len(ours[name].rows)} rows" if paired(ours[name], theirs[name]) else "unpaired"
         gap = compare(ours[name], theirs[name])
-        yield f"{name:24} {_shown(theirs[name]):>20} {_shown(ours[name]):>20} {_shown(gap):>20}  {how}"
+        verdict = _verdict(about(name, told), gap)
+        yield f"{name:24} {_shown(theirs[name]):>20} {_shown(ours[name]):>20} {_shown(gap):>20}  {how}{verdict}"
+
+
+def _verdict(what: About, gap: Measure) -> str:
+    """Which way the second run differs from the first, where that is more than two standard errors."""
+    if not what.better or gap.stderr is None or abs(gap.value) <= 2 * gap.stderr:
+        return ""
+    return ", better" if (gap.value > 0) == (what.better == "larger") else ", worse"
 
 
 def _tested(path: Path) -> dict[str, Measure]:

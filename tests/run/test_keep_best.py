@@ -9,10 +9,10 @@ import pytest
 import yaml
 from small_runs import BRIEF, FRESH, metrics, run, told, write_recipe, write_rows
 
+from align.methods.metrics import about
 from align.recipe.load import load
 from align.report.folder import read_run
 from align.report.headline import headline, outcome
-from align.training.settings import better_when_larger
 
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn")
 
@@ -26,7 +26,7 @@ NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn")
     ],
 )  # fmt: skip
 def test_the_name_says_whether_the_larger_is_the_better(metric: str, larger: bool):
-    assert better_when_larger(metric) is larger
+    assert about(metric).better == ("larger" if larger else "smaller")
 
 
 @pytest.mark.parametrize(

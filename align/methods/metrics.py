@@ -1,0 +1,150 @@
+"""What a metric is: which way is better, what it is called, in what unit, and whether its axis begins at zero.
+
+One table of what this package reports, for whoever keeps the best evaluation, shows numbers or draws them. A method
+says the same of a number of its own where it makes it: `metric(values, better="smaller", label=..., unit=...)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+Better = Literal["larger", "smaller", ""]
+
+
+@dataclass(frozen=True)
+class About:
+    """A metric in words."""
+
+    better: Better = ""  # empty: neither by itself
+    label: str = ""  # on a page; empty: its name
+    unit: str = ""
+    brief: str = ""  # on a terminal's line; empty: its name
+    share: bool = False  # lies between 0 and 1, and reads better in per cent
+    zero: bool = False  # an amount whose size is the message: its axis begins at zero
+
+    @property
+    def title(self) -> str:
+        """The label with its unit; empty where there is no label."""
+        return f"{self.label}, {self.unit}" if self.label and self.unit else self.label
+
+
+NATS = "nats a token"
+TABLE: Mapping[str, About] = {
+    # ---- of every step
+    "loss": About("smaller"),
+    "grad_norm": About(label="Gradient norm", zero=True),
+    "learning_rate": About(zero=True),
+    "tokens_per_second": About("larger", "Tokens per second", zero=True),
+    "memory_mb": About("smaller", "Memory peak", "MiB", brief="memory", zero=True),
+    # ---- terms of losses
+    "policy": About("smaller"),
+    "value": About("smaller"),
+    "kl_penalty": About("smaller"),
+    # ---- preferences
+    "accuracy": About("larger", share=True),
+    "win_rate": About("larger", share=True),
+    "likelihood_accuracy": About("larger", share=True),
+    "margin": About("larger"),
+    "ties": About("smaller", share=True),
+    "logps": About("larger", "Log-probabilities"),
+    "chosen_rewards": About("larger"),
+    "rejected_rewards": About("smaller"),
+    "chosen_logps": About("larger", "Chosen log-probability"),
+    "rejected_logps": About("smaller", "Rejected log-probability"),
+    "desirable_rewards": About("larger"),
+    "undesirable_rewards": About("smaller"),
+    "desirable_logps": About("larger"),
+    "undesirable_logps": About("smaller"),
+    "odds_ratio": About("smaller"),
+    "baseline": About(),
+    # ---- demonstrations
+    "token_accuracy": About("larger", share=True),
+    "likelihood": About("smaller"),  # a negative log-likelihood
+    "nll": About("smaller", "Negative log-likelihood", NATS),
+    "perplexity": About("smaller"),
+    "entropy": About(label="Entropy", unit=NATS),
+    # ---- what is written and earned
+    "reward": About("larger", "Reward, all together"),
+    "rewards": About("larger", "Rewards by function"),
+    "reward_std": About(),
+    "kl": About("smaller", "KL from the reference", "nats a completion", brief="KL"),
+    "kl_k3": About("smaller", "the same by k3"),
+    "completion_length": About(),
+    "truncated": About("smaller", share=True),
+    "ended": About("larger", share=True),
+    "kept": About(share=True),
+    "equal_groups": About("smaller", "Prompts whose completions earned the same", share=True),
+    "not_judged": About("smaller", share=True),
+    "failed_rewards": About("smaller", share=True),
+    "share": About(share=True),
+    "completions": About(label="Completions that ended"),
+    "written_tokens": About(label="Tokens written for an experience"),
+    "scored_tokens": About(label="Tokens scored before learning"),
+    "seconds": About("smaller", "Seconds of a rollout phase"),
+    "auxiliary": About(label="Completions written to help"),
+    "auxiliary_tokens": About(label="Tokens of what was written to help"),
+    "steps_per_completion": About(label="Steps of a completion"),
+    "unfinished": About(label="Completions that go on", share=True),
+    "begun_before": About(label="Completions begun in an earlier experience", share=True),
+    "hinted": About(label="Completions that were told a hint", share=True),
+    "prefix_cache_hits": About("larger", "Prompt tokens that the server still knew", share=True),
+    # ---- how far the policy has gone
+    "ratio": About(),
+    "largest_ratio": About(label="Largest ratio of a row"),
+    "ratio_gap": About(),
+    "ref_gap": About(),
+    "k1": About(label="Old log-probability less the new", unit=NATS),
+    "residual": About("smaller"),
+    "off_policy": About(share=True),
+    "pair_weight": About(),
+    "clip_fraction": About(share=True),
+    "correction_bounded": About(share=True),
+    "sampler_gap": About("smaller", "Sampler against trainer", NATS),
+    "approx_kl": About("smaller", "KL from the policy that wrote", NATS),
+    "explained_variance": About("larger", "Explained variance of the values"),
+}
+SHARES = tuple(name for name, about in TABLE.items() if about.share)
+
+
+def about(name: str, told: Mapping[str, About] | None = None) -> About:
+    """Of a metric by the name under which it is logged: `eval/` and what stands before it does not change what it is.
+
+    `told` are those that a method has declared itself, which go first. What nobody has declared is neither better when
+    larger nor when smaller.
+    """
+    inner = name.rsplit("eval/", 1)[-1]
+    if found := (told or {}).get(inner):
+        return found
+    if inner.startswith("rewards/"):  # a reward function may be called like a metric
+        return About("larger")
+    last = inner.rsplit("/", 1)[-1]
+    found = TABLE.get(last) or About("smaller" if last.endswith("loss") else "")
+    return found if found.share else dataclasses.replace(found, share=last.endswith(SHARES))
+
+
+def of_term(name: str, weight: float, declared: About | None) -> About:
+    """Of a term of a loss: what is minimised is better when smaller, unless it is declared otherwise."""
+    if declared is not None and (declared.better or not weight):
+        return declared
+    better: Better = "" if not weight else "smaller" if weight > 0 else "larger"
+    plain = declared or about(name)
+    return dataclasses.replace(plain, better=better or plain.better)
+
+
+def as_text(found: About) -> dict[str, Any]:
+    """What is not at its default, for a file."""
+    return {f.name: v for f in dataclasses.fields(found) if (v := getattr(found, f.name)) != f.default}
+
+
+def from_text(told: Any) -> dict[str, About]:
+    """What `as_text` wrote of several metrics; what is not as it writes it is left out."""
+    kinds: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(About)}
+    whole = cast("dict[str, Any]", told if isinstance(told, dict) else {})
+    found: dict[str, About] = {}
+    for name, values in whole.items():
+        written = cast("dict[str, Any]", values if isinstance(values, dict) else {})
+        found[name] = About(**{k: v for k, v in written.items() if isinstance(v, kinds.get(k, ()))})
+    return found
