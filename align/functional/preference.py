@@ -26,6 +26,17 @@ def logistic_loss(logits: Float[Tensor, " B"], labels: Float[Tensor, " B"] | flo
     return -labels * F.logsigmoid(logits) - (1 - labels) * F.logsigmoid(-logits)
 
 
+def identity_loss(
+    margins: Float[Tensor, " B"], labels: Float[Tensor, " B"] | float, beta: float
+) -> Float[Tensor, " B"]:
+    """(h - (q - 1/2) / beta)^2, h the difference of two completions' log-ratios (arXiv:2310.12036, eq. 17).
+
+    q is the probability that the first is better; 1 is IPO. In pairs that the policy draws itself, of summed log-ratios
+    and soft labels, the gradient is that of self-play times -4 / beta (arXiv:2403.08635).
+    """
+    return (margins - (labels - 0.5) / beta) ** 2
+
+
 def log_odds(logps: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
     """log(p / (1 - p)) for p = exp(logps) (arXiv:2403.07691, eq. 4).
 

@@ -56,6 +56,15 @@ def divergence(policy: Float[Tensor, "*#prompts Y"], other: Float[Tensor, "*#pro
     return (policy.exp() * (policy - other)).sum(-1)
 
 
+def earned(
+    preference: Tensor, policy: Float[Tensor, "*#prompts Y"], opponent: Float[Tensor, "*#prompts Y"],
+    reference: Float[Tensor, "*#prompts Y"], beta: float,
+) -> Float[Tensor, "*prompts"]:  # fmt: skip
+    """J(policy, opponent): how often it wins, less its KL and plus the opponent's."""
+    won = (policy.exp() * against(preference, opponent)).sum(-1)
+    return won - beta * divergence(policy, reference) + beta * divergence(opponent, reference)
+
+
 def proximal_step(
     centre: Float[Tensor, "*prompts Y"], reference: Float[Tensor, "*prompts Y"], won: Float[Tensor, "*prompts Y"],
     beta: float, eta: float,

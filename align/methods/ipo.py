@@ -25,7 +25,7 @@ from typing import Literal
 
 from align.batches import Pairs, Referenced
 from align.functional.masked import masked_mean, masked_sum
-from align.functional.preference import log_ratio
+from align.functional.preference import identity_loss, log_ratio
 from align.methods.base import Loss, OfflineMethod, pair_report, require
 
 AGGREGATIONS = {"mean": masked_mean, "sum": masked_sum}
@@ -50,5 +50,5 @@ class IPO(OfflineMethod[Pairs[Referenced]]):
         h = h - aggregate(rejected.logps - rejected.ref_logps, rejected.mask)
         u_w = log_ratio(chosen.logps, chosen.ref_logps, chosen.mask)
         u_l = log_ratio(rejected.logps, rejected.ref_logps, rejected.mask)
-        loss = Loss((h - 1 / (2 * self.beta)) ** 2)
+        loss = Loss(identity_loss(h, 1.0, self.beta))
         return loss.report(pair_report(batch, self.beta * u_w, self.beta * u_l))
