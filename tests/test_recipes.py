@@ -85,7 +85,7 @@ def test_a_recipe_leaves_a_whole_run_folder_and_can_be_run_again(name: str, tmp_
 
 def _files_are_whole(run: Path) -> None:
     recipe = load(run)
-    told_by = "reward" if is_online(type(recipe.method)) else "loss"
+    told_by = type(recipe.method).compared_by
     logged = lines(run / "metrics.jsonl")
     assert [line["step"] for line in logged] == [1, 2]
     for line in logged:
@@ -115,7 +115,7 @@ def _files_are_whole(run: Path) -> None:
     assert len(test[told_by]["rows"]) in (0, 4)  # a loss of several means has no value of a row
     before = test["before"][told_by]["value"]
     assert before == told(run / "test_before.json")[told_by]["value"]
-    assert told_by == "reward" or before != test["loss"]["value"]  # two steps need not change a greedy completion
+    assert told_by == "reward" or before != test[told_by]["value"]  # two steps need not change a greedy completion
     outcome = told(run / "outcome.json")
     assert (outcome["step"], outcome["num_steps"], outcome["ended_early"]) == (2, 2, False)
     samples = lines(run / "completions.jsonl")

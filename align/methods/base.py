@@ -30,6 +30,7 @@ from align.needs import Needs, needs_of
 from align.outside import load_outside
 
 NO_METHODS = ("base", "metrics")  # files beside those of the methods
+AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum")
 LEVELS = ("token", "sequence", "geometric")
 OF_COMPLETIONS = LEVELS[1:]  # where a completion has one ratio, and so one advantage
 B = TypeVar("B", bound=Batch)
@@ -90,6 +91,14 @@ def remembered(default: float | tuple[float, ...] = 0.0, *, told: bool = False) 
     `default` is its first value; `told` writes it to metrics.jsonl, for each experience, as it was learned with.
     """
     return field(default=default, metadata={"remembered": True, "told": told})
+
+
+def aggregated(values: Tensor, mask: Tensor, aggregation: str) -> Term:
+    """Losses of tokens (B, T) as a term: the mean over tokens, or over rows of their means or sums."""
+    if aggregation == "token_mean":
+        return Term(values, mask)
+    of_row = {"sequence_mean": masked_mean, "sequence_sum": masked_sum}[aggregation]
+    return Term(of_row(values, mask), mask.any(-1))
 
 
 def pair_report(batch: Pairs[Any], chosen_rewards: Tensor, rejected_rewards: Tensor) -> dict[str, Tensor]:

@@ -21,10 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from align.batches import Demonstrations, Watched
-from align.functional.masked import masked_mean, masked_sum
-from align.methods.base import Loss, OfflineMethod, Term, metric, require
-
-BY_SEQUENCE = {"sequence_mean": masked_mean, "sequence_sum": masked_sum}
+from align.methods.base import AGGREGATIONS, Loss, OfflineMethod, aggregated, metric, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +33,12 @@ class SFT(OfflineMethod[Demonstrations[Watched]]):
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
 
     def __post_init__(self):
-        known = self.aggregation == "token_mean" or self.aggregation in BY_SEQUENCE
-        require(known, self, "aggregation", "token_mean, sequence_mean or sequence_sum")
+        require(self.aggregation in AGGREGATIONS, self, "aggregation", "token_mean, sequence_mean or sequence_sum")
 
     def loss(self, batch: Demonstrations[Watched]) -> Loss:
         tokens = batch.completion
-        term = Term(-tokens.logps, tokens.mask)
-        if self.aggregation != "token_mean":
-            term = Term(BY_SEQUENCE[self.aggregation](-tokens.logps, tokens.mask), tokens.mask.any(-1))
         return Loss(
-            term, entropy=metric(tokens.entropies, tokens.mask), token_accuracy=metric(tokens.hits, tokens.mask)
+            aggregated(-tokens.logps, tokens.mask, self.aggregation),
+            entropy=metric(tokens.entropies, tokens.mask),
+            token_accuracy=metric(tokens.hits, tokens.mask),
         )

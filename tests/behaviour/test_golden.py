@@ -11,6 +11,7 @@ import torch
 from golden_branches import BRANCH_CHECKS
 from golden_files import CASES, FILES, FOLDER, Checker, load, stem_of
 from golden_games import GAME_CHECKS
+from golden_psft import PSFT_CHECKS
 from golden_rollouts import ROLLOUT_CHECKS
 from golden_soup import SOUP_CHECKS
 from torch import Tensor
@@ -178,6 +179,7 @@ RUNNERS: dict[tuple[str, str], Callable[[str, str, torch.dtype], None]] = {
     **SOUP_CHECKS,
     **BRANCH_CHECKS,
     **GAME_CHECKS,
+    **PSFT_CHECKS,
 }
 RUN = [case for case in CASES if (case[0], stem_of(case[1])) in RUNNERS]
 LISTED = [case for case in CASES if case not in RUN]
