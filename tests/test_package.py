@@ -69,7 +69,8 @@ def test_assets_are_whole_and_small():
         for name in ("addition", "polite_pairs", "story_openings")
         for split in ("test", "train")
     ]
-    assert asset_names() == sorted([*data, "story_openings/hinted.jsonl", "careless_adder", "stories260k"])
+    models = ("careless_adder", "polite_guide", "stories260k")
+    assert asset_names() == sorted([*data, "story_openings/hinted.jsonl", *models])
     with safe_open(asset("asset:stories260k") / "model.safetensors", "np") as weights:
         assert sum(weights.get_tensor(k).size for k in weights.keys()) == 260_032  # noqa: SIM118  not a dict
     rows = [asset(f"asset:polite_pairs/{n}.jsonl").read_text("utf-8").count("\n") for n in ("train", "test")]

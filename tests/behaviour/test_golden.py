@@ -33,18 +33,20 @@ PAIR_METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "simpo": ("simpo", {}),
     "orpo": ("orpo", {}),
 }
+PAIR_FILES = ("tgdpo",)  # all of whose cases are the method of that name
 BRADLEY_TERRY = ("bt", "bt_margin", "bt_centered", "bt_label_smoothing", "bt_soft_labels")
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 
 
 def knobs_of(case: dict[str, Any]) -> dict[str, float]:
     """The case's numbers by our names; a text is the name of an input that is used."""
-    return {RENAMED.get(k, k): float(v) for k, v in case["hyperparameters"].items() if not isinstance(v, str)}
+    numbers = {k: v for k, v in case["hyperparameters"].items() if not isinstance(v, str) and v is not None}
+    return {RENAMED.get(k, k): float(v) for k, v in numbers.items()}
 
 
 def check_pairs(stem: str, name: str, dtype: torch.dtype) -> None:
     case, inputs, check = load(stem, name, dtype)
-    method_name, fixed = PAIR_METHODS[stem_of(name)]
+    method_name, fixed = (stem, {}) if stem in PAIR_FILES else PAIR_METHODS[stem_of(name)]
     method = find_method(method_name)(**fixed, **knobs_of(case))
     tensors: batches.Tensors = {}
     for member in ("chosen", "rejected"):
@@ -52,6 +54,8 @@ def check_pairs(stem: str, name: str, dtype: torch.dtype) -> None:
         tensors[f"{member}.mask"] = inputs[f"{member}_mask"] > 0.5
         tensors[f"{member}.logps"] = inputs[f"policy_{member}_logps"].requires_grad_()
         tensors[f"{member}.ref_logps"] = torch.zeros_like(reference) if stem_of(name) == "reference_free" else reference
+        if (guide := inputs.get(f"reward_{member}_logps")) is not None:
+            tensors[f"{member}.guide_logps"] = guide
     loss = method.loss(method.prepare(batches.build(method.needs(), tensors)))
     total = batches.objective(loss)
     total.backward()
@@ -62,6 +66,12 @@ def check_pairs(stem: str, name: str, dtype: torch.dtype) -> None:
         check.gradient(f"grad_policy_{member}_logps", tensors[f"{member}.logps"], tensors[f"{member}.mask"])
         if f"{member}_rewards" in check.left:
             check.equal(f"{member}_rewards", loss.terms[f"{member}_rewards"].values)
+        if f"f_{member}" in check.left:  # the weights of tokens, which are what their gradients differ by
+            grad, mask = tensors[f"{member}.logps"].grad, tensors[f"{member}.mask"]
+            assert grad is not None
+            sign = -1 if member == "chosen" else 1
+            share = sign * (1 - (-loss.terms["loss"].values.detach()).exp()) * method.beta / len(grad)
+            check.equal(f"f_{member}", (grad / share[:, None]).masked_fill(~mask, 0.0))
     check.done()
 
 
@@ -174,6 +184,7 @@ RUNNERS: dict[tuple[str, str], Callable[[str, str, torch.dtype], None]] = {
     ("dpo", "logits_to_logps"): check_logits,
     ("reward-modeling", "last_token_pooling"): check_pooling,
     **{("dpo", name): check_pairs for name in PAIR_METHODS},
+    **{(stem, stem_of(name)): check_pairs for stem, name in CASES if stem in PAIR_FILES},
     **{("reward-modeling", name): check_bradley_terry for name in BRADLEY_TERRY},
     **ROLLOUT_CHECKS,
     **SOUP_CHECKS,

@@ -14,7 +14,7 @@ from align.world.distributed import join
 
 pytestmark = pytest.mark.processes
 
-CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "lora", "fewer", "experts")
+CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "tgdpo", "lora", "fewer", "experts")
 BY_MODE = pytest.mark.parametrize(
     ("launch", "name"), [(m, n) for m in MODES for n in CURVES if n not in LEFT_OUT.get(m, ())], indirect=["launch"]
 )

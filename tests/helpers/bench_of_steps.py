@@ -18,6 +18,7 @@ from align.needs import empty_batch
 from align.scoring.experience import Experience, ModelRole, Reader, gather_experience, stored_columns
 from align.scoring.layout import RowLayout
 from align.scoring.plan import Limits
+from align.scoring.role_table import named_by
 from align.scoring.score import Kernel, Scorer
 from align.training.step import StepResult, Trainee, train_step
 from align.world.distributed import World
@@ -127,4 +128,8 @@ def rig(
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
     trainee = Trainee(policy, optimizer, alone(), max_grad_norm=0.0)
     reader = Reader(method.needs(), layout, Limits(max_tokens, head_chunk), alone())
-    return Rig(method, trainee, reader, {"ref": ModelRole(reference), "old": ModelRole(policy)})
+    roles: dict[str, Any] = {"ref": ModelRole(reference), "old": ModelRole(policy)}
+    for number, role in enumerate(named_by(method.needs())):
+        other = Scorer(tiny_llama(head, 2 + number, vocabulary), kernel).eval().requires_grad_(False)
+        roles[role] = ModelRole(other)
+    return Rig(method, trainee, reader, roles)

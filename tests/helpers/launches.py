@@ -71,6 +71,7 @@ STEPS_OF = {
     "dpo_resumed": 5,
     "kto": 5,
     "dpo_cached": 5,
+    "tgdpo": 3,
     "lora": 3,
     "fewer": 2,
     "experts": 3,
@@ -84,6 +85,7 @@ JOBS = [
     job("dpo_resumed", "dpo", 5, *SAVING, *COMPLETING, resume_from=["dpo", 2]),
     job("reward_model_resumed", "reward_model", 5, *KEEP_LAST, resume_from=["reward_model", 4]),
     job("dpo_cached", "dpo", 5, "model.reference=cached"),
+    job("tgdpo", "tgdpo", 3),
     job("lora", "dpo", 3, *LORA),
     job("lora_resumed", "dpo", 3, *LORA, resume_from=["lora", 2]),
     job("fewer", "dpo", 2, *FEWER),
@@ -120,7 +122,7 @@ ALSO_FSDP2 = [{"name": "fsdp2_moves", "moving": True, "sharding": "fsdp2"}]
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
     "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", *REPLAYED),
-    "zero2": ("dialogues", *REPLAYED, *ALSO),
+    "zero2": ("dialogues", "tgdpo", *REPLAYED, *ALSO),
     "ddp": tuple(REPLAYED),
     "none": ("long", *ALSO),
 }
