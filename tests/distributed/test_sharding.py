@@ -14,7 +14,7 @@ from align.world.distributed import join
 
 pytestmark = pytest.mark.processes
 
-CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "tgdpo", "lora", "fewer", "experts")
+CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "tgdpo", "lora", "fewer", "experts", "psft")
 BY_MODE = pytest.mark.parametrize(
     ("launch", "name"), [(m, n) for m in MODES for n in CURVES if n not in LEFT_OUT.get(m, ())], indirect=["launch"]
 )
@@ -114,7 +114,7 @@ def test_a_cached_reference_is_the_copy(alone, launch):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
 
-RESUMED = ("dpo", "lora", "reward_model")
+RESUMED = ("dpo", "lora", "reward_model", "psft")
 
 
 @pytest.mark.parametrize(

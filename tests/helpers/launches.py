@@ -45,6 +45,7 @@ COMPLETING = ("logging.num_completions=2", "logging.max_completion_length=6")
 LORA = ("model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING)
 FEWER = ("training.batch_size=1", "training.max_tokens=8192", "data.test=0.0")
 KEEP_LAST = ("training.load_best_model_at_end=false", *SAVING)
+MINIBATCHES = ("training.num_minibatches=3", *SAVING)  # whose second step is in the middle of an experience
 WRITTEN = (  # two experiences of four steps; micro-batches that cut the completions of a prompt apart
     "data.test=0.0", "data.max_length=64", "rollout.num_generations=3", "rollout.num_prompts=14",
     "rollout.num_iterations=2", "rollout.max_completion_length=8", "rollout.max_rows=9", "training.max_tokens=120",
@@ -75,6 +76,7 @@ STEPS_OF = {
     "lora": 3,
     "fewer": 2,
     "experts": 3,
+    "psft": 5,
     "ppo": 8,
 }
 JOBS = [
@@ -90,6 +92,8 @@ JOBS = [
     job("lora_resumed", "dpo", 3, *LORA, resume_from=["lora", 2]),
     job("fewer", "dpo", 2, *FEWER),
     job("experts", "sft", 3, *EXPERTS),
+    job("psft", "psft", 5, *MINIBATCHES),
+    job("psft_resumed", "psft", 5, *MINIBATCHES, resume_from=["psft", 2]),
     job("ppo", "ppo", 8, *WRITTEN, *ON_TRUNK),
     job("ppo_resumed", "ppo", 8, *WRITTEN, *ON_TRUNK, resume_from=["ppo", 6]),
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
@@ -122,7 +126,7 @@ ALSO_FSDP2 = [{"name": "fsdp2_moves", "moving": True, "sharding": "fsdp2"}]
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
     "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", *REPLAYED),
-    "zero2": ("dialogues", "tgdpo", *REPLAYED, *ALSO),
+    "zero2": ("dialogues", "tgdpo", "psft", "psft_resumed", *REPLAYED, *ALSO),
     "ddp": tuple(REPLAYED),
     "none": ("long", *ALSO),
 }

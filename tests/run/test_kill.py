@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kills import assert_same_run, begin, ended, kill, lines, wait_for
+from kills import Sign, assert_no_trace, assert_same_run, begin, ended, kill, lines, wait_for
 
 from align.cli.main import main
 
@@ -57,6 +57,16 @@ def test_ten_kills_leave_no_trace(uninterrupted: tuple[Path, Path], tmp_path: Pa
     _kill_inside_a_write(child, out)
     assert ended(begin(recipe, out, "--resume")) == 0
     assert_same_run(out, whole, STEPS)
+
+
+def test_kills_within_an_experience_leave_no_trace(tmp_path: Path):
+    """The policy that made its old log-probabilities is gone by then; its rows stand in the checkpoint."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("{name: kto}", "{name: psft, warmup_experiences: 1}"))
+    words = ("training.max_steps=10", "training.num_minibatches=4", "training.save_steps=1", "data.num_rows=60",
+             "data.columns.completion=chosen", "training.metric_for_best_model=nll")  # fmt: skip
+    signs: list[Sign] = [lambda out, n=n: len(lines(out / "metrics.jsonl")) >= n for n in (2, 7)]
+    assert_no_trace(recipe, tmp_path, signs, *words)
 
 
 def _kill_inside_a_write(child: int, out: Path) -> None:
