@@ -12,7 +12,8 @@ What it reads beside that, such as a list of words, belongs to what a run is: `i
 is no `inputs`, the files that `settings` name are taken. `calls` likewise lists functions (package.module:function)
 that it hands samples to, whose code is part of what a run is.
 A class may have `warm()`, for what is slow once, such as an import: no sample's time in a worker process pays for it;
-and `reads`, a dictionary from a setting to the data column that it names, which must be there.
+`reads`, a dictionary from a setting to the data column that it names, which must be there; and `asks`, another reward
+that it gives all columns to.
 
 A function whose `compares` is "prompt" (an attribute) compares completions with each other. One call gives it all
 completions of one prompt, once there are no more to come, those too that the method has asked for beside the first;

@@ -40,7 +40,7 @@ def misfit(function: Any, columns: Collection[str], whose: str) -> str:
     if lost := [name for name in arguments(function)[0] if name not in columns]:
         cure = f"where only some rows have it, write {lost[0]}=None"
         return f"its argument {lost[0]} is no column; {there}; {cure}.{did_you_mean(lost[0], columns)}"
-    return ""
+    return misfit(function.asks, columns, whose) if getattr(function, "asks", None) else ""
 
 
 def misfits(findings: Mapping[str, Finding], rows: Iterable[Collection[str]], whose: str) -> dict[str, str]:

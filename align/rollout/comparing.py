@@ -24,13 +24,13 @@ def compared(
     that are new are handed to `keep`.
     """
     names = writer.judge.comparing
-    if not names:
-        return list(written)
     started, found = time.perf_counter(), list(written)
     rows: dict[int, list[int]] = {}
     for i, t in enumerate(written):
         rows.setdefault(t.number, []).append(i)
     wanted = [of for of in rows.values() if any(name not in written[i].rewards for i in of for name in names)]
+    if not wanted:
+        return found
     mine = wanted[writer.world.rank :: writer.world.size]
     groups = [_samples(writer, [written[i] for i in of], prompts) for of in mine]
     told = writer.everyones(lambda: list(zip(mine, writer.judge.compare(groups), strict=True)))

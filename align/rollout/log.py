@@ -2,7 +2,8 @@
 
 The file of the experience under way lets a run that was killed while writing go on after its last finished chunk. A
 line says which run wrote it, by the digest of all that its numbers depend on, and has a sum of its content: what
-another recipe wrote, or what is not as it was written, is never learned from.
+another recipe wrote, or what is not as it was written, is never learned from. Where a completion has two lines the
+last one counts: it has the verdicts of rewards that compare, too, which come once all completions are written.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ NAMES = pytest.mark.parametrize("name", ["ppo", "critic"])  # a head on the poli
 
 def rollouts(run: Launch, name: str, phase: int) -> list[dict[str, Any]]:
     path = run.folder / name / "rollouts" / f"{phase:06d}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return list({(row["number"], row["place"]): row for row in rows}.values())  # the last line of each counts
 
 
 @NAMES

@@ -52,7 +52,11 @@ WRITTEN = (  # two experiences of four steps; micro-batches that cut the complet
     "training.eval_steps=4", "training.max_eval_rows=5", *SAVING,
 )  # fmt: skip
 ON_TRUNK = ("rollout.record=true", "model.critic=null")
-OWN_CRITIC = ("rollout.record=true", "model.critic={learning_rate: 1.0e-3, warmup_steps: 2}")
+COMMON = "settings: {words: [the, a, was, he, she, it, to, and, day, up], count: share}"
+OWN_CRITIC = (  # and a reward that compares a prompt's completions, beside one that does not
+    "rollout.record=true", "model.critic={learning_rate: 1.0e-3, warmup_steps: 2}",
+    f"reward.functions=[{{name: contains, {COMMON}}}, {{name: win_rate, settings: {{scores: contains, {COMMON}}}}}]",
+)  # fmt: skip
 REPLAYED = {  # methods that one process writes for, and two learn from what it has written
     "apa": ("model.critic=null",),
     "p3o": (),

@@ -45,6 +45,8 @@ CODE = {
     "    def __call__(self, prompts, completions, **columns):\n"
     "        return [sum(text.count(w) for w in self.words) for text in completions]\n",
     "my_late.py": "ONE = 1.0\n",
+    "my_judge.py": "def better(prompt, a, b):\n    return 0.5 + 0.5 * ((len(a) > len(b)) - (len(a) < len(b)))\n",
+    "more.txt": "one\n",
     "my_help/__init__.py": "",
     "my_help/words.py": "def count(text):\n    return text.count('a')\n",
     "my_tool.py": "def ask(prompt, text, columns):\n    return ' And?' if text.count('And?') < 1 else None\n",
@@ -83,6 +85,8 @@ def recipe_of(inputs: Path, out: Path) -> Path:
         "my_reward:score",
         {"name": "my_class:Listed", "settings": {"words": str(inputs / "words.txt")}},
         {"name": "learned", "settings": {"model": str(inputs / "judge")}},
+        {"name": "win_rate", "settings": {"function": "my_judge:better"}},
+        {"name": "win_rate", "settings": {"scores": "my_class:Listed", "settings": {"words": f"{inputs}/more.txt"}}},
     ]
     made = {
         "method": {"name": "my_method:Mine", "kl_coef": 0.1},

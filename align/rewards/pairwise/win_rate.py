@@ -59,8 +59,9 @@ class Reward:
         return bool(self.model) or getattr(self._asked, "in_process", False)
 
     @property
-    def reads(self) -> dict[str, str]:
-        return getattr(self._asked, "reads", {})
+    def asks(self) -> Callable[..., Any] | None:
+        """Whoever is given the columns, too."""
+        return self._asked if self.scores else None
 
     @property
     def calls(self) -> list[str]:

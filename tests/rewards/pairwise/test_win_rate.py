@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_files import FILES
 
 from align.errors import RunError, UserError
 from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Sample, find_reward
+from align.rewards.columns import misfit
 from align.rewards.judge import make_judge
 from align.rewards.learned import Reward as Learned
 from align.rewards.pairwise.oracle import from_logits, from_scores, two_answers, win_rates
@@ -88,6 +90,14 @@ def test_another_reward_scores_with_its_columns_and_settings():
     np.testing.assert_array_equal(longer, [[0.5, 1.0], [0.0, 0.5]])
 
 
+def test_columns_that_the_other_reward_needs_are_looked_for():
+    needs = find_reward("win_rate", {"scores": "pair_functions:vowels"})
+    assert "its argument weight is no column; rows.jsonl has answer" in misfit(needs, ["answer"], "rows.jsonl")
+    assert not misfit(needs, ["weight"], "rows.jsonl")
+    named = find_reward("win_rate", {"scores": "contains", "settings": {"column": "words"}})
+    assert "needs the column words" in misfit(named, ["answer"], "rows.jsonl")
+
+
 @pytest.fixture(scope="module")
 def pair_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("pairs") / "model"
@@ -144,3 +154,11 @@ def test_in_a_recipe_it_is_a_reward_like_any_other(timeout: float):
 def test_settings_that_make_no_sense_are_told(settings: dict[str, Any], told: str):
     with pytest.raises(UserError, match=told):
         find_reward("win_rate", settings)
+
+
+def test_two_orders_of_logits_become_the_golden_probabilities():
+    case = next(c for c in FILES["reward-modeling"]["cases"] if c["name"] == "pairwise_model")
+    both = zip(case["inputs"]["logit_ab"], case["inputs"]["logit_ba"], strict=True)
+    for (l_ab, l_ba), wanted in zip(both, case["expected"]["prob_logit_average"], strict=True):
+        found = from_logits(["a", "b"], lambda texts, said=(l_ab, l_ba): said, 2.0)
+        assert found[0, 1] == pytest.approx(wanted, rel=1e-9)
