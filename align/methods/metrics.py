@@ -59,6 +59,11 @@ TABLE: Mapping[str, About] = {
     "desirable_logps": About("larger"),
     "undesirable_logps": About("smaller"),
     "odds_ratio": About("smaller"),
+    "chosen_weight": About(),
+    "rejected_weight": About(),
+    "smallest_weight": About("larger"),
+    "negative_weights": About("smaller", share=True),
+    "guide_margin": About("larger"),
     "baseline": About(),
     # ---- demonstrations
     "token_accuracy": About("larger", share=True),
