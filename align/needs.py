@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -146,3 +146,42 @@ def stack(rows: Sequence[np.ndarray], width: int | None = None) -> Tensor:
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
     return torch.as_tensor(out)
+
+
+# ---- weights that move -----------------------------------------------------------------------------------------------
+
+When = Literal["before writing", "before learning", "after step"]
+How = Literal["copy", "average", "extrapolate", "take", "put back"]
+LEARNS = "policy"  # who learns, among those who move
+
+
+@dataclass(frozen=True)
+class Move:
+    """What happens to weights between steps. Steps are counted from 0, and a move is made in those that `at` leaves
+    over when divided by `every`: every=50, at=49 ends each fifty of them.
+
+        copy, average   of a role that follows the policy: it becomes it, or goes `rate` of the way towards it
+        extrapolate     the policy goes on by `rate` times the way from its last extrapolation's start, or the run's
+        take, put back  the learners' weights and moments are kept, and later put back: a trial step
+    """
+
+    role: str  # `policy`, or the prefix of the columns that a copy makes
+    how: How
+    when: When
+    rate: float = 1.0
+    every: int = 1  # steps
+    at: int = 0
+
+    def __post_init__(self):
+        of_policy = self.how not in ("copy", "average")
+        if of_policy != (self.role == LEARNS):
+            raise ValueError(f"a move {self.how} is of {LEARNS if of_policy else 'a copy'}, not of {self.role}")
+        if not 0 <= self.at < self.every:
+            raise ValueError(f"a move is at step {self.at} of every {self.every}; expected one from 0 below that")
+        if not 0 <= self.rate <= 1 or (self.how == "extrapolate" and self.rate == 1):
+            raise ValueError(f"a move {self.how} has the rate {self.rate}; expected 0 to 1, of a jump below 1")
+
+
+def copies_of(method: Any) -> tuple[str, ...]:
+    """The roles that are copies of the policy, and follow it."""
+    return tuple(dict.fromkeys(move.role for move in method.moves() if move.role != LEARNS))

@@ -19,6 +19,7 @@ from rich.table import Table
 from align.errors import Findings, UserError
 from align.methods.base import OnlineMethod
 from align.monitors.trackers import check_trackers
+from align.needs import copies_of
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import first_told, train_rows
 from align.recipe.look_at_models import model_folder, num_tokens, read_config
@@ -32,15 +33,8 @@ from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
 
 FP32 = 4  # bytes
 MOMENTS = {
-    "AdamW": 2,
-    "Adam": 2,
-    "NAdam": 2,
-    "RAdam": 2,
-    "Adamax": 2,
-    "SGD": 0,
-    "Adafactor": 0,
-    "Muon": 1,
-}  # per weight
+    "AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2, "SGD": 0, "Adafactor": 0, "Muon": 1,
+}  # fmt: skip  # per weight
 EXAMPLE_RANKS = 8
 UNREAD = (
     "rows beyond those above, lengths in tokens, the chat template, what is held out, the model behind its config. "
@@ -274,6 +268,7 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
         "gradients": (size.trained * width, 2),
         f"{recipe.optim.optim} states": (size.trained * FP32 * moments, 1),
         **{words: (held, 3) for words, held in copies.items()},
+        **{f"{role}, which follows the policy": (size.weights * width, 3) for role in copies_of(recipe.method)},
         "critic, its gradients and states": (critic, 1),
         "logits, with gradient": (0 if scalar else 2 * chunk * size.vocabulary * FP32, 9),
         "activations (rough)": (tokens * size.hidden * size.layers * stored * 2, 9),

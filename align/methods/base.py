@@ -26,7 +26,7 @@ from align.functional.masked import kept, masked_mean, masked_sum
 from align.functional.preference import pair_metrics
 from align.functional.surrogate import clipped_value_loss, ratio_of
 from align.methods.metrics import About
-from align.needs import Needs, needs_of
+from align.needs import Move, Needs, needs_of
 from align.outside import load_outside
 
 NO_METHODS = ("base", "metrics")  # files beside those of the methods
@@ -126,6 +126,10 @@ class Method(Generic[B]):
     usual_rate: ClassVar[float] = 1e-6  # optim.learning_rate of a recipe that has none
     compared_by: ClassVar[str] = "loss"  # training.metric_for_best_model of a recipe that has none
     usual_minibatches: ClassVar[int] = 1  # likewise training.num_minibatches, of rows that are there before
+
+    def moves(self) -> Sequence[Move]:
+        """What happens to weights between steps, in order, beside the optimiser's updates. Most move nothing."""
+        return ()
 
     def loss(self, batch: B) -> Loss:
         raise NotImplementedError(f"{type(self).__name__} has no loss")

@@ -8,7 +8,7 @@ from typing import Any
 from align.batches import LIVE_COLUMNS
 from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection, SoupSection
-from align.needs import Needs, made_by
+from align.needs import LEARNS, Needs, copies_of, made_by
 from align.recipe.text import Written
 from align.scoring.role_table import ENGINE, MAKERS, POLICY, idle, maker, models_of, named_by
 
@@ -16,9 +16,17 @@ from align.scoring.role_table import ENGINE, MAKERS, POLICY, idle, maker, models
 def check_roles(written: Written, cls: type[Method[Any]], method: Method[Any] | None, section: ModelSection) -> None:
     """`method` is None where its knobs are wrong."""
     needs = cls.needs()
+    try:
+        _ = method and method.moves()
+    except ValueError as error:
+        written.wrong("method.name", f"{cls.name}: {error}")
+        method = None
     for finding in unmade(needs, online=issubclass(cls, OnlineMethod), cached=section.reference == "cached"):
         written.wrong("method.name", f"{cls.name} {finding}")
     _named(written, cls, method, section)
+    if method is not None:
+        for finding in misled(method, adapter=section.lora is not None):
+            written.wrong("method.name", f"{cls.name} {finding}")
     if "ref" in models_of(needs):
         _reference(written, section)
         return
@@ -48,17 +56,35 @@ def unmade(needs: Needs, *, online: bool, cached: bool) -> Iterator[str]:
                 yield f"reads {column}, which its {maker(role).words} does not make; it makes {', '.join(able)}"
 
 
+def misled(method: Method[Any], *, adapter: bool) -> Iterator[str]:
+    """What is wrong with moves that cannot be made."""
+    moves, known = method.moves(), models_of(method.needs())
+    for role in copies_of(method):
+        if role in MAKERS or role not in known:
+            can = ", ".join(r for r in known if r not in MAKERS) or "none"
+            yield f"moves a copy {role}; the copies that it reads a column of are: {can}"
+    hows = {move.how for move in moves}
+    if "put back" in hows and "take" not in hows:
+        yield f"has {LEARNS} put back, and nothing is ever taken"
+    if "extrapolate" in hows and adapter:
+        yield "extrapolates weights, and an adapter's product is not linear in its factors; remove model.lora"
+
+
 def _named(written: Written, cls: type[Method[Any]], method: Method[Any] | None, section: ModelSection) -> None:
     """The models of `model.roles`."""
-    wanted = named_by(cls.needs())
+    moving = () if method is None else copies_of(method)
+    unknown = method is None and cls.moves is not Method.moves  # which follow, its knobs say
+    wanted = [role for role in named_by(cls.needs()) if role not in moving]
     for role in wanted:
-        if role not in section.roles and (method is None or not idle(method, role)):
+        if role not in section.roles and not unknown and (method is None or not idle(method, role)):
             written.wrong(f"model.roles.{role}", f"missing; {cls.name} reads what this model says: name its folder")
     for role in section.roles:
         if role in wanted:
             continue
         said = f"{cls.name} reads no column of such a model" + (f"; it has {', '.join(wanted)}" if wanted else "")
-        if role in MAKERS:
+        if role in moving:
+            said = f"{role} is a copy of the policy, which {cls.name} moves"
+        elif role in MAKERS:
             said = f"{role} is the {MAKERS[role].words}, which is not named here"
         written.wrong(f"model.roles.{role}", f"{said}; remove the key")
 

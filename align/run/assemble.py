@@ -26,6 +26,7 @@ from align.monitors.display import Progress as Display
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import num_read
 from align.run.checks import look_before, with_direction
+from align.run.copies import make_copies
 from align.run.critic import warmup_of, with_critic
 from align.run.identity import FORMAT, digest, inputs_of
 from align.run.offline import offline_source
@@ -45,6 +46,7 @@ from align.training.loop import Run, Source
 from align.training.optim import rate_of_learner
 from align.training.snapshot import Progress
 from align.training.step import Trainee
+from align.training.team import Team
 from align.world.distributed import World
 
 EVERY_ROWS = 5.0  # seconds between plain lines while rows are prepared
@@ -59,11 +61,15 @@ class Setup:
     folder: RunFolder
     tokenizer: Any
     splits: Splits
-    trainee: Trainee
+    team: Team
     reader: Reader
     source: Source  # where experience comes from
     weights: str  # fingerprint of what training starts from
     identity: dict[str, Any]  # all that its numbers depend on
+
+    @property
+    def trainee(self) -> Trainee:
+        return self.team.policy
 
     @property
     def policy(self) -> Scorer:
@@ -108,6 +114,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world, value_head=on_trunk)
     trainee = settle_router(trainee, recipe.model)
     trainee, of_critic = with_critic(trainee, recipe, tokenizer, init)
+    team = Team(trainee, make_copies(recipe, trainee, tokenizer, init), recipe.method.moves())
     sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
     picked = Sample(learned_sequences(recipe, sample), *lengths(recipe, splits, context))
     choice = choose_layout(trainee, needs, picked, recipe.training, limits, say)
@@ -117,11 +124,11 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     reader = Reader(needs, choice.layout, limits, world, recipe.rollout.temperature)
     weights += of_critic + others
     identity = _identity(recipe, trainee, init, splits, weights)
-    parts = Parts(recipe, reader, trainee, tokenizer, init, splits, digest(identity))
+    parts = Parts(recipe, reader, trainee, tokenizer, init, splits, digest(identity), team.copies)
     online = isinstance(recipe.method, OnlineMethod)
     source = online_source(parts, folder, say) if online else offline_source(parts, say)
     seed_generators(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
-    return Setup(recipe, world, folder, tokenizer, splits, trainee, reader, source, weights, identity)
+    return Setup(recipe, world, folder, tokenizer, splits, team, reader, source, weights, identity)
 
 
 def _identity(recipe: Recipe, trainee: Trainee, init: Path, splits: Splits, weights: str) -> dict[str, Any]:
@@ -223,7 +230,7 @@ class Begun:
 def make_run(setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any], display: Display) -> Run:
     recipe, (log, written) = setup.recipe, begun.logs
     return Run(
-        trainee=setup.trainee, reader=setup.reader, source=setup.source,
+        team=setup.team, reader=setup.reader, source=setup.source,
         rate_of_step=rate_of_learner(recipe.optim, num_steps), warmup=warmup_of(recipe, num_steps), num_steps=num_steps,
         settings=with_direction(recipe, setup.splits), root=setup.folder.checkpoints, log=log, written=written,
         trackers=trackers, display=display, identity=begun.identity,

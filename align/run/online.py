@@ -119,5 +119,6 @@ def online_roles(parts: Parts) -> tuple[dict[str, Role], dict[str, Role]]:
     own = {POLICY: ModelRole(parts.trainee.columns())} if POLICY in needs.roles() else {}
     if always:
         made |= own
+    made |= {role: ModelRole(module) for role, module in parts.copies.items()}
     made |= {role: ModelRole(parts.frozen_model(role)) for role in loaded(recipe.method, recipe.model)}
     return made, {} if always or idle(recipe.method, POLICY) else {**own}

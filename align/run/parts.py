@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Parts:
     init: Path  # of weights made from a config
     splits: Splits
     digest: str = ""  # of all that the run's numbers depend on
+    copies: Mapping[str, Columns] = field(default_factory=dict)  # role -> a copy of the policy that moves
 
     @property
     def stores(self) -> dict[str, Store]:

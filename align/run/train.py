@@ -122,7 +122,7 @@ def _outcome(setup: Setup, name: str, progress: Progress, num_steps: int) -> dic
         with setup.world.main_first():
             if setup.world.main:
                 _require_whole(best, name, pickles=setup.world.deepspeed and not folder.trust.checkpoint)
-        snapshot.restore_weights(best, setup.trainee, trusted=True)  # it has just been proven, or the user says so
+        snapshot.restore_weights(best, setup.team, trusted=True)  # it has just been proven, or the user says so
         say(f"final/ holds step {kept}, the best evaluation")
     of_best = {"best_step": progress.best_step, "best_value": progress.best_value} if progress.best_step >= 0 else {}
     return {

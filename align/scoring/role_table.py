@@ -3,7 +3,8 @@
     old_       the policy itself, before the step
     sampler_   the engine, while it writes
     ref_       the frozen reference: `model.reference`, `model.ref_model_name_or_path`
-    NAME_      any other: the frozen model that `model.roles` names so
+    NAME_      any other: a copy of the policy, if the method moves one of this name (`moves`), or else the frozen
+               model that `model.roles` names so
 
 A column is made by its role, always, but for two exceptions: a role all of whose weighing knobs (`weight`, there is at
 least one) are 0 is not loaded unless the recipe names it, and where an experience lasts for one step, `old_logps` are
@@ -20,7 +21,7 @@ from typing import Any
 
 from align.methods.base import Method
 from align.models.settings import ModelSection
-from align.needs import Needs
+from align.needs import Needs, copies_of
 
 POLICY, ENGINE, REFERENCE = "old", "sampler", "ref"
 
@@ -61,12 +62,14 @@ def idle(method: Method[Any], role: str) -> bool:
 
 
 def loaded(method: Method[Any], section: ModelSection) -> tuple[str, ...]:
-    """The roles whose models a run has beside the policy."""
+    """The roles whose frozen models a run has beside the policy."""
 
     def named(role: str) -> bool:
         return section.reference != "auto" if role == REFERENCE else role in section.roles
 
-    return tuple(role for role in models_of(method.needs()) if named(role) or not idle(method, role))
+    moving = copies_of(method)
+    wanted = (role for role in models_of(method.needs()) if role not in moving)
+    return tuple(role for role in wanted if named(role) or not idle(method, role))
 
 
 def section_of(section: ModelSection, role: str) -> tuple[ModelSection, str]:

@@ -27,7 +27,8 @@ from align.training.critic import Warmup
 from align.training.evaluate import Evaluation
 from align.training.settings import TrainingSection
 from align.training.snapshot import Progress
-from align.training.step import Diverged, Rates, StepResult, Trainee, train_step
+from align.training.step import Diverged, Rates, StepResult, train_step
+from align.training.team import Team
 from align.world.signals import StopRequest
 
 SHOWN = 8  # rows that an error names
@@ -99,7 +100,7 @@ class Source(Protocol):
 class Run:
     """Everything that the loop sequences."""
 
-    trainee: Trainee
+    team: Team
     reader: Reader
     source: Source
     rate_of_step: Callable[[int, int], float]  # of a step, and how many before it the critic has made alone
@@ -131,7 +132,7 @@ def train(run: Run, progress: Progress) -> Progress:
                 if progress.step > saved and not (isinstance(error, Diverged) and error.spoilt):
                     _save(run, progress)
                 if isinstance(error, Diverged):
-                    run.trainee.world.fail(_diverged(run, progress, error))
+                    run.team.world.fail(_diverged(run, progress, error))
                 raise
             if run.log is not None:
                 run.log.about(result.about)
@@ -155,8 +156,8 @@ def _conclude(run: Run, progress: Progress, row: dict[str, float | int], stop: S
     except RunError as error:
         failure = error
     failure = _tell(run, progress.step, row) or failure
-    halt = run.trainee.world.any(stop.asked or failure is not None)
-    failed = halt and run.trainee.world.any(failure is not None)
+    halt = run.team.world.any(stop.asked or failure is not None)
+    failed = halt and run.team.world.any(failure is not None)
     due = halt or improved or again or _due(progress.step, run.settings.save_steps) or _finished(run, progress)
     if due:
         _save(run, progress)
@@ -186,9 +187,12 @@ def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResu
     alone = rates.policy is None
     try:
         with contained():
+            run.team.move("before writing", progress.step)
             portion = run.source.next(progress)
+            run.team.move("before learning", progress.step)
             method = portion.method.critic_alone() if alone else portion.method
-            result = train_step(run.trainee, method, portion.experience, run.reader, rates)
+            result = train_step(run.team.policy, method, portion.experience, run.reader, rates)
+            run.team.move("after step", progress.step)
     except AskedToEnd as error:
         cure = "correct it, then go on with --resume --allow-changes inputs"
         raise RunError(f"step {progress.step + 1}: {place_of(error)}; {cure}") from error
@@ -249,7 +253,7 @@ def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool
         odd = [i for i, value in zip(rows, values, strict=False) if not math.isfinite(value)]
         where = _places(run.source.place_of["validation"], odd)
         finding = f"{wrong[0]} on the validation split is not finite, in {where}"
-        run.trainee.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
+        run.team.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
     row |= found.flat("eval")
     improved = _is_best(run.settings, progress, found)
     run.display.samples(found.completions)
@@ -279,8 +283,8 @@ def _save(run: Run, progress: Progress) -> None:
     for log in logs:
         log.sync()
     about = snapshot.About(run.identity, {log.path.name: log.mark() for log in logs})
-    snapshot.save(run.root, run.trainee, progress, run.source.state(progress), about)
-    if run.trainee.world.main:
+    snapshot.save(run.root, run.team, progress, run.source.state(progress), about)
+    if run.team.world.main:
         best = progress.best_step if run.settings.load_best_model_at_end else None
         checkpoint.prune(run.root, run.settings.save_total_limit, best)
 

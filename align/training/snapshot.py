@@ -4,7 +4,9 @@ weights.safetensors   the parameters that training changes (whole; of an adapter
 optimizer.pt          the optimiser's moments
 deepspeed/            instead of both: DeepSpeed's own files (pickles)
 still-00000.pt        beside them, of each rank: parameters that training changes and that do not learn just now
-critic/               the same for a critic that is a model of its own
+NAME/                 the same for each further learner, such as a `critic` that is a model of its own
+NAME/weights-00000.pt of each rank: its piece of a copy that follows the policy, such as a `target`
+moved-00000.pt        what moves of weights remember, where a method has any
 random-00000.pt       the random generators of each rank
 progress.json         counters, controllers, best evaluation
 identity.json         all that its numbers depend on, and of which run it is
@@ -26,13 +28,11 @@ from align.runfolder.logs import Mark
 from align.runfolder.state_files import load_state, random_state, save_state, set_random_state
 from align.system.files import replace_file
 from align.training.controllers import Remembered
-from align.training.member_files import read, write
-from align.training.step import Trainee
+from align.training.team import Team
 
 EXPERIENCE = "experience.pt"
 IDENTITY = "identity.json"
 LOGS = "logs.json"
-CRITIC = "critic"  # a folder like this one, for a critic that is a model of its own
 
 
 @dataclass
@@ -66,11 +66,9 @@ class About:
     logs: Mapping[str, Mark]
 
 
-def save(
-    root: Path, trainee: Trainee, progress: Progress, experience: Any = None, about: About | None = None
-) -> Path:
+def save(root: Path, team: Team, progress: Progress, experience: Any = None, about: About | None = None) -> Path:
     """Writes a checkpoint of `progress.step`; all ranks take part, the main one commits it."""
-    world = trainee.world
+    world = team.world
     tmp = checkpoint.temporary(root, progress.step)
     with world.main_first():
         if world.main:
@@ -79,9 +77,7 @@ def save(
     try:
         with checkpoint.guarded(tmp):
             save_state(random_state(), tmp / f"random-{world.rank:05d}.pt")
-            write(tmp, trainee)
-            if trainee.critic is not None:
-                write(tmp / CRITIC, trainee.critic)
+            team.write(tmp)
             if world.main:
                 replace_file(tmp / "progress.json", json.dumps(asdict(progress)))
                 if about is not None:
@@ -100,17 +96,15 @@ def save(
     return checkpoint.folder(root, progress.step)
 
 
-def load(path: Path, trainee: Trainee, *, trusted: bool = False) -> Progress:
-    """Puts the state of `path`, a verified checkpoint, into the trainee of every rank."""
-    world = trainee.world
+def load(path: Path, team: Team, *, trusted: bool = False) -> Progress:
+    """Puts the state of `path`, a verified checkpoint, into the learners and copies of every rank."""
+    world = team.world
     if world.deepspeed and not trusted and (reasons := checkpoint.untrusted(path)):
         raise UserError(
             f"{path}: DeepSpeed's state files are pickles, and these may not be opened: {'; '.join(reasons)}. "
             "If you made them yourself, pass --trust-checkpoint"
         )
-    read(path, trainee)
-    if trainee.critic is not None:
-        read(path / CRITIC, trainee.critic)
+    team.read(path)
     set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
     return Progress(**json.loads((path / "progress.json").read_text()))
 
@@ -130,6 +124,6 @@ def load_experience(path: Path) -> Any:
     return load_state(path / EXPERIENCE) if (path / EXPERIENCE).exists() else None
 
 
-def restore_weights(path: Path, trainee: Trainee, *, trusted: bool) -> None:
+def restore_weights(path: Path, team: Team, *, trusted: bool) -> None:
     """Only the weights of a checkpoint: those of the best evaluation, for `final/`."""
-    load(path, trainee, trusted=trusted)
+    load(path, team, trusted=trusted)

@@ -16,6 +16,7 @@ from bench_of_steps import random_groups, tiny_llama
 from align.methods.sft import SFT
 from align.models.embeddings import gathered
 from align.models.sources import whole_weights
+from align.needs import Move
 from align.runfolder.state_files import save_tensors
 from align.scoring.experience import Reader, gather_experience
 from align.scoring.plan import Limits
@@ -27,10 +28,17 @@ from align.training.settings import OptimSection, TrainingSection
 from align.training.slopes import pull_towards
 from align.training.snapshot import Progress
 from align.training.step import Rates, train_step
+from align.training.team import Team
 from align.world.distributed import World
 
 KERNEL = Kernel("sdpa")
 OPTIM = OptimSection(learning_rate=1e-2, adam_epsilon=1e-3, weight_decay=0.1)
+TEAM = (
+    Move("policy", "take", when="before learning"),
+    Move("target", "average", when="after step", rate=0.5),
+    Move("policy", "extrapolate", when="after step", rate=0.2),
+    Move("policy", "put back", when="before writing"),
+)
 LAYER = "model.model.layers.0."
 Weights = dict[str, torch.Tensor]
 
@@ -88,7 +96,7 @@ def go(world: World, folder: Path) -> dict[str, bool]:
         folder.mkdir()
     world.barrier()
     bench, kept = Bench(world, folder), dict[str, bool]()
-    for act in (_copied, _averaged, _extrapolated, _tried, _pulled, _rested):
+    for act in (_copied, _averaged, _extrapolated, _tried, _pulled, _rested, _resumed):
         act(bench, kept.__setitem__)
     return kept
 
@@ -155,19 +163,39 @@ def _pulled(bench: Bench, tell: Tell) -> None:
 def _rested(bench: Bench, tell: Tell) -> None:
     """A layer that rests while a checkpoint is written and read."""
     _switch(bench, on=False)
-    path = snapshot.save(bench.folder, bench.trainee, Progress(step=1))
+    path = snapshot.save(bench.folder, Team(bench.trainee), Progress(step=1))
     was, steps = bench.weights(), bench.steps
     _switch(bench, on=True)
     bench.learn()
     once = bench.weights()
     bench.learn()
     _switch(bench, on=False)
-    snapshot.load(path, bench.trainee, trusted=True)
+    snapshot.load(path, Team(bench.trainee), trusted=True)
     _switch(bench, on=True)
     tell("saved while it rests", same(bench.weights(), was))
     bench.steps = steps
     bench.learn()
     tell("learned on from there", same(bench.weights(), once))
+
+
+def _resumed(bench: Bench, tell: Tell) -> None:
+    """A team whose target follows and whose trial step is under way goes on from a checkpoint."""
+    team = Team(bench.trainee, {"target": _target(bench)}, TEAM)
+    before = bench.weights()
+    team.move("before learning", 0)
+    bench.learn()
+    team.move("after step", 0)
+    path = snapshot.save(bench.folder, team, Progress(step=2))
+    was, followed, start = bench.weights(), whole(team.copies["target"], bench.world), team.start
+    bench.learn()
+    team.move("after step", 1)
+    tell("moved on", not same(followed, whole(team.copies["target"], bench.world)))
+    team.taken, team.start = {}, {}
+    snapshot.load(path, team, trusted=True)
+    tell("resumed", same(bench.weights(), was) and same(whole(team.copies["target"], bench.world), followed))
+    tell("jumps on from the same", same(team.start, start))
+    team.move("before writing", 1)
+    tell("undone after a resume", same(bench.weights(), before))
 
 
 def _switch(bench: Bench, *, on: bool) -> None:

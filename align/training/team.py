@@ -1,0 +1,115 @@
+"""Who learns in a run and who only follows, by name: what a checkpoint holds, and what moves between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from align.errors import UserError
+from align.needs import LEARNS, Move, When
+from align.runfolder.state_files import load_state, save_state
+from align.training import member_files
+from align.training.moves import Taken, average, copy, extrapolate, hat, put_back, take
+from align.training.pieces import at_rest, load_pieces, save_pieces
+from align.training.step import Trainee
+from align.world.distributed import World
+
+CRITIC = "critic"
+WEIGHTS = "weights"  # file of a copy, in the folder of its name
+MOVED = "moved"  # file of what moves remember
+MOMENTS: tuple[str, ...] = get_args(When)  # of a step, in this order
+
+
+@dataclass
+class Team:
+    """Learners, each with its optimiser, and copies of the policy that moves alone change."""
+
+    policy: Trainee
+    copies: Mapping[str, Any] = field(default_factory=dict)  # role -> prepared module
+    moves: Sequence[Move] = ()
+    taken: dict[str, Taken] = field(default_factory=dict)  # learner -> what a trial step is to be undone to
+    start: dict[str, Tensor] = field(default_factory=dict)  # where the next extrapolation begins
+    done: tuple[int, int] = (-1, 0)  # step and place in MOMENTS of the last moves: a step that fails is made again
+
+    def __post_init__(self):
+        if any(move.how == "extrapolate" for move in self.moves) and not self.start:
+            self.start = hat(self.policy.module, self.world, self.policy.changing)
+
+    @property
+    def world(self) -> World:
+        return self.policy.world
+
+    @property
+    def learners(self) -> dict[str, Trainee]:
+        """The policy first."""
+        return {LEARNS: self.policy} | ({CRITIC: self.policy.critic} if self.policy.critic is not None else {})
+
+    def move(self, when: When, step: int) -> None:
+        """The moves of this moment, once; `step` of those before it are made."""
+        now = (step, MOMENTS.index(when))
+        if now <= self.done:
+            return
+        for move in self.moves:
+            if move.when == when and step % move.every == move.at:
+                self._make(move)
+        self.done = now
+
+    def _make(self, move: Move) -> None:
+        policy, world = self.policy.module, self.world
+        if move.how == "copy":
+            copy(self.copies[move.role], policy, world, self.policy.changing)
+        elif move.how == "average":
+            average(self.copies[move.role], policy, world, move.rate, self.policy.changing)
+        elif move.how == "extrapolate":
+            self.start = extrapolate(policy, world, self.start, move.rate)
+        elif move.how == "take":
+            self.taken = {name: take(learner) for name, learner in self.learners.items()}
+        else:
+            for name, taken in self.taken.items():
+                put_back(self.learners[name], taken)
+
+    # ---- a checkpoint -----------------------------------------------------------------------------------------------
+
+    def write(self, folder: Path) -> None:
+        """The policy's files, and a folder for every other one; all ranks take part."""
+        for name, learner in self.learners.items():
+            member_files.write(folder if name == LEARNS else folder / name, learner)
+        for name, module in self.copies.items():
+            save_pieces(folder / name / WEIGHTS, module, self.world, self._following(module))
+        if self.moves:
+            state = {"taken": self.taken, "start": self.start, "done": list(self.done)}
+            save_state(state, self._moved(folder))
+
+    def read(self, folder: Path) -> None:
+        """UserError where one of the files is not there, or is of another model."""
+        for name, learner in self.learners.items():
+            member_files.read(folder if name == LEARNS else folder / name, learner)
+        for name, module in self.copies.items():
+            load_pieces(folder / name / WEIGHTS, module, self.world, self._following(module))
+        if self.moves:
+            if not (file := self._moved(folder)).exists():
+                raise UserError(f"{file}: is not there, and the method of this recipe moves weights")
+            state = load_state(file)
+            device = self.world.device
+            self.taken, self.start = _on(state["taken"], device), _on(state["start"], device)
+            self.done = (state["done"][0], state["done"][1])
+
+    def _moved(self, folder: Path) -> Path:
+        return folder / f"{MOVED}-{self.world.rank:05d}.pt"
+
+    def _following(self, module: Any) -> set[str]:
+        """What of a copy ever differs from what it was made of."""
+        return {name for name, _ in at_rest(module, self.world).named_parameters() if name in self.policy.changing}
+
+
+def _on(state: Any, device: torch.device) -> Any:
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _on(value, device) for key, value in state.items()}
+    return [_on(value, device) for value in state] if isinstance(state, list) else state
