@@ -16,7 +16,8 @@ def judged(name: str, completions: list[Any], settings: dict[str, Any] | None = 
 
 
 def test_all_are_found():
-    assert set(reward_names()) == {"answer_format", "contains", "learned", "length", "math_answer", "repetition"}
+    single = {"answer_format", "contains", "learned", "length", "math_answer", "repetition"}
+    assert set(reward_names()) == single | {"win_rate"}
 
 
 def test_contains_counts_whole_words():
