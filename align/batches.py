@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -154,6 +155,11 @@ def from_row(name: str, default: float | None = None) -> Any:
     return field(metadata={"row": name, "default": default})
 
 
+def of_completion(name: str, make: Callable[[Any], float], default: float | None = None) -> Any:
+    """A number of a completion that was written, (B,): what `make` reads off it, an `align.needs.Harvested`."""
+    return field(metadata={"row": name, "default": default, "make": make})
+
+
 def prepared() -> Any:
     """A number per row or per token, zero until the loop or the method, in `prepare` or `advantages`, fills it in."""
     return field(metadata={"prepared": True})
@@ -166,6 +172,9 @@ class Batch:
     kind: ClassVar[RowKind]  # what the rows of the data set must be
     divisible: ClassVar[bool] = False  # whether a row is one completion of a prompt that others answer too
     together: ClassVar[bool] = False  # whether the rows of one prompt must then be computed in one micro-batch
+    stepwise: ClassVar[bool] = False  # whether completions are cut into steps: it has `states`, `estimates` (B, T)
+    hinted: ClassVar[bool] = False  # whether the hints of a prompt are told where its completions fail
+    windowed: ClassVar[bool] = False  # whether a completion may go on in the next experience
 
     @classmethod
     def arrange(cls, groups: Sequence[Group]) -> list[Group]:
@@ -247,11 +256,21 @@ class Rollouts(Batch, Generic[C]):
     divisible = True
 
     completion: C
-    groups: Int[Tensor, " B"] = from_row("group")  # which prompt, counted from 0 in this experience
-    rewards: Float[Tensor, " B"] = from_row("reward")  # weighted sum of the reward functions, shaped
-    earned: Float[Tensor, " B"] = from_row("earned")  # that sum before `reward.shape`: what the answer itself is worth
-    auxiliary: Bool[Tensor, " B"] = from_row("auxiliary", default=0.0)  # by `resample`; mask False unless to be learned
+    groups: Int[Tensor, " B"] = of_completion("group", lambda c: c.group)  # which prompt, from 0 in this experience
+    rewards: Float[Tensor, " B"] = of_completion("reward", lambda c: c.reward)  # of the reward functions, shaped
+    earned: Float[Tensor, " B"] = of_completion("earned", lambda c: c.earned)  # before `reward.shape`
+    auxiliary: Bool[Tensor, " B"] = of_completion("auxiliary", lambda c: c.written.auxiliary, 0.0)  # by `resample`
     advantages: Float[Tensor, "B T"] = prepared()
+
+    @property
+    def fresh(self) -> Bool[Tensor, "B T"]:
+        """The tokens that were written in this experience."""
+        return self.completion.mask
+
+    @property
+    def ended(self) -> Bool[Tensor, " B"]:
+        """Completions that will not go on in the next one."""
+        return torch.ones(len(self), dtype=torch.bool)
 
 
 @dataclass(frozen=True, kw_only=True)

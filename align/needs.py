@@ -6,7 +6,7 @@ truth value per row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -15,6 +15,17 @@ import torch
 from torch import Tensor
 
 from align.batches import LIVE_COLUMNS, Batch, Group, Member
+
+
+@dataclass(frozen=True)
+class Harvested:
+    """A completion that was written and judged, as its numbers are made of it."""
+
+    written: Any  # an `align.rollout.writer.Trajectory`: row, tokens, text, stop, rewards, ...
+    group: int  # which prompt, counted from 0 in this experience
+    reward: float  # weighted sum of the reward functions, shaped; 0 of a completion that goes on
+    earned: float  # that sum before `reward.shape`: what the answer itself is worth
+    origin: int  # of an auxiliary one the state that it begins with, where states are counted; else 0
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,9 @@ class Needs:
         """Number columns of the data; what a completion earns is none of them."""
         return () if self.batch.kind == "prompts" else tuple(column for column, _ in self.rows.values())
 
-    @property
-    def hints(self) -> bool:
-        """Whether the hints of a prompt are told where its completions fail."""
-        return "num_hints" in {column for column, _ in self.rows.values()}
+    def of_completions(self) -> dict[str, Callable[[Harvested], float]]:
+        """Number column -> who makes it of a completion that was written."""
+        return {f.metadata["row"]: f.metadata["make"] for f in fields(self.batch) if "make" in f.metadata}
 
     def roles(self) -> tuple[str, ...]:
         """The prefixes of all stored columns: who, other than the trained model, must be there."""

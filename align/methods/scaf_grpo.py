@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from align.batches import Ask, Member, Rollouts, Sampled, from_row
+from align.batches import Ask, Member, Rollouts, Sampled, of_completion
 from align.functional.advantages import group_normalised
 from align.functional.masked import masked_mean
 from align.functional.surrogate import clipped_surrogate, is_clipped
@@ -45,8 +45,10 @@ C = TypeVar("C", bound=Member)
 class Hinted(Rollouts[C], Generic[C]):
     """Completions, and further ones whose prompt was told a hint."""
 
-    hints: Int[Tensor, " B"] = from_row("hint", default=0.0)  # which one, counted from 1; 0: none
-    num_hints: Int[Tensor, " B"] = from_row("num_hints", default=0.0)  # that the data have for the prompt
+    hinted = True
+
+    hints: Int[Tensor, " B"] = of_completion("hint", lambda c: c.written.hint, 0.0)  # counted from 1; 0: none
+    num_hints: Int[Tensor, " B"] = of_completion("num_hints", lambda c: c.written.num_hints, 0.0)  # that the data have
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from align.batches import CriticRollouts, Member, Valued, from_row, prepared
+from align.batches import CriticRollouts, Member, Valued, of_completion, prepared
 from align.functional.advantages import final_rewards, gae, gae_and_returns, whiten
 from align.functional.masked import kept, last_kept
 from align.functional.surrogate import clipped_surrogate, is_clipped
@@ -49,9 +49,19 @@ C = TypeVar("C", bound=Member)
 class Windowed(CriticRollouts[C], Generic[C]):
     """Completions that are written a window at a time; one that is not at its end goes on in the next experience."""
 
-    starts: Int[Tensor, " B"] = from_row("start", default=0.0)  # tokens that were there before this experience
-    done: Bool[Tensor, " B"] = from_row("done", default=1.0)  # whether the completion is at its end, and rewarded
+    windowed = True
+
+    starts: Int[Tensor, " B"] = of_completion("start", lambda c: c.written.given, 0.0)  # tokens that were there before
+    done: Bool[Tensor, " B"] = of_completion("done", lambda c: c.written.done, 1.0)  # at its end, and rewarded
     window: Bool[Tensor, "B T"] = prepared()  # the tokens that were written in this experience
+
+    @property
+    def fresh(self) -> Bool[Tensor, "B T"]:
+        return self.window
+
+    @property
+    def ended(self) -> Bool[Tensor, " B"]:
+        return self.done
 
 
 @dataclass(frozen=True, kw_only=True)

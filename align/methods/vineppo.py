@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from align.batches import Anchored, Ask, Member, Rollouts, from_row, prepared
+from align.batches import Anchored, Ask, Member, Rollouts, of_completion, prepared
 from align.functional.advantages import step_advantages, whiten
 from align.functional.kl import k3
 from align.functional.masked import kept, masked_sum
@@ -51,8 +51,10 @@ C = TypeVar("C", bound=Member)
 class Branching(Rollouts[C], Generic[C]):
     """Completions in steps, and further ones that begin where a step does. Equal states have equal numbers."""
 
+    stepwise = True
+
     states: Int[Tensor, "B T"] = prepared()  # at tokens that begin a step, which state stands before it, from 1; else 0
-    origins: Int[Tensor, " B"] = from_row("origin", default=0.0)  # the state that an auxiliary completion begins with
+    origins: Int[Tensor, " B"] = of_completion("origin", lambda c: c.origin, 0.0)  # where an auxiliary one begins
     estimates: Float[Tensor, "B T"] = prepared()  # the value of each state, where it stands
 
 

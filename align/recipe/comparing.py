@@ -29,7 +29,7 @@ def check_comparing(
         _rollout(written, sections["rollout"], who)
     reward: RewardSection = sections["reward"]
     alone = [name for i, (name, _) in enumerate(named(reward.functions)) if f"reward.functions.{i}" not in comparing]
-    if cls.needs().hints and not alone:
+    if cls.needs().batch.hinted and not alone:
         finding = f"{cls.name} tells hints where all completions fail, and {who}: none of them fails by itself"
         written.wrong("reward.functions", f"{finding}; {CURE}")
     if sections["training"] is not None:

@@ -43,7 +43,7 @@ def look_at_rows(data: DataSection, needs: Needs) -> list[str]:
         try:
             every = max(1, ceil(total / SAMPLE))
             for place, row in _looked_at(look, data, needs, source, every):
-                if needs.hints and key.startswith("data.train"):
+                if needs.batch.hinted and key.startswith("data.train"):
                     _refuse_hints(place, row)
         except UserError as error:
             mistakes.append(f"{key}: {error}")

@@ -152,7 +152,7 @@ def _environment(written: Written, r: RolloutSection) -> None:
 
 def _steps(written: Written, r: RolloutSection, needs: Needs) -> None:
     """Completions cut into steps, and what is done at their beginnings."""
-    branching = "states" in needs.prepared
+    branching = needs.batch.stepwise
     valued = branching or any("values" in needs.live(m) for m in needs.members)
     if r.audit and not valued:
         written.wrong("rollout.audit", "the method values no states; remove the section")
@@ -182,7 +182,7 @@ def _window(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> None
             f"found {r.window}; expected 2 to {r.max_completion_length - 1} new tokens an experience (the last one of "
             "a window is never learned from, and max_completion_length is the whole), or 0 for whole completions",
         )
-    if "done" not in {column for column, _ in cls.needs().rows.values()}:
+    if not cls.needs().batch.windowed:
         written.wrong("rollout.window", f"{cls.name} learns from whole completions; remove the key")
     others = {"staleness": r.staleness, "environment": r.environment, "max_refills": r.max_refills, "audit": r.audit}
     for key in (key for key, value in others.items() if value):

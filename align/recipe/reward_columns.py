@@ -25,7 +25,7 @@ def check_columns(written: Written, data: DataSection, needs: Needs, rewards: Ma
     findings: dict[str, Finding] = {key: functools.partial(misfit, function) for key, function in rewards.items()}
     told: set[str] = set()
     for key, source in named_sources(data):
-        hinted = {key: _hints} if key.startswith("data.train") and needs.hints else {}
+        hinted = {key: _hints} if key.startswith("data.train") and needs.batch.hinted else {}
         renamed = RENAMED & {*data.columns, *source.columns}
         for place, text in _misfits(findings | hinted, source, renamed).items():
             if place not in told:  # the next source lacks it, too

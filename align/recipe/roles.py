@@ -41,6 +41,10 @@ def unmade(needs: Needs, *, online: bool, cached: bool) -> Iterator[str]:
     for column in needs.unknown():
         live = ", ".join(LIVE_COLUMNS)
         yield f"reads a column {column}, which nobody makes: there are {live}, and ROLE_ before one of them"
+    makers = needs.of_completions()
+    for name, (column, _) in needs.rows.items():
+        if online and column not in makers:
+            yield f"reads a number {name} of the data row; a completion has none but those that `of_completion` makes"
     valued = any("values" in needs.live(member) for member in needs.members)
     for member in needs.members:
         for column in needs.stored(member):

@@ -32,7 +32,7 @@ def places_of(written: Sequence[Trajectory]) -> dict[Place, int]:
 
 def with_states(batch: Any, written: Sequence[Trajectory], places: Mapping[Place, int]) -> Any:
     """The batch with `states` (B, T), where it has them; `places` are those of `written`, its rows."""
-    if not hasattr(batch, "states"):
+    if not batch.stepwise:
         return batch
     states = torch.zeros_like(batch.states)
     rows = {(t.number, t.place): i for i, t in enumerate(written)}

@@ -41,7 +41,7 @@ def look_before(recipe: Recipe, splits: Splits, tokenizer: Any, context: int) ->
             functools.partial(check_room, recipe, splits, context),
             functools.partial(check_columns, recipe, splits),
         ]
-        if recipe.method.needs().hints:
+        if recipe.method.needs().batch.hinted:
             column = hint_column(recipe, splits, tokenizer, context)
             looks.append(functools.partial(check_hints, recipe, splits.train, column))
     else:

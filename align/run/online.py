@@ -38,7 +38,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
         return [prompt_of(store, int(i), start + n) for n, i in enumerate(mixture.rows(start, stop))]
 
     sampling = sampling_of(parts)
-    hinted = parts.reader.needs.hints
+    hinted = parts.reader.needs.batch.hinted
     hints = hint_column(recipe, parts.splits, parts.tokenizer, parts.context) if hinted else None
     writer = Writer(
         engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.texts, judge=judge, world=world,
@@ -85,7 +85,7 @@ def turns_of(parts: Parts) -> Turns | None:
 def steps_of(parts: Parts) -> Callable[[Sequence[int]], list[int]] | None:
     """Which tokens begin a step, where that is asked."""
     rollout = parts.recipe.rollout
-    if "states" not in parts.reader.needs.prepared and not rollout.audit:
+    if not parts.reader.needs.batch.stepwise and not rollout.audit:
         return None
     segment, texts = find_segmenter(rollout.steps), parts.texts
 

@@ -80,4 +80,4 @@ class Auditor:
 
 def estimates_of(batch: Any) -> Tensor:
     """(B, T): the critic's values, or what the method itself has found, at the states of an experience."""
-    return batch.estimates if hasattr(batch, "estimates") else batch.completion.old_values
+    return batch.estimates if batch.stepwise else batch.completion.old_values

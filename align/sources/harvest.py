@@ -14,7 +14,7 @@ from torch import Tensor
 from align.batches import Group, Tokens
 from align.errors import RunError
 from align.functional.correction import bounded, sampler_weights
-from align.needs import empty_batch
+from align.needs import Harvested, empty_batch
 from align.rewards.judge import Judge
 from align.rewards.shape import Ends, Piece, Whiten, shaped
 from align.rollout.draws import seed_of
@@ -96,25 +96,18 @@ class Harvester:
             )
         kin = [i // self.settings.num_generations if self.settings.window else t.number for i, t, _ in judged]
         numbers = {n: i for i, n in enumerate(dict.fromkeys(kin))}
-        places = places_of([t for _, t, _ in judged]) if "states" in self.reader.needs.prepared else {}
+        places = places_of([t for _, t, _ in judged]) if self.reader.needs.batch.stepwise else {}
+        found = [self._harvested(t, numbers[n], r, places) for n, (_, t, r) in zip(kin, judged, strict=True)]
+        makers = self.reader.needs.of_completions()
         groups = [
-            Group((tokens_of(t),), {"group": float(numbers[n]), "reward": r, **self._numbers(t, places)}, t.row)
-            for n, (_, t, r) in zip(kin, judged, strict=True)
+            Group((tokens_of(c.written),), {name: float(make(c)) for name, make in makers.items()}, c.written.row)
+            for c in found
         ]
         return [t for _, t, _ in judged], groups, places
 
-    @property
-    def _asked(self) -> set[str]:
-        return {column for column, _ in self.reader.needs.rows.values()}
-
-    def _numbers(self, t: Trajectory, places: Mapping[Place, int]) -> dict[str, float]:
-        """Those that the method asks for."""
-        known = {
-            "earned": self.judge.total(t.rewards) or 0.0, "auxiliary": t.auxiliary,
-            "start": t.given, "done": t.done, "hint": t.hint, "num_hints": t.num_hints,
-            "origin": places.get((t.number, t.source, t.given), 0) if t.auxiliary else 0,
-        }  # fmt: skip
-        return {name: float(value) for name, value in known.items() if name in self._asked}
+    def _harvested(self, t: Trajectory, group: int, reward: float, places: Mapping[Place, int]) -> Harvested:
+        origin = places.get((t.number, t.source, t.given), 0) if t.auxiliary else 0
+        return Harvested(t, group, reward, self.judge.total(t.rewards) or 0.0, origin)
 
     def harvest(self, written: Sequence[Trajectory], method: Any) -> Harvest:
         """Rows, their stored columns and advantages, and what of them is learned from."""
@@ -170,7 +163,7 @@ class Harvester:
         written = batch.completion
         raw = sampler_weights(written.old_logps, written.sampler_logps, written.mask, settings.correction_level)
         weights = bounded(raw, settings.correction_low, settings.correction_high, settings.correction)
-        kept = getattr(batch, "window", written.mask)
+        kept = batch.fresh
         metrics = {
             "correction_weight": weights[kept].mean().item(),
             "correction_bounded": (weights != raw)[kept].float().mean().item(),

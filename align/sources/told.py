@@ -53,7 +53,7 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
         found["kl"] = masked_sum(k1(d), completion.mask)[learned].mean().item()
         found["kl_k3"] = masked_sum(k3(d), completion.mask)[learned].mean().item()
     if "old_values" in vars(completion):
-        ended = completion.mask & getattr(whole.batch, "done", torch.ones(1, dtype=torch.bool))[:, None]
+        ended = completion.mask & whole.batch.ended[:, None]
         explained = explained_variance(completion.old_values, whole.batch.returns, ended)
         found |= {} if math.isnan(explained) else {"explained_variance": explained}
     return found

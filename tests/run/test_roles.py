@@ -1,4 +1,5 @@
-"""Every stored column that a method reads was made by the role that its prefix names, in the run as it is put together.
+"""Every stored column that a method reads was made by the role that its prefix names, in the run as it is put together;
+numbers of completions by the makers that stand beside the type.
 
 Each model beside the policy is made to answer with a number of its own, so that a column says who made it.
 """
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_runs import BRIEF, FRESH, run, train, write_recipe
+from small_runs import BRIEF, FRESH, lines, run, train, write_recipe
 from torch import Tensor
 
 from align.assets import asset
@@ -38,7 +39,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from align.batches import Anchored, Pairs, Referenced, Rollouts
+from align.batches import Anchored, Pairs, Referenced, Rollouts, of_completion
 from align.methods.base import Loss, OfflineMethod, OnlineMethod, kl_charged, per_token, reinforce_loss, weight
 
 SEEN = []
@@ -75,7 +76,14 @@ class AnchoredGuided(Anchored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Online(OnlineMethod[Rollouts[AnchoredGuided]]):
+class Counted(Rollouts[AnchoredGuided]):
+    completion: AnchoredGuided
+    vowels: Float[Tensor, " B"] = of_completion("vowels", lambda c: sum(c.written.text.count(v) for v in "aeiou"))
+    shares: Float[Tensor, " B"] = of_completion("shares", lambda c: c.reward + c.group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Online(OnlineMethod[Counted]):
     name = "online"
     paper = ""
 
@@ -150,6 +158,10 @@ def test_online_each_column_is_its_roles_though_no_knob_weighs_it(ours: Any, tmp
     written = ours.SEEN[-1].completion
     assert says(written.ref_logps, written.mask) == {SAID["ref"]}
     assert says(written.guide_ref_logps, written.mask) == {SAID["guide_ref"]}
+    whole = ours.SEEN[-1]
+    assert torch.equal(whole.shares, whole.rewards + whole.groups)
+    texts = [line["text"] for line in lines(tmp_path / "run" / "rollouts" / "000000.jsonl")]
+    assert sorted(whole.vowels.tolist()) == sorted(float(sum(text.count(v) for v in "aeiou")) for text in texts)
     gap = (written.old_logps - written.sampler_logps)[written.mask].abs().max()
     assert gap < 1e-3, "what the policy says of it before the step is what its engine said"
 
@@ -209,6 +221,12 @@ def test_a_method_that_learns_online_needs_models_that_are_named(
     recipe = recipe_of("our_target:Online", **ONLINE, model=FRESH)
     assert main(["check", str(write_recipe(tmp_path / "r.yaml", recipe))]) == 2
     assert "model.roles.target: missing" in capsys.readouterr().err
+    file = tmp_path / "our_target.py"
+    text = file.read_text().replace("Rollouts, of_completion", "Rollouts, from_row, of_completion")
+    file.write_text(text.replace('of_completion("shares", lambda c: c.reward + c.group)', 'from_row("shares")'))
+    sys.modules.pop("our_target", None)
+    assert main(["check", str(tmp_path / "r.yaml")]) == 2
+    assert "online reads a number shares of the data row; a completion has none" in capsys.readouterr().err
     sys.modules.pop("our_target", None)
 
 
