@@ -65,7 +65,9 @@ def loaded(method: Method[Any], section: ModelSection) -> tuple[str, ...]:
     """The roles whose frozen models a run has beside the policy."""
 
     def named(role: str) -> bool:
-        return section.reference != "auto" if role == REFERENCE else role in section.roles
+        if role == REFERENCE:
+            return section.reference != "auto" or bool(section.ref_model_name_or_path)
+        return role in section.roles
 
     moving = copies_of(method)
     wanted = (role for role in models_of(method.needs()) if role not in moving)

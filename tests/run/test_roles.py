@@ -177,6 +177,13 @@ def test_a_role_whose_knobs_are_all_0_is_not_loaded(ours: Any, tmp_path: Path):
     assert torch.equal(last.guide_ref_logps, last.logps.detach()), "repeats the policy's"
 
 
+@pytest.mark.parametrize("named", [f"model.ref_model_name_or_path={STORIES}", "model.reference=copy"])
+def test_a_reference_that_the_recipe_names_is_loaded_whatever_its_knobs_are(named: str):
+    bare, asked = load("grpo", ["method.kl_coef=0"]), load("grpo", ["method.kl_coef=0", named])
+    assert loaded(bare.method, bare.model) == ()
+    assert loaded(asked.method, asked.model) == ("ref",)
+
+
 @pytest.mark.parametrize("name", ["t_ppo", "vc_ppo"])
 def test_a_critic_alone_asks_for_no_reference(name: str):
     assert entry(find_method(name)).models == ("critic",)
