@@ -40,7 +40,7 @@ def test_a_step_elsewhere_is_the_step_here(name: str):
     here = rig(method, "shared").step(groups, rate=1e-3)
     with elsewhere():
         bench = rig(method, "shared")
-        for module in (bench.trainee.module, bench.roles["ref"].model):
+        for module in (bench.trainee.module, *(role.model for role in bench.roles.values())):
             module.to(DEVICE)
         there = bench.step(groups, rate=1e-3)
         assert all(p.device == DEVICE for p in bench.trainee.module.parameters())

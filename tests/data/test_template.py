@@ -123,7 +123,8 @@ def test_the_cache_knows_all_code_that_makes_tokens() -> None:
     while left:
         if (name := left.pop()) not in seen:
             seen.add(name)
-            found = re.findall(r"^from align\.data([.\w]*) import (\w+)", (folder / f"{name}.py").read_text(), re.M)
+            text = (folder / f"{name}.py").read_text()
+            found = re.findall(r"^from align\.data([.\w]*) import (?:\(\s*)?(\w+)", text, re.M)
             for module, imported in found:
                 path = module[1:].replace(".", "/")
                 left.append(path if (folder / f"{path}.py").exists() else f"{path}/{imported}".removeprefix("/"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -16,6 +17,7 @@ from three_checkpoints import content, read, save, silent, three
 from align.runfolder import checkpoint
 
 PLACE = Path(checkpoint.__file__).parents[2]
+WITH_HELPERS = {**os.environ, "PYTHONPATH": str(PLACE / "tests" / "helpers")}
 
 
 @pytest.fixture
@@ -29,6 +31,7 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 from align.runfolder import checkpoint
+from three_checkpoints import writing
 import numpy as np
 
 root, stop = Path(sys.argv[1]), int(sys.argv[2])
@@ -48,7 +51,7 @@ def die_at(event, arguments):
 
 draw = np.random.default_rng(0)
 sys.addaudithook(die_at)
-with checkpoint.writing(root, int(sys.argv[3])) as tmp:
+with writing(root, int(sys.argv[3])) as tmp:
     for name, data in {"model.safetensors": draw.bytes(4000), "rank-0.pt": draw.bytes(900)}.items():
         with open(tmp / name, "wb") as out:
             for start in range(0, len(data), 500):
@@ -63,7 +66,7 @@ print(seen)
 
 def write_until(root: Path, stop: int, step: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WRITER, str(root), str(stop), str(step)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=PLACE)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=PLACE, env=WITH_HELPERS)
 
 
 @pytest.mark.parametrize("step", [30, 40], ids=["over an existing step", "a new step"])
@@ -97,6 +100,7 @@ import torch
 from align.errors import RunError
 from align.runfolder import checkpoint
 from align.runfolder.state_files import save_state, save_tensors
+from three_checkpoints import writing
 
 root = Path(sys.argv[1])
 weights = {"w": torch.ones(100_000)}
@@ -110,7 +114,7 @@ kinds = {
 }
 for kind, write in kinds.items():
     try:
-        with checkpoint.writing(root, 40) as tmp:
+        with writing(root, 40) as tmp:
             write(tmp)
     except RunError as error:
         print(error)
@@ -122,7 +126,7 @@ for kind, write in kinds.items():
 def test_full_disk_names_the_folder_and_loses_nothing(root: Path):
     """A limit on the size of files stands for the disk: the same errors by the same ways."""
     command = [sys.executable, "-c", FILLER, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PLACE)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PLACE, env=WITH_HELPERS)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -120,13 +122,22 @@ def test_a_note_is_judged_by_host_process_and_its_start(tmp_path: Path, monkeypa
 # ---- the folder -----------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def released(folder: RunFolder) -> Iterator[RunFolder]:
+    """The folder, given back in the end."""
+    try:
+        yield folder
+    finally:
+        folder.release()
+
+
 def test_a_used_folder_wants_resume(tmp_path: Path):
-    with RunFolder(tmp_path / "runs/a") as run:
+    with released(RunFolder(tmp_path / "runs/a")) as run:
         run.take(resume=False)
         run.write_recipe("method: {name: dpo}\n")
-        with RunFolder(tmp_path / "runs/a") as other, pytest.raises(UserError, match="in use by a live run"):
+        with released(RunFolder(tmp_path / "runs/a")) as other, pytest.raises(UserError, match="in use by a live run"):
             other.take(resume=True)
-    with RunFolder(tmp_path / "runs/a") as run:
+    with released(RunFolder(tmp_path / "runs/a")) as run:
         with pytest.raises(UserError, match=r"holds a run already, and nothing is overwritten.*--resume"):
             run.take(resume=False)
         assert run.recipe.read_text() == "method: {name: dpo}\n"
@@ -135,9 +146,9 @@ def test_a_used_folder_wants_resume(tmp_path: Path):
 
 def test_an_empty_folder_with_a_schedulers_logs_is_new(tmp_path: Path):
     (tmp_path / "logs").mkdir()
-    with RunFolder(tmp_path) as run:
+    with released(RunFolder(tmp_path)) as run:
         run.take(resume=False)
-    with RunFolder(tmp_path) as run:  # the first one ended before it wrote anything
+    with released(RunFolder(tmp_path)) as run:  # the first one ended before it wrote anything
         run.take(resume=False)
 
 
@@ -153,7 +164,7 @@ def test_environment_names_no_folder_and_tells_what_changed(tmp_path: Path):
     assert str(Path.home()) not in text
     assert str(PLACE) not in text
     assert now["packages"]["torch"].split("+")[0].count(".") == 2
-    with RunFolder(tmp_path) as run:
+    with released(RunFolder(tmp_path)) as run:
         run.take(resume=False)
         assert run.write_environment(now) == []
         assert json.loads(run.environment.read_text()) == now
