@@ -6,10 +6,13 @@ import fcntl
 import shutil
 from pathlib import Path
 
+import forked
+import launches
 import pytest
-from launches import MODES, Launch, jobs_of, start
+from launches import MODES, Launch, jobs_of
 
 Root = Path
+STARTS = {"none": forked.start, "ddp": launches.start, "zero2": forked.start, "zero3": launches.start}
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +48,6 @@ def once(root: Root, mode: str) -> Launch:
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a launch that failed
             folder.mkdir()
-            start(mode, folder, jobs_of(mode))
+            STARTS[mode](mode, folder, jobs_of(mode))
             done.touch()
     return Launch(folder, 1 if mode == "none" else 2)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from launches import LONG, STEPS, TIMEOUT, Launch, launcher, ranks, rows
+from forked import Child, alone, command, launched
+from launches import LONG, STEPS, TIMEOUT, Launch, launcher, rows
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
@@ -20,11 +19,9 @@ RUN = ["dpo", *LONG]
 OF_TIME = ("tokens_per_second", "memory_mb")
 
 
-def start(mode: str, folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    before, env = launcher(mode)
-    command = [*before, "-m", "align", "train", *RUN, f"training.output_dir={folder}", *words]
-    with open(folder.with_suffix(".txt"), "ab") as log:
-        return subprocess.Popen(command, env=env, cwd=folder.parent, stdout=log, stderr=log, start_new_session=True)
+def start(mode: str, folder: Path, *words: str) -> Child:
+    act = command(["train", *RUN, f"training.output_dir={folder}", *words])
+    return launched(mode, folder.parent, folder.with_suffix(".txt"), act)
 
 
 def run(mode: str, folder: Path, *words: str) -> None:
@@ -36,7 +33,7 @@ def told(folder: Path) -> str:
     return folder.with_suffix(".txt").read_text()
 
 
-def await_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> None:
+def await_step(process: Child, folder: Path, step: int) -> None:
     end = time.monotonic() + TIMEOUT
     while len(rows(folder)) < step:
         assert process.poll() is None, told(folder)
@@ -59,14 +56,14 @@ def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(launch: Laun
     process = start(mode, folder)
     await_step(process, folder, draw.randrange(4, 7))
     time.sleep(draw.random() * 0.5)  # anywhere within a step, an evaluation or a save
-    for victim in (process.pid, *ranks(process)):  # ranks outlive their launcher: each leads a session of its own
+    for victim in (process.pid, *process.ranks()):  # ranks outlive their launcher: each leads a session of its own
         os.kill(victim, signal.SIGKILL)
-    process.wait()
+    process.wait(TIMEOUT)
     assert len(rows(folder)) < STEPS
 
     again = start(mode, folder, "--resume")
     await_step(again, folder, draw.randrange(8, 11))
-    for asked in ranks(again)[1:] if mode == "ddp" else [again.pid]:  # one rank, or the launcher, as a scheduler would
+    for asked in again.ranks()[1:] if mode == "ddp" else [again.pid]:  # one rank, or the launcher, as a scheduler would
         os.kill(asked, signal.SIGTERM)
     assert again.wait(TIMEOUT) != 0
     if mode == "ddp":  # the launcher's own code is 1 whatever its ranks say; it tells theirs
@@ -82,9 +79,8 @@ def test_killed_and_resumed_and_stopped_and_resumed_is_the_same_run(launch: Laun
 
 @pytest.mark.parametrize("launch", ["ddp"], indirect=True)
 def test_a_world_of_another_size_is_refused(launch: Launch, mode: str):
-    folder = launch.folder / "long"
-    command = [sys.executable, "-m", "align", "train", *RUN, f"training.output_dir={folder}", "--resume"]
-    done = subprocess.run(command, env=launcher(mode)[1], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert done.returncode == 2
-    assert "world_size" in done.stderr
-    assert done.stderr.count("align:") == 1
+    folder, log = launch.folder / "long", launch.folder / "refused.txt"
+    words = ["train", *RUN, f"training.output_dir={folder}", "--resume"]
+    assert alone(folder.parent, log, words, launcher(mode)[1]).wait(TIMEOUT) == 2
+    assert "world_size" in log.read_text()
+    assert log.read_text().count("align:") == 1

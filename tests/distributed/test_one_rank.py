@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
+from launches import TIMEOUT
 from small_runs import metrics, same, train, weights
 
 RUN = (
@@ -17,15 +17,14 @@ RUN = (
 
 
 def test_a_single_rank_is_the_process_alone(tmp_path: Path):
-    """A process of its own: another run in this one has already settled how many there are."""
+    """In a process of its own: another run in this one has already settled how many there are."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
     rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     launched = tmp_path / "launched"
-    command = [sys.executable, "-m", "align", "train", "dpo", f"training.output_dir={launched}", *RUN]
-    done = subprocess.run(command, env={**os.environ, **rank}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    log, words = tmp_path / "log.txt", ["train", "dpo", f"training.output_dir={launched}", *RUN]
+    assert forked.alone(tmp_path, log, words, {**os.environ, **rank}).wait(TIMEOUT) == 0, log.read_text()
     alone = train("dpo", tmp_path / "alone", *RUN)
     assert metrics(alone) == metrics(launched)
     assert same(weights(alone), weights(launched))

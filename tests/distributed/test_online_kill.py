@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from launches import JOBS, TIMEOUT, Launch, launcher, ranks, rows
+from forked import Child, command, launched
+from launches import JOBS, TIMEOUT, Launch, rows
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
@@ -21,12 +21,9 @@ OF_TIME = ("tokens_per_second", "memory_mb", "seconds_generate", "seconds_reward
 STEPS = 8
 
 
-def start(mode: str, folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    before, env = launcher(mode)
-    command = [*before, "-m", "align", "train", RUN["recipe"], *RUN["overrides"], f"training.output_dir={folder}"]
-    with open(folder.with_suffix(".txt"), "ab") as log:
-        return subprocess.Popen([*command, *words], env=env, cwd=folder.parent, stdout=log, stderr=log,
-                                start_new_session=True)  # fmt: skip
+def start(mode: str, folder: Path, *words: str) -> Child:
+    act = command(["train", RUN["recipe"], *RUN["overrides"], f"training.output_dir={folder}", *words])
+    return launched(mode, folder.parent, folder.with_suffix(".txt"), act)
 
 
 def kept(folder: Path) -> list[dict[str, float]]:
@@ -42,9 +39,9 @@ def test_killed_and_resumed_is_the_same_run(launch: Launch, mode: str, tmp_path:
         assert time.monotonic() < end
         time.sleep(0.01)
     time.sleep(draw.random() * 0.5)
-    for victim in (process.pid, *ranks(process)):
+    for victim in (process.pid, *process.ranks()):
         os.kill(victim, signal.SIGKILL)
-    process.wait()
+    process.wait(TIMEOUT)
     assert len(rows(folder)) < STEPS
 
     assert start(mode, folder, "--resume").wait(TIMEOUT) == 0, folder.with_suffix(".txt").read_text()

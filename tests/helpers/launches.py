@@ -177,16 +177,20 @@ def launcher(mode: str) -> tuple[list[str], dict[str, str]]:
     return words, environment(**({"ACCELERATE_USE_CPU": "true"} if mode == "ddp" else {"DS_ACCELERATOR": "cpu"}))
 
 
-def start(mode: str, folder: Path, jobs: list[dict[str, Any]]) -> Launch:
+def start(mode: str, folder: Path, jobs: list[dict[str, Any]]) -> None:
+    """Executes the driver in two ranks."""
+    words, env = launcher(mode)
+    with open(folder / "log.txt", "w") as log:
+        done = subprocess.run([*words, *driver(folder, jobs)], env=env, cwd=folder, stdout=log, stderr=log,
+                              timeout=TIMEOUT)  # fmt: skip
+    assert done.returncode == 0, (folder / "log.txt").read_text()[-8000:]
+
+
+def driver(folder: Path, jobs: list[dict[str, Any]]) -> tuple[str, str]:
+    """The program of a launch, and the file of its jobs."""
     file = folder / "jobs.json"
     file.write_text(json.dumps(jobs))
-    program = [str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(file)]
-    words, env = ([sys.executable], environment()) if mode == "none" else launcher(mode)
-    env |= {"TORCH_EXTENSIONS_DIR": str(folder / "built")}
-    with open(folder / "log.txt", "w") as log:
-        done = subprocess.run(words + program, env=env, cwd=folder, stdout=log, stderr=log, timeout=TIMEOUT)
-    assert done.returncode == 0, (folder / "log.txt").read_text()[-8000:]
-    return Launch(folder, 1 if mode == "none" else 2)
+    return str(REPOSITORY / "tests" / "distributed" / "driver.py"), str(file)
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -194,11 +198,3 @@ def rows(folder: Path) -> list[dict[str, float]]:
     file = folder / "metrics.jsonl"
     lines = file.read_text().splitlines() if file.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def ranks(process: subprocess.Popen[bytes]) -> list[int]:
-    """The processes that the launcher has started."""
-    children = [c for t in Path(f"/proc/{process.pid}/task").iterdir() for c in (t / "children").read_text().split()]
-    found = [int(c) for c in children if b"align" in Path(f"/proc/{c}/cmdline").read_bytes()]
-    assert len(found) == 2, found
-    return sorted(found)
