@@ -27,7 +27,8 @@ def with_minibatches(written: Written, method: Method[Any], sections: dict[str, 
     if not written.has(key):
         training = dataclasses.replace(training, num_minibatches=method.usual_minibatches)
     sections["training"], count = training, training.num_minibatches
-    if count == 1 and "old" in method.needs().roles():
+    needs = method.needs()
+    if count == 1 and any("logps" in needs.live(m) and "old_logps" in needs.stored(m) for m in needs.members):
         said = "an experience is one step, so the policy before it is the policy in it: every ratio between them is 1"
         return (f"{key}: 1: {said}, and no clip ever acts. Set it to 2 or more",)
     return (f"{key}: {count}, {method.name}'s default",) if count > 1 and not written.has(key) else ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection
 from align.needs import Needs
 from align.recipe.comparing import check_comparing
+from align.recipe.replays import check_replay
 from align.recipe.reward_columns import check_columns
 from align.recipe.text import Written
 from align.rewards.judge import make_judge
@@ -23,6 +23,7 @@ from align.rollout.turns import find_environment
 from align.training.settings import TrainingSection
 
 PLACES = ("--host", "--port")  # where a server listens
+
 
 def is_online(cls: type[Method[Any]] | None) -> bool:
     return cls is not None and issubclass(cls, OnlineMethod)
@@ -46,6 +47,8 @@ def check_online(
         check_comparing(written, cls, functions, sections)
         if sections["data"] is not None:
             check_columns(written, sections["data"], cls.needs(), functions)
+        if rollout is not None and rollout.replay:
+            check_replay(written, rollout, reward)
     if (model := sections["model"]) is not None:
         _model(written, model)
 
@@ -60,18 +63,6 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
     for key, least in (("num_iterations", 1), ("max_completion_length", 1), ("max_rows", 1), ("waiting_rows", 0)):
         if getattr(r, key) < least:
             written.wrong(f"rollout.{key}", f"found {getattr(r, key)}; expected {least} or more")
-    if r.replay and not any(Path(r.replay, "rollouts").glob("*.jsonl")):
-        written.wrong(
-            "rollout.replay",
-            f"{r.replay} holds no rollouts/*.jsonl; name the folder of a run with rollout.record: true",
-        )
-    elif r.replay and not Path(r.replay, "rollouts", "000000.jsonl").exists():
-        written.wrong(
-            "rollout.replay",
-            f"{r.replay} kept its last experiences alone; run it again with rollout.record: true, which keeps all",
-        )
-    if r.replay and r.record:
-        written.wrong("rollout.record", "conflicts with replay: what is replayed is recorded already")
     if r.staleness not in (0, 1):
         written.wrong(
             "rollout.staleness", f"found {r.staleness}; expected 0, or 1 for the weights of one experience ago"

@@ -90,6 +90,8 @@ def program(path: str, *words: str) -> Callable[[], None]:
     def act() -> None:
         sys.argv = [path, *words]
         sys.path.insert(0, str(Path(path).parent))
+        for beside in Path(path).parent.glob("*.py"):
+            sys.modules.pop(beside.stem, None)  # another file of that name
         importlib.import_module(Path(path).stem).main()
 
     return act

@@ -127,6 +127,7 @@ def test_evaluations_are_compared_by_what_sft_minimises() -> None:
     assert "training.num_minibatches: 8, psft's default" in recipe.notes
     alone = load("psft", ["training.num_minibatches=1"])
     assert any("every ratio between them is 1" in note for note in alone.notes)
+    assert not any("every ratio" in note for note in load("kto").notes)  # whose old policy is in no ratio
 
 
 @pytest.mark.parametrize("knob", [{"clip_high": -0.1}, {"warmup_experiences": -1}])

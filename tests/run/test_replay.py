@@ -65,6 +65,14 @@ def test_what_another_recipe_has_begun_is_written_again(tmp_path: Path):
     [
         (("rollout.replay=nowhere",), "rollout.replay: nowhere holds no rollouts"),
         (("rollout.replay={run}", "rollout.record=true"), "rollout.record: conflicts with replay"),
+        (
+            ("rollout.replay={run}", "reward.functions=[{{name: repetition, weight: 2}}]"),
+            "found repetition; the completions in rollout.replay were judged by contains, and their verdicts",
+        ),
+        (
+            ("rollout.replay={run}", "reward.functions=[{{name: contains, settings: {{words: [sad]}}}}]"),
+            'contains has the settings {"words": ["sad"]}; the completions in rollout.replay were judged by one with',
+        ),
     ],
 )
 def test_a_replay_of_nothing_is_refused(
