@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from align.errors import UserError
-from align.methods.base import Method, find_method, method_names
+from align.methods.base import Method, OnlineMethod, find_method, method_names
+from align.methods.metrics import OF_ONLINE, OF_PAIRS
 from align.recipe.text import recipe_names, shipped
 from align.recipe.types import describe
 from align.scoring.role_table import maker, models_of
@@ -64,6 +65,16 @@ def entries() -> list[Entry]:
 
 def _page(cls: type[Any]) -> str:
     return inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
+
+
+def metrics_beside(cls: type[Method[Any]]) -> dict[str, str]:
+    """What the method reports as all of its kind do, in words, but for what its own page explains."""
+    needs, found = cls.needs(), dict[str, str]()
+    if issubclass(cls, OnlineMethod):
+        found |= OF_ONLINE
+    elif needs.batch.kind == "pairs" and all("logps" in needs.live(m) for m in needs.members):
+        found |= OF_PAIRS
+    return {name: meaning for name, meaning in found.items() if f"`{name}`" not in _page(cls)}
 
 
 def as_markdown() -> str:
@@ -130,6 +141,10 @@ def say_one(name: str, console: Console) -> None:
     e = entry(cls)
     console.print(f"{e.name}  {e.paper}\n", style="bold", **AS_IT_IS)
     console.print(_page(cls), **AS_IT_IS)
+    if shared := metrics_beside(cls):
+        console.print("\nMetrics of every such method:", **AS_IT_IS)
+    for metric, meaning in shared.items():
+        console.print(f"    `{metric}` {meaning}", **AS_IT_IS)
     console.print(f"\nrows: {e.rows}\nbeside the policy: {', '.join(e.models) or 'nothing'}", **AS_IT_IS)
     console.print(f"columns that the loss reads: {', '.join(e.columns)}\n", **AS_IT_IS)
     hints = inspect.get_annotations(cls, eval_str=True)

@@ -15,10 +15,8 @@ Use it where a reward should pull a known distance and no further. Whitened, as 
 1 / apa_lambda nats for a token that is one standard deviation better than the others of its experience, whatever the
 reward's unit; `whiten: false` makes it 1 / apa_lambda nats for a unit of reward, the same in every experience.
 
-Metrics: `policy` and `value` the two terms, `ref_gap` mean |log pi - log pi_ref| per token (nats), `entropy` of the
-policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per
-token, `sampler_gap` mean distance of the engine's log-probabilities from this model's, `clip_fraction` is 0: nothing is
-clipped.
+Metrics: those of every online method, where `clip_fraction` is 0: nothing is clipped; `policy` and `value` the two
+terms, `ref_gap` mean |log pi - log pi_ref| per token (nats).
 
 Departures: the authors whiten over the padding too, which makes advantages larger the more padding there is; here it is
 over kept tokens. Their code divides rewards by a running standard deviation (see `reward.shape`). Whether the paper

@@ -8,9 +8,7 @@ Mitchell, "A note on DPO with noisy preferences & relationship to IPO", 2023, ht
 summed over completion tokens, averaged over pairs; eps is the probability that a label is flipped. The gradient
 vanishes where sigmoid(beta h) = 1 - eps: margins stay finite. eps = 0 is DPO.
 
-Metrics: `accuracy` share of pairs with u_w > u_l (a tie is a miss), `margin` beta (u_w - u_l), `chosen_rewards` and
-`rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed log-probabilities, `likelihood_accuracy` share of
-pairs whose chosen answer the policy finds likelier.
+Metrics: those of every method over pairs.
 
 Departures: none known; the defaults are this project's.
 """

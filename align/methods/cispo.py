@@ -9,9 +9,7 @@ and 5:
 averaged over all tokens of the step; rho_t = pi(y_t) / pi_old(y_t). The bounds are ratios themselves, not distances
 from 1.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of tokens whose weight the clip has changed.
+Metrics: those of every online method, where `clip_fraction` is the share of tokens whose weight the clip has changed.
 
 Departures: the paper's bound is unconfirmed; 5.0 is what "The Art of Scaling Reinforcement Learning Compute for LLMs"
 (arXiv:2510.13786) recommends. The standard deviation is Bessel's.

@@ -10,9 +10,7 @@ are GRPO's, over all that was written. Then are left out, before any step:
 and A is not normalised again. n and k go linearly from their first to their last values during `horizon` experiences,
 and stay there. Use it where most completions of an experience teach the same.
 
-Metrics: `entropy` of the policy per token that is left (nats), `ratio` mean pi / pi_old of such a token, `approx_kl`
-mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's log-probabilities from this
-model's, `clip_fraction` share of tokens whose gradient the clip has taken; `kept` is the share of completions of which
+Metrics: those of every online method, over the tokens that are left; `kept` is the share of completions of which
 something is left.
 
 Departures: the paper's text was not to be had whole, and its code not at all: the shares' values are ours, as are

@@ -10,9 +10,7 @@ left out, and the loop writes more in their place (`rollout.max_refills`). The s
 `reward.shape: [{overlong: ...}]`: it counts in A, and not in what an answer has earned. The filter for truncated
 completions is `rollout.mask_truncated`.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
+Metrics: those of every online method.
 
 Departures: the mean is over the tokens of an optimiser step, of all its prompts together, as TRL and verl do it; eq. 8
 averages over the tokens of each prompt's completions, and then over prompts. The standard deviation is Bessel's; the

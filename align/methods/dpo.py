@@ -8,9 +8,7 @@ Reward Model", 2023, arXiv:2305.18290, eq. 7:
 summed over completion tokens, averaged over pairs. The KL term is in the log-ratios; there is no other. The chosen
 log-probability usually falls too; that is the method, not a bug.
 
-Metrics: `accuracy` share of pairs with u_w > u_l (0 when policy and reference are equal: a tie is a miss), `margin`
-beta (u_w - u_l), `chosen_rewards` and `rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed
-log-probabilities, `likelihood_accuracy` share of pairs whose chosen answer the policy finds likelier.
+Metrics: those of every method over pairs. The accuracy is 0 when policy and reference are equal: a tie is a miss.
 
 Departures: AdamW instead of the paper's RMSprop is the recipe's choice. For summarisation the paper is said to use
 beta 0.5 (unconfirmed). Label smoothing is another method: `cdpo`, `robust`.

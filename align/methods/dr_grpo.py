@@ -9,9 +9,7 @@ arXiv:2503.20783:
 averaged over completions; rho_t = pi(y_t) / pi_old(y_t). The divisor is the same for every completion, whatever its
 length: the most tokens that one may have, so a recipe without `constant_length` takes `rollout.max_completion_length`.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
+Metrics: those of every online method.
 
 Departures: none known; the paper has no KL term.
 """

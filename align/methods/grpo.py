@@ -9,10 +9,7 @@ arXiv:2402.03300, eq. 3 and 4:
 averaged over the tokens of a completion, then over completions; rho_t = pi(y_t) / pi_old(y_t). Here the KL is in the
 loss.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken,
-`off_policy` share of completions that off_policy_delta leaves out.
+Metrics: those of every online method; `off_policy` share of completions that off_policy_delta leaves out.
 
 `off_policy_delta` is DeepSeek-V3.2's mask: of a completion with a negative advantage that this model finds, by more
 than so many nats a token, less likely than the engine did, the policy term is left out; its tokens still count.

@@ -8,9 +8,8 @@ Zheng et al., "Group Sequence Policy Optimization", 2025, arXiv:2507.18071, eq. 
 
 averaged over completions. The clip ranges are two orders of magnitude smaller than a token's, and it clips far more.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of completions whose gradient the clip has taken.
+Metrics: those of every online method, where `clip_fraction` is the share of completions whose gradient the clip has
+taken.
 
 Departures: the paper's token-level variant is equal in value and gradient where the advantage is one per completion, as
 it is here, and is not offered. The standard deviation is Bessel's.

@@ -7,9 +7,7 @@ arXiv:2309.06657 (its `hinge-norm`):
 
 summed over completion tokens, averaged over pairs. A pair that is won by 1 / beta teaches nothing more.
 
-Metrics: `accuracy` share of pairs with u_w > u_l (a tie is a miss), `margin` beta (u_w - u_l), `chosen_rewards` and
-`rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed log-probabilities, `likelihood_accuracy` share of
-pairs whose chosen answer the policy finds likelier.
+Metrics: those of every method over pairs.
 
 Departures: SLiC-HF (arXiv:2305.10425) has its hinge on the policy's likelihoods alone; this is the form with a
 reference. beta 0.1 is DPO's; the paper's own value is unconfirmed.

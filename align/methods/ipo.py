@@ -8,9 +8,7 @@ Preferences", 2023, arXiv:2310.12036, eq. 17:
 where beta is the paper's tau and a is the mean or the sum over completion tokens, averaged over pairs. The squared
 regression has its minimum at a finite margin, so deterministic preferences do not drive the policy to infinity.
 
-Metrics: `accuracy` share of pairs with sum u_w > sum u_l (a tie is a miss), `margin`, `chosen_rewards` and
-`rejected_rewards` of beta times the summed log-ratio, whatever `aggregation` is; `chosen_logps` and `rejected_logps`
-summed log-probabilities, `likelihood_accuracy` share of pairs whose chosen answer the policy finds likelier.
+Metrics: those of every method over pairs, of summed log-ratios whatever `aggregation` is.
 
 Departures: eq. 17 and the code of DPO's authors use sums. `aggregation` is `mean` by default, which is comparable
 across lengths, and which IPO's authors are reported (unconfirmed) to have used in their experiments. The same beta then

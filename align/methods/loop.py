@@ -10,9 +10,7 @@ rho_t = pi(y_t) / pi_old(y_t); averaged over the tokens of a completion, then ov
 in the logarithm. With `ratio_of: completion` rho is the product over all tokens, the same for each. Completions whose
 |A_i| is below `smallest_advantage` are left out, and the mean is over the others.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
+Metrics: those of every online method.
 
 Departures: the authors' code rounds the number of completions left out so that the rest divides among their workers;
 here nothing needs to divide. It also stops an iteration whose KL exceeds 20, which is not done here.

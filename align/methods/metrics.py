@@ -111,6 +111,22 @@ TABLE: Mapping[str, About] = {
     "approx_kl": About("smaller", "KL from the policy that wrote", NATS),
     "explained_variance": About("larger", "Explained variance of the values"),
 }
+OF_ONLINE: Mapping[str, str] = {  # that `policy_report` makes for every method whose policy writes
+    "entropy": "of the policy per token (nats)",
+    "ratio": "mean pi / pi_old of a token",
+    "approx_kl": "mean k3 estimate of KL(pi_old || pi) per token (nats)",
+    "sampler_gap": "mean distance of the engine's log-probabilities from this model's (nats)",
+    "clip_fraction": "share of tokens whose gradient the clip has taken",
+}
+OF_PAIRS: Mapping[str, str] = {  # that `pair_report` makes; u of an answer is its log-ratio to the reference, summed
+    "accuracy": "share of pairs with u_w > u_l (a tie is a miss)",
+    "margin": "beta (u_w - u_l)",
+    "chosen_rewards": "beta u_w",
+    "rejected_rewards": "beta u_l",
+    "chosen_logps": "summed log-probability of the chosen answer (nats)",
+    "rejected_logps": "summed log-probability of the rejected answer (nats)",
+    "likelihood_accuracy": "share of pairs whose chosen answer the policy finds likelier",
+}
 SHARES = tuple(name for name, about in TABLE.items() if about.share)
 
 

@@ -7,10 +7,8 @@ Hong, Lee, Thorne, "ORPO: Monolithic Preference Optimization without Reference M
 
 over completion tokens, averaged over pairs.
 
-Metrics: the two terms, `likelihood` -m_w and `odds_ratio` -log sigmoid(o_w - o_l); `accuracy` share of pairs with
-o_w > o_l (a tie is a miss), `margin` o_w - o_l, `chosen_rewards` and `rejected_rewards` o, `chosen_logps` and
-`rejected_logps` summed log-probabilities, `likelihood_accuracy` share of
-pairs whose chosen answer the policy finds likelier.
+Metrics: those of every method over pairs, with o in place of u and without a beta; `likelihood` -m_w and `odds_ratio`
+-log sigmoid(o_w - o_l), the two terms.
 
 Departures: the likelihood is the mean over completion tokens of each pair, then over pairs, so that both terms count
 alike; other implementations average over all tokens, the prompt's too. An m that rounds to 0 is taken for the largest

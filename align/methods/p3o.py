@@ -23,9 +23,8 @@ There is no critic, nothing is whitened, and the KL is charged to whole completi
 
 Use it where rewards of different prompts are on different scales, as those of a reward model are.
 
-Metrics: `pair_weight` mean w_1 w_2 as it is used, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of
-a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
-log-probabilities from this model's, `clip_fraction` share of a completion's pairs whose gradient the clip has taken.
+Metrics: those of every online method, where `clip_fraction` is the share of a completion's pairs whose gradient the
+clip has taken; `pair_weight` mean w_1 w_2 as it is used.
 
 Departures: the authors draw two completions; here all pairs of a prompt are taken, each completion counting once. Their
 code also scales rewards by a running standard deviation (see `reward.shape`), and scales q as an option, which is left

@@ -13,10 +13,8 @@ Huang et al., "The N+ Implementation Details of RLHF with PPO", 2024, arXiv:2403
 both averaged over tokens. The KL is in the reward, of the policy as it was when it wrote; there is none in the loss.
 While a critic of its own learns alone (`model.critic`, `warmup_steps`) its values are not clipped.
 
-Metrics: `policy` and `value` the two terms, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a
-token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
-log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken,
-`value_clip_fraction` share of tokens whose value has left the range.
+Metrics: those of every online method; `policy` and `value` the two terms, `value_clip_fraction` share of tokens whose
+value has left the range.
 
 Departures: advantages are whitened once over all that was written (by population variance), as in N+, not per
 minibatch; rewards are not (see `reward.shape`). The controller of arXiv:1909.08593, section 2.2, runs where

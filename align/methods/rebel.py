@@ -12,9 +12,8 @@ critic, a clip or a partition function.
 
 Use it where rewards compare within a prompt alone, and neither critic nor clip is wanted.
 
-Metrics: `residual` mean |u_i - u_j - eta (R_i - R_j)| of a pair, `entropy` of the policy per token (nats), `ratio` mean
-pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` is 0: nothing is clipped.
+Metrics: those of every online method, where `clip_fraction` is 0: nothing is clipped; `residual` mean |u_i - u_j - eta
+(R_i - R_j)| of a pair.
 
 Departures: the authors draw two completions (or take the best and the worst of five); here all pairs of a prompt are
 taken, each completion counting once. R is fixed when a completion is written, as theirs is.

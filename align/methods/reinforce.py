@@ -9,9 +9,7 @@ of Ahmadian et al., "Back to Basics", 2024, arXiv:2402.14740, eq. 6. A whole com
 
 averaged over completions. There is no ratio: take one step per experience, or the gradient is biased.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate
-of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's log-probabilities from this model's,
-`clip_fraction` share of completions whose gradient a clip has taken: none.
+Metrics: those of every online method, where `clip_fraction` is 0: nothing is clipped.
 
 Departures: the baseline moves once per experience, over all its completions; the first experience has none (0).
 """

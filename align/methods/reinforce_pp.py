@@ -7,9 +7,7 @@ Hu, "REINFORCE++: A Simple and Efficient Approach for Aligning Large Language Mo
 
 averaged over tokens. No critic, no comparison within a group: one completion per prompt is enough.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken.
+Metrics: those of every online method.
 
 Departures: the loss is averaged over the tokens of an optimiser step, of all its completions together, as TRL and verl
 do it; the paper averages over the tokens of each completion first. Whitening is over kept tokens, by population

@@ -10,9 +10,7 @@ Large Language Models", 2023, arXiv:2310.10505, algorithm 1:
 averaged over completions. The greedy completions are written, rewarded and never learned from. There is no ratio: take
 one step per experience, or the gradient is biased.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's log-probabilities from this model's,
-`clip_fraction` share of completions whose gradient a clip has taken: none.
+Metrics: those of every online method, where `clip_fraction` is 0: nothing is clipped.
 
 Departures: a prompt whose greedy completion could not be judged teaches nothing; how the paper adds the KL to the
 reward (per token, or per completion as here) is unconfirmed.

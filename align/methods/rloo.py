@@ -11,9 +11,8 @@ van Hoof, Welling, 2019). A whole completion is one action; of k completions of 
 
 averaged over completions. With one step per experience r = 1 and the gradient is -A_i grad log pi(y_i): the paper's.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the
-engine's log-probabilities from this model's, `clip_fraction` share of completions whose gradient the clip has taken.
+Metrics: those of every online method, where `clip_fraction` is the share of completions whose gradient the clip has
+taken.
 
 Departures: the ratio and its clip, without effect at one step per experience, are what several steps need.
 """

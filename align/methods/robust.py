@@ -8,9 +8,7 @@ Chowdhury, Kini, Natarajan, "Provably Robust DPO: Aligning Language Models with 
 summed over completion tokens, averaged over pairs; eps is the probability that a label is flipped. Averaged over such
 flips it is the DPO loss of the clean label. It is unbounded below, and its gradient never vanishes. eps = 0 is DPO.
 
-Metrics: `accuracy` share of pairs with u_w > u_l (a tie is a miss), `margin` beta (u_w - u_l), `chosen_rewards` and
-`rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed log-probabilities, `likelihood_accuracy` share of
-pairs whose chosen answer the policy finds likelier.
+Metrics: those of every method over pairs.
 
 Departures: none known; it is written as the logistic loss of the label (1 - eps) / (1 - 2 eps), which is above 1.
 """

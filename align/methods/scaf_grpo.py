@@ -13,10 +13,8 @@ everything else is GRPO without a KL (what `reward.shape` does to a reward count
 averaged over the tokens of a completion, then over completions; rho_t = pi(y_t) / pi_old(y_t), both given the prompt
 that the completion was written for. Where no hint helps nothing changes. Use it for data with problems out of reach.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's log-probabilities from this model's,
-`clip_fraction` share of tokens whose gradient the clip has taken; `hinted` the share of a step's completions that were
-told a hint, `auxiliary` how many were asked for in an experience.
+Metrics: those of every online method; `hinted` the share of a step's completions that were told a hint, `auxiliary` how
+many were asked for in an experience.
 
 Departures: the paper replaces one of the failed completions at random; here it is the first, which is as random: they
 were drawn alike and have all failed. The authors' code writes for all hints at once (`hints_at_once`).

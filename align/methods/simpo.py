@@ -6,9 +6,8 @@ Meng, Xia, Chen, "SimPO: Simple Preference Optimization with a Reference-Free Re
 
 over completion tokens, averaged over pairs.
 
-Metrics: `accuracy` share of pairs with m_w > m_l (a tie is a miss), `margin` beta (m_w - m_l) without gamma,
-`chosen_rewards` and `rejected_rewards` beta m, `chosen_logps` and `rejected_logps` summed log-probabilities,
-`likelihood_accuracy` share of pairs whose chosen answer the policy finds likelier, by the sums.
+Metrics: those of every method over pairs, with m in place of u, and a margin without gamma; `likelihood_accuracy` goes
+by the sums.
 
 Departures: none known. The paper tunes beta from 2 to 10 and gamma / beta around 0.5 for each model; the defaults are
 where such a search starts.

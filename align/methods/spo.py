@@ -13,10 +13,8 @@ critic of its own learns alone (`model.critic`, `warmup_steps`) its values are n
 
 Use it where ratios run away in several passes over an experience.
 
-Metrics: `policy` and `value` the two terms, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a
-token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
-log-probabilities from this model's, `ratio_gap` mean |rho - 1|, `clip_fraction` share of ratios outside
-[1 - epsilon, 1 + epsilon]: nothing is clipped there.
+Metrics: those of every online method, where `clip_fraction` is the share of ratios outside [1 - epsilon, 1 + epsilon],
+of which nothing is clipped; `policy` and `value` the two terms, `ratio_gap` mean |rho - 1|.
 
 Departures: the authors whiten within a minibatch, here it is once over all that was written. They have no experiments
 with language models; what is said of tokens is derived. The log-ratio is held at 20 for finiteness.

@@ -14,9 +14,7 @@ rewarded on their last token, and their places go to the next prompts:
 each averaged over its tokens, so that a token is learned from once by the policy. Use it where a few long completions
 would hold up all others. Short completions end first: rewards early in training are of those.
 
-Metrics: `policy` and `value` the two terms; over this window's tokens `entropy` of the policy (nats), `ratio` mean
-pi / pi_old, `approx_kl` mean k3 estimate of KL(pi_old || pi), `sampler_gap` mean distance of the engine's
-log-probabilities from this model's, `clip_fraction` share whose gradient the clip has taken; `unfinished` and
+Metrics: those of every online method, over this window's tokens; `policy` and `value` the two terms; `unfinished` and
 `begun_before` are shares of an experience's completions, `reward` is of those that have ended.
 
 Departures: where the paper is silent, lambda, the clip range and the mean over tokens are ours, and advantages are as

@@ -14,11 +14,10 @@ by DPO or SimPO, from the same start as the policy, with the same template; stop
 be what the guide started from, or r_t holds the difference between two starts, too. At alpha 0, or with a guide that is
 the reference, it is DPO; at alpha 0 none need be named.
 
-Metrics: those of DPO, whose rewards are not weighed: `accuracy`, `margin`, `chosen_rewards`, `rejected_rewards`,
-`chosen_logps`, `rejected_logps`, `likelihood_accuracy`; `chosen_weight` and `rejected_weight` mean f_t per token,
-`smallest_weight` the least f_t of a pair, `negative_weights` share of tokens with f_t below 0, before `f_min`: the
-theory wants none; `guide_accuracy` share of pairs that the guide's summed rewards order as they are labelled,
-`guide_margin` their difference.
+Metrics: those of every method over pairs, of rewards that are not weighed; `chosen_weight` and `rejected_weight` mean
+f_t per token, `smallest_weight` the least f_t of a pair, `negative_weights` share of tokens with f_t below 0, before
+`f_min`: the theory wants none; `guide_accuracy` share of pairs that the guide's summed rewards order as they are
+labelled, `guide_margin` their difference.
 
 Departures: `f_min` (none, as in the code; 0 keeps what a negative weight would push the wrong way at rest) is ours. The
 code has one beta for the loss and for r_t, also where the guide was trained with another, and so has this: a larger

@@ -15,10 +15,8 @@ of its own (`model.critic`) that learns alone at first (`warmup_steps`) and unti
 are flat (`warmup_flat`); twice the policy's learning rate is VAPO's choice. Use it where PPO with one lambda shortens
 its completions.
 
-Metrics: `policy`, `value` and, where nll_coef is above 0, `nll`: the terms; `entropy` of the policy per token (nats),
-`ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean
-distance of the engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip
-has taken; `explained_variance` of each experience.
+Metrics: those of every online method; `policy`, `value` and, where nll_coef is above 0, `nll`: the terms;
+`explained_variance` of each experience.
 
 Departures: advantages are whitened unless `whiten` is false, which goes with a lambda of each completion's own; the
 papers do not say. Nor does VC-PPO say its clip range, KL or learning rates; what happens where lambda would be below 0,

@@ -15,10 +15,8 @@ which all tokens of a step share; they are then whitened over all that was writt
 Completions begun anew are rewarded, and never learned from. Equal states are asked for once. Use it where steps can be
 judged by where they lead and time for writing is at hand: an experience costs some times what PPO's does.
 
-Metrics: `policy` and `kl_penalty` the two terms, `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of
-a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's
-log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip has taken; `auxiliary` and
-`auxiliary_tokens` what was begun anew for an experience.
+Metrics: those of every online method; `policy` and `kl_penalty` the two terms, `auxiliary` and `auxiliary_tokens` what
+was begun anew for an experience.
 
 Departures: states are beginnings of token ids, not of text that is tokenised again, so they lie on the policy's way; a
 token belongs to the step of its first character. Whitening is over the experience, not over a micro-batch. A
