@@ -11,7 +11,7 @@ import sys
 from typing import NoReturn
 
 from align.cli.main import main
-from align.system.terminal import guard_complaints
+from align.system.terminal import guard_complaints, outlast_readers
 
 
 def leave(code: int) -> NoReturn:
@@ -32,6 +32,7 @@ def leave(code: int) -> NoReturn:
 
 def run() -> NoReturn:
     """The command, as a process."""
+    outlast_readers()
     guard_complaints()
     leave(main())
 

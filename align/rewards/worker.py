@@ -24,7 +24,7 @@ from align.outside import drawing, place_of
 from align.rewards.base import Sample, call, find_reward
 
 SAFE_PATH = "PYTHONSAFEPATH"  # a variable of Python's
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POSIX = hasattr(signal, "pthread_sigmask") and hasattr(os, "setpgid")
 LOOK = 1.0  # seconds between two looks at who the parent is
 

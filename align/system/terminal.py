@@ -6,6 +6,7 @@ A terminal takes orders from control characters: to clear itself, to rename its 
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -57,6 +58,28 @@ class Record(logging.LogRecord):
 
     def getMessage(self) -> str:
         return visible(super().getMessage())
+
+
+class Lasting(io.FileIO):
+    """A terminal, pipe or file that may go away or be full: what can no longer be told is lost, and nothing else is."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except BlockingIOError:
+            raise
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def outlast_readers() -> None:
+    """From here on this process goes on where nobody reads what it says: `align train ... | head`, a lost terminal."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is not None:
+            stream.flush()
+            file = io.BufferedWriter(Lasting(stream.fileno(), "w", closefd=False))
+            how = {"encoding": stream.encoding, "errors": stream.errors, "line_buffering": stream.line_buffering}
+            setattr(sys, name, io.TextIOWrapper(file, **how, write_through=name == "stderr"))
 
 
 def guard_complaints() -> None:

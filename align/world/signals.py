@@ -1,10 +1,12 @@
-"""Asked to stop, by SIGTERM (a scheduler) or SIGINT (Ctrl-C): at once, or within the loop after its step.
+"""Asked to stop, by SIGTERM (a scheduler), SIGINT (Ctrl-C) or SIGHUP (a terminal that has gone): at once, or within the
+loop after its step.
 
 Outside of the loop everything that is under way is made again by a resume, as after a kill, so nothing is waited for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -16,6 +18,7 @@ from typing import Any
 
 from align.errors import AlignError, RunError, Stopped
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 AGAIN = 2.0  # seconds within which a second SIGINT is the launcher passing on what the terminal sent to all
 
 
@@ -57,8 +60,9 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._handle)
+            for number in STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -101,4 +105,5 @@ def stoppable(stop: StopRequest | None = None) -> Iterator[StopRequest]:
 
 
 def _tell(text: str) -> None:
-    os.write(2, f"\n{text}\n".encode())  # print() may not be entered twice, and a handler interrupts anything
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        os.write(2, f"\n{text}\n".encode())  # print() may not be entered twice, and a handler interrupts anything

@@ -21,7 +21,7 @@ def signals(case: Case) -> None:
     run, whole = made
     again: tuple[str, ...] = ()
     for _ in range(case.draw.randint(1, 3)):
-        asked = case.draw.choice((signal.SIGTERM, signal.SIGINT))
+        asked = case.draw.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         alarm = Alarm(SOONEST + case.draw.uniform(0.0, whole.seconds), asked)
         life = case.live(run.train("cut", *again), case.place("cut"), alarm=alarm)
         case.counts["signals"] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import logging
+import os
 import shutil
 import sys
 import warnings
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import Child
 from rich.text import Text
-from small_runs import BRIEF, FRESH, write_recipe, write_rows
+from small_runs import BRIEF, FRESH, lines, write_recipe, write_rows
 
+from align.__main__ import run
 from align.cli.chat import Speaker
 from align.cli.main import main
 from align.monitors.display import Progress
@@ -23,6 +26,10 @@ from align.runfolder.logs import Completion
 from align.system.terminal import Guarded, guard_complaints, say, visible
 
 ROOT = Path(__file__).parents[2]
+BRIEFLY = (
+    "data.num_rows=12", "data.test=0", "data.validation=0", "training.eval_steps=0", "training.num_train_epochs=null",
+    "training.max_steps=3", "training.batch_size=4", "logging.num_completions=0", "logging.logging_steps=1",
+)  # fmt: skip
 HOSTILE = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202egnp.exe \r\b over"
 ORDERS = "\x1b\x9b\x07\u202e\r\b"
 SHOWN = "⟨U+001B⟩[2J⟨U+001B⟩]0;title⟨U+0007⟩ ⟨U+009B⟩31m ⟨U+202E⟩gnp.exe ⟨U+000D⟩⟨U+0008⟩ over"
@@ -128,3 +135,24 @@ def test_said_without_line_end(capsys: pytest.CaptureFixture[str]):
     say("a\x1b", end="")
     say("b", file=sys.stderr)
     assert capsys.readouterr() == ("a⟨U+001B⟩", "b\n")
+
+
+@pytest.mark.processes
+def test_a_run_outlives_whoever_reads_what_it_says(tmp_path: Path):
+    """`align train ... | head -1`, and a terminal that has gone."""
+    reading, writing = os.pipe()
+
+    def act() -> None:
+        os.close(reading)
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        sys.argv = ["align", "train", "sft", *BRIEFLY, f"training.output_dir={tmp_path / 'run'}"]
+        run()
+
+    child = Child(act, tmp_path, tmp_path / "log.txt", dict(os.environ))
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    assert child.wait(60) == 0
+    assert (tmp_path / "run/final").exists()
+    assert len(lines(tmp_path / "run/metrics.jsonl")) == 3

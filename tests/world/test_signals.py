@@ -38,7 +38,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return child
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_step_is_finished_first(number: signal.Signals):
     with start() as child:
         child.send_signal(number)
@@ -46,6 +46,17 @@ def test_the_step_is_finished_first(number: signal.Signals):
     assert child.returncode == 75
     assert out.endswith(f"because of {number.name}\n")
     assert f"{number.name}: stopping after this step" in err
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+        assert not stop.asked
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_second_interrupt_stops_at_once_and_says_what_is_kept():
