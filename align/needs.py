@@ -7,7 +7,7 @@ truth value per row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -161,37 +161,68 @@ def stack(rows: Sequence[np.ndarray], width: int | None = None) -> Tensor:
 # ---- weights that move -----------------------------------------------------------------------------------------------
 
 When = Literal["before writing", "before learning", "after step"]
-How = Literal["copy", "average", "extrapolate", "take", "put back"]
+How = Literal["copy", "average", "extrapolate", "take", "put back", "begin again"]
+Unit = Literal["step", "experience"]
 LEARNS = "policy"  # who learns, among those who move
 
 
 @dataclass(frozen=True)
 class Move:
     """What happens to weights between steps. Steps are counted from 0, and a move is made in those that `at` leaves
-    over when divided by `every`: every=50, at=49 ends each fifty of them.
+    over when divided by `every`: every=50, at=49 ends each fifty of them. Likewise experiences, where these are the
+    `unit`: then the two moments before are those of their first step, and `after step` is that of their last.
 
         copy, average   of a role that follows the policy: it becomes it, or goes `rate` of the way towards it
         extrapolate     the policy goes on by `rate` times the way from its last extrapolation's start, or the run's
         take, put back  the learners' weights and moments are kept, and later put back: a trial step
+        begin again     the policy's moments, and the steps that they count, are those of a new optimiser
     """
 
     role: str  # `policy`, or the prefix of the columns that a copy makes
     how: How
     when: When
     rate: float = 1.0
-    every: int = 1  # steps
+    every: int = 1
     at: int = 0
+    unit: Unit = "step"
 
     def __post_init__(self):
         of_policy = self.how not in ("copy", "average")
         if of_policy != (self.role == LEARNS):
             raise ValueError(f"a move {self.how} is of {LEARNS if of_policy else 'a copy'}, not of {self.role}")
         if not 0 <= self.at < self.every:
-            raise ValueError(f"a move is at step {self.at} of every {self.every}; expected one from 0 below that")
+            raise ValueError(f"a move is at {self.unit} {self.at} of every {self.every}; expected 0 or more below that")
         if not 0 <= self.rate <= 1 or (self.how == "extrapolate" and self.rate == 1):
             raise ValueError(f"a move {self.how} has the rate {self.rate}; expected 0 to 1, of a jump below 1")
+
+    def due(self, step: int, lasting: int) -> bool:
+        """In this step, where experiences last for `lasting` steps each."""
+        number, within = (step, 0) if self.unit == "step" else divmod(step, lasting)
+        moment = lasting - 1 if self.unit == "experience" and self.when == "after step" else 0
+        return within == moment and number % self.every == self.at
 
 
 def copies_of(method: Any) -> tuple[str, ...]:
     """The roles that are copies of the policy, and follow it."""
     return tuple(dict.fromkeys(move.role for move in method.moves() if move.role != LEARNS))
+
+
+# ---- rounds ----------------------------------------------------------------------------------------------------------
+
+BEGIN_AGAIN = Move(LEARNS, "begin again", when="before writing", unit="experience")
+
+
+def of_round(default: float) -> Any:
+    """A knob of a method with rounds: a number, or a tuple with one for each round."""
+    return field(default=default, metadata={"of_round": True})
+
+
+def in_round(knob: float | tuple[float, ...], number: float) -> float:
+    """What the knob is in this round, counted from 0."""
+    return knob[int(number)] if isinstance(knob, tuple) else knob
+
+
+def knobs_of_rounds(method: Any) -> dict[str, tuple[float, ...]]:
+    """The knobs that have a number for each round."""
+    found = {f.name: getattr(method, f.name) for f in fields(method) if "of_round" in f.metadata}
+    return {name: values for name, values in found.items() if isinstance(values, tuple)}

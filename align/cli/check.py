@@ -138,6 +138,8 @@ def online_lines(recipe: Recipe) -> Iterator[str]:
     total = written * r.num_generations
     yield f"steps: {steps}; completions written: {total}, of {written} prompts ({rows} in the data)"
     yield from _not_counted(recipe)
+    if recipe.method.rounds:
+        yield f"rounds: {steps // per_phase} of {per_phase} steps, each with an evaluation at its end"
     yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
 
 

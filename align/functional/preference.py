@@ -37,6 +37,16 @@ def identity_loss(
     return (margins - (labels - 0.5) / beta) ** 2
 
 
+def self_play_loss(
+    log_ratios: Float[Tensor, " B"], gains: Float[Tensor, " B"] | float, beta: float
+) -> Float[Tensor, " B"]:
+    """(u - (p - 1/2) / beta)^2 of each completion, whose log-ratio is u (arXiv:2405.00675, log Z taken as 1/2 / beta).
+
+    `gains` are p - 1/2: how much more often than every other time a completion wins against the policy that wrote it.
+    """
+    return (log_ratios - gains / beta) ** 2
+
+
 def log_odds(logps: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
     """log(p / (1 - p)) for p = exp(logps) (arXiv:2403.07691, eq. 4).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -36,3 +36,37 @@ def largest(scores: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], share: floa
     chosen = torch.zeros(mask.numel(), dtype=torch.bool)
     chosen[ranked[:count]] = True
     return chosen.view(mask.shape) & mask
+
+
+def best_against_worst(
+    values: Float[Tensor, " B"], groups: Int[Tensor, " B"]
+) -> tuple[Bool[Tensor, " B"], Int[Tensor, " B"]]:
+    """Which rows are the best of their groups, and the row that each is compared with: of a best one the worst of its
+    group, of any other itself. Of equals the first; a group whose rows are all equal has no best one."""
+    rows = torch.arange(len(values), device=values.device)
+    first, last, apart = _ends(values, groups)
+    best = apart & (first == rows)
+    return best, torch.where(best, last, rows)
+
+
+def with_worst(best: Bool[Tensor, " B"], against: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    """Both rows of each pair that `best_against_worst` has found."""
+    both = best.clone()
+    both[against[best]] = True
+    return both
+
+
+def _ends(
+    values: Float[Tensor, " B"], groups: Int[Tensor, " B"]
+) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"], Bool[Tensor, " B"]]:
+    """For each row the first of the best and of the worst rows of its group, and whether these differ in value."""
+    count = int(groups.max()) + 1 if len(groups) else 0  # a rank that has no rows is asked, too
+    rows = torch.arange(len(values), device=values.device)
+
+    def of_group(source: Tensor, how: str, start: float | int) -> Tensor:
+        return source.new_full((count,), start).scatter_reduce(0, groups, source, how)[groups]
+
+    highest, lowest = of_group(values, "amax", -math.inf), of_group(values, "amin", math.inf)
+    beyond = rows.new_tensor(len(values))
+    best, worst = (of_group(rows.where(values == end, beyond), "amin", len(values)) for end in (highest, lowest))
+    return best, worst, highest > lowest

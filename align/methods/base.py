@@ -25,11 +25,12 @@ from align.functional.kl import k3
 from align.functional.masked import kept, masked_mean, masked_sum
 from align.functional.preference import pair_metrics
 from align.functional.surrogate import clipped_value_loss, ratio_of
+from align.methods.acronyms import ACRONYMS
 from align.methods.metrics import About
 from align.needs import Move, Needs, needs_of
 from align.outside import load_outside
 
-NO_METHODS = ("base", "metrics")  # files beside those of the methods
+NO_METHODS = ("base", "metrics", "acronyms")  # files beside those of the methods
 AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum")
 LEVELS = ("token", "sequence", "geometric")
 OF_COMPLETIONS = LEVELS[1:]  # where a completion has one ratio, and so one advantage
@@ -126,6 +127,7 @@ class Method(Generic[B]):
     usual_rate: ClassVar[float] = 1e-6  # optim.learning_rate of a recipe that has none
     compared_by: ClassVar[str] = "loss"  # training.metric_for_best_model of a recipe that has none
     usual_minibatches: ClassVar[int] = 1  # likewise training.num_minibatches, of rows that are there before
+    rounds: ClassVar[bool] = False  # whether each experience has a schedule, an evaluation and files of its own
 
     def moves(self) -> Sequence[Move]:
         """What happens to weights between steps, in order, beside the optimiser's updates. Most move nothing."""
@@ -185,6 +187,12 @@ class OnlineMethod(Method[R]):
     def keep(self, rollouts: R) -> Tensor:
         """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything."""
         return torch.ones(len(rollouts), dtype=torch.bool)
+
+    @property
+    def wants_rates(self) -> bool | None:
+        """Whether the reward must be how often a completion beats the others of its prompt (`win_rate`), or must judge
+        each completion alone; None: either will do."""
+        return None
 
     def critic_alone(self: M) -> M:
         """The method as it is in steps in which only the critic learns (`model.critic`). Most are the same."""
@@ -266,6 +274,8 @@ def find_method(name: str) -> type[Method[Any]]:
     if ":" in name:
         return _outside(name)
     known = method_names()
+    if name in ACRONYMS:
+        raise UserError(ACRONYMS[name])
     if name not in known:
         raise UserError(f"no such method: {name}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     module = importlib.import_module(f"align.methods.{name}")

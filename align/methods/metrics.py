@@ -105,6 +105,8 @@ TABLE: Mapping[str, About] = {
     "residual": About("smaller"),
     "off_policy": About(share=True),
     "pair_weight": About(),
+    "beta": About(label="Beta"),
+    "num_rounds": About(label="Rounds that are over"),
     "clip_fraction": About(share=True),
     "correction_bounded": About(share=True),
     "sampler_gap": About("smaller", "Sampler against trainer", NATS),

@@ -10,8 +10,9 @@ from align.data.settings import DataSection
 from align.errors import UserError, did_you_mean
 from align.methods.base import Method
 from align.models.settings import ModelSection
-from align.needs import Needs
+from align.needs import Needs, knobs_of_rounds
 from align.recipe.text import Written
+from align.rollout.settings import RolloutSection
 from align.training.optim import check_arguments
 from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
@@ -20,6 +21,7 @@ SCHEDULES = (
 )  # fmt: skip
 OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
 NOT_FOR_TRAINING = ("LBFGS", "SparseAdam")  # one wants a closure, the other sparse gradients
+RATES = "optim.learning_rate_of_round"
 TRACKERS = ("tensorboard", "wandb", "trackio")
 KEEP_ONE = "keep one of them (key=null on the command line takes a recipe's own away)"
 
@@ -165,3 +167,69 @@ def _model(written: Written, m: ModelSection) -> None:
         written.wrong("model.config.model_type", "missing; the transformers name of the architecture, such as llama")
     if m.config and not m.tokenizer_name_or_path:
         written.wrong("model.tokenizer_name_or_path", "missing; a model made from a config brings no tokenizer")
+
+
+# ---- rounds ----------------------------------------------------------------------------------------------------------
+
+
+def steps_on(training: TrainingSection, rollout: RolloutSection) -> int:
+    """Optimiser steps on what a policy has written: passes times minibatches."""
+    return rollout.num_iterations * ((rollout.num_prompts or training.batch_size) // training.batch_size)
+
+
+def check_rounds(
+    written: Written, cls: type[Method[Any]], method: Method[Any] | None, sections: dict[str, Any]
+) -> None:
+    """`method` is None where its knobs are wrong."""
+    optim: OptimSection | None = sections["optim"]
+    rates = optim.learning_rate_of_round if optim is not None else []
+    if not cls.rounds:
+        if rates:
+            written.wrong(RATES, f"{cls.name} has no rounds; remove the key")
+        return
+    if optim is not None and rates and written.has("optim.learning_rate") and optim.learning_rate != rates[0]:
+        finding = f"found {optim.learning_rate:g} beside {RATES}, whose first is {rates[0]:g}"
+        written.wrong("optim.learning_rate", f"{finding}; keep one of them (key=null takes a recipe's own away)")
+    if sections["model"] is not None and sections["model"].critic:
+        finding = f"{cls.name} begins again in each round, and a critic would not"
+        written.wrong("model.critic", f"{finding}; remove the section")
+    rollout: RolloutSection | None = sections.get("rollout")
+    if rollout is not None:
+        _rollout(written, cls, rollout)
+    if rollout is not None and sections["training"] is not None:
+        lists = {RATES: len(rates)} if rates else {}
+        lists |= {f"method.{name}": len(of) for name, of in (knobs_of_rounds(method) if method else {}).items()}
+        _number(written, sections["training"], rollout, lists)
+
+
+def _rollout(written: Written, cls: type[Method[Any]], rollout: RolloutSection) -> None:
+    if rollout.mask_truncated:
+        finding = f"{cls.name} pairs the best and the worst completion of a prompt, and would be left with one of them"
+        written.wrong("rollout.mask_truncated", f"{finding}; charge for what is cut by reward.shape, missing_eos")
+    if rollout.environment:
+        finding = f"the pairs of a round are kept as prompts with two answers, and {cls.name} has none of several turns"
+        written.wrong("rollout.environment", f"{finding}; remove the key")
+
+
+def _number(
+    written: Written, training: TrainingSection, rollout: RolloutSection, lists: dict[str, int]
+) -> None:
+    """Rounds are whole, and each list has a number for each of them."""
+    lasting = steps_on(training, rollout)
+    if lasting < 1:
+        return  # said elsewhere
+    num_rounds, rest = divmod(training.max_steps, lasting)
+    if rest:
+        near = sorted({n for n in (num_rounds * lasting, (num_rounds + 1) * lasting) if n})
+        written.wrong(
+            "training.max_steps",
+            f"found {training.max_steps}, and a round is {lasting} steps (rollout.num_iterations x num_prompts / "
+            f"batch_size): the last one would not be ended; set it to {' or '.join(map(str, near))}",
+        )
+    for key, count in lists.items():
+        if not training.max_steps:
+            cure = f"say how many there are by training.max_steps, {lasting} for each"
+            written.wrong(key, f"has {count} numbers, one for each round; {cure}")
+        elif not rest and count != num_rounds:
+            steps = f"training.max_steps {training.max_steps}, {lasting} steps each"
+            written.wrong(key, f"has {count} numbers, and there are {num_rounds} rounds ({steps}); one for each")

@@ -5,16 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from align.methods.base import Method
+from align.methods.base import Method, OnlineMethod
 from align.recipe.text import Written
 from align.rewards.base import compares
 from align.rewards.judge import named
-from align.rewards.settings import RewardSection
+from align.rewards.settings import Function, RewardSection
 from align.rollout.settings import RolloutSection
 from align.training.settings import TrainingSection
 
 METRIC = "training.metric_for_best_model"
 CURE = "name a reward beside it that judges a completion alone"
+
+
+def check_rates(
+    written: Written, method: OnlineMethod[Any], functions: Mapping[str, Any], reward: RewardSection
+) -> None:
+    """Where the method takes the reward for win rates it is those and nothing else, and where it makes its own it is
+    none of them. `functions`: those that could be made, by the dotted keys that name them."""
+    comparing = [key for key, function in functions.items() if compares(function)]
+    if method.wants_rates is False and comparing:
+        finding = f"compares a prompt's completions, and {method.name} takes the reward for a score of each alone"
+        written.wrong(comparing[0], f"{finding}; see `align methods {method.name}`")
+    if method.wants_rates:
+        only = reward.functions[0] if len(reward.functions) == 1 else None
+        weight = only.weight if isinstance(only, Function) else 1.0
+        whole = only is not None and weight == 1 and not reward.shape
+        if not (whole and len(comparing) == len(functions)):
+            finding = f"{method.name} takes it for the win rates of one function that compares completions"
+            written.wrong("reward", f"{finding}, such as win_rate, at weight 1 and without shape; remove all else")
 
 
 def check_comparing(

@@ -13,6 +13,9 @@ def with_rate(written: Written, method: Method[Any], sections: dict[str, Any]) -
     """Puts the method's usual learning rate into `sections` where the recipe has none; returns what is to be said."""
     if written.has("optim.learning_rate"):
         return ()
+    if rates := sections["optim"].learning_rate_of_round:
+        sections["optim"] = dataclasses.replace(sections["optim"], learning_rate=rates[0])
+        return ()
     rate = method.usual_rate
     sections["optim"] = dataclasses.replace(sections["optim"], learning_rate=rate)
     lora = "; with model.lora about ten times as much is usual" if sections["model"].lora else ""

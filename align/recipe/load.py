@@ -20,9 +20,10 @@ from typing import Any
 
 from align.data.settings import DataSection
 from align.errors import Mistakes, UserError, did_you_mean
+from align.methods.acronyms import ACRONYMS
 from align.methods.base import Method, find_method, method_names
 from align.models.settings import ModelSection
-from align.recipe.combinations import check_combinations, writes_nothing
+from align.recipe.combinations import check_combinations, check_rounds, writes_nothing
 from align.recipe.defaults import with_followed, with_minibatches, with_rate
 from align.recipe.look_at_data import check_data
 from align.recipe.look_at_models import check_context, check_models
@@ -98,6 +99,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     check_combinations(written, cls, sections)
     if cls is not None and sections["model"] is not None:
         check_roles(written, cls, method, sections["model"])
+    if cls is not None:
+        check_rounds(written, cls, method, sections)
     if cls is not None and is_online(cls):
         check_online(written, cls, method, sections)
     if sections["data"] is not None:
@@ -188,7 +191,7 @@ def _is_name(name: str) -> bool:
 def _method(written: Written) -> tuple[type[Method[Any]] | None, Method[Any] | None]:
     values = _section(written, "method")
     if isinstance(values, str):
-        written.wrong("method", f"found {show(values)}; write `method: {{name: {values}}}`")
+        written.wrong("method", ACRONYMS.get(values) or f"found {show(values)}; write `method: {{name: {values}}}`")
         return None, None
     spelt = values.get("name") if isinstance(values, dict) else None
     if not isinstance(spelt, str):

@@ -10,7 +10,7 @@ from align.errors import UserError
 from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection
 from align.needs import Needs
-from align.recipe.comparing import check_comparing
+from align.recipe.comparing import check_comparing, check_rates
 from align.recipe.replays import check_replay
 from align.recipe.reward_columns import check_columns
 from align.recipe.text import Written
@@ -45,6 +45,8 @@ def check_online(
     if (reward := sections["reward"]) is not None:
         functions = _reward(written, reward)
         check_comparing(written, cls, functions, sections)
+        if isinstance(method, OnlineMethod):
+            check_rates(written, method, functions, reward)
         if sections["data"] is not None:
             check_columns(written, sections["data"], cls.needs(), functions)
         if rollout is not None and rollout.replay:

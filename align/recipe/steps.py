@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from align.data.mixture import steps_of
 from align.methods.base import OnlineMethod
+from align.recipe.combinations import steps_on
 from align.recipe.load import Recipe
 
 
@@ -20,8 +21,7 @@ def total_rows(recipe: Recipe, num_rows: int) -> int:
 
 def steps_of_phase(recipe: Recipe) -> int:
     """Optimiser steps on one experience of a policy that writes."""
-    training, rollout = recipe.training, recipe.rollout
-    return rollout.num_iterations * ((rollout.num_prompts or training.batch_size) // training.batch_size)
+    return steps_on(recipe.training, recipe.rollout)
 
 
 def count_steps(recipe: Recipe, num_rows: int) -> int:
@@ -30,3 +30,8 @@ def count_steps(recipe: Recipe, num_rows: int) -> int:
         return training.max_steps or steps_of(total_rows(recipe, num_rows), training.batch_size)
     num_prompts = recipe.rollout.num_prompts or training.batch_size
     return steps_of_phase(recipe) * steps_of(total_rows(recipe, num_rows), num_prompts)
+
+
+def steps_of_experience(recipe: Recipe) -> int:
+    """The same, also of rows that are there before."""
+    return steps_of_phase(recipe) if isinstance(recipe.method, OnlineMethod) else recipe.training.num_minibatches

@@ -30,7 +30,7 @@ AT_LEAST_ONE = {
     "logging.logging_steps",
     "model.lora.r",
 }
-ABOVE_ZERO = {"optim.learning_rate", "optim.adam_epsilon", "data.train.weight"}
+ABOVE_ZERO = {"optim.learning_rate", "optim.learning_rate_of_round", "optim.adam_epsilon", "data.train.weight"}
 SHARES = {
     "data.validation",
     "data.test",

@@ -23,7 +23,7 @@ SIDES = (
     ("undesirable_", "desirable_"),
 )
 EXACT = ("learning_rate", "memory_mb", "epoch")  # set by the run, not measured with noise
-UNSHOWN = ("epoch",)
+UNSHOWN = ("epoch", "num_rounds")
 TOGETHER = {"kl_k3": "kl", "ended": "truncated", "failed_rewards": "not_judged"}  # metric -> whose chart it is drawn in
 SUFFIXES = ("_stderr", "_n")
 

@@ -13,6 +13,7 @@ from align.report.findings import findings, is_cut
 from align.report.folder import Run, Sample
 from align.report.headline import before, compare, headline, outcome, points, told
 from align.report.measures import Measure
+from align.report.rounds import rounds_section
 from align.report.rows import data_section
 from align.report.text import clip, escape, exact, folded, is_share, label, part, short, table
 from align.report.values import values_section
@@ -28,6 +29,7 @@ def run_body(run: Run, level: int) -> str:
         (
             notices(run),
             part("Results on held-out rows", results(run), level),
+            part("Rounds", rounds_section(run), level),
             part("Curves", curves(run), level),
             part("Values of states", values_section(run), level),
             part("Before and after", samples(run.samples), level),

@@ -33,6 +33,10 @@ class Engines(Protocol):
         """One that writes with the policy's weights of now; `version` is the number of steps that made them."""
         ...
 
+    def moved(self) -> None:
+        """The policy may have other weights now than when it wrote, after as many steps."""
+        ...
+
     def told(self) -> dict[str, float]:
         """Metrics of what was written since they were last told, for the main process."""
         ...
@@ -97,6 +101,9 @@ class LocalEngines:
             decode = functools.partial(text_of, self.tokenizer)
             engine = self._kind()
             yield engine(model, self.tokenizer.pad_token_id, decode, self.max_rows, version, refill=self.refill)
+
+    def moved(self) -> None:
+        pass
 
     def told(self) -> dict[str, float]:
         return {}

@@ -25,6 +25,7 @@ from align.models.tokenizer import load_tokenizer
 from align.monitors.display import Progress as Display
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import num_read
+from align.recipe.steps import steps_of_experience
 from align.run.checks import look_before, with_direction
 from align.run.copies import make_copies
 from align.run.critic import warmup_of, with_critic
@@ -43,7 +44,7 @@ from align.system.files import remove
 from align.system.sums import digest_of
 from align.training.build import SAMPLE, Sample, choose_layout, kernel_of, limits_of, make_trainee
 from align.training.loop import Run, Source
-from align.training.optim import rate_of_learner
+from align.training.optim import rate_in_rounds, rate_of_learner
 from align.training.snapshot import Progress
 from align.training.step import Trainee
 from align.training.team import Team
@@ -114,7 +115,8 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world, value_head=on_trunk)
     trainee = settle_router(trainee, recipe.model)
     trainee, of_critic = with_critic(trainee, recipe, tokenizer, init)
-    team = Team(trainee, make_copies(recipe, trainee, tokenizer, init), recipe.method.moves())
+    copies = make_copies(recipe, trainee, tokenizer, init)
+    team = Team(trainee, copies, recipe.method.moves(), steps_of_experience(recipe))
     sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
     picked = Sample(learned_sequences(recipe, sample), *lengths(recipe, splits, context))
     choice = choose_layout(trainee, needs, picked, recipe.training, limits, say)
@@ -229,9 +231,11 @@ class Begun:
 
 def make_run(setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any], display: Display) -> Run:
     recipe, (log, written) = setup.recipe, begun.logs
+    round_steps = steps_of_experience(recipe) if recipe.method.rounds else 0
+    rate = rate_in_rounds(recipe.optim, round_steps) if round_steps else rate_of_learner(recipe.optim, num_steps)
     return Run(
         team=setup.team, reader=setup.reader, source=setup.source,
-        rate_of_step=rate_of_learner(recipe.optim, num_steps), warmup=warmup_of(recipe, num_steps), num_steps=num_steps,
+        rate_of_step=rate, warmup=warmup_of(recipe, num_steps), num_steps=num_steps, round_steps=round_steps,
         settings=with_direction(recipe, setup.splits), root=setup.folder.checkpoints, log=log, written=written,
         trackers=trackers, display=display, identity=begun.identity,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from align.methods.base import weighs
-from align.recipe.steps import count_steps
+from align.recipe.steps import count_steps, steps_of_phase
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
 from align.rollout.engine import Sampling
@@ -26,6 +26,7 @@ from align.scoring.role_table import POLICY, idle, loaded
 from align.sources.audit import Auditor
 from align.sources.harvest import Harvester
 from align.sources.online import Online
+from align.sources.rounds import RoundFiles
 
 
 def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:
@@ -50,6 +51,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
         parts.reader, roles, judge, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
     )
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
+    rounds = RoundFiles(folder.path / "rounds", writer, steps_of_phase(recipe)) if recipe.method.rounds else None
     return Online(
         method=recipe.method, writer=writer,
         harvester=harvester,
@@ -61,7 +63,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
             folder.path / "rollouts", record=rollout.record, main=world.main, by=parts.digest, say=say,
             replay=Path(rollout.replay) if rollout.replay else None,
         ),
-        num_shown=recipe.logging.num_completions, num_steps=count_steps(recipe, len(store)),
+        num_shown=recipe.logging.num_completions, num_steps=count_steps(recipe, len(store)), rounds=rounds,
     )  # fmt: skip
 
 

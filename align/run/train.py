@@ -27,7 +27,6 @@ from align.system.files import write_json
 from align.system.terminal import say
 from align.training import snapshot
 from align.training.baselines import bag_of_words
-from align.training.evaluate import Evaluation
 from align.training.loop import train as train_loop
 from align.training.member_files import whole_weights
 from align.training.snapshot import Progress
@@ -176,7 +175,7 @@ def _test(setup: Setup, path: Path, version: int) -> None:
     splits, world = setup.splits, setup.world
     if not len(splits.test):
         return
-    found = test_of(setup.source.evaluate("test", version, lambda done: None))
+    found = setup.source.evaluate("test", version, lambda done: None).told()
     if not world.main:
         return
     before = path.with_name(BEFORE)
@@ -199,10 +198,6 @@ def _baselines(setup: Setup) -> dict[str, Any]:
     assert setup.recipe.logging.baselines == ["bag_of_words"]
     estimate, hits = bag_of_words(splits.train, splits.validation, splits.test)
     return {"bag_of_words_accuracy": dataclasses.asdict(estimate) | {"rows": hits}}
-
-
-def test_of(found: Evaluation) -> dict[str, Any]:
-    return {n: dataclasses.asdict(e) | {"rows": found.per_row.get(n, [])} for n, e in found.estimates.items()}
 
 
 def _show_completions(setup: Setup, written: CompletionsLog | None, step: int, version: int) -> None:

@@ -2,5 +2,5 @@
 
 Read `offline` first, then `online` with `harvest` (from completions to what is learned) and `buffer` (an experience
 that lasts for several steps). `audit` asks what states are worth, `told` says what an experience was like,
-`served_policy` gives a server its weights.
+`rounds` keeps experiences as files, `served_policy` gives a server its weights.
 """

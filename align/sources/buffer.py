@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from align.batches import Group, Tokens
+from align.errors import UserError
 from align.needs import flattened, rebuilt
 from align.scoring.experience import Experience, Reader
 from align.training.controllers import Remembered, recalling, told_of
 from align.training.loop import Portion
 
+LENGTH = "training.batch_size, rollout.num_prompts, rollout.num_iterations"  # what decides how long an experience is
 Passes = list[list[list[int]]]  # pass -> minibatch -> rows
 
 
@@ -57,6 +59,21 @@ class Buffer:
         groups = [Group(tuple(_tokens(m) for m in of), of[0]["row"], of[0]["index"]) for of in found]
         experience = Experience(groups, rebuilt(reader.needs, state["batch"]), tuple(state["repeats"]))
         return cls(state["phase"], experience, state["minibatches"], state["controllers"], state.get("metrics", {}))
+
+
+def refuse_middle(step: int, state: Mapping[str, Any] | None, lasting: int) -> None:
+    """UserError where experiences last for another number of steps now and one is under way, `state` if it is kept."""
+    phase, at = divmod(step, lasting)
+    finding = f"an experience lasts {lasting} steps now, and none of them begins after step {step}" if at else ""
+    if state is not None:
+        length = sum(map(len, state["minibatches"]))
+        same = (state["phase"], length) == (phase, lasting)
+        finding = "" if same else f"step {step} is within an experience of {length} steps, and now they last {lasting}"
+    if finding:
+        raise UserError(
+            f"{LENGTH}: {finding}. Put the old values back, or change them where an experience of the saved run "
+            "has ended and one of this recipe begins: --resume PATH of such a checkpoint"
+        )
 
 
 def _tokens(state: Mapping[str, Any]) -> Tokens:

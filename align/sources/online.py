@@ -28,15 +28,15 @@ from align.rollout.writer import Job, Prompt, Seconds, Trajectory, Writer, from_
 from align.runfolder.logs import Completion
 from align.scoring.experience import Reader
 from align.sources.audit import Auditor
-from align.sources.buffer import Buffer
+from align.sources.buffer import LENGTH, Buffer, refuse_middle
 from align.sources.harvest import Harvest, Harvester, minibatches
+from align.sources.rounds import RoundFiles
 from align.sources.told import held_out_rewards, phase_metrics
 from align.training.controllers import recalling, remembered_of
 from align.training.evaluate import Evaluation
 from align.training.loop import Past, Portion
 from align.training.snapshot import Progress
 
-LENGTH = "training.batch_size, rollout.num_prompts, rollout.num_iterations"  # what decides how long an experience is
 Prompts = Callable[[int, int], Sequence[Prompt]]  # start, stop of the endless stream -> prompts
 
 
@@ -67,6 +67,7 @@ class Online:
     buffer: Buffer | None = None
     ahead: Ahead | None = None
     slots: Slots | None = None  # where completions are written a window at a time
+    rounds: RoundFiles | None = None  # where each experience is one
 
     def __post_init__(self):
         if self.settings.window:
@@ -96,6 +97,8 @@ class Online:
         phase, at = divmod(progress.step, self.steps_per_phase)
         if self.buffer is None or self.buffer.phase != phase:
             assert at == 0, f"step {progress.step} is in the middle of an experience that is not there"
+            if any(move.how in ("extrapolate", "put back") for move in self.method.moves()):
+                self.writer.engines.moved()
             self.buffer = self._phase(phase, progress)
         if at == 0:  # also on resume, where it failed before all of it was written: later weights must not end it
             self._go_ahead(phase + 1, progress)
@@ -123,24 +126,14 @@ class Online:
         if past.foreign:
             self.log.forget(0, -1)
         self.log.forget(self._begun(progress), -1 if past.changed else progress.step)
+        if self.rounds:
+            self.rounds.forget(self._begun(progress), progress.step)
         if state["ahead"] and not past.changed:
             self.log.put_back(state["ahead"][0]["step"], [from_line(row) for row in state["ahead"]])
 
     def _refuse_middle(self, step: int, state: Mapping[str, Any]) -> None:
         """UserError where experiences have another length now and one is under way."""
-        phase, at = divmod(step, lasting := self.steps_per_phase)
-        finding = f"an experience lasts {lasting} steps now, and none of them begins after step {step}" if at else ""
-        if (buffer := state["buffer"]) is not None:
-            length = sum(map(len, buffer["minibatches"]))
-            same = (buffer["phase"], length) == (phase, lasting)
-            finding = (
-                "" if same else f"step {step} is within an experience of {length} steps, and now they last {lasting}"
-            )
-        if finding:
-            raise UserError(
-                f"{LENGTH}: {finding}. Put the old values back, or change them where an experience of the saved run "
-                "has ended and one of this recipe begins: --resume PATH of such a checkpoint"
-            )
+        refuse_middle(step, state["buffer"], self.steps_per_phase)
         size = len(state["slots"]["live"]) if state["slots"] else 0
         if self.slots and size not in (0, self.slots.size):
             raise UserError(
@@ -183,9 +176,10 @@ class Online:
             written += self.writer.write(chunk, version, Seconds())
             tick(len(chunk))
         shown = tuple(self._shown(t, version) for t in written[: self.num_shown])
-        return dataclasses.replace(
-            held_out_rewards(written, self.harvester.rewards(written, held_out=True)), completions=shown
-        )
+        found = held_out_rewards(written, self.harvester.rewards(written, held_out=True))
+        if self.rounds and split == "validation":
+            self.rounds.evaluated(version, found)
+        return dataclasses.replace(found, completions=shown)
 
     def rehearse(self, count: int) -> tuple[list[Trajectory], Harvest, Seconds]:
         """The first prompts' completions, judged, as an experience that nobody learns from."""
@@ -222,6 +216,8 @@ class Online:
             began = time.perf_counter()
             self.audit(phase, progress.step, harvest, {n: self.prompts(n, n + 1)[0] for n in numbers})
             seconds.audit = time.perf_counter() - began
+        if self.rounds:
+            self.rounds.judged(phase, written, harvest, lambda n: self.prompts(n, n + 1)[0])
         metrics = phase_metrics(harvest, written, self.harvester) | harvest.metrics
         metrics |= seconds.told() | self.writer.engines.told()
         if self.settings.staleness:

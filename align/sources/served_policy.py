@@ -68,6 +68,9 @@ class ServerEngines:
             self.engine = self._with_weights(version)
         yield self.engine
 
+    def moved(self) -> None:
+        self.engine = None
+
     def told(self) -> dict[str, float]:
         """The share of prompt tokens, of the last experience, that the server did not have to compute."""
         found = prefix_cache(self.server.client) if self.server is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -39,6 +39,10 @@ class Evaluation:
         """`eval/loss`, `eval/loss_stderr`, ... as metrics.jsonl has them."""
         pairs = [(f"{prefix}/{n}", e.value) for n, e in self.estimates.items()]
         return dict(pairs + [(f"{prefix}/{n}_stderr", e.stderr) for n, e in self.estimates.items()])
+
+    def told(self) -> dict[str, Any]:
+        """As plain values: each metric's `value`, `stderr`, `n` and `rows`."""
+        return {name: asdict(e) | {"rows": self.per_row.get(name, [])} for name, e in self.estimates.items()}
 
 
 def evaluate(

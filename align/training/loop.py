@@ -112,6 +112,7 @@ class Run:
     written: CompletionsLog | None  # likewise
     trackers: Sequence[Tracker]
     display: Display
+    round_steps: int = 0  # of a round, at whose end there is an evaluation; 0: the method has none
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a checkpoint says that it is of
     stop: StopRequest = field(default_factory=StopRequest)
     alarms: Alarms = field(default_factory=Alarms)
@@ -241,7 +242,8 @@ def _told(rates: Rates) -> dict[str, float]:
 def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool:
     """Adds held-out metrics to the row where they are due; True when they are the best so far."""
     progress.owed = {}
-    due = _due(progress.step, run.settings.eval_steps) or progress.step == run.num_steps
+    every = (run.settings.eval_steps, run.round_steps, run.num_steps)
+    due = any(_due(progress.step, steps) for steps in every)
     if not due or not (rows := run.source.held_out("validation")):
         return False
     progress.owed = {name: value if isinstance(value, int) else float(value) for name, value in row.items()}

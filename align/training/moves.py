@@ -18,6 +18,7 @@ from align.world.distributed import World
 
 COUNTERS = ("global_steps", "global_samples", "micro_steps", "skipped_steps")  # of DeepSpeed's engine
 Taken = dict[str, Any]  # what `take` has cloned: tensors, numbers, dicts and lists of them
+Moments = dict[int, dict[str, Any]]  # place in the optimiser -> its state there
 
 
 def copy(into: Any, of: Any, world: World, names: Collection[str] | None = None) -> None:
@@ -76,34 +77,45 @@ def _beside(into: Any, of: Any, world: World, names: Collection[str] | None) -> 
 def take(trainee: Trainee) -> Taken:
     """All that an update changes, cloned: this rank's weights, float32 masters, moments, and the engine's counters."""
     module, world = trainee.module, trainee.world
-    base, owners = _moments_of(trainee)
     learned = {n for n, p in at_rest(module, world).named_parameters() if p.requires_grad or n in trainee.changing}
     return {
         "weights": {name: p.clone() for name, p in pieces(module, world).items() if name in learned},
         "masters": [m.detach().clone() for m in _masters(trainee)],
-        "moments": {i: _each(base.state[p], torch.clone) for i, p in enumerate(owners) if p in base.state},
+        "moments": moments(trainee),
         "counters": {name: getattr(module, name) for name in COUNTERS} if world.deepspeed else {},
     }
 
 
 def put_back(trainee: Trainee, taken: Taken) -> None:
     """Everything as it was when it was taken, bit for bit. The learning rate's schedule is not part of it."""
-    base, owners = _moments_of(trainee)
     with torch.no_grad():
         for name, piece in pieces(trainee.module, trainee.world).items():
             if name in taken["weights"]:
                 piece.copy_(taken["weights"][name])
         for master, was in zip(_masters(trainee), taken["masters"], strict=True):
             master.data.copy_(was)
-        for i, owner in enumerate(owners):
-            if i not in taken["moments"]:
-                base.state.pop(owner, None)  # its first update was the trial
-            elif owner not in base.state:
-                base.state[owner] = _each(taken["moments"][i], torch.clone)
-            else:
-                _into(base.state[owner], taken["moments"][i])
+    put_moments(trainee, taken["moments"])
     for name, count in taken["counters"].items():
         setattr(trainee.module, name, count)
+
+
+def moments(trainee: Trainee) -> Moments:
+    """This rank's moments, cloned. Of a new optimiser mostly none, since they are made in its first step."""
+    base, owners = _moments_of(trainee)
+    return {i: _each(base.state[p], torch.clone) for i, p in enumerate(owners) if p in base.state}
+
+
+def put_moments(trainee: Trainee, was: Moments) -> None:
+    """The moments as `moments` found them; who had none then has none again."""
+    base, owners = _moments_of(trainee)
+    with torch.no_grad():
+        for i, owner in enumerate(owners):
+            if i not in was:
+                base.state.pop(owner, None)
+            elif owner not in base.state:
+                base.state[owner] = _each(was[i], torch.clone)
+            else:
+                _into(base.state[owner], was[i])
 
 
 def _each(state: Mapping[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -70,6 +71,23 @@ def rate_of_learner(section: OptimSection, num_steps: int) -> Callable[[int, int
         return learning_rate(section, num_steps - idle)
 
     return lambda step, idle: after(idle)(step - idle)
+
+
+def rate_in_rounds(section: OptimSection, num_steps: int) -> Callable[[int, int], float]:
+    """The same of an optimiser that begins again after every `num_steps` steps: warm-up and decay are laid over each
+    such round, whose rate may be its own."""
+
+    @functools.cache
+    def of_round(rate: float) -> Callable[[int], float]:
+        return learning_rate(dataclasses.replace(section, learning_rate=rate), num_steps)
+
+    def rate(step: int, idle: int) -> float:
+        assert not idle, "who begins again learns in every step"
+        number, within = divmod(step, num_steps)
+        rates = section.learning_rate_of_round
+        return of_round(rates[number] if rates else section.learning_rate)(within)
+
+    return rate
 
 
 def set_rate(optimizer: Any, rate: float) -> None:

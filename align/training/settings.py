@@ -44,6 +44,7 @@ class OptimSection:
 
     optim: str = "AdamW"  # a class of torch.optim, or of transformers.optimization
     learning_rate: float = 1e-6  # of most methods; sft, dft, orpo and reward_model have usual rates of their own
+    learning_rate_of_round: list[float] = field(default_factory=list)  # instead, of methods with rounds: one for each
     weight_decay: float = 0.0  # not on biases, norms and other vectors
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999

@@ -14,7 +14,7 @@ from align.errors import UserError
 from align.needs import LEARNS, Move, When
 from align.runfolder.state_files import load_state, save_state
 from align.training import member_files
-from align.training.moves import Taken, average, copy, extrapolate, hat, put_back, take
+from align.training.moves import Moments, Taken, average, copy, extrapolate, hat, moments, put_back, put_moments, take
 from align.training.pieces import at_rest, load_pieces, save_pieces
 from align.training.step import Trainee
 from align.world.distributed import World
@@ -32,11 +32,14 @@ class Team:
     policy: Trainee
     copies: Mapping[str, Any] = field(default_factory=dict)  # role -> prepared module
     moves: Sequence[Move] = ()
+    lasting: int = 1  # steps of an experience, which some moves are counted in
     taken: dict[str, Taken] = field(default_factory=dict)  # learner -> what a trial step is to be undone to
     start: dict[str, Tensor] = field(default_factory=dict)  # where the next extrapolation begins
     done: tuple[int, int] = (-1, 0)  # step and place in MOMENTS of the last moves: a step that fails is made again
+    fresh: Moments = field(init=False)  # of an optimiser that has made no step
 
     def __post_init__(self):
+        self.fresh = moments(self.policy) if any(move.how == "begin again" for move in self.moves) else {}
         if any(move.how == "extrapolate" for move in self.moves) and not self.start:
             self.start = hat(self.policy.module, self.world, self.policy.changing)
 
@@ -55,7 +58,7 @@ class Team:
         if now <= self.done:
             return
         for move in self.moves:
-            if move.when == when and step % move.every == move.at:
+            if move.when == when and move.due(step, self.lasting):
                 self._make(move)
         self.done = now
 
@@ -69,6 +72,8 @@ class Team:
             self.start = extrapolate(policy, world, self.start, move.rate)
         elif move.how == "take":
             self.taken = {name: take(learner) for name, learner in self.learners.items()}
+        elif move.how == "begin again":
+            put_moments(self.policy, self.fresh)
         else:
             for name, taken in self.taken.items():
                 put_back(self.learners[name], taken)

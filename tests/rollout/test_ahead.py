@@ -75,6 +75,9 @@ class Elsewhere:
         with self.inner.at(version) as engine:
             yield Gated(engine, self)
 
+    def moved(self) -> None:
+        pass
+
     def told(self) -> dict[str, float]:
         return {}
 
