@@ -23,8 +23,9 @@ list with one number for each round, as in the paper: 0.01, 0.1, 1.
 Use it where an online reward ranks completions, and rounds of writing are what costs. It is not anchored preference
 optimisation, which is called APO as well.
 
-Metrics: those of every online method, where pi_old is pi_t and `clip_fraction` is 0: nothing is clipped; `accuracy` share of pairs with u_w > u_l (0 before a round's first step: a tie is a miss), `margin`
-beta (u_w - u_l), `chosen_rewards` and `rejected_rewards` beta u, `beta` of the round.
+Metrics: those of every online method, where pi_old is pi_t and `clip_fraction` is 0: nothing is clipped; `accuracy`
+share of pairs with u_w > u_l (in a round's first step both are 0 but for rounding), `margin` beta (u_w - u_l),
+`chosen_rewards` and `rejected_rewards` beta u, `beta` of the round.
 
 Departures: the default beta is DPO's usual 0.1 for every round. The paper does not say where a round's training starts
 (unconfirmed); it is theta_t here, where all log-ratios are 0. Its inner SPPO is in units of beta u, beta^2 times ours

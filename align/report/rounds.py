@@ -37,7 +37,7 @@ class Round:
 
 def rounds_of(run: Run) -> list[Round]:
     begun = list(run.curve(OVER))
-    ends = [step - 1 for step, _ in begun[1:]] + [float(run.last_step)]
+    ends = [*(step - 1 for step, _ in begun[1:]), float(run.last_step)][: len(begun)]
     return [Round(int(number) + 1, step, end) for (step, number), end in zip(begun, ends, strict=True)]
 
 

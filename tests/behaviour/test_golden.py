@@ -13,6 +13,7 @@ from golden_files import CASES, FILES, FOLDER, Checker, load, stem_of
 from golden_games import GAME_CHECKS
 from golden_psft import PSFT_CHECKS
 from golden_rollouts import ROLLOUT_CHECKS
+from golden_rounds import ROUND_CHECKS
 from golden_soup import SOUP_CHECKS
 from torch import Tensor
 
@@ -191,6 +192,7 @@ RUNNERS: dict[tuple[str, str], Callable[[str, str, torch.dtype], None]] = {
     **BRANCH_CHECKS,
     **GAME_CHECKS,
     **PSFT_CHECKS,
+    **ROUND_CHECKS,
 }
 RUN = [case for case in CASES if (case[0], stem_of(case[1])) in RUNNERS]
 LISTED = [case for case in CASES if case not in RUN]
