@@ -20,9 +20,9 @@ C beats A), or as self-play on a reward model. There is no anchor to the first m
 what the reward `win_rate` says, which knows other judges. `outcomes`: `soft` is p; `single` is P of the best against
 the worst; `hard` is 1 and 0.
 
-Metrics: those of every online method, where pi_old is pi_t and `clip_fraction` is 0: nothing is clipped; `residual` mean
-|u - (p - 1/2) / beta|, `chosen_rewards` and `rejected_rewards` beta u of completions that win more and less than half
-the time, `beta` of the round.
+Metrics: those of every online method, where pi_old is pi_t and `clip_fraction` is 0: nothing is clipped; `residual`
+mean |u - (p - 1/2) / beta|, `chosen_rewards` and `rejected_rewards` beta u of completions that win more and less than
+half the time, `beta` of the round.
 
 Departures: log-probabilities are taken at the temperature of writing, as everywhere here; theirs at 1. AdamW instead of
 their RMSprop is the recipe's choice. How many epochs their published checkpoints took is unconfirmed; here a round has

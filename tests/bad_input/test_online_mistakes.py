@@ -9,6 +9,8 @@ import pytest
 from align.cli.main import main
 
 SMALL = ("data.num_rows=20", "training.num_train_epochs=null", "training.max_steps=1", "training.batch_size=2")
+IN_ROUNDS = ("training.num_train_epochs=null", "training.max_steps=48")
+WIN_RATE = "{name: win_rate, settings: {scores: length, settings: {target: 3}}}"
 VLLM = ("rloo", "rollout.engine=vllm")
 
 
@@ -18,6 +20,20 @@ VLLM = ("rloo", "rollout.engine=vllm")
         (("rloo", "rollout.num_generations=1"), "rloo compares the completions of a prompt and needs 2 or more"),
         (("rebel", "rollout.num_generations=1"), "rebel compares the completions of a prompt and needs 2 or more"),
         (("rebel", "rollout.correction=truncate"), "rollout.correction: found truncate; rebel is not linear in its"),
+        (("rloo", "optim.learning_rate_of_round=[1e-3]"), "optim.learning_rate_of_round: rloo has no rounds; remove"),
+        (("sppo", "optim.learning_rate_of_round=[1e-3]"), "has 1 numbers, one for each round; say how many there are"),
+        (("sppo", *IN_ROUNDS, "method.beta=[0.1, 0.2]"), "method.beta: has 2 numbers, and there are 3 rounds"),
+        (("sppo", *IN_ROUNDS, "optim.learning_rate_of_round=[1, 0, 1]"), "learning_rate_of_round.1: found 0.0; expe"),
+        (("sppo", *IN_ROUNDS, "optim.learning_rate_of_round=[1, 1, 1]"), "optim.learning_rate: found 0.0002 beside"),
+        (("sppo", *IN_ROUNDS, "training.max_steps=40"), "a round is 16 steps (rollout.num_iterations x num_prompts"),
+        (("sppo", "rollout.mask_truncated=true"), "rollout.mask_truncated: sppo pairs the best and the"),
+        (("sppo", "rollout.environment=align.lab.calculator:reply"), "rollout.environment: the pairs of a round"),
+        (("sppo", "method.reward_is=win_rate"), "reward: sppo takes it for the win rates of one function"),
+        (("sppo", f"reward.functions=[{WIN_RATE}]"), "reward.functions.0: compares a prompt's completions, and"),
+        (("accelerated_po", "method.extrapolation_alpha=1.0"), "extrapolation_alpha is 1.0; it must be at least"),
+        (("accelerated_po", "model.lora={r: 2}"), "extrapolates weights, and an adapter's product is not linear"),
+        (("accelerated_po", "method=apo"), "method: apo: APO is the acronym of three methods"),
+        (("accelerated_po", "method.name=apo_zero"), "method.name: apo_zero: APO is the acronym of three methods"),
         (("rloo", "rollout.correction=truncate"), "found token; rloo has one ratio for a completion"),
         (("gspo", "rollout.correction=mask"), "expected sequence or geometric"),
         (("p3o", "rollout.staleness=1"), "weights on them would not correct its gradient; set it to 0"),

@@ -1,4 +1,4 @@
-"""The golden vectors of methods that go in rounds: tables whose exact rounds are known, the jump ahead, pairs by win rate."""
+"""The golden vectors of methods with rounds: tables whose exact rounds are known, the jump ahead, pairs by win rate."""
 
 from __future__ import annotations
 

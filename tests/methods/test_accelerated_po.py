@@ -79,7 +79,8 @@ def test_pairs_of_an_experience():
     rewards = torch.tensor([1.0, 3.0, 3.0, 0.0] + [2.0] * 4 + [5.0, -1.0, -1.0, 5.0]).double()
     batch = random_rollouts(method, rewards=rewards)
     assert method.keep(batch).nonzero()[:, 0].tolist() == [1, 3, 8, 9]
-    assert method.advantages(batch).advantages[:, 0].tolist() == [0.0, 0.5, 0.0, -0.5] + [0.0] * 4 + [0.5, -0.5, 0.0, 0.0]
+    told = method.advantages(batch).advantages[:, 0].tolist()
+    assert told == [0.0, 0.5, 0.0, -0.5] + [0.0] * 4 + [0.5, -0.5, 0.0, 0.0]
     shuffled = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     assert method.keep(batch.select(shuffled)).sum() == 4
     assert batches.sums(method.loss(batch))["loss"][1] == 2, "a mean over pairs"
@@ -121,7 +122,9 @@ def test_rewards_weigh_more_the_earlier_they_were_learned_from(alpha: float):
         torch.testing.assert_close(hat, (shares[:, None] * rewards[: t + 1]).sum(0) / 0.5)
 
 
-@pytest.mark.parametrize(("knob", "value"), [("extrapolation_alpha", 1.0), ("extrapolation_alpha", -0.1), ("beta", 0.0)])
+@pytest.mark.parametrize(
+    ("knob", "value"), [("extrapolation_alpha", 1.0), ("extrapolation_alpha", -0.1), ("beta", 0.0)]
+)
 def test_jumps_without_a_bound_are_refused(knob: str, value: float):
     with pytest.raises(ValueError, match=rf"accelerated_po\.{knob} is {value}"):
         AcceleratedPO(**{knob: value})

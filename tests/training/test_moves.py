@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from bench_of_steps import alone, random_groups, rig
 from torch import nn
 
 from align.methods.sft import SFT
+from align.needs import BEGIN_AGAIN, Move
 from align.training import moves
 from align.training.slopes import Slope, pull_towards, pulled
+from align.training.step import Trainee
+from align.training.team import Team
 
 
 def two() -> tuple[nn.Module, nn.Module]:
@@ -134,3 +139,35 @@ def test_what_has_no_gradient_is_not_pulled():
     seen: list[Slope] = []
     pulled(seen.append, one, alone())
     assert not seen
+
+
+def test_moves_are_counted_in_steps_or_in_experiences():
+    every = [Move("policy", "take", when=when, every=2, at=1) for when in ("before writing", "after step")]
+    assert [[m.due(step, 3) for step in range(4)] for m in every] == [[False, True, False, True]] * 2
+    first, last = (dataclasses.replace(m, unit="experience") for m in every)
+    assert [step for step in range(12) if first.due(step, 3)] == [3, 9], "the first step of every other one"
+    assert [step for step in range(12) if last.due(step, 3)] == [5, 11], "and its last"
+
+
+@pytest.mark.parametrize("kind", ["AdamW", "RMSprop", "Adagrad", "NAdam"])
+def test_who_begins_again_steps_as_a_new_optimiser(kind: str):
+    """Adagrad has a state before its first step, and NAdam one that is not zero."""
+
+    def learned(again: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        one, _ = two()
+        optimizer = getattr(torch.optim, kind)(one.parameters(), lr=0.1)
+        team = Team(Trainee(one, optimizer, alone(), 0.0), moves=(BEGIN_AGAIN,), lasting=2)
+        for step in range(4):
+            if step == again:
+                optimizer = getattr(torch.optim, kind)(one.parameters(), lr=0.1)
+                team = Team(Trainee(one, optimizer, alone(), 0.0), lasting=2)
+            team.move("before writing", step)
+            (one(torch.ones(1, 3)) ** 2).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return one, optimizer
+
+    moved, optimizer = learned(again=9)
+    made_anew, _ = learned(again=2)
+    assert all(torch.equal(p, weights(made_anew)[n]) for n, p in weights(moved).items())
+    assert all(float(state["step"]) == 2 for state in optimizer.state.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from align.errors import UserError
 from align.recipe.combinations import SCHEDULES
-from align.training.optim import learning_rate, make_optimizer, rate_of_learner
+from align.training.optim import learning_rate, make_optimizer, rate_in_rounds, rate_of_learner
 from align.training.settings import OptimSection
 
 PEAK = 0.3
@@ -47,6 +48,16 @@ def test_a_policy_that_waits_for_its_critic_has_its_whole_schedule_afterwards():
     rate, short = rate_of_learner(section, 10), learning_rate(section, 7)
     assert [rate(step, 3) for step in range(3, 10)] == [short(step) for step in range(7)]
     assert [rate(step, 0) for step in range(10)] == rates("linear", 10, warmup_steps=2)
+
+
+def test_each_round_has_the_whole_schedule_and_may_have_a_rate_of_its_own():
+    section = OptimSection(learning_rate=PEAK, lr_scheduler_type="linear", warmup_steps=2)
+    rate = rate_in_rounds(section, 5)
+    assert [rate(step, 0) for step in range(15)] == rates("linear", 5, warmup_steps=2) * 3
+    own = rate_in_rounds(dataclasses.replace(section, learning_rate_of_round=[PEAK, PEAK / 10]), 5)
+    found = [own(step, 0) for step in range(10)]
+    assert found[:5] == rates("linear", 5, warmup_steps=2)
+    assert found[5:] == pytest.approx([r / 10 for r in found[:5]])
 
 
 def test_shapes_by_hand():
