@@ -64,6 +64,7 @@ TABLE: Mapping[str, About] = {
     "smallest_weight": About("larger"),
     "negative_weights": About("smaller", share=True),
     "guide_margin": About("larger"),
+    "shortfall": About("smaller", "Chosen log-probability lost", "nats"),
     "baseline": About(),
     # ---- demonstrations
     "token_accuracy": About("larger", share=True),
