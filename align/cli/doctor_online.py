@@ -54,7 +54,7 @@ def _rewards(written: list[Trajectory], harvest: Harvest, console: Console) -> l
     rewards = harvest.whole.batch.rewards
     low, high = rewards.min().item(), rewards.max().item()
     console.print(f"rewards after shaping: from {low:.3g} to {high:.3g}, mean {rewards.mean().item():.3g}")
-    if low == high:
+    if low == high and harvest.learns_from_rewards:
         problems.append(f"every completion earns {low:.3g}: nothing can be learned from equal rewards")
     if failed := [t for t in written if t.failed]:
         problems.append(f"{len(failed)} of {len(written)} completions could not be judged")

@@ -170,6 +170,7 @@ class OnlineMethod(Method[R]):
 
     compared_by = "reward"
     smallest_group: ClassVar[int] = 1  # completions of a prompt; more where they are compared with each other
+    learns_from_rewards: ClassVar[bool] = True  # False: what completions earn is told, and nothing is learned from it
 
     @property
     def correction_levels(self) -> tuple[str, ...]:
@@ -185,7 +186,11 @@ class OnlineMethod(Method[R]):
         return []
 
     def keep(self, rollouts: R) -> Tensor:
-        """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything."""
+        """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything.
+
+        Where too few prompts are kept for the steps of an experience, the others are in a step too: give what is left
+        out the advantage 0, or let its advantage say what it should teach then.
+        """
         return torch.ones(len(rollouts), dtype=torch.bool)
 
     @property

@@ -102,6 +102,7 @@ TABLE: Mapping[str, About] = {
     "largest_ratio": About(label="Largest ratio of a row"),
     "ratio_gap": About(),
     "ref_gap": About(),
+    "teacher_kl": About("smaller", "KL from the teacher", NATS, zero=True),
     "k1": About(label="Old log-probability less the new", unit=NATS),
     "residual": About("smaller"),
     "off_policy": About(share=True),

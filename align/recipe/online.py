@@ -251,7 +251,7 @@ def _reward(written: Written, r: RewardSection) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if not r.functions:
         written.wrong(
-            "reward.functions", "missing; name what completions earn by, such as [length] or [my_file:function]"
+            "reward.functions", "missing; name what completions earn by, such as [repetition] or [my_file:function]"
         )
     if r.timeout < 0:
         written.wrong("reward.timeout", f"found {r.timeout:g}; expected seconds, or 0 for no limit")

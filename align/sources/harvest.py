@@ -36,6 +36,7 @@ class Harvest:
     usable: Tensor  # (B, T) bool: what may be, where that is too little for the steps that are to be made
     metrics: dict[str, float]
     rows: list[Trajectory]  # of `whole`
+    learns_from_rewards: bool = True
 
     @property
     def num_groups(self) -> int:
@@ -132,7 +133,8 @@ class Harvester:
         kept = kept & usable
         rows = (~batch.auxiliary | kept.any(-1)).nonzero()[:, 0]  # what only helped has done so
         whole = Experience([groups[i] for i in rows.tolist()], batch.select(rows), repeats)
-        return Harvest(rewards, whole, kept[rows], usable[rows], metrics, [judged[i] for i in rows.tolist()])
+        trajectories = [judged[i] for i in rows.tolist()]
+        return Harvest(rewards, whole, kept[rows], usable[rows], metrics, trajectories, method.learns_from_rewards)
 
     def _stored(
         self, groups: Sequence[Group], written: Sequence[Trajectory], roles: Mapping[str, Role]

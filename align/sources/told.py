@@ -88,7 +88,9 @@ def held_out_rewards(written: Sequence[Trajectory], rewards: Tensor) -> Evaluati
 
 def _equal_groups(harvest: Harvest) -> dict[str, float]:
     """Share of prompts whose completions all earned the same, from which comparisons learn nothing; of those prompts
-    that have several which are judged, and nothing where none has."""
+    that have several which are judged, and nothing where none has, or where nothing is learned from rewards."""
+    if not harvest.learns_from_rewards:
+        return {}
     seen: dict[int, list[float]] = {}
     for t, reward in zip(harvest.rows, harvest.whole.batch.rewards.tolist(), strict=True):
         if t.done and not t.auxiliary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import torch
 from bench_of_steps import alone, tiny_llama
 
 from align.lab import bandit
+from align.needs import copies_of
 from align.rewards.judge import Judge
 from align.rollout.engine import Sampling
 from align.rollout.log import RolloutLog
 from align.rollout.policy_engine import LocalEngines
 from align.rollout.settings import RolloutSection
 from align.rollout.writer import Prompt, Writer
-from align.scoring.experience import ModelRole, Reader
+from align.scoring.experience import ModelRole, Reader, Role
 from align.scoring.plan import Limits
+from align.scoring.role_table import named_by
 from align.scoring.score import Kernel, Scorer
 from align.sources.harvest import Harvester
 from align.sources.online import Online
@@ -70,6 +73,24 @@ def every_token(tokens: Sequence[int]) -> list[int]:
     return list(range(len(tokens)))
 
 
+@cache
+def expert() -> Scorer:
+    """Who plays every model that a recipe would name: one that knows the bandit, prefers good arms, and then ends."""
+    model = tiny_llama("lm", 1, bandit.VOCABULARY)
+    arms = range(bandit.FIRST_ARM, bandit.FIRST_PROMPT)
+    said = torch.tensor([[*bandit.prompt(q), arm] for q in range(bandit.NUM_PROMPTS) for arm in arms])
+    worth = torch.tensor([[bandit.worth(q, t) for t in range(bandit.VOCABULARY)] for q in range(bandit.NUM_PROMPTS)])
+    first = (10 * worth).softmax(-1).repeat_interleave(len(arms), 0)
+    then = torch.nn.functional.one_hot(torch.full((len(said),), bandit.EOS), bandit.VOCABULARY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    for _ in range(60):
+        wrong = -(torch.stack([first, then], 1) * model(input_ids=said).logits[:, 1:].log_softmax(-1)).sum(-1).mean()
+        optimizer.zero_grad()
+        wrong.backward()
+        optimizer.step()
+    return Scorer(model, Kernel("sdpa")).eval().requires_grad_(False)
+
+
 def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, **rollout: Any) -> OnlineRig:
     """Eight prompts a step, eight completions each."""
     settings = RolloutSection(**{"max_completion_length": 2, **rollout})
@@ -83,7 +104,8 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
     engines = LocalEngines(policy, Words(), settings.max_rows, alone())
     steps = every_token if "states" in method.needs().prepared else None
     writer = Writer(engines, Words(), judge, alone(), sampling, settings.max_rows, seed, steps=steps)
-    every = {"old": ModelRole(policy), "ref": ModelRole(reference)}
+    every: dict[str, Role] = {"old": ModelRole(policy), "ref": ModelRole(reference)}
+    every |= {r: ModelRole(expert()) for r in named_by(method.needs()) if r not in copies_of(method)}
     roles = {r: every[r] for r in method.needs().roles() if r in every}
     source = Online(
         method=method, writer=writer, harvester=Harvester(reader, roles, judge, (), settings), batch_size=8,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from align.methods.base import OnlineMethod
 from align.needs import blank
+from align.scoring.role_table import named_by
 
 COLUMNS = {  # ours -> theirs
     "logps": "logprobs",
@@ -32,6 +33,8 @@ def rollouts(method: OnlineMethod[Any], inputs: dict[str, Tensor], **given: Tens
     tensors: batches.Tensors = {"completion.mask": mask}
     for ours, theirs in COLUMNS.items():
         tensors[f"completion.{ours}"] = inputs[theirs].clone().requires_grad_(ours in LIVE)
+    for role in named_by(method.needs()):
+        tensors[f"completion.{role}_logps"] = inputs[f"{role}_logprobs"].clone()
     tensors["groups"] = inputs["group_index"].long()
     tensors["rewards"] = tensors["earned"] = given.get("rewards", inputs["scores"])
     tensors["auxiliary"] = torch.zeros(len(mask), dtype=torch.bool)
@@ -67,6 +70,7 @@ def random_rollouts(
         "ref_logprobs": old + 0.2 * normal(rows, width), "entropies": normal(rows, width).abs(),
         "values": normal(rows, width), "old_values": normal(rows, width), "scores": normal(rows),
     }  # fmt: skip
+    inputs |= {f"{role}_logprobs": old + 0.2 * normal(rows, width) for role in named_by(method.needs())}
     return rollouts(method, inputs, rewards=inputs["scores"] if rewards is None else rewards)
 
 

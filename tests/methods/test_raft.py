@@ -29,7 +29,7 @@ def test_of_each_prompt_the_best_is_kept() -> None:
 
 
 def test_of_equals_the_first_is_kept() -> None:
-    assert learned([1.0, 1.0, 0.0, 2.0, 2.0, 2.0, 0.0, 3.0, 3.0]) == [c == "x" for c in "x.." "x.." ".x."]
+    assert learned([1.0, 1.0, 0.0, 2.0, 2.0, 2.0, 0.0, 3.0, 3.0]) == [c == "x" for c in "x..x...x."]
 
 
 def test_only_the_order_of_rewards_matters() -> None:

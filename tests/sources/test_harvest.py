@@ -18,6 +18,7 @@ from align.methods.dapo import DAPO
 from align.methods.grpo import GRPO
 from align.methods.gspo import GSPO
 from align.methods.loop import LOOP
+from align.methods.opd import OPD
 from align.methods.p3o import P3O
 from align.methods.ppo import PPO
 from align.methods.rebel import REBEL
@@ -109,6 +110,9 @@ def test_what_is_kept_is_chosen_before_advantages_are_weighed(tmp_path: Path):
 
 def test_equal_groups_are_of_prompts_with_several_completions(tmp_path: Path):
     rig = online_rig(Reinforce(), tmp_path / "one", num_generations=1)
+    said = written(rig)
+    assert "equal_groups" not in phase_metrics(harvested(rig, said), said, rig.source.harvester)
+    rig = online_rig(OPD(), tmp_path / "unrewarded")
     said = written(rig)
     assert "equal_groups" not in phase_metrics(harvested(rig, said), said, rig.source.harvester)
     rig = online_rig(GRPO(), tmp_path / "several")
