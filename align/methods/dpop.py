@@ -10,10 +10,8 @@ chosen one; where the two differ in a few tokens both fall. Here a chosen answer
 (u_w < 0) must first rise again: its slope is then 1 + lam times that of DPO. At lam 0, or while no chosen answer has
 fallen, it is DPO.
 
-Metrics: those of DPO, without the penalty: `accuracy` share of pairs with u_w > u_l (a tie is a miss), `margin`
-beta (u_w - u_l), `chosen_rewards` and `rejected_rewards` beta u, `chosen_logps` and `rejected_logps` summed
-log-probabilities, `likelihood_accuracy` share of pairs whose chosen answer the policy finds likelier; `shortfall`
-max(0, -u_w), the nats that the chosen answer has lost.
+Metrics: those of every method over pairs, without the penalty; `shortfall` max(0, -u_w), the nats that the chosen
+answer has lost.
 
 Departures: none known. beta 0.3 and lam 50 are said to be those of the paper's runs (unconfirmed).
 """

@@ -13,10 +13,8 @@ whose mean over y_t is the gradient of KL(pi || pi_teacher) after y_1 .. y_{t-1}
 what is written after it teaches nothing: the reward of a token is its own, and no later one counts. What the reward
 functions say is told, and not learned from. The teacher (`model.roles: {teacher: FOLDER}`) has the policy's tokens.
 
-Metrics: `teacher_kl` mean log pi_old - log pi_teacher of a token, the k1 estimate of KL(pi_old || pi_teacher);
-`entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's log-probabilities from this model's,
-`clip_fraction` share of tokens whose gradient the clip has taken.
+Metrics: those of every online method, where `clip_fraction` is the share of tokens whose gradient the clip has taken;
+`teacher_kl` mean log pi_old - log pi_teacher of a token, the k1 estimate of KL(pi_old || pi_teacher).
 
 Departures: the paper sums its divergence over the vocabulary. Here the token that was written stands for that sum: an
 unbiased estimate of the same gradient, with more variance. The paper's other divergences and its data that others wrote

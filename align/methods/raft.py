@@ -9,9 +9,7 @@ Foundation Model Alignment", 2023, arXiv:2304.06767, algorithm 1 with local rank
 A completion that is not the best of its prompt teaches nothing; of equals the first is kept, also where all are equal.
 Only the order of a prompt's rewards matters. The best are `keep`; their advantage is 1, that of all others 0.
 
-Metrics: `entropy` of the policy per token (nats), `ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of
-KL(pi_old || pi) per token, `sampler_gap` mean distance of the engine's log-probabilities from this model's,
-`clip_fraction` share of completions whose gradient a clip has taken: none. All of the best completions.
+Metrics: those of every online method, over the best completions; nothing is clipped.
 
 Departures: the paper also ranks all completions of a batch together, and may take a KL off the reward; neither is here.
 It tunes for some epochs on what a stage wrote; here that is `rollout.num_iterations`, over `rollout.num_prompts`.
