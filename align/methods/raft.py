@@ -49,7 +49,7 @@ class RAFT(OnlineMethod[Rollouts[Sampled]]):
 def _best(rollouts: Rollouts[Sampled]) -> Tensor:
     """(B,) bool: the completion of each prompt that earned most, of equals the first."""
     best = torch.zeros_like(rollouts.rewards, dtype=torch.bool)
-    for group in set(rollouts.groups.tolist()):
+    for group in range(int(rollouts.groups.max()) + 1):
         rows = torch.nonzero(rollouts.groups == group)[:, 0]
         best[rows[rollouts.rewards[rows].argmax()]] = True
     return best
