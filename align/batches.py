@@ -24,6 +24,7 @@ from torch import Tensor
 
 LIVE_COLUMNS = ("logps", "entropies", "hits", "values", "scores")  # made by the trained model in the step itself
 SEQUENCE_COLUMNS = ("scores",)  # (B,) instead of (B, T)
+BY_POLICY = "policy"  # who writes, where nobody else is named
 
 
 # ---- tokens ---------------------------------------------------------------------------------------------------------
@@ -60,6 +61,7 @@ class Ask:
     given: int = 0  # tokens of the row's completion that they all begin with
     hint: int = 0  # which of the row's hints, counted from 1, the prompt is told; 0: none
     learned: bool = False
+    writer: str = BY_POLICY  # or one of the method's `writers`, a copy of the policy that moves
 
 
 # ---- columns --------------------------------------------------------------------------------------------------------

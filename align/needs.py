@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align.batches import LIVE_COLUMNS, Batch, Group, Member
+from align.batches import BY_POLICY, LIVE_COLUMNS, Batch, Group, Member
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def stack(rows: Sequence[np.ndarray], width: int | None = None) -> Tensor:
 When = Literal["before writing", "before learning", "after step"]
 How = Literal["copy", "average", "extrapolate", "take", "put back", "begin again"]
 Unit = Literal["step", "experience"]
-LEARNS = "policy"  # who learns, among those who move
+LEARNS = BY_POLICY  # who learns, among those who move
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Move:
         begin again     the policy's moments, and the steps that they count, are those of a new optimiser
     """
 
-    role: str  # `policy`, or the prefix of the columns that a copy makes
+    role: str  # `policy`, or a copy: the prefix of the columns that it makes, or one of the method's `writers`
     how: How
     when: When
     rate: float = 1.0

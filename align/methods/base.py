@@ -171,6 +171,7 @@ class OnlineMethod(Method[R]):
     compared_by = "reward"
     smallest_group: ClassVar[int] = 1  # completions of a prompt; more where they are compared with each other
     learns_from_rewards: ClassVar[bool] = True  # False: what completions earn is told, and nothing is learned from it
+    plays: ClassVar[bool] = False  # a game: what it wins and pays is of the policy as it is, against the reference
 
     @property
     def correction_levels(self) -> tuple[str, ...]:
@@ -184,6 +185,10 @@ class OnlineMethod(Method[R]):
     def resample(self, rollouts: R) -> list[Ask]:
         """More completions that are wanted, asked again until there are none; before any stored column is made."""
         return []
+
+    def writers(self) -> Sequence[str]:
+        """The copies of the policy, each of which `moves` names, that `resample` asks to write. Most ask the policy."""
+        return ()
 
     def keep(self, rollouts: R) -> Tensor:
         """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything.

@@ -78,6 +78,7 @@ TABLE: Mapping[str, About] = {
     "reward_std": About(),
     "kl": About("smaller", "KL from the reference", "nats a completion", brief="KL"),
     "kl_k3": About("smaller", "the same by k3"),
+    "target_kl": About(label="KL from the target", unit="nats a completion"),
     "completion_length": About(),
     "truncated": About("smaller", share=True),
     "ended": About("larger", share=True),

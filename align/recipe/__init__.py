@@ -1,7 +1,7 @@
 """Recipes: read, checked, resolved.
 
 Read `load` first: it names the others in the order in which they are called. `text` and `types` read YAML into typed
-sections; `combinations` and `online` know what no single key can; `look_at_data`, `look_at_models`, `look_at_rows`,
-`reward_columns` and `replays` look at what a recipe names; `defaults`, `notes`, `steps` and `words`
+sections; `combinations`, `online` and `comparing` know what no single key can; `look_at_data`, `look_at_models`,
+`look_at_rows`, `reward_columns` and `replays` look at what a recipe names; `defaults`, `notes`, `steps` and `words`
 settle and translate.
 """

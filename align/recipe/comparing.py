@@ -1,4 +1,5 @@
-"""What an online recipe cannot have whose rewards compare a prompt's completions with each other."""
+"""What an online recipe cannot have whose rewards compare a prompt's completions with each other: in general, where they
+are those of a game, and where copies of the policy write."""
 
 from __future__ import annotations
 
@@ -6,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from align.methods.base import Method, OnlineMethod
+from align.recipe.combinations import steps_on
 from align.recipe.text import Written
 from align.rewards.base import compares
 from align.rewards.judge import named
 from align.rewards.settings import Function, RewardSection
 from align.rollout.settings import RolloutSection
+from align.scoring.role_table import held_against
 from align.training.settings import TrainingSection
 
 METRIC = "training.metric_for_best_model"
 CURE = "name a reward beside it that judges a completion alone"
+BIASED = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}  # what the policy itself writes with
 
 
 def check_rates(
@@ -50,7 +54,9 @@ def check_comparing(
     if cls.needs().batch.hinted and not alone:
         finding = f"{cls.name} tells hints where all completions fail, and {who}: none of them fails by itself"
         written.wrong("reward.functions", f"{finding}; {CURE}")
-    if sections["training"] is not None:
+    rollout = sections["rollout"]
+    rival = rollout is not None and held_against(cls, rollout.engine)
+    if sections["training"] is not None and not rival:
         _training(written, sections["training"], alone, who)
 
 
@@ -73,3 +79,41 @@ def _training(written: Written, t: TrainingSection, alone: Sequence[str], who: s
     for key in ("load_best_model_at_end", "early_stopping_patience"):
         if getattr(t, key):
             written.wrong(f"training.{key}", f"{finding}; {CURE}")
+
+
+# ---- games -----------------------------------------------------------------------------------------------------------
+
+
+def check_sampling(written: Written, cls: type[Method[Any]], r: RolloutSection) -> None:
+    """No consent makes estimates of a game right: win rates and log-ratios would be of different policies."""
+    for key, plain in BIASED.items() if getattr(cls, "plays", False) else ():
+        if getattr(r, key) != plain and not (key == "temperature" and r.temperature <= 0):
+            said = f"found {getattr(r, key):g}; {cls.name} plays a game of the policy as it is: what it wins and pays "
+            said += "would be those of another distribution than that of final/"
+            written.wrong(f"rollout.{key}", f"{said}. Set it to {plain:g}")
+
+
+def check_writers(written: Written, method: OnlineMethod[Any], sections: Mapping[str, Any]) -> None:
+    """Copies that write, and copies that are made before writing."""
+    r: RolloutSection | None = sections["rollout"]
+    if r is None:
+        return
+    if method.writers():
+        who = f"{method.name} has {', '.join(method.writers())} write, beside the policy"
+        if r.engine != "local":
+            written.wrong("rollout.engine", f"found {r.engine}; {who}, and a server has only the policy: set local")
+        if r.staleness:
+            written.wrong("rollout.staleness", f"{who}, as it is when it is the policy's turn; set it to 0")
+    try:
+        begins = [move for move in method.moves() if (move.when, move.unit) == ("before writing", "step")]
+    except ValueError:  # what is wrong with them is told already
+        return
+    training: TrainingSection | None = sections["training"]
+    if not begins or training is None or not training.batch_size:
+        return
+    lasting = max(steps_on(training, r), 1)
+    odd = [n for move in begins for n in (move.every, move.at) if n % lasting]
+    if odd:
+        key = "num_iterations" if r.num_iterations > 1 else "num_prompts"
+        finding = f"an experience lasts {lasting} steps, and {method.name} moves weights before writing every {odd[0]}"
+        written.wrong(f"rollout.{key}", f"{finding}: not where one begins. Make an experience last fewer steps")

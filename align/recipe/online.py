@@ -10,7 +10,7 @@ from align.errors import UserError
 from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection
 from align.needs import Needs
-from align.recipe.comparing import check_comparing, check_rates
+from align.recipe.comparing import check_comparing, check_rates, check_sampling, check_writers
 from align.recipe.replays import check_replay
 from align.recipe.reward_columns import check_columns
 from align.recipe.text import Written
@@ -34,12 +34,14 @@ def check_online(
 ) -> None:
     if (rollout := sections["rollout"]) is not None:
         _rollout(written, rollout, cls)
+        check_sampling(written, cls, rollout)
         _environment(written, rollout)
         _steps(written, rollout, cls.needs())
         _window(written, rollout, cls)
         _vllm(written, rollout)
         if isinstance(method, OnlineMethod):
             _correction(written, rollout, method)
+            check_writers(written, method, sections)
         if sections["training"] is not None:
             _division(written, rollout, sections["training"])
     if (reward := sections["reward"]) is not None:

@@ -61,8 +61,11 @@ def unmade(needs: Needs, *, online: bool, cached: bool) -> Iterator[str]:
 
 
 def misled(method: Method[Any], *, adapter: bool) -> Iterator[str]:
-    """What is wrong with moves that cannot be made."""
-    moves, known = method.moves(), models_of(method.needs())
+    """What is wrong with moves that cannot be made, and with copies that are to write."""
+    writers = tuple(method.writers()) if isinstance(method, OnlineMethod) else ()
+    moves, known = method.moves(), (*models_of(method.needs()), *writers)
+    for role in (role for role in writers if role not in copies_of(method)):
+        yield f"asks {role} to write, and moves no copy of that name"
     for role in copies_of(method):
         if role in MAKERS or role not in known:
             can = ", ".join(r for r in known if r not in MAKERS) or "none"

@@ -11,6 +11,7 @@ import yaml
 from align.report.curves import curves
 from align.report.findings import findings, is_cut
 from align.report.folder import Run, Sample
+from align.report.game import game_section
 from align.report.headline import before, compare, headline, outcome, points, told
 from align.report.measures import Measure
 from align.report.rounds import rounds_section
@@ -30,6 +31,7 @@ def run_body(run: Run, level: int) -> str:
             notices(run),
             part("Results on held-out rows", results(run), level),
             part("Rounds", rounds_section(run), level),
+            part("The game", game_section(run), level),
             part("Curves", curves(run), level),
             part("Values of states", values_section(run), level),
             part("Before and after", samples(run.samples), level),

@@ -17,7 +17,8 @@ that it gives all columns to.
 
 A function whose `compares` is "prompt" (an attribute) compares completions with each other. One call gives it all
 completions of one prompt, once there are no more to come, those too that the method has asked for beside the first;
-where a prompt has only one it is not asked. Any other function may be given completions one by one.
+where a prompt has only one it is not asked. Where others than the policy wrote some of them, a column `written_by` says
+who wrote which: `policy`, or the role of another. Any other function may be given completions one by one.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 from align.errors import did_you_mean
 
 ALWAYS = ("prompts", "completions", "completion_ids")  # what every function is given beside columns
+WRITTEN_BY = "written_by"  # column that tells those that compare who wrote what, where the policy did not write all
 LOOKED_AT = 1000  # rows, where the first do not have what is wanted
 
 Finding = Callable[[Collection[str], str], str]  # columns, whose they are -> what is wrong, empty where nothing is
@@ -29,6 +30,8 @@ def arguments(function: Any) -> tuple[list[str], list[str] | None]:
 def misfit(function: Any, columns: Collection[str], whose: str) -> str:
     """Why a function cannot judge rows with these columns, and the cure; empty where it can."""
     columns = [c for c in columns if c != "prompt"]
+    if WRITTEN_BY in columns and getattr(function, "compares", ""):
+        return f"{whose} has a column {WRITTEN_BY}, by which it is told who wrote what; give it another name there"
     there = f"{whose} has {', '.join(columns) or 'none beside prompt'}"
     if clash := [c for c in columns if c in ALWAYS]:
         return f"{whose} has a column {clash[0]}, as an argument of every reward is called; give it another name there"

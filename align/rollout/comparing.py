@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from align.batches import BY_POLICY
 from align.rewards.base import Sample
+from align.rewards.columns import WRITTEN_BY
 from align.rollout.writer import Prompt, Seconds, Trajectory, Writer
 
 
@@ -44,11 +46,16 @@ def compared(
 
 
 def _samples(writer: Writer, of_prompt: Sequence[Trajectory], prompts: Mapping[int, Prompt]) -> list[Sample]:
-    """Whole completions: one that another begins like lends it its first tokens."""
+    """Whole completions: one that another begins like lends it its first tokens. Who wrote them is told where it was
+    not the policy alone."""
     tokens = {t.place: t.tokens for t in of_prompt}
-    return [
+    samples = [
         writer.sample(
-            prompts[t.number], t.place, (tokens[t.source][: t.given] if t.auxiliary else []) + t.tokens
+            prompts[t.number], t.place, (tokens[t.source][: t.given] if t.auxiliary and t.given else []) + t.tokens
         )
         for t in of_prompt
     ]  # fmt: skip
+    if all(t.writer == BY_POLICY for t in of_prompt):
+        return samples
+    told = zip(samples, of_prompt, strict=True)
+    return [dataclasses.replace(s, columns={**s.columns, WRITTEN_BY: t.writer}) for s, t in told]

@@ -32,7 +32,7 @@ def jobs_of(
         jobs.append(
             Job(
                 prompt=prompt, places=places, greedy=ask.greedy, auxiliary=True, learned=ask.learned, hint=ask.hint,
-                begun=begun, given=ask.given,
+                begun=begun, given=ask.given, writer=ask.writer,
             )
         )  # fmt: skip
     return jobs

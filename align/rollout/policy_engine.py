@@ -1,9 +1,12 @@
-"""Where a phase gets its engine from: the model that is trained, or a server that has been given its weights."""
+"""Where a phase gets its engine from: the model that is trained, or a server that has been given its weights.
+
+Other models beside the policy may write, too, by the names of their roles, where the engine is local.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -11,6 +14,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from align.batches import BY_POLICY
+from align.errors import RunError
+from align.models.frozen import adapter_off
 from align.models.load import writing
 from align.models.parts import unwrapped
 from align.rollout.engine import Engine
@@ -20,6 +26,7 @@ from align.rollout.local.engine import LocalEngine
 from align.rollout.local.uncached import PlainEngine
 from align.rollout.samples import unsharded
 from align.scoring import cpu_blocks as blocks
+from align.scoring.roles import AdapterOff
 from align.world.distributed import World
 
 
@@ -29,8 +36,9 @@ class Engines(Protocol):
 
     beside: ClassVar[bool]  # whether it can write while this process trains
 
-    def at(self, version: int) -> AbstractContextManager[Engine]:
-        """One that writes with the policy's weights of now; `version` is the number of steps that made them."""
+    def at(self, version: int, writer: str = BY_POLICY) -> AbstractContextManager[Engine]:
+        """One that writes with the weights of now of the policy, or of another `writer`; `version` is the number of
+        steps that made the policy's."""
         ...
 
     def moved(self) -> None:
@@ -93,13 +101,18 @@ class LocalEngines:
     refill: bool = False  # whether completions that wait take the rows of those that have ended
     beside: ClassVar[bool] = False
     say: Callable[[str], object] = print
-    kinds: list[type[LocalEngine]] = field(default_factory=list)  # the kind that was found right, once it is known
+    others: Mapping[str, Any] = field(default_factory=dict)  # role -> a prepared Scorer that writes as well
+    kinds: dict[str, type[LocalEngine]] = field(default_factory=dict)  # of each writer, once it is known which is right
 
     @contextmanager
-    def at(self, version: int) -> Iterator[Engine]:
-        with generating(self.module, self.world) as model:
+    def at(self, version: int, writer: str = BY_POLICY) -> Iterator[Engine]:
+        if writer != BY_POLICY and writer not in self.others:
+            there = ", ".join((BY_POLICY, *self.others))
+            raise RunError(f"the method asks {writer} to write; there are {there} (its `writers` name copies)")
+        module = self.module if writer == BY_POLICY else self.others[writer]
+        with generating(module, self.world) as model:
             decode = functools.partial(text_of, self.tokenizer)
-            engine = self._kind()
+            engine = self._kind(writer, module)
             yield engine(model, self.tokenizer.pad_token_id, decode, self.max_rows, version, refill=self.refill)
 
     def moved(self) -> None:
@@ -111,19 +124,27 @@ class LocalEngines:
     def close(self) -> None:
         pass
 
-    def _kind(self) -> type[LocalEngine]:
+    def _kind(self, writer: str, module: Any) -> type[LocalEngine]:
         """Measured at the first call, which all ranks make together."""
-        if not self.kinds:
-            findings = self.world.everyone(cache_finding(self.world.unwrap(self.module)))
+        if writer not in self.kinds:
+            findings = self.world.everyone(cache_finding(self.world.unwrap(_inner(module))))
             if finding := next(filter(None, findings), ""):
                 self.say(f"a cache shared by completions: {finding}; every token runs the whole sequence again, slowly")
-            self.kinds.append(PlainEngine if finding else LocalEngine)
-        return self.kinds[0]
+            self.kinds[writer] = PlainEngine if finding else LocalEngine
+        return self.kinds[writer]
+
+
+def _inner(module: Any) -> Any:
+    return module.module if isinstance(module, AdapterOff) else module
 
 
 @contextmanager
 def generating(module: Any, world: World) -> Iterator[Any]:
-    """The policy's model, whole, in evaluation mode and in the precision it is trained in, without gradient."""
+    """The model in a prepared Scorer, whole, in evaluation mode and in the precision of training, without gradient."""
+    if isinstance(module, AdapterOff):
+        with adapter_off(module.module), generating(module.module, world) as model:
+            yield model
+        return
     scorer = world.unwrap(module)
     model, precision = scorer.model, scorer.precision(world.device)
     was_training = model.training

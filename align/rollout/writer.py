@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from align.batches import BY_POLICY
 from align.errors import AlignError, RunError
 from align.outside import own
 from align.rewards.base import Sample
@@ -50,6 +51,7 @@ class Job:
     begun: Trajectory | None = None  # whose first tokens they begin with
     given: int = 0  # how many of them
     window: int = 0  # new tokens at most; 0: to the end
+    writer: str = BY_POLICY
 
     @property
     def prefix(self) -> list[int]:
@@ -67,7 +69,7 @@ class Trajectory:
     tokens: list[int]
     logps: list[float]  # the engine's
     stop: str  # a StopReason
-    version: int  # optimiser steps of the weights that wrote it
+    version: int  # optimiser steps of the policy when it was written
     text: str
     mask: list[bool] = field(default_factory=list)  # True: the policy's own token; empty: all are
     auxiliary: bool = False  # a method has asked for it
@@ -79,6 +81,7 @@ class Trajectory:
     steps: list[int] = field(default_factory=list)  # first tokens of its steps, where they are counted
     rewards: dict[str, float | None] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # reward functions that could not judge it, and why
+    writer: str = BY_POLICY  # or the role of another model
 
     @property
     def finished(self) -> bool:
@@ -159,7 +162,8 @@ class Writer:
     def write(self, chunk: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
         """The chunk's completions, job by job, the same on every rank."""
         mine = list(chunk)[self.world.rank :: self.world.size]
-        found = {(t.number, t.place): t for t in self.everyones(lambda: self._write(mine, version, seconds))}
+        writers = tuple(dict.fromkeys(job.writer for job in chunk))  # all ranks ask for each of them together
+        found = {(t.number, t.place): t for t in self.everyones(lambda: self._write(mine, writers, version, seconds))}
         return [found[job.prompt.number, place] for job in chunk for place in job.places]
 
     def everyones(self, make: Callable[[], list[T]]) -> list[T]:
@@ -175,9 +179,11 @@ class Writer:
             raise RunError(trouble)
         return [one for part, _ in told for one in part]
 
-    def _write(self, jobs: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
+    def _write(
+        self, jobs: Sequence[Job], writers: Sequence[str], version: int, seconds: Seconds
+    ) -> list[Trajectory]:
         started = time.perf_counter()
-        rows = self._rows(jobs, version)
+        rows = self._rows(jobs, writers, version)
         seconds.generate += time.perf_counter() - started
         started = time.perf_counter()
         ended = {
@@ -201,21 +207,25 @@ class Writer:
             tokens=tokens, logps=logps, stop=str(written.stop), version=written.version, text=self.text(tokens),
             mask=mask, auxiliary=job.auxiliary, learned=job.learned, given=job.given, source=source, hint=job.hint,
             num_hints=self.hints.count(job.prompt) if self.hints else 0, rewards=judged.rewards, failed=judged.failed,
-            steps=self.steps(tokens) if self.steps and not job.auxiliary else [],
+            steps=self.steps(tokens) if self.steps and not job.auxiliary else [], writer=job.writer,
         )  # fmt: skip
 
-    def _rows(self, jobs: Sequence[Job], version: int) -> list[tuple[Job, int, Written, list[bool]]]:
-        """The job, the place, the completion and its mask of every row; the greedy ones are written by themselves."""
+    def _rows(
+        self, jobs: Sequence[Job], writers: Sequence[str], version: int
+    ) -> list[tuple[Job, int, Written, list[bool]]]:
+        """The job, the place, the completion and its mask of every row; each writer's by themselves, and of these the
+        greedy ones."""
         requests = [self._request(job) for job in jobs]
         answers: list[list[tuple[Written, list[bool]]]] = [[] for _ in jobs]
-        with self.engines.at(version) as engine:
-            for greedy in (False, True):
-                picked = [i for i, job in enumerate(jobs) if job.greedy == greedy]
-                sampling = dataclasses.replace(self.sampling, temperature=0.0) if greedy else self.sampling
-                found = engine.write([requests[i] for i in picked], sampling)
-                said = self._said(engine, [jobs[i] for i in picked], found, sampling)
-                for i, of_job in zip(picked, said, strict=True):
-                    answers[i] = of_job
+        for writer in writers:
+            with self.engines.at(version, writer) as engine:
+                for greedy in (False, True):
+                    picked = [i for i, job in enumerate(jobs) if (job.greedy, job.writer) == (greedy, writer)]
+                    sampling = dataclasses.replace(self.sampling, temperature=0.0) if greedy else self.sampling
+                    found = engine.write([requests[i] for i in picked], sampling)
+                    said = self._said(engine, [jobs[i] for i in picked], found, sampling)
+                    for i, of_job in zip(picked, said, strict=True):
+                        answers[i] = of_job
         return [
             (job, place, written, mask)
             for job, found in zip(jobs, answers, strict=True)

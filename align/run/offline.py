@@ -71,7 +71,7 @@ def make_roles(parts: Parts, say: Callable[[str], Any]) -> dict[str, dict[str, R
     own: dict[str, Role] = {POLICY: ModelRole(parts.trainee.module)} if POLICY in parts.reader.needs.roles() else {}
     made = {split: dict(own) for split in parts.stores}
     for roles in made.values():
-        roles |= {role: ModelRole(module) for role, module in parts.copies.items()}
+        roles |= {r: ModelRole(module) for r, module in parts.copies.items() if r in parts.reader.needs.roles()}
     for role in loaded(recipe.method, recipe.model):
         scorer = parts.frozen_model(role)
         cached_ones = _cached(parts, role, scorer, say) if reference_kind(recipe.model) == "cached" else {}

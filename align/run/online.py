@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from align.run.parts import Parts, hint_column, prompt_of
 from align.run.server import server_engines
 from align.runfolder.folder import RunFolder
 from align.scoring.experience import ModelRole, Role
-from align.scoring.role_table import POLICY, idle, loaded
+from align.scoring.role_table import POLICY, REFERENCE, held_against, idle, loaded
 from align.sources.audit import Auditor
 from align.sources.harvest import Harvester
+from align.sources.held_out import Rivals
 from align.sources.online import Online
 from align.sources.rounds import RoundFiles
 
@@ -41,17 +42,18 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
     sampling = sampling_of(parts)
     hinted = parts.reader.needs.batch.hinted
     hints = hint_column(recipe, parts.splits, parts.tokenizer, parts.context) if hinted else None
+    roles, on_demand = online_roles(parts)
     writer = Writer(
-        engines=engines_of(parts, sampling, folder.path, say), tokenizer=parts.texts, judge=judge, world=world,
+        engines=engines_of(parts, roles, folder.path, say), tokenizer=parts.texts, judge=judge, world=world,
         sampling=sampling, chunk_rows=rollout.max_rows + rollout.waiting_rows, seed=recipe.training.seed,
         turns=turns_of(parts), steps=steps_of(parts), hints=hints,
     )  # fmt: skip
-    roles, on_demand = online_roles(parts)
     harvester = Harvester(
         parts.reader, roles, judge, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
     )
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
     rounds = RoundFiles(folder.path / "rounds", writer, steps_of_phase(recipe)) if recipe.method.rounds else None
+    rival = held_against(type(recipe.method), rollout.engine)
     return Online(
         method=recipe.method, writer=writer,
         harvester=harvester,
@@ -64,15 +66,18 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
             replay=Path(rollout.replay) if rollout.replay else None,
         ),
         num_shown=recipe.logging.num_completions, num_steps=count_steps(recipe, len(store)), rounds=rounds,
+        rivals=Rivals(rival) if rival else None,
     )  # fmt: skip
 
 
-def engines_of(parts: Parts, sampling: Sampling, folder: Path, say: Callable[[str], Any]) -> Engines:
+def engines_of(parts: Parts, roles: Mapping[str, Role], folder: Path, say: Callable[[str], Any]) -> Engines:
     rollout = parts.recipe.rollout
     if rollout.engine == "vllm":
-        return server_engines(parts, sampling, folder)
-    refill = rollout.waiting_rows > 0
-    return LocalEngines(parts.trainee.module, parts.texts, rollout.max_rows, parts.reader.world, refill, say=say)
+        return server_engines(parts, sampling_of(parts), folder)
+    refill, world = rollout.waiting_rows > 0, parts.reader.world
+    reference = roles.get(REFERENCE)
+    others = dict(parts.copies) | ({REFERENCE: reference.model} if isinstance(reference, ModelRole) else {})
+    return LocalEngines(parts.trainee.module, parts.texts, rollout.max_rows, world, refill, say=say, others=others)
 
 
 def turns_of(parts: Parts) -> Turns | None:
@@ -121,6 +126,6 @@ def online_roles(parts: Parts) -> tuple[dict[str, Role], dict[str, Role]]:
     own = {POLICY: ModelRole(parts.trainee.columns())} if POLICY in needs.roles() else {}
     if always:
         made |= own
-    made |= {role: ModelRole(module) for role, module in parts.copies.items()}
+    made |= {role: ModelRole(module) for role, module in parts.copies.items() if role in needs.roles()}
     made |= {role: ModelRole(parts.frozen_model(role)) for role in loaded(recipe.method, recipe.model)}
     return made, {} if always or idle(recipe.method, POLICY) else {**own}

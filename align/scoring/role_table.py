@@ -74,6 +74,13 @@ def loaded(method: Method[Any], section: ModelSection) -> tuple[str, ...]:
     return tuple(role for role in wanted if named(role) or not idle(method, role))
 
 
+def held_against(method: type[Method[Any]], engine: str) -> str:
+    """The role whose greedy completions those of the policy must beat in evaluations, where rewards are of a game: the
+    reference, unless a server writes, which has only the policy. Empty: nobody."""
+    plays = getattr(method, "plays", False) and REFERENCE in method.needs().roles()
+    return REFERENCE if plays and engine == "local" else ""
+
+
 def section_of(section: ModelSection, role: str) -> tuple[ModelSection, str]:
     """The model of a role, as the reference of a section; and the recipe's key that names it."""
     if role == REFERENCE:

@@ -30,6 +30,7 @@ from align.scoring.experience import Reader
 from align.sources.audit import Auditor
 from align.sources.buffer import LENGTH, Buffer, refuse_middle
 from align.sources.harvest import Harvest, Harvester, minibatches
+from align.sources.held_out import Rivals, greedy
 from align.sources.rounds import RoundFiles
 from align.sources.told import held_out_rewards, phase_metrics
 from align.training.controllers import recalling, remembered_of
@@ -68,6 +69,7 @@ class Online:
     ahead: Ahead | None = None
     slots: Slots | None = None  # where completions are written a window at a time
     rounds: RoundFiles | None = None  # where each experience is one
+    rivals: Rivals | None = None  # that evaluations of a game are against
 
     def __post_init__(self):
         if self.settings.window:
@@ -156,8 +158,7 @@ class Online:
         """Of the validation split, so that the same prompts are seen again and again; of the test split without one."""
         self._join()
         prompts = (self.splits["validation"] or self.splits["test"])[: self.num_shown]
-        jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in prompts]
-        written = [t for chunk in self.writer.chunks(jobs) for t in self.writer.write(chunk, version, Seconds())]
+        written = greedy(self.writer, prompts, version, lambda done: None)
         return [self._shown(t, step) for t in written] if self.reader.world.main else []
 
     def _shown(self, written: Trajectory, step: int) -> Completion:
@@ -170,11 +171,9 @@ class Online:
     def evaluate(self, split: str, version: int, tick: Callable[[int], Any]) -> Evaluation:
         """Greedy completions of held-out prompts, and what they earn."""
         self._join()
-        written: list[Trajectory] = []
-        jobs = [Job(prompt=prompt, places=(0,), greedy=True) for prompt in self.splits[split]]
-        for chunk in self.writer.chunks(jobs):
-            written += self.writer.write(chunk, version, Seconds())
-            tick(len(chunk))
+        written = greedy(self.writer, self.splits[split], version, tick)
+        if self.rivals:
+            written = self.rivals.judge(self.writer, split, self.splits[split], written)
         shown = tuple(self._shown(t, version) for t in written[: self.num_shown])
         found = held_out_rewards(written, self.harvester.rewards(written, held_out=True))
         if self.rounds and split == "validation":

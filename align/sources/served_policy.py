@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from align.batches import Group, Tokens
+from align.batches import BY_POLICY, Group, Tokens
 from align.errors import AlignError, Elsewhere, RunError
 from align.rollout.engine import Engine, Request, Sampling, Written
 from align.rollout.policy_engine import Texts, text_of
@@ -62,7 +62,9 @@ class ServerEngines:
         return self.trainee.world
 
     @contextmanager
-    def at(self, version: int) -> Iterator[Engine]:
+    def at(self, version: int, writer: str = BY_POLICY) -> Iterator[Engine]:
+        if writer != BY_POLICY:
+            raise RunError(f"a server has the policy's weights, and not those of {writer}; set rollout.engine to local")
         if self.engine is None or self.engine.version != version:
             self.engine = None  # what follows may fail half way
             self.engine = self._with_weights(version)

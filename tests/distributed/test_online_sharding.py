@@ -75,6 +75,40 @@ def test_what_one_process_has_written_is_learned_from_alike(launch, alone, name)
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
+GAMES = pytest.mark.parametrize("launch", ["ddp", "zero3"], indirect=True)
+
+
+@GAMES
+def test_copies_of_the_policy_write_on_shards_what_they_write_in_one_process(launch, alone):
+    """Their weights are the policy's in the first experience; the reference's are, too, and evaluations are even."""
+    ours, theirs = rollouts(launch, "nash_mp", 0), rollouts(alone, "nash_mp", 0)
+    assert [t["writer"] for t in ours] == ["policy"] * 42 + ["opponent"] * 42
+    for mine, other in zip(ours, theirs, strict=True):
+        assert all(mine[k] == other[k] for k in ("number", "place", "tokens", "writer", "rewards"))
+    assert launch.rows("nash_mp")[PER_PHASE - 1]["eval/reward"] == alone.rows("nash_mp")[PER_PHASE - 1]["eval/reward"]
+
+
+@GAMES
+def test_a_look_ahead_is_made_and_undone_on_shards_as_in_one_process(launch, alone):
+    """The second experience begins at the centre again, against what the look-ahead of one process has written."""
+    ours, theirs = launch.rows("nash_mp_replayed"), alone.rows("nash_mp")
+    assert len(ours) == len(theirs) == 2 * PER_PHASE
+    for row, other in zip(ours, theirs, strict=True):
+        for key in ("entropy", "ratio", "reward", "grad_norm"):
+            assert row.get(key, 0.0) == pytest.approx(other.get(key, 0.0), rel=1e-3), key
+        for key in ("loss", "target_kl"):
+            assert row[key] == pytest.approx(other[key], rel=1e-3, abs=1e-4), key
+    for step in (0, PER_PHASE):
+        assert ours[step]["ratio"] == pytest.approx(1.0, abs=1e-5)
+        assert ours[step]["target_kl"] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("launch", ["zero3"], indirect=True)
+def test_it_is_resumed_bitwise_within_the_second_half(launch):
+    whole, resumed = launch.weights("nash_mp"), launch.weights("nash_mp_resumed")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
 @pytest.mark.parametrize("launch", ["ddp"], indirect=True)
 def test_the_dialogues_are_those_of_one_process(launch, alone):
     ours, theirs = rollouts(launch, "dialogues", 0), rollouts(alone, "dialogues", 0)

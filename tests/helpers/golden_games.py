@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import method_batches as batches
 import torch
 from golden_files import Checker, load
 from torch import Tensor
@@ -13,6 +14,7 @@ from align.functional.games import win_advantages
 from align.functional.masked import masked_sum
 from align.functional.preference import identity_loss, log_ratio
 from align.lab.games import against, divergence, earned, equilibrium, exploitability, mirror_prox
+from align.methods.nash_mp import NashMP
 
 
 def check_iterates(stem: str, name: str, dtype: torch.dtype) -> None:
@@ -98,6 +100,23 @@ def check_policy_gradients(stem: str, name: str, dtype: torch.dtype) -> None:
         part.equal("loss", loss)
         part.gradient("grad_policy_logps", leaf, mask)
         part.done()
+        if variant == "nash_mp_pg_reward_to_go":  # its loss has another value, that of ratios, and the same gradient
+            leaf = inputs["policy_logps"].clone().requires_grad_()
+            near = {"ref": inputs["ref_logps"], "target": inputs["target_logps"]}
+            _played(NashMP(beta=given["beta"], eta=given["eta"]), leaf, near, mask, won).mean().backward()
+            Checker({}, {"grad": expected["grad_policy_logps"]}, dtype).gradient("grad", leaf, mask)
+
+
+def _played(method: NashMP, logps: Tensor, near: dict[str, Tensor], mask: Tensor, won: Tensor) -> Tensor:
+    """(B,): the losses of the real class, on policy."""
+    old = logps.detach()
+    member = {"logps": logps, "old_logps": old, "sampler_logps": old, "entropies": torch.zeros_like(old), "mask": mask}
+    tensors = {f"completion.{name}": column for name, column in member.items()}
+    tensors |= {f"completion.{role}_logps": column for role, column in near.items()}
+    tensors |= {"rewards": won, "earned": won, "groups": torch.zeros(len(won), dtype=torch.long)}
+    tensors |= {"auxiliary": torch.zeros(len(won), dtype=torch.bool), "advantages": torch.zeros_like(old)}
+    batch = method.advantages(batches.build(method.needs(), tensors))
+    return method.loss(batch).terms["loss"].values
 
 
 def _estimates(won: Tensor, charged: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -131,6 +150,11 @@ def check_two_tokens(stem: str, name: str, dtype: torch.dtype) -> None:
         for field, found in _gradients((drawn.detach() * (advantages * logps).sum(1)).sum(), first, second).items():
             part.equal(field, found)
         part.done()
+    near = {"ref": ref, "target": ref}
+    losses = _played(NashMP(beta=beta / 2, eta=1.0), logps, near, mask, won)  # half of beta to each is beta to the one
+    part = Checker({}, check.expected["expected_ascent_direction"]["reward_to_go"], dtype)
+    for field, found in _gradients(-(drawn.detach() * losses).sum(), first, second).items():
+        part.equal(field, found)
     check.left.discard("expected_ascent_direction")
     check.done()
 

@@ -57,6 +57,10 @@ OWN_CRITIC = (  # and a reward that compares a prompt's completions, beside one 
     "rollout.record=true", "model.critic={learning_rate: 1.0e-3, warmup_steps: 2}",
     f"reward.functions=[{{name: contains, {COMMON}}}, {{name: win_rate, settings: {{scores: contains, {COMMON}}}}}]",
 )  # fmt: skip
+PLAYED = (  # an experience is half of a centre's time; opponents write in both, and evaluations are against a reference
+    "method.form=two_step", "method.target_every=4", "rollout.record=true",
+    f"reward.functions=[{{name: win_rate, settings: {{scores: contains, {COMMON}, scale: 0.1}}}}]",
+)  # fmt: skip
 REPLAYED = {  # methods that one process writes for, and two learn from what it has written
     "apa": ("model.critic=null",),
     "p3o": (),
@@ -103,6 +107,9 @@ JOBS = [
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
     job("critic_resumed", "ppo", 8, *WRITTEN, *OWN_CRITIC, resume_from=["critic", 6]),
     job("replayed", "ppo", 8, *WRITTEN, "model.critic=null", replay_of="ppo"),
+    job("nash_mp", "nash_mp", 8, *WRITTEN, *PLAYED),
+    job("nash_mp_resumed", "nash_mp", 8, *WRITTEN, *PLAYED, resume_from=["nash_mp", 6]),
+    job("nash_mp_replayed", "nash_mp", 8, *WRITTEN, *PLAYED, "rollout.record=false", replay_of="nash_mp"),
     {"name": "moves", "moving": True},
     {"name": "long", "recipe": "dpo", "overrides": [*LONG]},
     {"name": "dialogues", "recipe": TALKING, "overrides": []},
@@ -128,11 +135,12 @@ ALSO_FSDP2 = [{"name": "fsdp2_moves", "moving": True, "sharding": "fsdp2"}]
 
 
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
+GAMES = ("nash_mp", "nash_mp_resumed", "nash_mp_replayed")
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
     "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", *REPLAYED),
-    "zero2": ("dialogues", "tgdpo", "psft", "psft_resumed", *REPLAYED, *ALSO),
-    "ddp": tuple(REPLAYED),
-    "none": ("long", *ALSO),
+    "zero2": ("dialogues", "tgdpo", "psft", "psft_resumed", *GAMES, *REPLAYED, *ALSO),
+    "ddp": (*REPLAYED, "nash_mp_resumed"),
+    "none": ("long", *GAMES[1:], *ALSO),
 }
 
 

@@ -27,6 +27,7 @@ from align.sources.harvest import Harvester
 from align.sources.online import Online
 from align.training.snapshot import Progress
 from align.training.step import StepResult, Trainee, train_step
+from align.training.team import Team
 
 
 class Words:
@@ -41,13 +42,20 @@ class Words:
 @dataclass
 class OnlineRig:
     source: Online
-    trainee: Trainee
+    team: Team
     progress: Progress
     rate: float
 
+    @property
+    def trainee(self) -> Trainee:
+        return self.team.policy
+
     def step(self) -> StepResult:
+        self.team.move("before writing", self.progress.step)
         portion = self.source.next(self.progress)
+        self.team.move("before learning", self.progress.step)
         result = train_step(self.trainee, portion.method, portion.experience, self.source.reader, self.rate)
+        self.team.move("after step", self.progress.step)
         self.progress.step += 1
         return result
 
@@ -96,20 +104,28 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
     settings = RolloutSection(**{"max_completion_length": 2, **rollout})
     valued = any("values" in method.needs().live(m) for m in method.needs().members)
     policy = Scorer(tiny_llama("lm", seed, bandit.VOCABULARY), Kernel("sdpa"), value_head=valued)
-    reference = Scorer(tiny_llama("lm", seed, bandit.VOCABULARY), Kernel("sdpa")).eval().requires_grad_(False)
-    trainee = Trainee(policy, torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0), alone(), 1.0)
+    reference, learned = _again(seed), frozenset(name for name, _ in policy.named_parameters())
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
+    trainee = Trainee(policy, optimizer, alone(), 1.0, changing=learned)
     reader = Reader(method.needs(), "shared", Limits(10_000, 10_000), alone())
     sampling = Sampling(max_completion_length=settings.max_completion_length, stop_token_ids=(bandit.EOS,))
     judge = Judge({"bandit": bandit.reward}, {"bandit": 1.0})
-    engines = LocalEngines(policy, Words(), settings.max_rows, alone())
+    copies = {role: _again(seed) for role in copies_of(method)}
+    engines = LocalEngines(policy, Words(), settings.max_rows, alone(), others=copies)
     steps = every_token if "states" in method.needs().prepared else None
     writer = Writer(engines, Words(), judge, alone(), sampling, settings.max_rows, seed, steps=steps)
     every: dict[str, Role] = {"old": ModelRole(policy), "ref": ModelRole(reference)}
-    every |= {r: ModelRole(expert()) for r in named_by(method.needs()) if r not in copies_of(method)}
+    every |= {r: ModelRole(expert()) for r in named_by(method.needs()) if r not in copies}
+    every |= {r: ModelRole(copy) for r, copy in copies.items()}
     roles = {r: every[r] for r in method.needs().roles() if r in every}
     source = Online(
         method=method, writer=writer, harvester=Harvester(reader, roles, judge, (), settings), batch_size=8,
         prompts=prompts, splits={"validation": prompts(0, 4)}, place_of={},
         log=RolloutLog(folder, record=False, main=True),
     )  # fmt: skip
-    return OnlineRig(source, trainee, Progress(), rate)
+    return OnlineRig(source, Team(trainee, copies, method.moves()), Progress(), rate)
+
+
+def _again(seed: int) -> Scorer:
+    """The policy as it begins, to stay so."""
+    return Scorer(tiny_llama("lm", seed, bandit.VOCABULARY), Kernel("sdpa")).eval().requires_grad_(False)

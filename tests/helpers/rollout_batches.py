@@ -18,6 +18,7 @@ COLUMNS = {  # ours -> theirs
     "old_logps": "old_logprobs",
     "sampler_logps": "rollout_logprobs",
     "ref_logps": "ref_logprobs",
+    "target_logps": "ref_logprobs",  # unless a test gives it another
     "entropies": "entropies",
     "values": "values",
     "old_values": "old_values",

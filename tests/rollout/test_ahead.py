@@ -71,8 +71,8 @@ class Elsewhere:
     beside: ClassVar[bool] = True
 
     @contextmanager
-    def at(self, version: int) -> Iterator[Engine]:
-        with self.inner.at(version) as engine:
+    def at(self, version: int, writer: str = "policy") -> Iterator[Engine]:
+        with self.inner.at(version, writer) as engine:
             yield Gated(engine, self)
 
     def moved(self) -> None:

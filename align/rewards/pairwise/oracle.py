@@ -64,9 +64,15 @@ def held(name: str, found: Matrix, completions: Sequence[Text]) -> Matrix:
     return found
 
 
-def win_rates(found: Matrix) -> list[float | None]:
-    """For each completion, how often it beats one of the others; None where it could be compared with none."""
+def win_rates(found: Matrix, opponents: Sequence[bool] = ()) -> list[float | None]:
+    """For each completion, how often it beats one of the others; None where it could be compared with none.
+
+    `opponents`: those that stand against the rest, which are compared with them alone, and have no rate themselves.
+    """
     others = ~np.isnan(found) & ~np.eye(len(found), dtype=bool)
+    if any(opponents):
+        against = np.asarray(opponents)
+        others &= against & ~against[:, None]
     sums, counts = np.where(others, found, 0.0).sum(1), others.sum(1)
     return [float(s / n) if n else None for s, n in zip(sums, counts, strict=True)]
 

@@ -10,7 +10,8 @@ Who wins is said by one of
               more (`link: hard`). With `scores: learned` this is Bradley-Terry on a reward model
 
 P(a, b) + P(b, a) = 1, and a function that is not so is refused (`average_orders` makes it so). The mean over a prompt's
-completions is 1/2 exactly, and the rates of those that cannot be judged are None.
+completions is 1/2 exactly, and the rates of those that cannot be judged are None. Where others than the policy wrote
+some of a prompt's completions, those of the policy are compared with these alone, and these have no rate.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, get_args
 
+from align.batches import BY_POLICY
 from align.outside import load_outside, require_arguments
 from align.rewards.base import Sample, Text, call, compares, find_reward
 from align.rewards.pairwise.oracle import Link, Matrix, from_function, from_logits, from_scores, win_rates
@@ -95,9 +97,11 @@ class Reward:
         return from_scores(call(self.scores, self._asked, samples), self.link, self.scale)
 
     def __call__(
-        self, prompts: list[Text], completions: list[Text], completion_ids: list[list[int]], **columns: Any
-    ) -> list[float | None]:
-        return win_rates(self.verdicts(prompts, completions, completion_ids, **columns))
+        self, prompts: list[Text], completions: list[Text], completion_ids: list[list[int]],
+        written_by: Sequence[str | None] = (), **columns: Any,
+    ) -> list[float | None]:  # fmt: skip
+        found = self.verdicts(prompts, completions, completion_ids, **columns)
+        return win_rates(found, [who not in (None, BY_POLICY) for who in written_by])
 
     def _logits(self, prompt: Text, texts: Sequence[Text]) -> list[float]:
         dialogue = not isinstance(prompt, str)
