@@ -1,5 +1,7 @@
-"""What an online recipe cannot have whose rewards compare a prompt's completions with each other: in general, where they
-are those of a game, and where copies of the policy write."""
+"""What an online recipe cannot have whose rewards compare a prompt's completions with each other.
+
+Beside that, what it cannot have where its rewards are those of a game, and where copies of the policy write.
+"""
 
 from __future__ import annotations
 

@@ -275,7 +275,9 @@ class Writer:
 
 
 def line(trajectory: Trajectory, step: int) -> dict[str, Any]:
-    return {"step": step, **vars(trajectory)}
+    """Who wrote it is said where it was not the policy, so that older lines say it as well."""
+    told = {"step": step, **vars(trajectory)}
+    return {name: value for name, value in told.items() if (name, value) != ("writer", BY_POLICY)}
 
 
 def from_line(row: Mapping[str, Any]) -> Trajectory:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
 from align.lab.games import divergence, equilibrium, exploitability
-from align.rollout.writer import from_line
+from align.rollout.writer import from_line, line
 from align.training import team
 
 BETA = 0.2
@@ -148,12 +148,13 @@ def test_the_second_half_begins_at_the_centre_and_plays_against_the_look_ahead(
 def _opponents_are_the_look_aheads(run: Path, then: dict[str, Any]) -> None:
     written = [{k: v for k, v in line.items() if k != "by"} for line in lines(run / "rollouts" / "000002.jsonl")]
     rows = list({(t["number"], t["place"]): t for t in written}.values())
-    assert [(t["writer"], t["auxiliary"]) for t in rows] == [("policy", False)] * 8 + [("opponent", True)] * 8
+    who = [(t.get("writer", "policy"), t["auxiliary"]) for t in rows]
+    assert who == [("policy", False)] * 8 + [("opponent", True)] * 8
     assert all((t["rewards"]["cycle"] is None) == t["auxiliary"] for t in rows)
     model = AutoModelForCausalLM.from_pretrained(run / "init")
     for who in ("policy", "opponent"):
         model.load_state_dict({k.removeprefix("model."): v for k, v in then[who].items()}, strict=False)
-        mine = next(t for t in rows if t["writer"] == who)
+        mine = next(t for t in rows if t.get("writer", "policy") == who)
         ids = torch.tensor([mine["prompt"] + mine["tokens"]])
         with torch.no_grad():
             said = model(ids).logits[0].log_softmax(-1)[len(mine["prompt"]) - 1 : -1]
@@ -164,6 +165,7 @@ def _opponents_are_the_look_aheads(run: Path, then: dict[str, Any]) -> None:
 def test_an_older_recording_is_the_policys():
     row = dict(row=0, number=0, place=0, prompt=[1], tokens=[2], logps=[0.0], stop="eos", version=0, text="a")
     assert from_line(row).writer == "policy"
+    assert "writer" not in line(from_line(row), 0)
 
 
 def test_killed_in_each_half_it_ends_as_if_nothing_had_been(tmp_path: Path):
