@@ -30,10 +30,8 @@ Theory wants beta <= 1/2 and eta <= 2 beta, and returns the last policy: KL(pi* 
 with every centre. An eta of infinity has no target; a target that is the reference makes beta (1 + 1 / eta) of beta.
 With eta_EGPO = eta / (beta (1 + eta)) the exact iterates are those of EGPO (arXiv:2503.08942).
 
-Metrics: `target_kl` log pi_old - log pi_target, summed over a completion; `entropy` of the policy per token (nats),
-`ratio` mean pi / pi_old of a token, `approx_kl` mean k3 estimate of KL(pi_old || pi) per token, `sampler_gap` mean
-distance of the engine's log-probabilities from this model's, `clip_fraction` share of tokens whose gradient the clip
-has taken. `reward` of evaluations is how often the greedy completion beats that of the reference.
+Metrics: those of every online method, and `target_kl` log pi_old - log pi_target, summed over a completion. `reward` of
+evaluations is how often the greedy completion beats that of the reference.
 
 Departures: the authors have published no code; how their runs used the target, its schedule, kappa and beta are
 unconfirmed, and the defaults here are not theirs. A_t is that of the policy that wrote: exact where an experience lasts

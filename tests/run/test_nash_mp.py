@@ -200,14 +200,17 @@ def test_evaluations_are_won_against_the_reference(tmp_path: Path):
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
+RATES = "nash_mp takes it for the win rates of one function that compares completions"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("rollout.temperature=0.7",), "rollout.temperature: found 0.7; nash_mp plays a game of the policy as it is"),
         (("rollout.top_p=0.9", "rollout.biased_sampling=true"), "rollout.top_p: found 0.9; nash_mp plays a game"),
-        (("reward.functions=[{name: length, settings: {target: 3}}]",), "nash_mp takes it for the win rates of one function"),
-        (("reward.functions=[{name: 'our_game:cycle', weight: 2}]",), "nash_mp takes it for the win rates of one function"),
-        (("reward.shape=[{name: whiten}]",), "nash_mp takes it for the win rates of one function"),
+        (("reward.functions=[{name: length, settings: {target: 3}}]",), RATES),
+        (("reward.functions=[{name: 'our_game:cycle', weight: 2}]",), RATES),
+        (("reward.shape=[{name: whiten}]",), RATES),
         (("method.form=two_step", "rollout.engine=vllm"), "rollout.engine: found vllm; nash_mp has opponent write"),
         (("method.form=two_step", "rollout.staleness=1", "rollout.correction=truncate"), "as it is when it is the"),
         (("method.form=two_step", "rollout.num_iterations=3"), "lasts 3 steps, and nash_mp moves weights before"),
