@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,9 @@ def check_replay(written: Written, rollout: RolloutSection, reward: RewardSectio
 def _judged_alike(written: Written, first: Path, functions: Mapping[str, Function]) -> None:
     """Verdicts are learned from as they were recorded; what cannot be read is told when the run reads it."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(first, encoding="utf-8") as rows:
-        recorded = _verdicts(map(json.loads, rows))
-        if set(recorded) != set(functions):
+        # Rewards that compare are told by a later line, and a completion that goes on is not judged yet.
+        recorded = {name for row in map(json.loads, rows) for name in row["rewards"]}
+        if recorded and recorded != set(functions):
             asked, found = (", ".join(sorted(names)) or "nothing" for names in (functions, recorded))
             written.wrong("reward.functions", f"found {asked}; {BY} {found}{CURE}")
             return
@@ -47,14 +48,6 @@ def _judged_alike(written: Written, first: Path, functions: Mapping[str, Functio
         if name in functions and settings != functions[name].settings:
             asked, found = (json.dumps(s, default=str, sort_keys=True) for s in (functions[name].settings, settings))
             written.wrong("reward.functions", f"{name} has the settings {asked}; {BY} one with {found}{CURE}")
-
-
-def _verdicts(rows: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Those of the first completion; its last line has what rewards that compare say, too."""
-    first = last = next(rows)
-    for row in rows:
-        last = row if (row["number"], row["place"]) == (first["number"], first["place"]) else last
-    return last["rewards"]
 
 
 def _settings_of(recipe: Path) -> dict[str, Any]:
