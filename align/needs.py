@@ -85,8 +85,10 @@ def columns(member: type[Member]) -> tuple[str, ...]:
 
 
 def needs_of(batch_type: Any) -> Needs:
-    """Reads `Pairs[Referenced]` and its like."""
+    """Reads `Pairs[Referenced]` and its like. TypeError where it is none of them."""
     origin: type[Batch] = get_origin(batch_type) or batch_type
+    if not (isinstance(origin, type) and issubclass(origin, Batch)):
+        raise TypeError(f"its batch type is {batch_type}, which is no subclass of align.batches.Batch")
     arguments = get_args(batch_type)
     hints = get_type_hints(origin)
     members: dict[str, type[Member]] = {}
@@ -98,9 +100,11 @@ def needs_of(batch_type: Any) -> Needs:
             members[f.name] = hint
         elif "row" in f.metadata:
             rows[f.name] = (f.metadata["row"], f.metadata["default"])
-        else:
-            assert "prepared" in f.metadata, f"{origin.__name__}.{f.name} is neither a member nor a number of the row"
+        elif "prepared" in f.metadata:
             made.append(f.name)
+        else:
+            wanted = "a subclass of align.batches.Member, from_row(...), of_completion(...) or prepared()"
+            raise TypeError(f"{origin.__name__}.{f.name} is {getattr(hint, '__name__', hint)}; expected {wanted}")
     return Needs(origin, members, rows, tuple(made))
 
 

@@ -177,6 +177,7 @@ def test_file_name_and_docstring_tell_the_method(method: Method[Any]) -> None:
     module = importlib.import_module(type(method).__module__)
     assert module.__name__ == f"align.methods.{method.name}"
     text = module.__doc__ or ""
+    assert method.paper
     assert method.paper in text
     assert "loss = " in text
     assert "Metrics:" in text

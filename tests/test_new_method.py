@@ -128,6 +128,29 @@ def test_a_mistake_in_it_is_told_like_any_other(
     sys.modules.pop("our_linear", None)
 
 
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (('    name = "linear"\n', ""), "Linear has no name; write `name = ...` in the class"),
+        (("@dataclass(frozen=True, kw_only=True)\n", ""), "ceiling: no knob yet, since Linear is no dataclass"),
+        (("ceiling: float =", "ceiling ="), "It is in Linear, without an annotation: write `ceiling: float = 2.0`"),
+        (("OfflineMethod[Pairs[Referenced]]", "OfflineMethod"), "write class Linear(OfflineMethod[Pairs[Referenced]])"),
+        (("[Pairs[Referenced]]", "[Pairs[Loss]]"), "Pairs.chosen is Loss; expected a subclass of align.batches.Member"),
+        (("-gap.clamp(max=self.ceiling)", "-gap.mean()"), "term loss is one number; give (B,) or (B, T)"),
+    ],
+)
+def test_what_its_class_lacks_is_told(
+    outside: Path, capsys: pytest.CaptureFixture[str], mistake: tuple[str, str], said: str
+):
+    assert mistake[0] in LINEAR
+    (outside / "our_half.py").write_text(LINEAR.replace(*mistake))
+    sys.modules.pop("our_half", None)
+    recipe = {"method": {"name": "our_half:Linear", "ceiling": 1.5}, "model": FRESH, "data": DATA}
+    assert main(["train", str(write_recipe(outside / "r.yaml", {**recipe, "training": TRAINING}))]) == 2
+    assert said in capsys.readouterr().err
+    sys.modules.pop("our_half", None)
+
+
 def test_a_method_over_known_columns(outside: Path, capsys: pytest.CaptureFixture[str]):
     (outside / "our_linear.py").write_text(LINEAR)
     recipe = {"method": {"name": "our_linear:Linear", "ceiling": 1.5}, "model": FRESH, "data": DATA}

@@ -27,10 +27,11 @@ from align.functional.preference import pair_metrics
 from align.functional.surrogate import clipped_value_loss, ratio_of
 from align.methods.acronyms import ACRONYMS
 from align.methods.metrics import About
+from align.methods.whole import require_whole
 from align.needs import Move, Needs, needs_of
 from align.outside import load_outside
 
-NO_METHODS = ("base", "metrics", "acronyms")  # files beside those of the methods
+NO_METHODS = ("base", "metrics", "acronyms", "whole")  # files beside those of the methods
 AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum")
 LEVELS = ("token", "sequence", "geometric")
 OF_COMPLETIONS = LEVELS[1:]  # where a completion has one ratio, and so one advantage
@@ -64,6 +65,7 @@ class Loss:
         named = terms if loss is None else {"loss": loss, **terms}
         self.terms = {k: v if isinstance(v, Term) else Term(v) for k, v in named.items()}
         for name, term in self.terms.items():
+            assert term.values.ndim, f"term {name} is one number; give (B,) or (B, T), whose mean is taken later"
             assert term.values.ndim == 1 or term.mask is not None, f"term {name} is (B, T) and needs its mask"
 
     def report(self, metrics: Mapping[str, Tensor | Term]) -> Loss:
@@ -122,7 +124,7 @@ class Method(Generic[B]):
     """Base of all methods."""
 
     name: ClassVar[str]
-    paper: ClassVar[str]
+    paper: ClassVar[str] = ""
     smallest_batch: ClassVar[int] = 1  # groups; more for methods that compare rows of a step
     usual_rate: ClassVar[float] = 1e-6  # optim.learning_rate of a recipe that has none
     compared_by: ClassVar[str] = "loss"  # training.metric_for_best_model of a recipe that has none
@@ -149,7 +151,7 @@ class Method(Generic[B]):
         for base in getattr(cls, "__orig_bases__", ()):
             if isinstance(get_origin(base), type) and issubclass(get_origin(base), Method):
                 return needs_of(get_args(base)[0])
-        raise TypeError(f"{cls.__name__} does not name its batch type: class {cls.__name__}(OfflineMethod[...])")
+        raise TypeError(f"{cls.__name__} does not name its batch type")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,11 +292,13 @@ def find_method(name: str) -> type[Method[Any]]:
         raise UserError(f"no such method: {name}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     module = importlib.import_module(f"align.methods.{name}")
     classes: list[Any] = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Method)]
-    return next(c for c in classes if getattr(c, "name", None) == name)
+    if (found := next((c for c in classes if getattr(c, "name", None) == name), None)) is None:
+        raise UserError(f"method {name}: {module.__file__} has no method whose `name` is {name}")
+    return require_whole(found, name)
 
 
 def _outside(name: str) -> type[Method[Any]]:
     found = load_outside("method", name)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name}: {found!r} is not a subclass of align.methods.base.Method")
-    return cast(type[Method[Any]], found)
+    return require_whole(cast(type[Method[Any]], found), name)

@@ -1,7 +1,7 @@
 """What a metric is: which way is better, what it is called, in what unit, and whether its axis begins at zero.
 
 One table of what this package reports, for whoever keeps the best evaluation, shows numbers or draws them. A method
-says the same of a number of its own where it makes it: `metric(values, better="smaller", label=..., unit=...)`.
+says the same of a number of its own where it makes it: `metric(values, mask, About("smaller", "Surprise", "nats"))`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from align.data.settings import DataSection
 from align.errors import Mistakes, UserError, did_you_mean
 from align.methods.acronyms import ACRONYMS
 from align.methods.base import Method, find_method, method_names
+from align.methods.whole import not_annotated
 from align.models.settings import ModelSection
 from align.recipe.combinations import check_combinations, check_rounds, writes_nothing
 from align.recipe.defaults import with_followed, with_minibatches, with_rate
@@ -206,6 +207,7 @@ def _method(written: Written) -> tuple[type[Method[Any]] | None, Method[Any] | N
         written.wrong("method.name", f"{spelt}: here `{cls.name}`")
     knobs = {k: v for k, v in values.items() if k != "name"}
     hints = {k: hint for k in knobs if (hint := translate_knob(k, names(cls), method_names()))}
+    hints |= {k: hint for k in knobs if (hint := not_annotated(cls, k))}
     if isinstance(loss := knobs.get("loss_type"), str) and LOSS_TYPES.get(loss, loss) in method_names():
         hints["loss_type"] = f" loss_type {loss}: here `method.name: {LOSS_TYPES.get(loss, loss)}`."
     return cls, build(written, "method", cls, knobs, {**_homes(knobs), **hints, "": cls.name})

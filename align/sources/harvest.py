@@ -121,8 +121,8 @@ class Harvester:
             roles = {**self.on_demand, **roles}
             stored, repeats = self._stored(groups, judged, roles)
             batch = with_states(empty_batch(self.reader.needs, groups, stored), judged, places)
-        batch = method.advantages(batch)
-        kept = method.keep(batch)  # by the advantages as they are, so before they are weighed
+        batch = filled(method, batch)
+        kept = chosen(method, batch)  # by the advantages as they are, so before they are weighed
         kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
         batch, metrics = self._corrected(batch)
         learned = [len(g.members[0]) for g in groups if len(g.members[0].completion)]
@@ -173,6 +173,28 @@ class Harvester:
         return dataclasses.replace(batch, advantages=batch.advantages * weights), metrics
 
 
+def filled(method: Any, batch: Any) -> Any:
+    """The batch with its advantages. TypeError where the method has made something else of it."""
+    made = method.advantages(batch)
+    if not isinstance(made, type(batch)):
+        told = "return dataclasses.replace(rollouts, advantages=...), or per_token(rollouts, ...)"
+        raise TypeError(f"{method.name}: advantages returned {type(made).__name__}, not the rollouts; {told}")
+    if made.advantages.shape != (shape := batch.completion.mask.shape):
+        found, told = tuple(made.advantages.shape), "per_token spreads (B,) over the tokens of a completion"
+        raise TypeError(f"{method.name}: advantages are {found}; expected (B, T), {tuple(shape)}; {told}")
+    return made
+
+
+def chosen(method: Any, batch: Any) -> Tensor:
+    """What the method keeps. TypeError where it is not True or False for each completion, or each token."""
+    made: Any = method.keep(batch)
+    shape = batch.completion.mask.shape
+    if not isinstance(made, Tensor) or made.dtype != torch.bool or made.shape not in (shape, shape[:1]):
+        found = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        raise TypeError(f"{method.name}: keep returned {found}; expected bool, {tuple(shape[:1])} or {tuple(shape)}")
+    return made
+
+
 def looked_at(batch: Any, method: Any) -> set[str]:
     """The columns of the completions that the method's hooks read before the step; they are pure, so trying is free."""
     seen: set[str] = set()
@@ -184,8 +206,8 @@ def looked_at(batch: Any, method: Any) -> set[str]:
 
     watched: Any = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": read}))
     watched.__dict__.update(vars(batch.completion))
-    tried = method.advantages(dataclasses.replace(batch, completion=watched))
-    method.keep(tried)
+    tried = filled(method, dataclasses.replace(batch, completion=watched))
+    chosen(method, tried)
     method.controllers(tried)
     return seen
 

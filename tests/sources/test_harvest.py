@@ -123,6 +123,23 @@ def test_equal_groups_are_of_prompts_with_several_completions(tmp_path: Path):
     assert found == sum(len(g) == 1 for g in groups) / len(groups)
 
 
+@pytest.mark.parametrize(
+    ("hook", "made", "said"),
+    [
+        ("advantages", lambda rollouts: None, "rloo: advantages returned NoneType, not the rollouts"),
+        ("advantages", lambda r: dataclasses.replace(r, advantages=r.rewards[:, None]), r"are \(64, 1\); expected"),
+        ("keep", lambda rollouts: rollouts.rewards, r"rloo: keep returned torch.float32 \(64,\); expected bool"),
+    ],
+)
+def test_hooks_that_return_something_else_are_told(
+    hook: str, made: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rig = online_rig(RLOO(), tmp_path)
+    monkeypatch.setattr(RLOO, hook, lambda self, rollouts: made(rollouts))
+    with pytest.raises(TypeError, match=said):
+        harvested(rig, written(rig))
+
+
 def test_held_out_rewards_are_not_whitened(tmp_path: Path):
     """Whitened with their own mean they would be 0 at every evaluation."""
     rig = online_rig(GRPO(), tmp_path)
