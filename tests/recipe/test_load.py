@@ -271,5 +271,5 @@ def test_what_is_no_recipe_at_all(text: str, tmp_path: Path):
 
 
 def test_a_recipe_that_is_not_there_names_the_nearest():
-    with pytest.raises(UserError, match=r"there are addition, .*Did you mean simpo\?"):
+    with pytest.raises(UserError, match=r"there are .*addition, .*Did you mean simpo\?"):
         load("simp")
