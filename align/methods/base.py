@@ -8,30 +8,24 @@ counts of the whole optimiser step, over all ranks and micro-batches, for every 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import inspect
 import math
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor
 
 from align.batches import Anchored, Ask, Batch, CriticRollouts, Pairs, Rollouts, Sampled
-from align.errors import UserError, did_you_mean
 from align.functional.kl import k3
 from align.functional.masked import kept, masked_mean, masked_sum
 from align.functional.preference import pair_metrics
 from align.functional.surrogate import clipped_value_loss, ratio_of
-from align.methods.acronyms import ACRONYMS
+from align.methods.lookup import find
+from align.methods.lookup import method_names as method_names
 from align.methods.metrics import About
-from align.methods.whole import require_whole
 from align.needs import Move, Needs, needs_of
-from align.outside import load_outside
 
-NO_METHODS = ("base", "metrics", "acronyms", "whole")  # files beside those of the methods
 AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum")
 LEVELS = ("token", "sequence", "geometric")
 OF_COMPLETIONS = LEVELS[1:]  # where a completion has one ratio, and so one advantage
@@ -193,11 +187,8 @@ class OnlineMethod(Method[R]):
         return ()
 
     def keep(self, rollouts: R) -> Tensor:
-        """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything.
-
-        Where too few prompts are kept for the steps of an experience, the others are in a step too: give what is left
-        out the advantage 0, or let its advantage say what it should teach then.
-        """
+        """What to learn from, after `advantages`: (B,) or (B, T), True = keep. Most learn from everything. Where too
+        few prompts are kept for the steps of an experience, the others are learned from too, at their advantages."""
         return torch.ones(len(rollouts), dtype=torch.bool)
 
     @property
@@ -244,8 +235,7 @@ def reinforce_loss(batch: Rollouts[Any]) -> Loss:
 
 
 def value_term(batch: CriticRollouts[Any], coef: float, clip: float = math.inf, mask: Tensor | None = None) -> Term:
-    """Half the squared error of the critic, over kept tokens or those of `mask`; the values within `clip` of the old
-    ones, where that is finite."""
+    """Half the squared error of the critic, over kept tokens or `mask`; a finite `clip` is around the old values."""
     completion = batch.completion
     values, old_values = kept(completion.values, completion.mask), kept(completion.old_values, completion.mask)
     losses = clipped_value_loss(values, old_values, batch.returns, clip)
@@ -275,30 +265,6 @@ def policy_report(batch: Rollouts[Any], clipped: Tensor, mask: Tensor | None = N
     }
 
 
-def method_names() -> list[str]:
-    """Every method of this package: one file each."""
-    package = importlib.import_module("align.methods")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in NO_METHODS)
-
-
 def find_method(name: str) -> type[Method[Any]]:
     """The class called `name`, or `package.module:Class` for one that lives elsewhere."""
-    if ":" in name:
-        return _outside(name)
-    known = method_names()
-    if name in ACRONYMS:
-        raise UserError(ACRONYMS[name])
-    if name not in known:
-        raise UserError(f"no such method: {name}; there are {', '.join(known)}.{did_you_mean(name, known)}")
-    module = importlib.import_module(f"align.methods.{name}")
-    classes: list[Any] = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Method)]
-    if (found := next((c for c in classes if getattr(c, "name", None) == name), None)) is None:
-        raise UserError(f"method {name}: {module.__file__} has no method whose `name` is {name}")
-    return require_whole(found, name)
-
-
-def _outside(name: str) -> type[Method[Any]]:
-    found = load_outside("method", name)
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise UserError(f"method {name}: {found!r} is not a subclass of align.methods.base.Method")
-    return require_whole(cast(type[Method[Any]], found), name)
+    return find(name, Method)

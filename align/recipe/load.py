@@ -22,7 +22,7 @@ from align.data.settings import DataSection
 from align.errors import Mistakes, UserError, did_you_mean
 from align.methods.acronyms import ACRONYMS
 from align.methods.base import Method, find_method, method_names
-from align.methods.whole import not_annotated
+from align.methods.lookup import not_annotated
 from align.models.settings import ModelSection
 from align.recipe.combinations import check_combinations, check_rounds, writes_nothing
 from align.recipe.defaults import with_followed, with_minibatches, with_rate
