@@ -66,9 +66,19 @@ def all_cells() -> list[tuple[str, str, int]]:
     """World, method, seed."""
     from align.methods.base import OnlineMethod, find_method, method_names
 
-    online = [name for name in method_names() if issubclass(find_method(name), OnlineMethod) and not hinted(name)]
+    online = [name for name in method_names() if issubclass(find_method(name), OnlineMethod) and not apart(name)]
     return [(world, method, seed) for world, methods in (("stories", STORIES), ("addition", online))
             for method in methods for seed in SEEDS]  # fmt: skip
+
+
+def apart(name: str) -> bool:
+    """Whether it needs what the recipe of the addition lacks: hints, or a further model that a recipe must name."""
+    from align.methods.base import find_method
+    from align.needs import copies_of
+    from align.scoring.role_table import named_by
+
+    method = find_method(name)()
+    return hinted(name) or bool(set(named_by(method.needs())) - set(copies_of(method)))
 
 
 def hinted(name: str) -> bool:
