@@ -16,6 +16,8 @@ from torch import Tensor
 
 from align.batches import BY_POLICY, LIVE_COLUMNS, Batch, Group, Member
 
+SOURCE = "(source)"  # of a row, as a number: which one of `data.train` it is of, from 0; no column of the data
+
 
 @dataclass(frozen=True)
 class Harvested:
@@ -55,8 +57,10 @@ class Needs:
         return tuple(m for m in self.members if self.live(m))
 
     def numbers(self) -> tuple[str, ...]:
-        """Number columns of the data; what a completion earns is none of them."""
-        return () if self.batch.kind == "prompts" else tuple(column for column, _ in self.rows.values())
+        """Number columns of the data; what a completion earns is none of them, nor where a row comes from."""
+        if self.batch.kind == "prompts":
+            return ()
+        return tuple(column for column, _ in self.rows.values() if column != SOURCE)
 
     def of_completions(self) -> dict[str, Callable[[Harvested], float]]:
         """Number column -> who makes it of a completion that was written."""
@@ -230,3 +234,35 @@ def knobs_of_rounds(method: Any) -> dict[str, tuple[float, ...]]:
     """The knobs that have a number for each round."""
     found = {f.name: getattr(method, f.name) for f in fields(method) if "of_round" in f.metadata}
     return {name: values for name, values in found.items() if isinstance(values, tuple)}
+
+
+# ---- who learns from what -------------------------------------------------------------------------------------------
+
+TRAIN, TRUSTED = "train", "trusted"  # streams of rows
+CRITIC, TWIN, SOURCES = "critic", "twin", "sources"  # who may learn beside the policy
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What a method over two levels has a run make beside the policy and the rows of `data.train`.
+
+    The twin is a copy of the policy that begins as it does and learns by lessons of its own. The sources are one number
+    for each source of `data.train`, the logits of its weight, whose slopes the method works out of what the lessons of
+    a step have told.
+    """
+
+    trusted_rows: int  # of `data.trusted`, in each step
+    weights_rate: float  # learning rate of the logits
+    twin_rate: float = 0.0  # of the twin; 0: the policy's
+    scale: float = 1.0  # by which gradients are larger than those of a plain loss: max_grad_norm is multiplied by it
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one learner is taught in a step. All gradients of a step are taken before anyone's weights change."""
+
+    learner: str  # `policy`, or who learns beside it
+    stream: str  # whose rows: `train` or `trusted`
+    loss: Callable[[Any], Any]  # of a batch; gives an `align.methods.base.Loss`
+    weight: float = 1.0  # of that loss in this learner's gradient
+    prefix: str = ""  # before the names of its metrics

@@ -69,6 +69,7 @@ def test_assets_are_whole_and_small():
         for name in ("addition", "polite_pairs", "story_openings")
         for split in ("test", "train")
     ]
+    data += [f"mixed_answers/{name}.jsonl" for name in ("polite", "rude", "swapped", "test", "trusted")]
     models = ("careless_adder", "polite_guide", "stories260k")
     assert asset_names() == sorted([*data, "story_openings/hinted.jsonl", *models])
     with safe_open(asset("asset:stories260k") / "model.safetensors", "np") as weights:

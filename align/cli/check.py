@@ -258,20 +258,22 @@ def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
     own_copy = bool(model.ref_model_name_or_path) or not off
     beside = [role for role in loaded(recipe.method, model) if own_copy or role != REFERENCE]
     copies = {maker(role).words: 0 if model.reference == "cached" else size.weights * width for role in beside}
-    adapter = size.trained if model.lora else 0
+    whole = size.weights + (size.trained if model.lora else 0)
     scalar = any("scores" in method.live(m) for m in method.members)
     tokens = recipe.training.max_tokens or MICRO_BATCH
     moments = MOMENTS.get(recipe.optim.optim, 1)
     critic = size.weights * (width + FP32 + FP32 * moments) if model.critic else 0  # as large as the policy, or near it
+    twin = 0 if recipe.method.levels() is None else whole * width + size.trained * (width + FP32 * moments)
     chunk = min(recipe.training.head_chunk or tokens, tokens)
     stored = 2 if recipe.training.gradient_checkpointing else 34  # activations of width `hidden` that a layer keeps
     return {
-        "weights": ((size.weights + adapter) * width, 3),
+        "weights": (whole * width, 3),
         "gradients": (size.trained * width, 2),
         f"{recipe.optim.optim} states": (size.trained * FP32 * moments, 1),
         **{words: (held, 3) for words, held in copies.items()},
         **{f"{role}, which follows the policy": (size.weights * width, 3) for role in copies_of(recipe.method)},
         "critic, its gradients and states": (critic, 1),
+        "the policy's twin, its gradients and states": (twin, 1),
         "logits, with gradient": (0 if scalar else 2 * chunk * size.vocabulary * FP32, 9),
         "activations (rough)": (tokens * size.hidden * size.layers * stored * 2, 9),
     }

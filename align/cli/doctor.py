@@ -25,6 +25,7 @@ from align.models.tokenizer import stop_ids
 from align.monitors.trackers import no_telemetry
 from align.recipe.load import Recipe
 from align.run.assemble import Setup, assemble
+from align.run.twin import clipped
 from align.runfolder.folder import RunFolder
 from align.scoring.layout import RowLayout, lay_out
 from align.scoring.rounding import distance, limit
@@ -44,7 +45,7 @@ SPECIAL_STYLE, SPECIAL_MARK = " reverse", "#"  # of special tokens, which a text
 def examine(recipe: Recipe, console: Console) -> None:
     """Prints the findings; raises RunError naming those that must be mended."""
     no_telemetry()
-    world = join(recipe.optim.max_grad_norm, recipe.training.mixed_precision)
+    world = join(clipped(recipe).max_grad_norm, recipe.training.mixed_precision)
     with tempfile.TemporaryDirectory() as scratch:
         setup = assemble(recipe, world, RunFolder(Path(scratch)), console.print)
         try:

@@ -20,7 +20,7 @@ from align.data.text.script import PrefixBroken, Script, Writer, check_character
 from align.data.text.special import Names
 from align.data.text.tokens import Encoded, Encoder, cut_prompts, fit
 
-SplitName = Literal["train", "validation", "test"]
+SplitName = Literal["train", "validation", "test", "trusted"]
 Writers = dict[SplitName, StoreWriter]
 ROWS_AT_ONCE = 512  # tokenized in one call
 
@@ -71,7 +71,7 @@ class Fill:
         tally = Tally(self.section)
         self.tick(done := 0)
         for job in jobs:
-            fed: list[SplitName] = list(writers) if job.split == "train" else [job.split]
+            fed: list[SplitName] = ["train", "validation", "test"] if job.split == "train" else [job.split]
             for name in fed:
                 writers[name].counts.sources.setdefault(job.name, 0)
             for items, read in self._items(job, writer, writers, tally):

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from align.system.files import sweep, write_json
 from align.system.sums import sealed, sha256_of, unsealed
 
 ABOUT = "splits.json"  # of a prepared folder: written last
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test", "trusted")
 CODE = (  # files
     "fill", "prepare", "store", "tally",
     "reading/calls", "reading/columns", "reading/messages", "reading/notation", "reading/rows", "reading/sources",
@@ -49,7 +49,7 @@ Tick = Callable[[int], None]  # told how many rows have been read, now and then
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Prepared data. `validation` and `test` may be empty."""
+    """Prepared data. `validation` and `test` may be empty, and `trusted` is there where the section names it."""
 
     train: Store
     validation: Store
@@ -58,11 +58,14 @@ class Splits:
     chat_template: str  # what messages were rendered with, or were to be by the recipe; empty where rows are plain text
     notes: tuple[str, ...]  # what the user should be told of the rows, one line each
     fingerprint: str
+    names: tuple[str, ...] = ()  # of the sources of `train`, each another one
+    trusted: Store | None = None
     remade: tuple[str, ...] = ()  # what was found damaged in the cache; of this preparation and not of the rows
 
     @property
     def stores(self) -> dict[str, Store]:
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        own = {"train": self.train, "validation": self.validation, "test": self.test}
+        return own if self.trusted is None else own | {"trusted": self.trusted}
 
     def mixture(self, seed: int) -> Mixture:
         """The order of the rows of `train`; sources of which no row is left have no part."""
@@ -118,10 +121,27 @@ def plan(section: DataSection) -> list[Job]:
         raise UserError(f"data.validation, data.test: shares must be at least 0, together below 1; found {shares}")
     read = [(s.source, s.split) for s in train]
     jobs = [Job("train", s, again=read.count((s.source, s.split)) > 1) for s in train]
-    for name, value in zip(SPLITS[1:], (section.validation, section.test), strict=True):
-        if isinstance(value, str) and value:
+    names_of(jobs)
+    for name in ("validation", "test"):
+        if isinstance(value := getattr(section, name), str) and value:
             jobs.append(Job(name, Source(source=value, split=sources.split_for(value, name))))
+    if section.trusted:
+        jobs.append(Job("trusted", Source(source=section.trusted)))
     return jobs
+
+
+def splits_of(section: DataSection) -> tuple[SplitName, ...]:
+    return SPLITS if section.trusted else SPLITS[:-1]
+
+
+def names_of(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """What the sources of `train` are called: by the recipe, or as the file, with its place if two have that name."""
+    train = [job for job in jobs if job.split == "train"]
+    short = [job.source.name or job.name.rsplit("/", 1)[-1].split(".", 1)[0] for job in train]
+    names = tuple(n if short.count(n) == 1 or j.source.name else j.name for n, j in zip(short, train, strict=True))
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise UserError(f"data.train: two sources are called {twice}; give them other names")
+    return names
 
 
 def _fingerprint(
@@ -152,7 +172,7 @@ def _damage(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> st
         return ""
     try:
         found = _open(folder, key, section, jobs)
-        differing = [d for store in (found.train, found.validation, found.test) for d in store.damage()]
+        differing = [d for store in found.stores.values() for d in store.damage()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return str(error)
     return ", ".join(f"{file}: not the content that was written" for file in differing)
@@ -164,14 +184,15 @@ def _open(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> Spli
     for name, known in about["stores"].items():
         if sha256_of(file := folder / name / STORE) != known:
             raise ValueError(f"{file}: not the content that was written")
-    stores = {name: Store(folder / name, f"{key}-{name}") for name in SPLITS}
+    stores = {name: Store(folder / name, f"{key}-{name}") for name in splits_of(section)}
     asked = bool(section.chat_template)
     weights = tuple(job.source.weight for job in jobs if job.split == "train")
     template, notes = about["chat_template"], tuple(about["notes"])
     if not asked and not any(store.counts.templated for store in stores.values()):
         template = ""  # the trained model has never seen it
     return Splits(
-        train=stores["train"], validation=stores["validation"], test=stores["test"], weights=weights,
+        train=stores["train"], validation=stores["validation"], test=stores["test"], trusted=stores.get("trusted"),
+        weights=weights, names=names_of(jobs),
         chat_template=template, notes=notes, fingerprint=key,
     )  # fmt: skip
 
@@ -185,7 +206,7 @@ def _build(folder: Path, fill: Fill, jobs: list[Job], template: str, *, remake: 
         raise UserError(f"data cache {folder.parent}: {error}; set ALIGN_CACHE to another folder") from None
     try:
         notes, template = _with_template(scratch / "splits", fill, jobs, template)
-        stores = {name: sha256_of(scratch / "splits" / name / STORE) for name in SPLITS}
+        stores = {name: sha256_of(scratch / "splits" / name / STORE) for name in splits_of(fill.section)}
         about = sealed({"chat_template": template, "notes": notes, "stores": stores})
         write_json(scratch / "splits" / ABOUT, about)
         _move(scratch, folder, remake=remake)
@@ -234,7 +255,8 @@ def _rewrites(error: PrefixBroken, which: str) -> UserError:
 
 
 def _fill(folder: Path, fill: Fill, jobs: list[Job], template: str) -> list[str]:
-    writers: Writers = {name: StoreWriter(folder / name, fill.kind, fill.numbers) for name in SPLITS}
+    names = splits_of(fill.section)
+    writers: Writers = {name: StoreWriter(folder / name, fill.kind, fill.numbers) for name in names}
     try:
         notes = fill.run(jobs, writers, template)
         _count_shared(writers, folder)
@@ -253,5 +275,5 @@ def _count_shared(writers: Writers, folder: Path) -> None:
         return np.fromfile(folder / name / "index.bin", dtype=writers[name].dtype)["key"]
 
     train = keys("train")
-    for name in ("validation", "test"):
+    for name in tuple(writers)[1:]:
         writers[name].counts.shared_prompts = int(np.isin(keys(name), train).sum())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import torch
@@ -24,7 +24,7 @@ from align.functional.surrogate import clipped_value_loss, ratio_of
 from align.methods.lookup import find
 from align.methods.lookup import method_names as method_names
 from align.methods.metrics import About
-from align.needs import Move, Needs, needs_of
+from align.needs import LEARNS, TRAIN, Lesson, Levels, Move, Needs, needs_of
 
 AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum")
 LEVELS = ("token", "sequence", "geometric")
@@ -82,8 +82,9 @@ def follows(key: str, default: int | float) -> Any:
     return field(default=default, metadata={"follows": key})
 
 
-def remembered(default: float | tuple[float, ...] = 0.0, *, told: bool = False) -> Any:
-    """No knob, but a number, or a tuple of them, that `controllers` carries from one experience to the next.
+def remembered(default: float | tuple[Any, ...] = 0.0, *, told: bool = False) -> Any:
+    """No knob, but a number, or a tuple of them, that `controllers` carries from one experience to the next; or what
+    the run tells a method over two levels: names of its sources, their weights of now.
 
     `default` is its first value; `told` writes it to metrics.jsonl, for each experience, as it was learned with.
     """
@@ -128,6 +129,14 @@ class Method(Generic[B]):
     def moves(self) -> Sequence[Move]:
         """What happens to weights between steps, in order, beside the optimiser's updates. Most move nothing."""
         return ()
+
+    def levels(self) -> Levels | None:
+        """What a run over two levels has beside a policy and training rows; None of most."""
+        return None
+
+    def lessons(self) -> Sequence[Lesson]:
+        """Who learns from what in a step, in this order. With most it is the policy alone, from the training rows."""
+        return (Lesson(LEARNS, TRAIN, self.loss),)
 
     def loss(self, batch: B) -> Loss:
         raise NotImplementedError(f"{type(self).__name__} has no loss")
@@ -240,12 +249,6 @@ def value_term(batch: CriticRollouts[Any], coef: float, clip: float = math.inf, 
     values, old_values = kept(completion.values, completion.mask), kept(completion.old_values, completion.mask)
     losses = clipped_value_loss(values, old_values, batch.returns, clip)
     return Term(losses, completion.mask if mask is None else mask, coef)
-
-
-def weighs(method: Method[Any], role: str) -> bool:
-    """Whether a knob that is not 0 weighs the role."""
-    knobs = (f.name for f in fields(method) if role in f.metadata.get("weighs", ()))
-    return any(getattr(method, knob) != 0 for knob in knobs)
 
 
 def policy_report(batch: Rollouts[Any], clipped: Tensor, mask: Tensor | None = None) -> dict[str, Term]:

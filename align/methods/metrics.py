@@ -66,6 +66,10 @@ TABLE: Mapping[str, About] = {
     "guide_margin": About("larger"),
     "shortfall": About("smaller", "Chosen log-probability lost", "nats"),
     "baseline": About(),
+    "effective_sources": About(label="Effective number of sources", zero=True),
+    "weights": About(label="Weights of the sources", share=True),
+    "sources": About("smaller", "Losses of the sources"),
+    "twin": About("smaller", "Losses of the sources under the twin"),
     # ---- demonstrations
     "token_accuracy": About("larger", share=True),
     "likelihood": About("smaller"),  # a negative log-likelihood

@@ -1,12 +1,20 @@
-"""Defaults that depend on what else the recipe says: a method's usual learning rate, knobs that follow another key."""
+"""What depends on what else the recipe says: a method's usual learning rate, knobs that follow another key, weights of
+sources that another run has learned."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from align.data.settings import DataSection, Source
+from align.errors import UserError
 from align.methods.base import Method, OnlineMethod
 from align.recipe.text import Written
+
+FILE = "sources.json"  # of a run that has learned weights of sources
 
 
 def with_rate(written: Written, method: Method[Any], sections: dict[str, Any]) -> tuple[str, ...]:
@@ -54,3 +62,63 @@ def with_followed(
                 "is left out"
             )
     return method, tuple(notes)
+
+
+# ---- weights that another run has learned ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A source, and the weight that a run has learned for it."""
+
+    source: str
+    split: str
+    columns: dict[str, str]
+    weight: float
+
+
+def weighted(written: Written, data: DataSection) -> tuple[DataSection, tuple[str, ...]]:
+    """The section whose sources have the weights of `weights_from`, and what is to be said; mistakes are noted."""
+    key = "data.weights_from"
+    if not data.weights_from:
+        return data, ()
+    if isinstance(data.train, str):
+        written.wrong(key, "weighs a list of sources; write data.train as one, or remove the key")
+        return data, ()
+    if own := [f"data.train.{i}.weight: {s.weight:g}" for i, s in enumerate(data.train) if s.weight != 1]:
+        written.wrong(key, f"conflicts with {', '.join(own)}: keep one of them")
+        return data, ()
+    try:
+        found = read_weights(Path(data.weights_from).expanduser())
+    except UserError as error:
+        written.wrong(key, str(error))
+        return data, ()
+    known = {_key(one): one.weight for one in found}
+    wanted = [_key(source) for source in data.train]
+    if known.keys() != set(wanted):
+        there, here = (", ".join(sorted({k[0] for k in keys})) for keys in (known, wanted))
+        finding = f"has learned the weights of {there}, and data.train lists {here}"
+        written.wrong(key, f"{data.weights_from} {finding}; list the same sources, splits and columns")
+        return data, ()
+    train = [dataclasses.replace(s, weight=known[k]) for s, k in zip(data.train, wanted, strict=True)]
+    told = ", ".join(f"{s.name or s.source} {s.weight:.3g}" for s in train)
+    return dataclasses.replace(data, train=train, weights_from=""), (f"{key}: {data.weights_from}: {told}",)
+
+
+def _key(one: Learned | Source) -> tuple[str, str, str]:
+    return one.source, one.split, json.dumps(one.columns, sort_keys=True)
+
+
+def read_weights(run: Path) -> list[Learned]:
+    """What a finished run has learned. UserError where it has not, or the file is not as it was written."""
+    file = run / FILE
+    if not file.is_file():
+        raise UserError(f"{run}: holds no {FILE}; expected the folder of a finished run that learns weights of sources")
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))["sources"]
+        found = [Learned(r["source"], r["split"], dict(r["columns"]), float(r["weight"])) for r in rows]
+        if not found or not all(0 < one.weight <= 1 for one in found):
+            raise ValueError("a weight is none")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: not as a run writes it ({type(error).__name__}: {error})") from None
+    return found

@@ -1,11 +1,12 @@
 """A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
 
 `load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either
-returns a `Recipe` or raises `Mistakes` with all that is wrong. Eight things alone are resolved: an empty
+returns a `Recipe` or raises `Mistakes` with all that is wrong. Nine things alone are resolved: an empty
 `training.output_dir` is runs/NAME; TRL's two names for the batch size are multiplied out; a method with a scalar head
 shows no completions (and is refused when asked to); evaluations are compared by the method's usual metric, and that
 says whether the larger is the better; the learning rate and the number of minibatches are the method's usual ones;
-dr_grpo's `constant_length` is the most tokens that a completion may have.
+dr_grpo's `constant_length` is the most tokens that a completion may have; weights of sources are read from the run that
+has learned them.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from align.methods.base import Method, find_method, method_names
 from align.methods.lookup import not_annotated
 from align.models.settings import ModelSection
 from align.recipe.combinations import check_combinations, check_rounds, writes_nothing
-from align.recipe.defaults import with_followed, with_minibatches, with_rate
+from align.recipe.defaults import weighted, with_followed, with_minibatches, with_rate
 from align.recipe.look_at_data import check_data
 from align.recipe.look_at_models import check_context, check_models
 from align.recipe.metric import METRIC, check_metric, declared, direction
 from align.recipe.notes import model_notes
 from align.recipe.online import check_online, is_online, notes_of
-from align.recipe.roles import check_roles
+from align.recipe.roles import check_levels, check_roles
 from align.recipe.text import Written, find_recipe, override, read, to_yaml
 from align.recipe.types import build, is_text, names, show
 from align.recipe.words import LOSS_TYPES, SECTIONS, translate_knob
@@ -104,8 +105,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
         check_rounds(written, cls, method, sections)
     if cls is not None and is_online(cls):
         check_online(written, cls, method, sections)
-    if sections["data"] is not None:
-        check_data(written, sections["data"], cls.needs() if cls else None)
+    notes_of_data = _data(written, cls, method, sections) if sections["data"] is not None else ()
     if sections["model"] is not None:
         check_models(written, sections["model"])
         new = sections["rollout"].max_completion_length if sections.get("rollout") else 0
@@ -122,7 +122,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | No
     sections["training"] = training
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
-    said = (*notes_of(sections.get("rollout")), *with_rate(written, method, sections), *model_notes(sections))
+    said = (*notes_of_data, *notes_of(sections.get("rollout")), *with_rate(written, method, sections))
+    said += model_notes(sections)
     said += with_minibatches(written, method, sections)
     method, apart = with_followed(written, method, sections)
     spelt = str(written.get("method.name"))
@@ -139,6 +140,17 @@ def completed(saved: Mapping[str, Any], cls: type[Method[Any]]) -> dict[str, Any
     defaults["method"] = {f.name: f.default for f in dataclasses.fields(cls) if f.name in names(cls)}
     defaults["training"].pop("num_train_epochs")  # left out beside max_steps
     return {**saved, **{name: values | saved[name] for name, values in defaults.items() if name in saved}}
+
+
+def _data(
+    written: Written, cls: type[Method[Any]] | None, method: Method[Any] | None, sections: dict[str, Any]
+) -> tuple[str, ...]:
+    """Looks at the section, which gets weights that another run has learned; returns what is to be said."""
+    if cls is not None:
+        check_levels(written, cls, method, sections["data"])
+    sections["data"], notes = weighted(written, sections["data"])
+    check_data(written, sections["data"], cls.needs() if cls else None)
+    return notes
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------

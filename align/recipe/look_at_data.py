@@ -63,7 +63,7 @@ def first_told(data: DataSection, needs: Needs) -> Iterator[str]:
 
 
 def named_sources(data: DataSection) -> Iterator[tuple[str, Source]]:
-    """Every source with the dotted key that names it: the training mixture, then validation and test."""
+    """Every source with the dotted key that names it: the training mixture, then all else that is read."""
     if isinstance(data.train, list):
         yield from ((f"data.train.{i}", s) for i, s in enumerate(data.train))
     elif data.train:
@@ -71,6 +71,8 @@ def named_sources(data: DataSection) -> Iterator[tuple[str, Source]]:
     for key in ("validation", "test"):
         if isinstance(source := getattr(data, key), str):
             yield f"data.{key}", Source(source=source, split=key)
+    if data.trusted:
+        yield "data.trusted", Source(source=data.trusted)
 
 
 def _check(data: DataSection, needs: Needs | None, source: Source) -> None:

@@ -1,16 +1,21 @@
-"""Columns that a method reads and models that the recipe names for them: each needs the other."""
+"""What a method reads, and what the recipe names for it: columns and their models, lessons and the trusted rows."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from align.batches import LIVE_COLUMNS
+from align.data.settings import DataSection
 from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection, SoupSection
-from align.needs import LEARNS, Needs, copies_of, made_by
+from align.needs import LEARNS, TRAIN, TRUSTED, TWIN, Needs, copies_of, made_by
 from align.recipe.text import Written
 from align.scoring.role_table import ENGINE, MAKERS, POLICY, idle, maker, models_of, named_by
+
+METRICS = ("loss", "router_loss")  # told beside the losses of sources, by their names
+TOLD = ("source_names", "source_weights")  # fields of a method over two levels, which the run fills
 
 
 def check_roles(written: Written, cls: type[Method[Any]], method: Method[Any] | None, section: ModelSection) -> None:
@@ -127,3 +132,52 @@ def _soup(written: Written, soup: SoupSection, other: str) -> None:
         written.wrong("model.reference.weights", f"{found}; expected shares that are at least 0 and add up to 1")
     if other:
         written.wrong("model.ref_model_name_or_path", "conflicts with reference.soup, which names the models itself")
+
+
+# ---- two levels -----------------------------------------------------------------------------------------------------
+
+def check_levels(written: Written, cls: type[Method[Any]], method: Method[Any] | None, data: DataSection) -> None:
+    """`method` is None where its knobs are wrong."""
+    two = cls.levels is not Method.levels if method is None else method.levels() is not None
+    if two and not data.trusted and "data.trusted" not in written.broken:
+        wanted = "a small source of rows as all should be, none of which is in data.train"
+        written.wrong("data.trusted", f"missing; {cls.name} learns what each source is worth by it: name {wanted}")
+    if data.trusted and not two:
+        written.wrong("data.trusted", f"{cls.name} learns from data.train alone; remove the key")
+    _apart(written, data)
+    for i, source in enumerate(data.train if isinstance(data.train, list) else []):
+        if source.name in METRICS:
+            written.wrong(f"data.train.{i}.name", f"{source.name} is the name of a metric; give it another one")
+    if data.weights_from and two:
+        written.wrong("data.weights_from", f"{cls.name} learns the weights itself; remove the key")
+    if method is not None:
+        for finding in astray(method):
+            written.wrong("method.name", f"{cls.name} {finding}")
+
+
+def astray(method: Method[Any]) -> list[str]:
+    """What is wrong with lessons that a run cannot give."""
+    two, found = method.levels() is not None, list[str]()
+    if two and isinstance(method, OnlineMethod):
+        found.append("learns on two levels, and only methods whose rows are there before training can")
+    if two and (lacking := [n for n in TOLD if n not in {f.name for f in dataclasses.fields(method)}]):
+        found.append(f"learns on two levels, and has no field {', '.join(lacking)} = remembered(())")
+    if two and not hasattr(method, "source_slopes"):
+        found.append("learns on two levels, and has no source_slopes(told): the gradient of the sources' logits")
+    known = {"learner": (LEARNS, TWIN) if two else (LEARNS,), "stream": (TRAIN, TRUSTED) if two else (TRAIN,)}
+    for lesson in method.lessons():
+        for key, names in known.items():
+            if (name := getattr(lesson, key)) not in names:
+                found.append(f"has a lesson whose {key} is {name}; there {'is' if len(names) == 1 else 'are'} "
+                             f"{', '.join(names)}")  # fmt: skip
+    return found
+
+
+def _apart(written: Written, data: DataSection) -> None:
+    """The trusted set is none of the other sources."""
+    listed = {} if isinstance(data.train, str) else {f"data.train.{i}": s.source for i, s in enumerate(data.train)}
+    others = listed or {"data.train": data.train}
+    others |= {f"data.{key}": v for key in ("validation", "test") if isinstance(v := getattr(data, key), str)}
+    same = [key for key, source in others.items() if data.trusted and source == data.trusted]
+    if same:
+        written.wrong("data.trusted", f"{data.trusted} is {', '.join(same)}, too; a trusted row is in no other set")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from align.methods.metrics import about
-from align.report.curves import is_pairwise
+from align.report.curves import COUNT, is_pairwise, learned_weights
 from align.report.findings_online import online_findings
 from align.report.folder import Run
 from align.report.headline import baselines, compare, ends, outcome
@@ -20,6 +21,8 @@ from align.report.text import amount, label, short
 
 # Stop reasons of a text that was cut off.
 CUT = ("length", "max_length", "max_tokens", "max_new_tokens", "window", "truncated")
+FEWEST, APART = 10, 2.0  # steps of the second half, and standard errors, by which a twin is seen to lag
+COLLAPSED = 1.05  # sources of equal weight
 SPIKE = 8.0  # times the median gradient norm
 
 
@@ -160,9 +163,33 @@ def _of_rollouts(run: Run) -> list[Finding]:
     return [Finding(sentence) for sentence in online_findings(run)]
 
 
+def _of_weights(run: Run) -> list[Finding]:
+    """Of learned weights of sources."""
+    return [Finding(sentence) for sentence in _doubts(run)]
+
+
+def _doubts(run: Run) -> Iterator[str]:
+    """What a careful reader of learned weights would want to be told first."""
+    twin = dict(run.curve("twin/loss"))
+    gaps = [value - twin[step] for step, value in run.curve("sources/loss") if step in twin]
+    late = gaps[len(gaps) // 2 :]
+    if len(late) >= FEWEST and statistics.mean(late) < -APART * statistics.stdev(late) / math.sqrt(len(late)):
+        yield (
+            f"The twin fits the sources less well than the policy, by {short(-statistics.mean(late))} in the second "
+            "half of the steps: it learns too slowly for the weights to mean much. Raise method.twin_rate."
+        )
+    count = run.curve(COUNT)
+    if len(learned_weights(run)) > 1 and count and count[-1][1] < COLLAPSED:
+        yield (
+            f"Nearly all weight is on one source (as many as {short(count[-1][1])} of equal weight): a lower "
+            "method.weights_rate, or a shorter run, tells more of the others."
+        )
+
+
 CHECKS = (
     _not_finite,
     _of_rollouts,
+    _of_weights,
     _loss_rose,
     _overfitted,
     _at_chance,

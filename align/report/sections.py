@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from align.report.curves import curves
+from align.report.curves import curves, weights_section
 from align.report.findings import findings, is_cut
 from align.report.folder import Run, Sample
 from align.report.game import game_section
@@ -33,6 +33,7 @@ def run_body(run: Run, level: int) -> str:
             part("Rounds", rounds_section(run), level),
             part("The game", game_section(run), level),
             part("Curves", curves(run), level),
+            part("Weights of the sources", weights_section(run), level),
             part("Values of states", values_section(run), level),
             part("Before and after", samples(run.samples), level),
             part("Data", data_section(run.data), level),

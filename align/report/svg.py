@@ -15,6 +15,7 @@ from align.report.text import Number, amount, escape, exact, short
 WIDTH, HEIGHT = 380, 214
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 26
 SPAN = 1e-9  # of the larger end, between two ends of an axis that floats can still divide
+POINTS = 120  # steps at which shares are drawn
 TINY = 1e-290  # likewise, of ends that are next to nothing
 
 Points = Sequence[tuple[Number, Number]]
@@ -225,6 +226,36 @@ def _summary(spec: Chart) -> str:
             f"lowest {short(low[1])} at step {low[0]:,.0f}, highest {short(high[1])} at step {high[0]:,.0f}"
         )
     return f"{spec.title}. {'; '.join(told)}."
+
+
+# ---- shares of a whole ----------------------------------------------------------------------------------------------
+
+
+def stacked(title: str, shares: Sequence[Series]) -> str:
+    """Shares of one whole by step, each on those before it; all lines have the same steps."""
+    curves = [Curve.of(s.line) for s in shares]
+    kept = np.unique(np.linspace(0, len(curves[0]) - 1, min(len(curves[0]), POINTS)).astype(int))
+    lines = [curve.where(kept) for curve in curves]
+    steps = lines[0].steps.tolist()
+    x = Axis(steps[0], apart(steps[0], max(steps[-1], steps[0] + 1)), LEFT, WIDTH - RIGHT)
+    y, spec = Axis(0, 1, HEIGHT - BOTTOM, TOP), Chart(title=title, series=shares, share=True)
+    under, body = np.zeros(len(kept)), ""
+    for series, line in zip(shares, lines, strict=True):
+        over = under + line.values
+        top = _path(Curve(steps, over), x, y)
+        back = "L".join(f"{a} {b}" for a, b in zip(x.places(steps[::-1]), y.places(under[::-1].tolist()), strict=True))
+        area = f'<path class="area c{series.slot % 8}" d="{top}L{back}Z"/>' if len(steps) > 1 else ""
+        words = f"{series.label}: {amount(line.values[-1], share=True)} at step {steps[-1]:,.0f}"
+        body += f"<g><title>{escape(words)}</title>{area}</g>"
+        under = over
+    read = [_told(list(line)) for line in lines]
+    data = {"x": [x.low, x.high, LEFT, WIDTH - RIGHT], "share": True, "lines": read}
+    return (
+        f'<figure class="chart many"><figcaption><b>{escape(title)}</b><output></output></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_summary(spec))}" '
+        f'data-chart="{escape(json.dumps(data, separators=(",", ":")))}">{body}{_grid(x, y, spec)}</svg>'
+        f"{_legend(spec)}</figure>"
+    )
 
 
 # ---- histograms -----------------------------------------------------------------------------------------------------

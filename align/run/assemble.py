@@ -23,16 +23,18 @@ from align.models.save import fingerprint
 from align.models.targets import notes_of, refuse_sharded_experts
 from align.models.tokenizer import load_tokenizer
 from align.monitors.display import Progress as Display
+from align.needs import LEARNS
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import num_read
 from align.recipe.steps import steps_of_experience
 from align.run.checks import look_before, with_direction
 from align.run.copies import make_copies
-from align.run.critic import warmup_of, with_critic
+from align.run.critic import make_critic, warmup_of
 from align.run.identity import FORMAT, digest, inputs_of
 from align.run.offline import offline_source
 from align.run.online import online_source
 from align.run.parts import Parts, data_of, head_of
+from align.run.twin import clipped, make_sources, make_twin, rates_of
 from align.runfolder.environment import arithmetic
 from align.runfolder.folder import RunFolder
 from align.runfolder.logs import CompletionsLog, MetricsLog
@@ -44,7 +46,6 @@ from align.system.files import remove
 from align.system.sums import digest_of
 from align.training.build import SAMPLE, Sample, choose_layout, kernel_of, limits_of, make_trainee
 from align.training.loop import Run, Source
-from align.training.optim import rate_in_rounds, rate_of_learner
 from align.training.snapshot import Progress
 from align.training.step import Trainee
 from align.training.team import Team
@@ -112,25 +113,34 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     limits = limits_of(policy, recipe.training, world)
     valued = any("values" in needs.live(m) for m in needs.members)
     on_trunk = valued and recipe.model.critic is None
-    trainee = make_trainee(policy, kernel, recipe.optim, recipe.training, world, value_head=on_trunk)
+    trainee = make_trainee(policy, kernel, clipped(recipe), recipe.training, world, value_head=on_trunk)
     trainee = settle_router(trainee, recipe.model)
-    trainee, of_critic = with_critic(trainee, recipe, tokenizer, init)
-    copies = make_copies(recipe, trainee, tokenizer, init)
-    team = Team(trainee, copies, recipe.method.moves(), steps_of_experience(recipe))
+    team, of_critic = make_team(recipe, trainee, tokenizer, init, splits)
     sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
     picked = Sample(learned_sequences(recipe, sample), *lengths(recipe, splits, context))
-    choice = choose_layout(trainee, needs, picked, recipe.training, limits, say)
+    choice = choose_layout(list(team.learners.values()), needs, picked, recipe.training, limits, say)
     saved = choice.tokens["padded"] - choice.tokens[choice.layout]
     cost = choice.tokens[choice.layout]
     say(f"layout {choice.layout}: {cost} tokens for the first {len(sample)} rows, {saved} saved")
     reader = Reader(needs, choice.layout, limits, world, recipe.rollout.temperature)
     weights += of_critic + others
     identity = _identity(recipe, trainee, init, splits, weights)
-    parts = Parts(recipe, reader, trainee, tokenizer, init, splits, digest(identity), team.copies)
+    parts = Parts(recipe, reader, team, tokenizer, init, splits, digest(identity))
     online = isinstance(recipe.method, OnlineMethod)
     source = online_source(parts, folder, say) if online else offline_source(parts, say)
     seed_generators(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     return Setup(recipe, world, folder, tokenizer, splits, team, reader, source, weights, identity)
+
+
+def make_team(
+    recipe: Recipe, policy: Trainee, tokenizer: Any, init: Path, splits: Splits
+) -> tuple[Team, str]:  # fmt: skip
+    """Who learns and who follows beside the policy, and the fingerprint of its critic."""
+    critic, weights = make_critic(recipe, policy.world, tokenizer, init)
+    learners = {LEARNS: policy, **critic, **make_twin(recipe, policy, tokenizer, init)}
+    copies = make_copies(recipe, policy, tokenizer, init)
+    moves, lasting = recipe.method.moves(), steps_of_experience(recipe)
+    return Team(learners, copies, moves, lasting, make_sources(recipe, splits)), weights
 
 
 def _identity(recipe: Recipe, trainee: Trainee, init: Path, splits: Splits, weights: str) -> dict[str, Any]:
@@ -163,7 +173,7 @@ def learned_sequences(recipe: Recipe, sample: Sequence[Group]) -> list[list[Toke
 
 def lengths(recipe: Recipe, splits: Splits, context: int) -> tuple[int, int]:
     """Tokens of the shortest and of the longest sequence that the run may score, in a model of this context."""
-    stores = [store for store in (splits.train, splits.validation, splits.test) if len(store)]
+    stores = [store for store in splits.stores.values() if len(store)]
     prompts = np.concatenate([store.prompt_lengths for store in stores])
     if isinstance(recipe.method, OnlineMethod):
         said = np.array([1, recipe.rollout.max_completion_length])
@@ -232,10 +242,9 @@ class Begun:
 def make_run(setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any], display: Display) -> Run:
     recipe, (log, written) = setup.recipe, begun.logs
     round_steps = steps_of_experience(recipe) if recipe.method.rounds else 0
-    rate = rate_in_rounds(recipe.optim, round_steps) if round_steps else rate_of_learner(recipe.optim, num_steps)
     return Run(
         team=setup.team, reader=setup.reader, source=setup.source,
-        rate_of_step=rate, warmup=warmup_of(recipe, num_steps), num_steps=num_steps, round_steps=round_steps,
+        rates=rates_of(recipe, num_steps), warmup=warmup_of(recipe), num_steps=num_steps, round_steps=round_steps,
         settings=with_direction(recipe, setup.splits), root=setup.folder.checkpoints, log=log, written=written,
         trackers=trackers, display=display, identity=begun.identity,
     )  # fmt: skip

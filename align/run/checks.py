@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from align.batches import Group
 from align.data.hints import COLUMN, hints_of
 from align.data.prepare import Splits
 from align.data.store import Store
 from align.errors import Findings, RunError, UserError
 from align.methods.base import OnlineMethod
 from align.models.adapters import reference_kind
+from align.needs import TRUSTED
 from align.recipe.load import Recipe
 from align.recipe.metric import BETTER, METRIC, no_such, reported, undecided
+from align.recipe.roles import METRICS
 from align.rewards.columns import Finding, misfit, misfits
 from align.rewards.judge import make_judge
 from align.rollout.hints import HintColumn
@@ -35,6 +38,7 @@ def look_before(recipe: Recipe, splits: Splits, tokenizer: Any, context: int) ->
     looks: list[Callable[[], list[str] | None]] = [
         functools.partial(check_held_out, recipe, splits),
         functools.partial(check_reference, recipe, splits),
+        functools.partial(check_trusted, recipe, splits),
     ]
     if isinstance(recipe.method, OnlineMethod):
         looks += [
@@ -80,6 +84,34 @@ def check_reference(recipe: Recipe, splits: Splits) -> None:
             f"model.reference: cached, but {recipe.method_name} scores answers to other rows' prompts, "
             "which no cache can hold; use copy"
         )
+
+
+def check_trusted(recipe: Recipe, splits: Splits) -> list[str]:
+    """What to say of the sources whose weights are learned. UserError where a trusted row stands in another set, or a
+    source or the trusted set has no row left."""
+    if recipe.method.levels() is None:
+        return []
+    trusted, sizes = splits.trusted, splits.train.counts.sources
+    if trusted is None or not len(trusted):
+        raise UserError(f"data.trusted: {recipe.data.trusted}: no row is left; look at data.max_length and bad_rows")
+    if empty := [name for name, rows in sizes.items() if not rows]:
+        raise UserError(f"data.train: {', '.join(empty)}: no row is left, so there is nothing to weigh; remove it")
+    if taken := [name for name in splits.names if name in METRICS]:
+        raise UserError(f"data.train: a source is called {taken[0]}, as a metric is; give it another `name`")
+    known = {_tokens(trusted[i]): i for i in range(len(trusted))}
+    for name, store in splits.stores.items():
+        shared = np.isin(store.index["key"], trusted.index["key"]) if name != TRUSTED else np.zeros(0, dtype=bool)
+        for row in np.flatnonzero(shared).tolist():
+            if (twin := known.get(_tokens(store[row]))) is not None:
+                both = f"{trusted.place(twin)} and {store.place(row)}, of data.{name}, are the same"
+                raise UserError(f"data.trusted: {both}; a row that judges the sources may be in none of them")
+    one = "data.train has one source, whose weight is 1 whatever is learned; list several"
+    return [one] if len(sizes) == 1 else []
+
+
+def _tokens(group: Group) -> bytes:
+    member = group.members[0]
+    return b"".join(part.tobytes() + b"|" for part in (member.prompt, member.completion))
 
 
 # ---- rows that are there before -------------------------------------------------------------------------------------

@@ -12,22 +12,23 @@ from align.models.load import load_policy, where
 from align.models.save import fingerprint
 from align.models.settings import CriticSection, ModelSection
 from align.models.tokenizer import read_tokenizer, source_of
+from align.needs import CRITIC
 from align.recipe.load import Recipe
 from align.training.build import kernel_of, make_trainee
-from align.training.critic import Warmup
-from align.training.optim import learning_rate
+from align.training.critic import VALUES, Warmup
 from align.training.settings import OptimSection
 from align.training.step import Trainee
+from align.world.distributed import World
 
 
-def with_critic(trainee: Trainee, recipe: Recipe, tokenizer: Any, init: Path) -> tuple[Trainee, str]:
-    """The trainee with the critic that the recipe asks for, and that one's fingerprint; as it was without one.
+def make_critic(recipe: Recipe, world: World, tokenizer: Any, init: Path) -> tuple[dict[str, Trainee], str]:
+    """The critic that the recipe asks for, by its name, and its fingerprint; nothing where it asks for none.
 
     The critic is a one-label classifier: a reward model as it is, a language model with a new head. Raises UserError.
     """
-    critic, world = recipe.model.critic, trainee.world
+    critic = recipe.model.critic
     if critic is None:
-        return trainee, ""
+        return {}, ""
     section = critic_section(recipe.model, critic)
     check_critic(section, critic, tokenizer)
     places = where(section, init)
@@ -36,7 +37,7 @@ def with_critic(trainee: Trainee, recipe: Recipe, tokenizer: Any, init: Path) ->
     model = load_policy(section, tokenizer, "scalar", init)
     kernel = kernel_of(model.to(world.device), recipe.training, world.device)
     made = make_trainee(model, kernel, optim_of(recipe, critic), recipe.training, world)
-    return dataclasses.replace(trainee, critic=made), weights
+    return {CRITIC: dataclasses.replace(made, only=(VALUES,))}, weights
 
 
 def check_critic(section: ModelSection, critic: CriticSection, tokenizer: Any) -> None:
@@ -63,11 +64,9 @@ def critic_section(model: ModelSection, critic: CriticSection) -> ModelSection:
     )
 
 
-def warmup_of(recipe: Recipe, num_steps: int) -> Warmup | None:
+def warmup_of(recipe: Recipe) -> Warmup | None:
     critic = recipe.model.critic
-    if critic is None:
-        return None
-    return Warmup(learning_rate(optim_of(recipe, critic), num_steps), critic.warmup_steps, critic.warmup_flat)
+    return None if critic is None else Warmup(critic.warmup_steps, critic.warmup_flat)
 
 
 def optim_of(recipe: Recipe, critic: CriticSection) -> OptimSection:

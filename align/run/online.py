@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.methods.base import weighs
 from align.recipe.steps import count_steps, steps_of_phase
 from align.rewards.judge import make_judge
 from align.rewards.shape import piece
@@ -22,7 +21,7 @@ from align.run.parts import Parts, hint_column, prompt_of
 from align.run.server import server_engines
 from align.runfolder.folder import RunFolder
 from align.scoring.experience import ModelRole, Role
-from align.scoring.role_table import POLICY, REFERENCE, held_against, idle, loaded
+from align.scoring.role_table import POLICY, REFERENCE, held_against, idle, loaded, weighs
 from align.sources.audit import Auditor
 from align.sources.harvest import Harvester
 from align.sources.held_out import Rivals
@@ -123,7 +122,7 @@ def online_roles(parts: Parts) -> tuple[dict[str, Role], dict[str, Role]]:
     several = rollout.num_iterations > 1 or rollout.num_prompts not in (0, recipe.training.batch_size)
     more = any(columns != ("logps",) for columns in needs.of_role(POLICY).values())
     always = several or more or weighs(recipe.method, POLICY) or rollout.correction != "none"
-    own = {POLICY: ModelRole(parts.trainee.columns())} if POLICY in needs.roles() else {}
+    own = {POLICY: ModelRole(parts.team.columns)} if POLICY in needs.roles() else {}
     if always:
         made |= own
     made |= {role: ModelRole(module) for role, module in parts.copies.items() if role in needs.roles()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from align.scoring.role_table import REFERENCE, section_of
 from align.scoring.roles import AdapterOff
 from align.training.build import frozen, kernel_of
 from align.training.step import Trainee
+from align.training.team import Team
 
 
 def data_of(recipe: Recipe) -> DataSection:
@@ -59,12 +60,21 @@ class Parts:
 
     recipe: Recipe
     reader: Reader
-    trainee: Trainee
+    team: Team
     tokenizer: Any
     init: Path  # of weights made from a config
     splits: Splits
     digest: str = ""  # of all that the run's numbers depend on
-    copies: Mapping[str, Columns] = field(default_factory=dict)  # role -> a copy of the policy that moves
+
+    @property
+    def trainee(self) -> Trainee:
+        """The policy."""
+        return self.team.policy
+
+    @property
+    def copies(self) -> Mapping[str, Columns]:
+        """Role -> a copy of the policy that moves."""
+        return self.team.copies
 
     @property
     def stores(self) -> dict[str, Store]:

@@ -15,11 +15,13 @@ from align.errors import Mistakes, RunError
 from align.models.save import save_final
 from align.monitors.display import Progress as Display
 from align.monitors.trackers import check_trackers, no_telemetry, open_trackers
+from align.needs import CRITIC
 from align.recipe.load import Recipe
 from align.recipe.steps import count_steps
 from align.report.page import write as write_report
 from align.run.assemble import Begun, Setup, assemble, make_run
 from align.run.resume import Resume, begin
+from align.run.twin import clipped, learned
 from align.runfolder import checkpoint
 from align.runfolder.folder import BEFORE, RunFolder, Trust
 from align.runfolder.logs import CompletionsLog
@@ -53,7 +55,7 @@ def _joined(recipe: Recipe, resume: Resume | None, trust: Trust | None, stop: St
     transformers.utils.logging.disable_progress_bar()
     if found := check_trackers(recipe.logging.report_to):
         raise Mistakes(found)
-    world = join(recipe.optim.max_grad_norm, recipe.training.mixed_precision)
+    world = join(clipped(recipe).max_grad_norm, recipe.training.mixed_precision)
     folder = RunFolder(recipe.output_dir, trust)
     with pulse(world.rank, world.size):
         try:
@@ -155,7 +157,7 @@ def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any
     world, folder = setup.world, setup.folder
     _show_completions(setup, written, outcome["step"], outcome["final_step"])
     _test(setup, folder.path / "test.json", outcome["final_step"])
-    state, critic = whole_weights(setup.trainee), setup.trainee.critic
+    state, critic = whole_weights(setup.trainee), setup.team.learners.get(CRITIC)
     of_critic = whole_weights(critic) if critic else None
     with world.main_first():
         if world.main:
@@ -167,6 +169,9 @@ def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any
             if critic:
                 save_final(world.unwrap(critic.module).model, setup.tokenizer, folder.critic, of_critic)
                 say(f"its critic, as a reward model: {folder.critic}")
+            if sources := setup.team.sources:
+                write_json(folder.sources, learned(setup.recipe, sources, outcome["final_step"]))
+                say(f"weights of the sources: {folder.sources}")
             say(f"report: {write_report([folder.path], folder.report)}")
 
 

@@ -15,8 +15,7 @@ BINS = 24
 
 def describe_data(splits: Splits) -> dict[str, Any]:
     """Counts and length histograms of each split, and what the reader was told."""
-    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    found = {name: _describe(name, store) for name, store in named.items() if len(store)}
+    found = {name: _describe(name, store) for name, store in splits.stores.items() if len(store)}
     return {"splits": found, "notes": list(splits.notes)}
 
 

@@ -61,6 +61,12 @@ def idle(method: Method[Any], role: str) -> bool:
     return bool(knobs) and not any(getattr(method, knob) for knob in knobs)
 
 
+def weighs(method: Method[Any], role: str) -> bool:
+    """Whether a knob that is not 0 weighs the role."""
+    knobs = (f.name for f in fields(method) if role in f.metadata.get("weighs", ()))
+    return any(getattr(method, knob) != 0 for knob in knobs)
+
+
 def loaded(method: Method[Any], section: ModelSection) -> tuple[str, ...]:
     """The roles whose frozen models a run has beside the policy."""
 

@@ -127,10 +127,11 @@ def settle_head(module: Any, scorer: Scorer, world: World) -> None:
     scorer.kernel = dataclasses.replace(scorer.kernel, own_head=gap < HEAD_GAP)
 
 
-def _critic_in(critic: Trainee, asked: Probe) -> dict[RowLayout, str]:
-    scorer = critic.world.unwrap(critic.module)
+def _beside_in(other: Trainee, asked: Probe) -> dict[RowLayout, str]:
+    """What one that makes columns beside the policy gets wrong in each layout."""
+    scorer = other.world.unwrap(other.module)
     with attention_works(scorer.kernel):
-        return measured(critic.module, scorer, dataclasses.replace(asked, column="values"))
+        return measured(other.module, scorer, dataclasses.replace(asked, column=other.only[0]))
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,16 @@ class LayoutChoice:
 
 
 def choose_layout(
-    trainee: Trainee, needs: Needs, sample: Sample, settings: TrainingSection, limits: Limits, say: Callable[[str], Any]
-) -> LayoutChoice:  # fmt: skip
-    """Measures which layouts the model gets right and takes the cheapest for data like the sample."""
+    learners: Sequence[Trainee],
+    needs: Needs,
+    sample: Sample,
+    settings: TrainingSection,
+    limits: Limits,
+    say: Callable[[str], Any],
+) -> LayoutChoice:
+    """Measures which layouts the models get right and takes the cheapest for data like the sample. The policy is the
+    first of the learners; those that make the same columns are copies of it."""
+    trainee, beside = learners[0], [other for other in learners if other.only]
     module, world = trainee.module, trainee.world
     scorer = world.unwrap(module)
     model = scorer.model
@@ -169,9 +177,9 @@ def choose_layout(
     asked = Probe(config.vocab_size, column, scorer.computes_in, world.device, layouts, *sample.lengths)
     with attention_works(scorer.kernel):
         right = measured(module, scorer, asked)
-    if trainee.critic is not None:  # where the two differ, what is right for both
-        of_critic = _critic_in(trainee.critic, asked)
-        right.update((name, finding or of_critic[name]) for name, finding in right.items())
+    for other in beside:  # where they differ, what is right for all
+        of_other = _beside_in(other, asked)
+        right.update((name, finding or of_other[name]) for name, finding in right.items())
     if right["padded"]:
         raise UserError(f"the model does not score padded rows as it scores a sequence alone: {right['padded']}")
     lengths: dict[RowLayout, list[GroupShape]] = {n: [shapes(members, n) for members in sample.groups] for n in right}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -14,7 +14,7 @@ from align.methods.base import Method
 Remembered = dict[str, float | list[float]]  # field of a method -> what it is after the experiences so far
 
 
-def recalling(method: Any, remembered: Remembered) -> Any:
+def recalling(method: Any, remembered: Mapping[str, Any]) -> Any:
     """The method with what it remembers; lists become the tuples that its fields are."""
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in remembered.items()}
     return dataclasses.replace(method, **values) if values else method

@@ -1,4 +1,4 @@
-"""A critic that is a model of its own: in every pass beside the policy, with its own optimiser."""
+"""A critic that is a model of its own: what it makes in a pass beside the policy, and how long it learns alone."""
 
 from __future__ import annotations
 
@@ -16,51 +16,48 @@ VALUES = "values"
 WINDOW = 5  # steps, or experiences, whose mean is compared with that of as many before them
 
 
-@dataclass(frozen=True)
-class Beside:
-    """The policy's columns and the critic's values, as if one model made them."""
+Made = Mapping[str, Mapping[str, Tensor]]  # member -> column -> values
 
-    policy: Any  # scorers, or the prepared modules around them
-    critic: Any
+
+@dataclass(frozen=True)
+class Together:
+    """The columns of several models, as if one made them."""
+
+    policy: Any  # a scorer, or the prepared module around one; makes what the others do not
+    others: Mapping[str, Any]  # column -> likewise, the model that makes it
     idle: bool = False  # the policy does not learn: no gradient is kept of it
 
     @property
     def training(self) -> bool:
-        return self.critic.training
+        return all(module.training for module in self.others.values())
 
     def train(self, mode: bool = True) -> Any:
-        self.policy.train(mode)
-        self.critic.train(mode)
+        for module in (self.policy, *self.others.values()):
+            module.train(mode)
 
     def __call__(
         self, rows: Rows, columns: Sequence[str], num_chunks: int, temperature: float = 1.0
     ) -> dict[str, Tensor]:
-        others = tuple(c for c in columns if c != VALUES)
+        own = tuple(c for c in columns if c not in self.others)
         made: dict[str, Tensor] = {}
-        if others:
+        if own:
             with torch.no_grad() if self.idle else nullcontext():
-                made |= self.policy(rows, others, num_chunks, temperature)
-        return made | self.critic(rows, (VALUES,), num_chunks) if VALUES in columns else made
+                made |= self.policy(rows, own, num_chunks, temperature)
+        for column in columns:
+            if column in self.others:
+                made |= self.others[column](rows, (column,), num_chunks)
+        return made
 
 
-Made = Mapping[str, Mapping[str, Tensor]]  # member -> column -> values
-
-
-def of_critic(made: Made) -> dict[str, dict[str, Tensor]]:
-    """What the critic's loss sees: everything else is a constant."""
-    return {m: {c: v if c == VALUES else v.detach() for c, v in columns.items()} for m, columns in made.items()}
-
-
-def of_policy(made: Made) -> dict[str, dict[str, Tensor]]:
-    """What the policy's loss sees: the values are constants."""
-    return {m: {c: v.detach() if c == VALUES else v for c, v in columns.items()} for m, columns in made.items()}
+def constant_but(made: Made, mine: Callable[[str], bool]) -> dict[str, dict[str, Tensor]]:
+    """What the loss of a learner sees: the columns that it does not make are constants."""
+    return {m: {c: v if mine(c) else v.detach() for c, v in columns.items()} for m, columns in made.items()}
 
 
 @dataclass(frozen=True)
 class Warmup:
-    """How the critic learns, and how long it learns alone."""
+    """How long the critic learns alone."""
 
-    rate_of_step: Callable[[int], float]
     steps: int = 0  # at most
     flat: float = 0.0  # ends before, once the critic gets better by less than this share; 0: not before
 

@@ -18,6 +18,7 @@ from align.errors import Elsewhere, RunError, Stopped
 from align.monitors.alarms import Alarms
 from align.monitors.display import Progress as Display
 from align.monitors.trackers import Tracker
+from align.needs import LEARNS, SOURCES, TRAIN
 from align.outside import AskedToEnd, contained, place_of
 from align.runfolder import checkpoint
 from align.runfolder.logs import Completion, CompletionsLog, MetricsLog, peak_memory_mb
@@ -25,9 +26,10 @@ from align.scoring.experience import Experience, Reader
 from align.training import snapshot
 from align.training.critic import Warmup
 from align.training.evaluate import Evaluation
+from align.training.optim import Schedule
 from align.training.settings import TrainingSection
 from align.training.snapshot import Progress
-from align.training.step import Diverged, Rates, StepResult, train_step
+from align.training.step import Diverged, StepResult, train_step
 from align.training.team import Team
 from align.world.signals import StopRequest
 
@@ -46,6 +48,7 @@ class Portion:
     experience: Experience
     method: Any  # with the controllers' values of now
     metrics: Mapping[str, float] = field(default_factory=dict)  # told beside the step's own
+    beside: Mapping[str, Experience] = field(default_factory=dict)  # of other streams of rows, by their names
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Run:
     team: Team
     reader: Reader
     source: Source
-    rate_of_step: Callable[[int, int], float]  # of a step, and how many before it the critic has made alone
+    rates: Mapping[str, Schedule]  # of each learner, the policy first
     warmup: Warmup | None  # of a critic that is a model of its own
     num_steps: int
     settings: TrainingSection
@@ -137,7 +140,7 @@ def train(run: Run, progress: Progress) -> Progress:
                 raise
             if run.log is not None:
                 run.log.about(result.about)
-            row = {**portion.metrics, **_row(progress, result, time.perf_counter() - started), **_told(rates)}
+            row = {**portion.metrics, **_row(progress, result, time.perf_counter() - started, rates)}
             progress.step += 1
             progress.num_tokens += result.num_tokens
             if _conclude(run, progress, row, stop):
@@ -184,16 +187,19 @@ def _tell(run: Run, step: int, row: Mapping[str, float | int]) -> RunError | Non
     return None
 
 
-def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResult]:
-    alone = rates.policy is None
+def _step(run: Run, progress: Progress, rates: Mapping[str, float]) -> tuple[Portion, StepResult]:
+    alone, team = LEARNS not in rates, run.team
     try:
         with contained():
-            run.team.move("before writing", progress.step)
+            team.move("before writing", progress.step)
             portion = run.source.next(progress)
-            run.team.move("before learning", progress.step)
+            team.move("before learning", progress.step)
             method = portion.method.critic_alone() if alone else portion.method
-            result = train_step(run.team.policy, method, portion.experience, run.reader, rates)
-            run.team.move("after step", progress.step)
+            streams = {TRAIN: portion.experience, **portion.beside}
+            result = train_step(team.learners, team.lessons(method, rates), streams, run.reader, rates)
+            if team.sources is not None:
+                team.sources.update(method.source_slopes(result.metrics), rates[SOURCES])
+            team.move("after step", progress.step)
     except AskedToEnd as error:
         cure = "correct it, then go on with --resume --allow-changes inputs"
         raise RunError(f"step {progress.step + 1}: {place_of(error)}; {cure}") from error
@@ -205,18 +211,16 @@ def _step(run: Run, progress: Progress, rates: Rates) -> tuple[Portion, StepResu
     return portion, result
 
 
-def _rates(run: Run, progress: Progress) -> Rates:
-    """The policy's schedule begins with its own first step."""
-    if run.warmup is None:
-        return Rates(run.rate_of_step(progress.step, 0))
-    alone = run.warmup.alone(progress.step, progress.value_losses, progress.explained_variances)
-    rate = None if alone else run.rate_of_step(progress.step, progress.critic_steps)
-    return Rates(rate, run.warmup.rate_of_step(progress.step))
+def _rates(run: Run, progress: Progress) -> dict[str, float]:
+    """The learning rate of everyone who learns in this step. The policy's schedule begins with its own first one."""
+    step, warmup = progress.step, run.warmup
+    alone = warmup is not None and warmup.alone(step, progress.value_losses, progress.explained_variances)
+    return {n: rate(step, progress.critic_steps) for n, rate in run.rates.items() if not (alone and n == LEARNS)}
 
 
 def _diverged(run: Run, progress: Progress, error: Diverged) -> str:
     kept = "the last checkpoint is kept" if error.spoilt else f"the state after step {progress.step} is kept"
-    where = _places(run.source.place_of["train"], error.rows)
+    where = _places(run.source.place_of[error.stream], error.rows)
     return f"step {progress.step + 1}: {error}, in {where}. {CURE}; {kept if progress.step else 'no step was made'}"
 
 
@@ -225,18 +229,15 @@ def _places(place_of: Callable[[int], str], rows: Sequence[int]) -> str:
     return f"{len(rows)} row{'s' if len(rows) != 1 else ''} ({'; '.join(place_of(i) for i in rows[:SHOWN])}{more})"
 
 
-def _row(progress: Progress, result: StepResult, seconds: float) -> dict[str, float | int]:
+def _row(progress: Progress, result: StepResult, seconds: float, rates: Mapping[str, float]) -> dict[str, float | int]:
+    beside = {f"{name}_learning_rate": rate for name, rate in rates.items() if name != LEARNS and rate}
     return result.metrics | {
         "grad_norm": result.grad_norm,
         "num_tokens": progress.num_tokens + result.num_tokens,
         "tokens_per_second": result.num_tokens / seconds,
         "memory_mb": peak_memory_mb(),
-    }
-
-
-def _told(rates: Rates) -> dict[str, float]:
-    critic = {"critic_learning_rate": rates.critic} if rates.critic else {}
-    return {"learning_rate": rates.policy or 0.0} | critic
+        "learning_rate": rates.get(LEARNS, 0.0),
+    } | beside  # fmt: skip
 
 
 def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 from align.errors import UserError, did_you_mean
 from align.training.settings import OptimSection
 
+Schedule = Callable[[int, int], float]  # of a step, and of how many before it the policy has had no part in
 FUSED = ("Adam", "AdamW")  # one kernel for the whole update, on CPU and GPU alike
 
 
@@ -60,7 +61,7 @@ def learning_rate(section: OptimSection, num_steps: int) -> Callable[[int], floa
     return lambda step: section.learning_rate * factor(step + shift)
 
 
-def rate_of_learner(section: OptimSection, num_steps: int) -> Callable[[int, int], float]:
+def rate_of_learner(section: OptimSection, num_steps: int) -> Schedule:
     """`learning_rate` of a policy that others learn without: rate(step, idle), `idle` of the steps before being theirs.
 
     Its warm-up and its decay are laid over the steps that are left to it.
@@ -73,7 +74,7 @@ def rate_of_learner(section: OptimSection, num_steps: int) -> Callable[[int, int
     return lambda step, idle: after(idle)(step - idle)
 
 
-def rate_in_rounds(section: OptimSection, num_steps: int) -> Callable[[int, int], float]:
+def rate_in_rounds(section: OptimSection, num_steps: int) -> Schedule:
     """The same of an optimiser that begins again after every `num_steps` steps: warm-up and decay are laid over each
     such round, whose rate may be its own."""
 

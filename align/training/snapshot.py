@@ -4,7 +4,8 @@ weights.safetensors   the parameters that training changes (whole; of an adapter
 optimizer.pt          the optimiser's moments
 deepspeed/            instead of both: DeepSpeed's own files (pickles)
 still-00000.pt        beside them, of each rank: parameters that training changes and that do not learn just now
-NAME/                 the same for each further learner, such as a `critic` that is a model of its own
+NAME/                 the same for each further learner: a `critic` that is a model of its own, a `twin`
+sources/state.pt      logits of the sources' weights, and their moments, where these are learned
 NAME/weights-00000.pt of each rank: its piece of a copy that follows the policy, such as a `target`
 moved-00000.pt        what moves of weights remember, where a method has any
 random-00000.pt       the random generators of each rank

@@ -1,16 +1,19 @@
-"""One optimiser step: exact under any division into micro-batches and ranks.
+"""One optimiser step: a list of lessons, exact under any division into micro-batches and ranks.
 
-Every term of a loss is divided by its count over the whole step. The masks do not depend on the trained model, so
-the counts are read off a dry run of the loss over the whole experience, before the first backward pass, on every rank.
+A lesson is an experience, a loss of it and who learns by it. All gradients are taken before anyone's weights change.
+
+Every term of a loss is divided by its count over the whole experience. The masks do not depend on the trained model, so
+the counts are read off a dry run of the loss over all of it, before the first backward pass, on every rank.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,20 +22,24 @@ from torch import Tensor, nn
 from align.errors import RunError
 from align.methods.base import Loss, Term
 from align.methods.metrics import About, about, of_term
+from align.needs import LEARNS, TRAIN, Lesson
 from align.scoring.experience import Columns, Experience, Reader, live_batch, live_columns
 from align.scoring.routing import counted
-from align.training.critic import Beside, Made, of_critic, of_policy
+from align.training.critic import Made, Together, constant_but
 from align.training.optim import set_rate
 from align.training.slopes import Pull, pulled
 from align.world.distributed import World
+
+NONE: Mapping[str, Any] = {}
 
 
 class Diverged(RunError):
     """A number of a step is not finite."""
 
-    def __init__(self, finding: str, rows: list[int], *, spoilt: bool):
+    def __init__(self, finding: str, rows: list[int], *, spoilt: bool, stream: str = TRAIN):
         super().__init__(finding)
         self.rows = rows  # of the prepared data: those with such numbers
+        self.stream = stream  # that they are of
         self.spoilt = spoilt  # whether the weights have taken the step already
 
 
@@ -54,13 +61,9 @@ class Trainee:
     optimizer: Any
     world: World
     max_grad_norm: float
-    critic: Trainee | None = None  # where that is a model of its own
     router_coef: float = 0.0  # weight of the load-balancing loss of its experts
     changing: frozenset[str] = frozenset()  # parameters that learn in some steps, or move: checkpoints hold them all
-
-    def columns(self, *, idle: bool = False) -> Columns:
-        """The model and its critic as one that answers with columns; `idle` where the policy does not learn."""
-        return self.module if self.critic is None else Beside(self.module, self.critic.module, idle)
+    only: tuple[str, ...] = ()  # columns that it makes beside the policy; empty of one that makes all that are asked
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
@@ -103,91 +106,119 @@ class Trainee:
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Learning rates of a step."""
+class Pass:
+    """Lessons of one experience by one loss, whose columns are made together."""
 
-    policy: float | None  # None: it does not learn in this step
-    critic: float = 0.0  # of one that is a model of its own
-    pull: Pull | None = None  # on the policy's gradients, before they are clipped
+    lessons: Sequence[Lesson]
+    trainees: Sequence[Trainee]  # who learns by each
+    last: Sequence[bool]  # whether it is that learner's last in this step
+    columns: Columns
+    shared: frozenset[str] = frozenset()  # columns that are not the policy's, where several models make them
+
+    def seen(self, trainee: Trainee, made: Made) -> Made:
+        """The columns as this learner's loss sees them: what others make is a constant."""
+        if not self.shared:
+            return made
+        only = trainee.only
+        return constant_but(made, lambda column: column in only if only else column not in self.shared)
 
 
-@dataclass(frozen=True)
-class Learner:
-    """One of the modules that learn in a step, and the step's columns as its loss sees them."""
-
-    trainee: Trainee
-    rate: float
-    seen: Callable[[Made], Made]
-    pull: Pull | None = None
-
-
-def learners(trainee: Trainee, rates: Rates) -> list[Learner]:
-    """The policy, unless it is idle, and after it the critic, where that is a model of its own."""
-    if trainee.critic is None:
-        assert rates.policy is not None, "nothing learns"
-        return [Learner(trainee, rates.policy, lambda made: made, rates.pull)]
-    policy = [] if rates.policy is None else [Learner(trainee, rates.policy, of_policy, rates.pull)]
-    return [*policy, Learner(trainee.critic, rates.critic, of_critic)]
+def passes(learners: Mapping[str, Trainee], lessons: Sequence[Lesson]) -> list[Pass]:
+    """In order. A learner that makes some columns alone shares the pass of the lesson before, where that is of the same
+    experience and loss; the columns that no learner of a pass makes are the policy's, without gradient."""
+    ends = {lesson.learner: i for i, lesson in enumerate(lessons)}
+    found: list[list[int]] = []
+    for i, lesson in enumerate(lessons):
+        before = lessons[i - 1]
+        alike = i > 0 and (lesson.stream, lesson.loss) == (before.stream, before.loss)
+        if alike and learners[lesson.learner].only:
+            found[-1].append(i)
+        else:
+            found.append([i])
+    made: list[Pass] = []
+    for numbers in found:
+        taught = [lessons[i] for i in numbers]
+        who = [learners[lesson.learner] for lesson in taught]
+        others = {column: trainee.module for trainee in who for column in trainee.only}
+        idle = bool(who[0].only)
+        columns = Together(learners[LEARNS].module, others, idle) if others else who[0].module
+        made.append(Pass(taught, who, [ends[lessons[i].learner] == i for i in numbers], columns, frozenset(others)))
+    return made
 
 
 def train_step(
-    trainee: Trainee, method: Any, experience: Experience, reader: Reader, rates: float | Rates
+    learners: Mapping[str, Trainee],
+    lessons: Sequence[Lesson],
+    streams: Mapping[str, Experience],
+    reader: Reader,
+    rates: Mapping[str, float],
+    pulls: Mapping[str, Pull] = NONE,
 ) -> StepResult:
-    """plan -> score -> method.loss -> backward for every micro-batch of this rank, then one update of the weights.
+    """plan -> score -> loss -> backward for every micro-batch of this rank, in each lesson; then one update of each
+    learner that has had one, in the order of `learners`. `pulls` are on their gradients, before they are clipped.
 
     Raises Diverged on every rank where a number is not finite.
     """
-    world, asked = trainee.world, live_columns(reader.needs)
-    rates = rates if isinstance(rates, Rates) else Rates(rates)
-    learning, columns = learners(trainee, rates), trainee.columns(idle=rates.policy is None)
+    told: dict[str, float] = {}
+    what: dict[str, About] = {}
+    for one in passes(learners, lessons):
+        metrics, loss = _taught(one, streams[one.lessons[0].stream], reader)
+        prefix = one.lessons[0].prefix
+        told |= {prefix + name: value for name, value in metrics.items()}
+        what |= {prefix + name: found for name, found in about_of(loss).items()}
+    taught = {lesson.learner for lesson in lessons}
+    learning = {name: trainee for name, trainee in learners.items() if name in taught}
+    first = lessons[0]
+    norms: dict[str, float] = {}
+    for name, trainee in learning.items():
+        norms[name] = norm = trainee.update(rates[name], pulls.get(name))
+        if not math.isfinite(norm):
+            finding = f"the gradient norm is {norm} while the loss is {told[first.prefix + 'loss']:.4g}"
+            spoilt = len(norms) > 1 or (trainee.world.deepspeed and trainee.module.was_step_applied())
+            raise Diverged(finding, [g.index for g in streams[first.stream].groups], spoilt=spoilt, stream=first.stream)
+    told |= {f"{name}_grad_norm": norm for name, norm in norms.items() if name != LEARNS}
+    seen = dict.fromkeys(lesson.stream for lesson in lessons)
+    tokens = sum(len(m) for stream in seen for g in streams[stream].groups for m in g.members)
+    return StepResult(told, tokens, next(iter(norms.values())), what)
+
+
+def _taught(one: Pass, experience: Experience, reader: Reader) -> tuple[dict[str, float], Loss]:
+    """Adds the gradients of a pass; returns its means over all ranks, and the loss of its last micro-batch."""
+    asked, world = live_columns(reader.needs), reader.world
+    lesson = one.lessons[0]
     plan = reader.plan(experience.groups, list(asked))
-    counts = term_counts(method.loss(experience.batch))
+    counts = term_counts(lesson.loss(experience.batch))
     sums = {name: torch.zeros((), dtype=torch.float64) for name in counts}
     mine = reader.mine(plan)
-    balance = counted(columns, trainee.router_coef, reader, experience, mine) if rates.policy is not None else None
-    columns = balance.watched if balance else columns
+    balance = counted(one.columns, one.trainees[0].router_coef, reader, experience, mine)
+    columns = balance.watched if balance else one.columns
     odd: list[tuple[tuple[int, ...], Tensor]] = []
     for i, micro in enumerate(mine):
         with ExitStack() as opened:
-            for learner in learning:
-                opened.enter_context(learner.trainee.micro_batch(last=i == len(mine) - 1))
+            for trainee, last in zip(one.trainees, one.last, strict=True):
+                opened.enter_context(trainee.micro_batch(last=last and i == len(mine) - 1))
             made = reader.score(columns, experience.groups, micro, asked)
-            for learner in learning:
-                seen = learner.seen(made)
-                loss = method.loss(live_batch(experience, micro, seen, reader.world))
+            for trainee, own in zip(one.trainees, one.lessons, strict=True):
+                seen = one.seen(trainee, made)
+                loss = own.loss(live_batch(experience, micro, seen, world))
                 totals = term_sums(loss)
                 # The anchor keeps a rank without rows in the backward pass, whose collectives the others wait for.
                 anchor = sum(v.sum() for of in seen.values() for v in of.values() if v.requires_grad)
                 share = weighted(loss, totals, counts) + 0.0 * anchor
-                share = share + balance.share() if balance and learner is learning[0] else share
-                learner.trainee.backward(share)
+                share = share + balance.share() if balance and own is lesson else share
+                trainee.backward(share if own.weight == 1 else own.weight * share)
             for name, value in totals.items():
                 sums[name] += value.detach().double().cpu()
             odd.append((micro.groups, _odd_rows(loss)))
-    metrics = _means(sums, counts, weights_of(loss), reader.world)
+    metrics = _means(sums, counts, weights_of(loss), world)
     metrics |= balance.told(metrics["loss"]) if balance else {}
     if wrong := {n: v for n, v in metrics.items() if not math.isfinite(v)}:
         name = "loss" if "loss" in wrong else next(iter(wrong))
         flagged = [pair for groups, flags in odd for pair in zip(groups, flags.tolist(), strict=True)]
         found = world.everyone([experience.groups[i].index for i, flag in flagged if flag])
-        raise Diverged(f"{name} is {wrong[name]}", list(itertools.chain(*found)), spoilt=False)
-    norms = _update(learning, experience, metrics["loss"])
-    if trainee.critic is not None:
-        metrics["critic_grad_norm"] = norms[-1]
-    tokens = sum(len(m) for g in experience.groups for m in g.members)
-    return StepResult(metrics, tokens, norms[0], about_of(loss))
-
-
-def _update(learning: Sequence[Learner], experience: Experience, loss: float) -> list[float]:
-    """The gradient norms before clipping. Raises Diverged where one is not finite."""
-    norms: list[float] = []
-    for learner in learning:
-        norms.append(norm := learner.trainee.update(learner.rate, learner.pull))
-        if not math.isfinite(norm):
-            finding = f"the gradient norm is {norm} while the loss is {loss:.4g}"
-            spoilt = len(norms) > 1 or (learner.trainee.world.deepspeed and learner.trainee.module.was_step_applied())
-            raise Diverged(finding, [g.index for g in experience.groups], spoilt=spoilt)
-    return norms
+        rows = list(itertools.chain(*found))
+        raise Diverged(f"{lesson.prefix}{name} is {wrong[name]}", rows, spoilt=False, stream=lesson.stream)
+    return metrics, loss
 
 
 def term_counts(loss: Loss) -> dict[str, float]:
@@ -202,8 +233,15 @@ def term_sums(loss: Loss) -> dict[str, Tensor]:
 
 def about_of(loss: Loss) -> dict[str, About]:
     """What each term is, where its name alone says something else."""
-    found = {name: of_term(name, term.weight, term.about) for name, term in loss.terms.items()}
-    return {name: what for name, what in found.items() if what != about(name)}
+    found = {name: _about(name, term.weight, term.about) for name, term in loss.terms.items()}
+    return {name: what for name, what in found.items() if what is not None}
+
+
+@cache
+def _about(name: str, weight: float, declared: About | None) -> About | None:
+    """None where the name alone says it."""
+    found = of_term(name, weight, declared)
+    return None if found == about(name) else found
 
 
 def weights_of(loss: Loss) -> dict[str, float]:

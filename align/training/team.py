@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from align.errors import UserError
-from align.needs import LEARNS, Move, When
+from align.needs import LEARNS, SOURCES, Lesson, Move, When
 from align.runfolder.state_files import load_state, save_state
+from align.scoring.experience import Columns
 from align.training import member_files
+from align.training.critic import Together
 from align.training.moves import Moments, Taken, average, copy, extrapolate, hat, moments, put_back, put_moments, take
 from align.training.pieces import at_rest, load_pieces, save_pieces
+from align.training.sources import SourceLogits
 from align.training.step import Trainee
 from align.world.distributed import World
 
-CRITIC = "critic"
 WEIGHTS = "weights"  # file of a copy, in the folder of its name
 MOVED = "moved"  # file of what moves remember
 MOMENTS: tuple[str, ...] = get_args(When)  # of a step, in this order
@@ -29,10 +31,11 @@ MOMENTS: tuple[str, ...] = get_args(When)  # of a step, in this order
 class Team:
     """Learners, each with its optimiser, and copies of the policy that moves alone change."""
 
-    policy: Trainee
+    learners: Mapping[str, Trainee]  # the policy first
     copies: Mapping[str, Any] = field(default_factory=dict)  # role -> prepared module
     moves: Sequence[Move] = ()
     lasting: int = 1  # steps of an experience, which some moves are counted in
+    sources: SourceLogits | None = None  # where weights of sources are learned
     taken: dict[str, Taken] = field(default_factory=dict)  # learner -> what a trial step is to be undone to
     start: dict[str, Tensor] = field(default_factory=dict)  # where the next extrapolation begins
     done: tuple[int, int] = (-1, 0)  # step and place in MOMENTS of the last moves: a step that fails is made again
@@ -48,9 +51,20 @@ class Team:
         return self.policy.world
 
     @property
-    def learners(self) -> dict[str, Trainee]:
-        """The policy first."""
-        return {LEARNS: self.policy} | ({CRITIC: self.policy.critic} if self.policy.critic is not None else {})
+    def policy(self) -> Trainee:
+        return self.learners[LEARNS]
+
+    @property
+    def columns(self) -> Columns:
+        """The policy, and who makes columns beside it, as one model that answers with columns."""
+        others = {column: t.module for t in self.learners.values() for column in t.only}
+        return Together(self.policy.module, others) if others else self.policy.module
+
+    def lessons(self, method: Any, rates: Collection[str]) -> list[Lesson]:
+        """Of those that have a rate: the method's own; who makes columns beside the policy has the first, too."""
+        first, *rest = method.lessons()
+        beside = [replace(first, learner=name) for name, learner in self.learners.items() if learner.only]
+        return [lesson for lesson in (first, *beside, *rest) if lesson.learner in rates]
 
     def move(self, when: When, step: int) -> None:
         """The moves of this moment, once; `step` of those before it are made."""
@@ -84,6 +98,8 @@ class Team:
         """The policy's files, and a folder for every other one; all ranks take part."""
         for name, learner in self.learners.items():
             member_files.write(folder if name == LEARNS else folder / name, learner)
+        if self.sources is not None and self.world.main:
+            self.sources.write(folder / SOURCES)
         for name, module in self.copies.items():
             save_pieces(folder / name / WEIGHTS, module, self.world, self._following(module))
         if self.moves:
@@ -94,6 +110,8 @@ class Team:
         """UserError where one of the files is not there, or is of another model."""
         for name, learner in self.learners.items():
             member_files.read(folder if name == LEARNS else folder / name, learner)
+        if self.sources is not None:
+            self.sources.read(folder / SOURCES)
         for name, module in self.copies.items():
             load_pieces(folder / name / WEIGHTS, module, self.world, self._following(module))
         if self.moves:

@@ -11,6 +11,7 @@ import torch
 from golden_branches import BRANCH_CHECKS
 from golden_files import CASES, FILES, FOLDER, Checker, load, stem_of
 from golden_games import GAME_CHECKS
+from golden_levels import LEVEL_CHECKS
 from golden_psft import PSFT_CHECKS
 from golden_rollouts import ROLLOUT_CHECKS
 from golden_rounds import ROUND_CHECKS
@@ -191,6 +192,7 @@ RUNNERS: dict[tuple[str, str], Callable[[str, str, torch.dtype], None]] = {
     **SOUP_CHECKS,
     **BRANCH_CHECKS,
     **GAME_CHECKS,
+    **LEVEL_CHECKS,
     **PSFT_CHECKS,
     **ROUND_CHECKS,
 }

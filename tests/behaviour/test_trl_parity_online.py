@@ -22,7 +22,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, LlamaForCausalLM
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from align.methods.base import find_method, of_completion, weighs
+from align.methods.base import find_method, of_completion
 from align.models.frozen import frozen_copy
 from align.models.load import load_policy
 from align.models.settings import ModelSection
@@ -33,6 +33,7 @@ from align.rollout.settings import RolloutSection
 from align.rollout.writer import Trajectory
 from align.scoring.experience import ModelRole, Reader, live_batch, live_columns
 from align.scoring.plan import Limits
+from align.scoring.role_table import weighs
 from align.scoring.score import Scorer
 from align.sources.harvest import Harvester, minibatches
 from align.training.build import frozen, kernel_of

@@ -21,7 +21,6 @@ from align.scoring.experience import ModelRole, Role
 from align.sources.harvest import Harvester, minibatches
 from align.sources.online import Online
 from align.training.snapshot import Progress
-from align.training.step import train_step
 from tests.bench.cases import Case, Row, earned, words
 from tests.bench.clock import Clock, Parts
 from tests.bench.clock import Seconds as Wall
@@ -93,7 +92,7 @@ class OurOnline:
 
     def learn(self) -> tuple[float, float]:
         """Loss and gradient norm of a step on the given completions, at a learning rate of 0."""
-        result = train_step(self.loaded.trainee, self.method, self._given(), self.reader, 0.0)
+        result = self.loaded.step(self.method, self._given(), self.reader, 0.0)
         return result.metrics["loss"], result.grad_norm
 
     def _given(self) -> Any:
@@ -137,7 +136,7 @@ class OurOnline:
 
     def _step(self, progress: Progress) -> None:
         portion = self.source.next(progress)
-        train_step(self.loaded.trainee, portion.method, portion.experience, self.reader, 1e-6)
+        self.loaded.step(portion.method, portion.experience, self.reader, 1e-6)
         progress.step += 1
         self.parts.add("generate", portion.metrics["seconds_generate"])
         self.parts.add("score", portion.metrics["seconds_score"] + portion.metrics["seconds_reward"])

@@ -16,14 +16,14 @@ from align.models.frozen import frozen_copy
 from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import Head, load_tokenizer
-from align.needs import Needs
-from align.scoring.experience import ModelRole, Reader, gather_experience
+from align.needs import LEARNS, TRAIN, Needs
+from align.scoring.experience import Experience, ModelRole, Reader, gather_experience
 from align.scoring.plan import Limits
 from align.scoring.roles import cached
 from align.scoring.score import Kernel
 from align.training.build import Sample, choose_layout, frozen, kernel_of, limits_of, make_trainee
 from align.training.settings import OptimSection, TrainingSection
-from align.training.step import Trainee, train_step
+from align.training.step import StepResult, Trainee, train_step
 from align.world.distributed import World, join
 from tests.bench.cases import Case, Row
 from tests.bench.clock import Clock, Seconds
@@ -58,8 +58,13 @@ class Loaded:
 
     def reader(self, needs: Needs, picked: Sequence[Any], say: Callable[[str], Any]) -> Reader:
         """With the layout that is cheapest for sequences like `picked`."""
-        choice = choose_layout(self.trainee, needs, Sample(picked), self.settings, self.limits, say)
+        choice = choose_layout([self.trainee], needs, Sample(picked), self.settings, self.limits, say)
         return Reader(needs, choice.layout, self.limits, self.world)
+
+    def step(self, method: Any, experience: Experience, reader: Reader, rate: float) -> StepResult:
+        """Of the policy alone."""
+        learners, rates = {LEARNS: self.trainee}, {LEARNS: rate}
+        return train_step(learners, method.lessons(), {TRAIN: experience}, reader, rates)
 
     def reference(self, folder: Path) -> Any:
         return frozen(frozen_copy(self.section, self.tokenizer, "lm", folder), self.kernel, self.world)
@@ -126,7 +131,7 @@ class OurSide:
         while wait():
             clock = Clock(self.loaded.world.device)
             experience = gather_experience(self.reader, self.groups, self.roles, self.method)
-            train_step(self.trainee, self.method, experience, self.reader, 1e-6)
+            self.loaded.step(self.method, experience, self.reader, 1e-6)
             done(clock.read())
 
     def _plan(self) -> Any:

@@ -11,7 +11,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 
-from bench_of_steps import random_groups, tiny_llama
+from bench_of_steps import learn, random_groups, tiny_llama
 
 from align.methods.sft import SFT
 from align.models.embeddings import gathered
@@ -27,7 +27,6 @@ from align.training.pieces import at_rest
 from align.training.settings import OptimSection, TrainingSection
 from align.training.slopes import pull_towards
 from align.training.snapshot import Progress
-from align.training.step import Rates, train_step
 from align.training.team import Team
 from align.world.distributed import World
 
@@ -73,7 +72,7 @@ class Bench:
 
     def learn(self, pull: Any = None) -> None:
         experience = gather_experience(self.reader, random_groups(self.method, 7, self.steps), {}, self.method)
-        train_step(self.trainee, self.method, experience, self.reader, Rates(1e-2, pull=pull))
+        learn(self.trainee, self.method, experience, self.reader, 1e-2, pull)
         self.steps += 1
 
     def look(self) -> None:
@@ -163,14 +162,14 @@ def _pulled(bench: Bench, tell: Tell) -> None:
 def _rested(bench: Bench, tell: Tell) -> None:
     """A layer that rests while a checkpoint is written and read."""
     _switch(bench, on=False)
-    path = snapshot.save(bench.folder, Team(bench.trainee), Progress(step=1))
+    path = snapshot.save(bench.folder, Team({"policy": bench.trainee}), Progress(step=1))
     was, steps = bench.weights(), bench.steps
     _switch(bench, on=True)
     bench.learn()
     once = bench.weights()
     bench.learn()
     _switch(bench, on=False)
-    snapshot.load(path, Team(bench.trainee), trusted=True)
+    snapshot.load(path, Team({"policy": bench.trainee}), trusted=True)
     _switch(bench, on=True)
     tell("saved while it rests", same(bench.weights(), was))
     bench.steps = steps
@@ -180,7 +179,7 @@ def _rested(bench: Bench, tell: Tell) -> None:
 
 def _resumed(bench: Bench, tell: Tell) -> None:
     """A team whose target follows and whose trial step is under way goes on from a checkpoint."""
-    team = Team(bench.trainee, {"target": _target(bench)}, TEAM)
+    team = Team({"policy": bench.trainee}, {"target": _target(bench)}, TEAM)
     before = bench.weights()
     team.move("before learning", 0)
     bench.learn()

@@ -14,7 +14,7 @@ from align.world.distributed import join
 
 pytestmark = pytest.mark.processes
 
-CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "tgdpo", "lora", "fewer", "experts", "psft")
+CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "tgdpo", "lora", "fewer", "experts", "psft", "scalebio")
 BY_MODE = pytest.mark.parametrize(
     ("launch", "name"), [(m, n) for m in MODES for n in CURVES if n not in LEFT_OUT.get(m, ())], indirect=["launch"]
 )
@@ -114,7 +114,7 @@ def test_a_cached_reference_is_the_copy(alone, launch):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
 
-RESUMED = ("dpo", "lora", "reward_model", "psft")
+RESUMED = ("dpo", "lora", "reward_model", "psft", "scalebio")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,18 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(launch, name):
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert timeless(launch.rows(name)) == timeless(launch.rows(f"{name}_resumed"))
+
+
+@pytest.mark.parametrize("launch", ["ddp", "zero3"], indirect=True)
+def test_weights_of_sources_are_those_of_one_process(launch, alone):
+    """Both copies are sharded, and the logits are the same on every rank: losses of sources are summed before."""
+    ours, theirs = (run.rows("scalebio") for run in (launch, alone))
+    for row, other in zip(ours, theirs, strict=True):
+        names = [name for name in other if name.startswith(("weights/", "sources/", "twin/"))]
+        assert {"weights/polite", "weights/rude", "weights/swapped", "twin/loss"} <= set(names)
+        assert [row[name] for name in names] == pytest.approx([other[name] for name in names], rel=1e-4)
+    assert ours[0]["weights/polite"] == ours[1]["weights/polite"], "in the first step both are one model"
+    assert abs(theirs[-1]["weights/polite"] - 1 / 3) > 1e-3
 
 
 def test_an_adapter_is_saved_with_its_real_weights(launch):

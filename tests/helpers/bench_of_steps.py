@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from align.batches import Group, Tokens
 from align.methods.base import OnlineMethod
-from align.needs import empty_batch
+from align.needs import LEARNS, empty_batch
 from align.scoring.experience import Experience, ModelRole, Reader, gather_experience, stored_columns
 from align.scoring.layout import RowLayout
 from align.scoring.plan import Limits
@@ -76,6 +76,15 @@ def random_groups(method: Any, count: int, seed: int = 0) -> list[Group]:
     return groups
 
 
+def learn(
+    trainee: Trainee, method: Any, experience: Experience, reader: Reader, rate: float, pull: Any = None
+) -> StepResult:
+    """A step in which the policy alone learns, by its first lesson."""
+    pulls = {} if pull is None else {LEARNS: pull}
+    lesson = method.lessons()[0]
+    return train_step({LEARNS: trainee}, [lesson], {lesson.stream: experience}, reader, {LEARNS: rate}, pulls)
+
+
 @dataclass
 class Rig:
     """A policy, its optimiser, a reference with other weights, and a reader with a layout."""
@@ -99,7 +108,7 @@ class Rig:
         return Experience(list(groups), self.method.advantages(batch))
 
     def step(self, groups: Sequence[Group], rate: float = 0.0) -> StepResult:
-        return train_step(self.trainee, self.method, self.experience(groups), self.reader, rate)
+        return learn(self.trainee, self.method, self.experience(groups), self.reader, rate)
 
     def gradients(self, groups: Sequence[Group]) -> dict[str, torch.Tensor]:
         """Of every weight, after a step at rate 0 that keeps them."""

@@ -56,7 +56,7 @@ def check_rounds(stem: str, name: str, dtype: torch.dtype) -> None:
     )
     policy = table(inputs["ref_logits"].log_softmax(-1))
     trainee = Trainee(policy, torch.optim.AdamW(policy.parameters()), alone(), 1.0, changing=frozenset({"logits"}))
-    team = Team(trainee, moves=method.moves(), lasting=2)
+    team = Team({"policy": trainee}, moves=method.moves(), lasting=2)
     hats, starts = [policy.logits.detach().clone()], list[Tensor]()
     for number in range(given["iterations"]):
         team.move("before writing", 2 * number)

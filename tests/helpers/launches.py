@@ -46,6 +46,7 @@ LORA = ("model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING)
 FEWER = ("training.batch_size=1", "training.max_tokens=8192", "data.test=0.0")
 KEEP_LAST = ("training.load_best_model_at_end=false", *SAVING)
 MINIBATCHES = ("training.num_minibatches=3", *SAVING)  # whose second step is in the middle of an experience
+TWO_LEVELS = ("method.trusted_rows=3", "training.load_best_model_at_end=true", *SAVING)
 WRITTEN = (  # two experiences of four steps; micro-batches that cut the completions of a prompt apart
     "data.test=0.0", "data.max_length=64", "rollout.num_generations=3", "rollout.num_prompts=14",
     "rollout.num_iterations=2", "rollout.max_completion_length=8", "rollout.max_rows=9", "training.max_tokens=120",
@@ -85,6 +86,7 @@ STEPS_OF = {
     "fewer": 2,
     "experts": 3,
     "psft": 5,
+    "scalebio": 5,
     "ppo": 8,
 }
 JOBS = [
@@ -102,6 +104,8 @@ JOBS = [
     job("experts", "sft", 3, *EXPERTS),
     job("psft", "psft", 5, *MINIBATCHES),
     job("psft_resumed", "psft", 5, *MINIBATCHES, resume_from=["psft", 2]),
+    job("scalebio", "scalebio", 5, *TWO_LEVELS),
+    job("scalebio_resumed", "scalebio", 5, *TWO_LEVELS, resume_from=["scalebio", 2]),
     job("ppo", "ppo", 8, *WRITTEN, *ON_TRUNK),
     job("ppo_resumed", "ppo", 8, *WRITTEN, *ON_TRUNK, resume_from=["ppo", 6]),
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
@@ -138,7 +142,7 @@ ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 GAMES = ("nash_mp", "nash_mp_resumed", "nash_mp_replayed")
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
     "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", *REPLAYED),
-    "zero2": ("dialogues", "tgdpo", "psft", "psft_resumed", *GAMES, *REPLAYED, *ALSO),
+    "zero2": ("dialogues", "tgdpo", "psft", "psft_resumed", "scalebio", "scalebio_resumed", *GAMES, *REPLAYED, *ALSO),
     "ddp": (*REPLAYED, "nash_mp_resumed"),
     "none": ("long", *GAMES[1:], *ALSO),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_of_steps import alone, tiny_llama
+from bench_of_steps import alone, learn, tiny_llama
 
 from align.lab import bandit
 from align.needs import copies_of
@@ -26,7 +26,7 @@ from align.scoring.score import Kernel, Scorer
 from align.sources.harvest import Harvester
 from align.sources.online import Online
 from align.training.snapshot import Progress
-from align.training.step import StepResult, Trainee, train_step
+from align.training.step import StepResult, Trainee
 from align.training.team import Team
 
 
@@ -54,7 +54,7 @@ class OnlineRig:
         self.team.move("before writing", self.progress.step)
         portion = self.source.next(self.progress)
         self.team.move("before learning", self.progress.step)
-        result = train_step(self.trainee, portion.method, portion.experience, self.source.reader, self.rate)
+        result = learn(self.trainee, portion.method, portion.experience, self.source.reader, self.rate)
         self.team.move("after step", self.progress.step)
         self.progress.step += 1
         return result
@@ -123,7 +123,7 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
         prompts=prompts, splits={"validation": prompts(0, 4)}, place_of={},
         log=RolloutLog(folder, record=False, main=True),
     )  # fmt: skip
-    return OnlineRig(source, Team(trainee, copies, method.moves()), Progress(), rate)
+    return OnlineRig(source, Team({"policy": trainee}, copies, method.moves()), Progress(), rate)
 
 
 def _again(seed: int) -> Scorer:

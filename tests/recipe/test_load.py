@@ -150,7 +150,10 @@ WRONG = [
         "data.train=[{source: x.jsonl, weight: heavy}]",
         "data.train.0.weight: found the text 'heavy'; expected a number.",
     ),
-    ("data.train=3", "data.train: found 3; expected text or a list of section with source, weight, columns, split."),
+    (
+        "data.train=3",
+        "data.train: found 3; expected text or a list of section with source, weight, name, columns, split.",
+    ),
     ("method.name=dpoo", "no such method: dpoo"),
     ("method.name=sigmoid", "method.name: sigmoid: here `dpo`"),
     ("method=dpo", "write `method: {name: dpo}`"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench_of_steps import alone, tiny_llama
+from bench_of_steps import alone, learn, tiny_llama
 
 from align.batches import Group, Tokens
 from align.methods.base import find_method
@@ -17,7 +17,7 @@ from align.scoring.experience import Experience, Reader
 from align.scoring.layout import RowLayout
 from align.scoring.plan import Limits
 from align.scoring.score import Kernel, Scorer
-from align.training.step import Trainee, train_step
+from align.training.step import Trainee
 
 LENGTHS = (2, 3, 2, 7)
 LAYOUTS = pytest.mark.parametrize("layout", ["padded", "packed", "shared"])
@@ -40,7 +40,7 @@ def test_a_minibatch_of_short_completions_is_learned_from(name: str):
     whole, reader = rollouts(name)
     policy = Scorer(tiny_llama(), Kernel("sdpa"), value_head=name == "ppo")
     trainee = Trainee(policy, torch.optim.SGD(policy.parameters(), lr=0.0), alone(), 1.0)
-    found = train_step(trainee, find_method(name)(), whole.select([0, 1]), reader, 0.0)
+    found = learn(trainee, find_method(name)(), whole.select([0, 1]), reader, 0.0)
     assert found.num_tokens == sum(2 + n for n in LENGTHS[:2])
 
 
@@ -74,7 +74,7 @@ def test_a_step_of_compared_completions_is_the_same_in_small_parts(name: str, la
         whole = dataclasses.replace(whole, batch=method.advantages(whole.batch))
         policy = Scorer(tiny_llama(), Kernel("sdpa"))
         trainee = Trainee(policy, torch.optim.SGD(policy.parameters(), lr=0.1), alone(), 0.0)
-        after.append((train_step(trainee, method, whole, reader, 0.1), list(policy.parameters())))
+        after.append((learn(trainee, method, whole, reader, 0.1), list(policy.parameters())))
     (small, weights), (large, others) = after
     assert small.grad_norm > 0
     assert small.grad_norm == pytest.approx(large.grad_norm, rel=1e-5)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench_of_steps import alone
+from bench_of_steps import alone, learn
 from small_runs import lines, run, same, train, weights
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -26,7 +26,7 @@ from align.scoring.plan import Limits
 from align.scoring.probe import LAYOUTS
 from align.scoring.routing import settle_router
 from align.scoring.score import Kernel, Scorer
-from align.training.step import Trainee, train_step
+from align.training.step import Trainee
 
 COEF = 0.5
 SIZES = {
@@ -65,7 +65,7 @@ def stepped(model: Any, layout: RowLayout = "padded", max_tokens: int = 10_000, 
     grads: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():
         parameter.register_post_accumulate_grad_hook(lambda p, name=name: grads.update({name: p.grad.clone()}))
-    result = train_step(trainee, method, Experience(rows, empty_batch(method.needs(), rows, {})), reader, 0.0)
+    result = learn(trainee, method, Experience(rows, empty_batch(method.needs(), rows, {})), reader, 0.0)
     return grads, result.metrics
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench_of_steps import tiny_llama
+from bench_of_steps import learn, tiny_llama
 from online_rig import OnlineRig, online_rig
 from rollout_batches import gradient, on_policy, random_rollouts
 
@@ -32,7 +32,6 @@ from align.scoring.experience import ModelRole
 from align.scoring.score import Kernel, Scorer
 from align.sources.harvest import Harvest, minibatches
 from align.sources.told import phase_metrics
-from align.training.step import train_step
 
 ONLINE = [found() for name in method_names() if issubclass(found := find_method(name), OnlineMethod)]
 EVERY = [m for m in (*ONLINE, SPO(ratio_of="completion")) if m.correction_levels]
@@ -78,7 +77,7 @@ def test_of_an_experience_whose_completions_are_all_cut_nothing_is_learned(name:
     experience, ((rows,),) = minibatches(harvest, rig.source.settings, (8, 8), 0)
     assert len(rows) == len(cut)
     before = [p.detach().clone() for p in rig.trainee.module.parameters()]
-    result = train_step(rig.trainee, rig.source.method, experience.select(rows), rig.source.reader, 1e-2)
+    result = learn(rig.trainee, rig.source.method, experience.select(rows), rig.source.reader, 1e-2)
     assert result.grad_norm == 0
     assert all(torch.equal(p, q) for p, q in zip(before, rig.trainee.module.parameters(), strict=True))
 
@@ -97,7 +96,7 @@ def test_where_some_have_ended_and_prompts_are_too_few_the_cut_ones_stay_out(tmp
 def test_what_is_kept_is_chosen_before_advantages_are_weighed(tmp_path: Path):
     """LOOP leaves out what is worth little; a small weight of the correction is another matter."""
     rig = online_rig(LOOP(smallest_advantage=0.05), tmp_path)
-    rig.source.harvester.roles["old"] = ModelRole(rig.trainee.columns())  # type: ignore[index]
+    rig.source.harvester.roles["old"] = ModelRole(rig.trainee.module)  # type: ignore[index]
     said = written(rig)
     plain = harvested(rig, said)
     settings = dataclasses.replace(rig.source.settings, correction="truncate")

@@ -19,7 +19,8 @@ from align.methods.ppo import PPO
 from align.scoring.experience import ModelRole
 from align.scoring.score import Kernel, Scorer
 from align.training.critic import WINDOW, Warmup, is_flat
-from align.training.step import Rates, Trainee, train_step
+from align.training.step import Trainee, train_step
+from align.training.team import Team
 
 RUN = (
     "data.num_rows=60", "data.max_length=64", "rollout.num_generations=2", "rollout.num_prompts=8",
@@ -29,24 +30,28 @@ RUN = (
 )  # fmt: skip
 
 
-def rig_with_critic(folder: Path, **knobs: float) -> OnlineRig:
+BOTH = {"policy": 1.0, "critic": 1.0}
+Steps = dict[str, torch.Tensor]
+
+
+def rig_with_critic(folder: Path, **knobs: float) -> tuple[OnlineRig, Team]:
     rig = online_rig(PPO(kl_coef=0.0, **knobs), folder)
     model = Scorer(tiny_llama("scalar", 1, bandit.VOCABULARY), Kernel("sdpa"))
-    critic = Trainee(model, torch.optim.SGD(model.parameters(), lr=1.0), alone(), 0.0)
+    critic = Trainee(model, torch.optim.SGD(model.parameters(), lr=1.0), alone(), 0.0, only=("values",))
     policy = Scorer(tiny_llama("lm", 0, bandit.VOCABULARY), Kernel("sdpa"))
-    rig.trainee = Trainee(policy, torch.optim.SGD(policy.parameters(), lr=1.0), alone(), 0.0, critic)
-    rig.source.harvester.roles["old"] = ModelRole(rig.trainee.columns())  # type: ignore[index]
-    return rig
+    rig.trainee = Trainee(policy, torch.optim.SGD(policy.parameters(), lr=1.0), alone(), 0.0)
+    team = Team({"policy": rig.trainee, "critic": critic})
+    rig.source.harvester.roles["old"] = ModelRole(team.columns)  # type: ignore[index]
+    return rig, team
 
 
-def moved(rig: OnlineRig, rates: Rates) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def moved(rig: OnlineRig, team: Team, rates: dict[str, float]) -> tuple[Steps, Steps]:
     """How far a step takes every weight of the policy and of the critic; all numbers are the same each time."""
-    critic = rig.trainee.critic
-    assert critic is not None
-    modules = (rig.trainee.module, critic.module)
+    modules = [learner.module for learner in team.learners.values()]
     before = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in modules]
     portion = rig.source.next(rig.progress)
-    train_step(rig.trainee, portion.method, portion.experience, rig.source.reader, rates)
+    lessons = team.lessons(portion.method, rates)
+    train_step(team.learners, lessons, {"train": portion.experience}, rig.source.reader, rates)
     policy, own = ({n: p.detach() - was[n] for n, p in m.named_parameters()}
                    for m, was in zip(modules, before, strict=True))  # fmt: skip
     return policy, own
@@ -54,7 +59,7 @@ def moved(rig: OnlineRig, rates: Rates) -> tuple[dict[str, torch.Tensor], dict[s
 
 def test_the_policy_learns_nothing_from_the_value_loss(tmp_path: Path):
     """The weight of the value loss scales the step of a critic of its own, and leaves the policy's as it is."""
-    one, other = (moved(rig_with_critic(tmp_path / str(c), value_coef=c), Rates(1.0, 1.0)) for c in (0.1, 0.2))
+    one, other = (moved(*rig_with_critic(tmp_path / str(c), value_coef=c), BOTH) for c in (0.1, 0.2))
     assert all(torch.equal(one[0][n], other[0][n]) for n in one[0])
     assert any(step.abs().max() > 0 for step in one[0].values())
     for name, step in one[1].items():
@@ -63,7 +68,7 @@ def test_the_policy_learns_nothing_from_the_value_loss(tmp_path: Path):
 
 
 def test_a_critic_that_learns_alone_leaves_the_policy_as_it_is(tmp_path: Path):
-    alone_, both = (moved(rig_with_critic(tmp_path / str(r.policy)), r) for r in (Rates(None, 1.0), Rates(1.0, 1.0)))
+    alone_, both = (moved(*rig_with_critic(tmp_path / str(len(r))), r) for r in ({"critic": 1.0}, BOTH))
     assert all(step.abs().max() == 0 for step in alone_[0].values())
     assert all(torch.equal(alone_[1][n], both[1][n]) for n in both[1])
 
@@ -82,13 +87,13 @@ def test_flat_is_what_no_longer_falls(losses: list[float], flat: bool):
 
 
 def test_the_warm_up_ends_by_steps_or_when_flat():
-    by_steps, by_loss = Warmup(lambda step: 1.0, 3), Warmup(lambda step: 1.0, 100, 0.05)
+    by_steps, by_loss = Warmup(3), Warmup(100, 0.05)
     assert [by_steps.alone(step, [1.0] * step) for step in range(5)] == [True] * 3 + [False] * 2
     assert [by_loss.alone(step, [1.0] * step) for step in (9, 10, 11)] == [True, False, False]
 
 
 def test_explained_variance_must_be_flat_too_where_there_is_any():
-    warmup, flat = Warmup(lambda step: 1.0, 100, 0.05), [1.0] * 40
+    warmup, flat = Warmup(100, 0.05), [1.0] * 40
     rising, settled = [0.1 * i for i in range(10)], [0.5] * 2 * WINDOW
     assert warmup.alone(40, flat, rising)
     assert warmup.alone(40, flat, settled[1:]), "too few to know"

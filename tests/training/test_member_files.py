@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from bench_of_steps import alone, random_groups, rig, tiny_llama
+from bench_of_steps import learn as learn_from
 from peft import LoraConfig, get_peft_model
 
 from align.errors import UserError
@@ -19,7 +20,7 @@ from align.training import snapshot
 from align.training.build import make_trainee
 from align.training.settings import OptimSection, TrainingSection
 from align.training.snapshot import Progress
-from align.training.step import Trainee, train_step
+from align.training.step import Trainee
 from align.training.team import Team
 
 LAYER = "model.model.layers.0."
@@ -34,7 +35,7 @@ def learn(trainee: Trainee, steps: range, rate: float = 1e-2) -> None:
     bench = rig(SFT())
     for step in steps:
         experience = bench.experience(random_groups(SFT(), 4, step))
-        train_step(trainee, bench.method, experience, bench.reader, rate)
+        learn_from(trainee, bench.method, experience, bench.reader, rate)
 
 
 def switch(trainee: Trainee, name: str, on: bool) -> None:
@@ -53,9 +54,9 @@ def test_a_layer_that_rests_while_a_checkpoint_is_written_is_in_it(tmp_path: Pat
     learn(one, range(2))
     switch(one, LAYER, on=False)
     learn(one, range(2, 3))
-    path = snapshot.save(tmp_path, Team(one), Progress(step=3))
+    path = snapshot.save(tmp_path, Team({"policy": one}), Progress(step=3))
     switch(other, LAYER, on=False)
-    snapshot.load(path, Team(other))
+    snapshot.load(path, Team({"policy": other}))
     assert all(torch.equal(p, weights(other)[n]) for n, p in weights(one).items())
     for trainee in (one, other):
         assert not any(p.requires_grad for n, p in trainee.module.named_parameters() if n.startswith(LAYER))
@@ -69,7 +70,7 @@ def test_a_layer_that_has_not_learned_yet_gets_no_moments(tmp_path: Path):
     for trainee in (one, other):
         switch(trainee, LAYER, on=False)
     learn(one, range(2))
-    snapshot.load(snapshot.save(tmp_path, Team(one), Progress(step=2)), Team(other))
+    snapshot.load(snapshot.save(tmp_path, Team({"policy": one}), Progress(step=2)), Team({"policy": other}))
     for trainee in (one, other):
         switch(trainee, LAYER, on=True)
         learn(trainee, range(2, 4))
@@ -86,11 +87,11 @@ def test_an_adapter_saves_its_own_weights_alone_also_where_it_rests(tmp_path: Pa
     one, other = adapted(0), adapted(1)
     learn(one, range(1))
     switch(one, "", on=False)
-    path = snapshot.save(tmp_path, Team(one), Progress(step=1))
+    path = snapshot.save(tmp_path, Team({"policy": one}), Progress(step=1))
     found = load_tensors(path / "weights.safetensors")
     assert len(found) == 4
     assert all("lora_" in name for name in found)
-    snapshot.load(path, Team(other))
+    snapshot.load(path, Team({"policy": other}))
     assert all(torch.equal(p, weights(other)[n]) for n, p in weights(one).items())
 
 
@@ -100,14 +101,15 @@ def test_a_checkpoint_without_what_moves_is_refused(tmp_path: Path):
     less = frozenset(n for n in one.changing if not n.startswith(LAYER))
     narrow = Trainee(one.module, one.optimizer, one.world, 1.0, changing=less)
     switch(narrow, LAYER, on=False)
-    path = snapshot.save(tmp_path, Team(narrow), Progress())
+    path = snapshot.save(tmp_path, Team({"policy": narrow}), Progress())
     with pytest.raises(UserError, match=r"is of another model: 9 of \d+ trained tensors"):
-        snapshot.load(path, Team(other))
+        snapshot.load(path, Team({"policy": other}))
 
 
 def test_every_method_of_pairs_saves_as_before(tmp_path: Path):
     """Where everything learns, everything is saved, once."""
     bench = rig(DPO())
     bench.step(random_groups(DPO(), 4), rate=1e-2)
-    found = load_tensors(snapshot.save(tmp_path, Team(bench.trainee), Progress(step=1)) / "weights.safetensors")
+    folder = snapshot.save(tmp_path, Team({"policy": bench.trainee}), Progress(step=1))
+    found = load_tensors(folder / "weights.safetensors")
     assert found.keys() == {n for n, _ in bench.trainee.module.named_parameters()}

@@ -156,11 +156,11 @@ def test_who_begins_again_steps_as_a_new_optimiser(kind: str):
     def learned(again: int) -> tuple[nn.Module, torch.optim.Optimizer]:
         one, _ = two()
         optimizer = getattr(torch.optim, kind)(one.parameters(), lr=0.1)
-        team = Team(Trainee(one, optimizer, alone(), 0.0), moves=(BEGIN_AGAIN,), lasting=2)
+        team = Team({"policy": Trainee(one, optimizer, alone(), 0.0)}, moves=(BEGIN_AGAIN,), lasting=2)
         for step in range(4):
             if step == again:
                 optimizer = getattr(torch.optim, kind)(one.parameters(), lr=0.1)
-                team = Team(Trainee(one, optimizer, alone(), 0.0), lasting=2)
+                team = Team({"policy": Trainee(one, optimizer, alone(), 0.0)}, lasting=2)
             team.move("before writing", step)
             (one(torch.ones(1, 3)) ** 2).sum().backward()
             optimizer.step()
