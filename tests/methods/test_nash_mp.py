@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench_of_steps import Rig, rig
+from bench_of_steps import Rig, learn, rig
 from rollout_batches import gradient, on_policy, random_rollouts
 from torch import Tensor
 
@@ -19,7 +19,6 @@ from align.functional.masked import masked_sum
 from align.lab.games import divergence, random_game
 from align.methods.nash_mp import NashMP
 from align.needs import Move
-from align.training.step import train_step
 
 PROMPT = np.array([1, 2], dtype=np.int32)
 WORDS = 4  # and completions of two of them
@@ -134,7 +133,7 @@ def step_gradients(bench: Rig, experience: Any) -> dict[str, Tensor]:
     hook = bench.trainee.optimizer.register_step_pre_hook(
         lambda *_: found.update({n: p.grad.clone() for n, p in bench.model.named_parameters()})
     )
-    train_step(bench.trainee, bench.method, experience, bench.reader, 0.0)
+    learn(bench.trainee, bench.method, experience, bench.reader, 0.0)
     hook.remove()
     return found
 

@@ -34,19 +34,20 @@ BOTH = {"policy": 1.0, "critic": 1.0}
 Steps = dict[str, torch.Tensor]
 
 
-def rig_with_critic(folder: Path, **knobs: float) -> tuple[OnlineRig, Team]:
+def rig_with_critic(folder: Path, **knobs: float) -> OnlineRig:
     rig = online_rig(PPO(kl_coef=0.0, **knobs), folder)
     model = Scorer(tiny_llama("scalar", 1, bandit.VOCABULARY), Kernel("sdpa"))
     critic = Trainee(model, torch.optim.SGD(model.parameters(), lr=1.0), alone(), 0.0, only=("values",))
     policy = Scorer(tiny_llama("lm", 0, bandit.VOCABULARY), Kernel("sdpa"))
-    rig.trainee = Trainee(policy, torch.optim.SGD(policy.parameters(), lr=1.0), alone(), 0.0)
-    team = Team({"policy": rig.trainee, "critic": critic})
-    rig.source.harvester.roles["old"] = ModelRole(team.columns)  # type: ignore[index]
-    return rig, team
+    trainee = Trainee(policy, torch.optim.SGD(policy.parameters(), lr=1.0), alone(), 0.0)
+    rig.team = Team({"policy": trainee, "critic": critic})
+    rig.source.harvester.roles["old"] = ModelRole(rig.team.columns)  # type: ignore[index]
+    return rig
 
 
-def moved(rig: OnlineRig, team: Team, rates: dict[str, float]) -> tuple[Steps, Steps]:
+def moved(rig: OnlineRig, rates: dict[str, float]) -> tuple[Steps, Steps]:
     """How far a step takes every weight of the policy and of the critic; all numbers are the same each time."""
+    team = rig.team
     modules = [learner.module for learner in team.learners.values()]
     before = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in modules]
     portion = rig.source.next(rig.progress)
@@ -59,7 +60,7 @@ def moved(rig: OnlineRig, team: Team, rates: dict[str, float]) -> tuple[Steps, S
 
 def test_the_policy_learns_nothing_from_the_value_loss(tmp_path: Path):
     """The weight of the value loss scales the step of a critic of its own, and leaves the policy's as it is."""
-    one, other = (moved(*rig_with_critic(tmp_path / str(c), value_coef=c), BOTH) for c in (0.1, 0.2))
+    one, other = (moved(rig_with_critic(tmp_path / str(c), value_coef=c), BOTH) for c in (0.1, 0.2))
     assert all(torch.equal(one[0][n], other[0][n]) for n in one[0])
     assert any(step.abs().max() > 0 for step in one[0].values())
     for name, step in one[1].items():
@@ -68,7 +69,7 @@ def test_the_policy_learns_nothing_from_the_value_loss(tmp_path: Path):
 
 
 def test_a_critic_that_learns_alone_leaves_the_policy_as_it_is(tmp_path: Path):
-    alone_, both = (moved(*rig_with_critic(tmp_path / str(len(r))), r) for r in ({"critic": 1.0}, BOTH))
+    alone_, both = (moved(rig_with_critic(tmp_path / str(len(r))), r) for r in ({"critic": 1.0}, BOTH))
     assert all(step.abs().max() == 0 for step in alone_[0].values())
     assert all(torch.equal(alone_[1][n], both[1][n]) for n in both[1])
 
