@@ -16,7 +16,7 @@ from bench_of_steps import learn, random_groups, tiny_llama
 from align.methods.sft import SFT
 from align.models.embeddings import gathered
 from align.models.sources import whole_weights
-from align.needs import Move
+from align.needs import BEGIN_AGAIN, Move
 from align.runfolder.state_files import save_tensors
 from align.scoring.experience import Reader, gather_experience
 from align.scoring.plan import Limits
@@ -95,7 +95,7 @@ def go(world: World, folder: Path) -> dict[str, bool]:
         folder.mkdir()
     world.barrier()
     bench, kept = Bench(world, folder), dict[str, bool]()
-    for act in (_copied, _averaged, _extrapolated, _tried, _pulled, _rested, _resumed):
+    for act in (_copied, _averaged, _extrapolated, _tried, _pulled, _rested, _resumed, _in_rounds):
         act(bench, kept.__setitem__)
     return kept
 
@@ -195,6 +195,27 @@ def _resumed(bench: Bench, tell: Tell) -> None:
     tell("jumps on from the same", same(team.start, start))
     team.move("before writing", 1)
     tell("undone after a resume", same(bench.weights(), before))
+
+
+def _in_rounds(bench: Bench, tell: Tell) -> None:
+    """Three rounds of two steps, and a checkpoint where the moments are those of a new optimiser."""
+    jump = Move("policy", "extrapolate", when="before writing", rate=0.3, unit="experience")
+    team = Team(bench.trainee, moves=(jump, BEGIN_AGAIN), lasting=2)
+    for step in range(6):
+        team.move("before writing", step)
+        if step == 4:
+            was = bench.weights()
+            path = snapshot.save(bench.folder, team, Progress(step=3))
+            bench.learn()
+            once = bench.weights()
+            bench.steps -= 1
+            snapshot.load(path, team, trusted=True)
+            tell("saved as the round begins", same(bench.weights(), was) and not same(was, once))
+        bench.learn()
+        if step == 4:
+            tell("the round begins likewise", same(bench.weights(), once))
+        bench.look()
+    bench.keep("rounds")
 
 
 def _switch(bench: Bench, *, on: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from launches import REPLAYED, Launch
+from launches import REPLAYED, STEPS_OF, Launch
 
 pytestmark = pytest.mark.processes
 
@@ -65,9 +65,10 @@ def test_replayed_rollouts_are_learned_to_the_curve_of_one_process(launch, alone
 @pytest.mark.parametrize("launch", ["ddp", "zero3"], indirect=True)
 @pytest.mark.parametrize("name", REPLAYED)
 def test_what_one_process_has_written_is_learned_from_alike(launch, alone, name):
-    """Pairs within a prompt, a regression onto the reference, and restarts that help and are not learned from."""
+    """Pairs within a prompt, a regression onto the reference, restarts that help and are not learned from, and rounds
+    that begin ahead of the one before."""
     ours, theirs = launch.rows(f"{name}_replayed"), alone.rows(name)
-    assert len(ours) == len(theirs) == PER_PHASE + 2
+    assert len(ours) == len(theirs) == STEPS_OF[name]
     for row, other in zip(ours, theirs, strict=True):
         for key in ("entropy", "ratio", "reward", "auxiliary"):
             assert row.get(key, 0.0) == pytest.approx(other.get(key, 0.0), rel=1e-5), key

@@ -66,6 +66,8 @@ REPLAYED = {  # methods that one process writes for, and two learn from what it 
     "apa": ("model.critic=null",),
     "p3o": (),
     "vineppo": ("method.num_restarts=2",),
+    # two rounds, of which the second begins ahead; a new Adam makes much of rounding, unless its epsilon is large
+    "accelerated_po": ("optim.adam_epsilon=1e-3", f"reward.functions=[{{name: contains, {COMMON}}}]"),
 }
 EXPERTS = (  # whose router loss is a product of means over the tokens of a whole step
     "model.model_name_or_path=null", "model.tokenizer_name_or_path=asset:stories260k",
@@ -88,6 +90,8 @@ STEPS_OF = {
     "psft": 5,
     "scalebio": 5,
     "ppo": 8,
+    **dict.fromkeys(REPLAYED, 6),
+    "accelerated_po": 8,
 }
 JOBS = [
     job("sft", "sft", 5),
@@ -117,8 +121,11 @@ JOBS = [
     {"name": "moves", "moving": True},
     {"name": "long", "recipe": "dpo", "overrides": [*LONG]},
     {"name": "dialogues", "recipe": TALKING, "overrides": []},
-    *(job(name, name, 6, *WRITTEN, *words, "rollout.record=true") for name, words in REPLAYED.items()),
-    *(job(f"{name}_replayed", name, 6, *WRITTEN, *words, replay_of=name) for name, words in REPLAYED.items()),
+    *(job(name, name, STEPS_OF[name], *WRITTEN, *words, "rollout.record=true") for name, words in REPLAYED.items()),
+    *(
+        job(f"{name}_replayed", name, STEPS_OF[name], *WRITTEN, *words, replay_of=name)
+        for name, words in REPLAYED.items()
+    ),
     job(
         "diverging", "sft", 4,
         "optim.learning_rate=1e30", "data.test=0.0", "data.validation=0.0", "training.eval_steps=0",
