@@ -213,7 +213,9 @@ def describe(hint: Any) -> str:
     if origin is list:
         return f"a list of {describe(arguments[0]).removeprefix('a ')}"
     if origin is tuple:
-        return "a list of " + ", ".join(describe(a) for a in arguments if a is not ...)
+        if arguments[-1] is ...:
+            return f"a list of {describe(arguments[0]).removeprefix('a ')}"
+        return "a list of " + ", ".join(map(describe, arguments))
     if origin is dict:
         return f"a mapping to {describe(arguments[1])}"
     if dataclasses.is_dataclass(hint):

@@ -26,7 +26,7 @@ from align.sources.audit import Auditor
 from align.sources.harvest import Harvester
 from align.sources.held_out import Rivals
 from align.sources.online import Online
-from align.sources.rounds import RoundFiles
+from align.sources.rounds import ROUNDS, RoundFiles
 
 
 def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:
@@ -51,7 +51,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
         parts.reader, roles, judge, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
     )
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
-    rounds = RoundFiles(folder.path / "rounds", writer, steps_of_phase(recipe)) if recipe.method.rounds else None
+    rounds = RoundFiles(folder.path / ROUNDS, writer, steps_of_phase(recipe)) if recipe.method.rounds else None
     rival = held_against(type(recipe.method), rollout.engine)
     return Online(
         method=recipe.method, writer=writer,

@@ -11,13 +11,15 @@ from typing import Any
 
 from align.errors import UserError
 from align.recipe.load import completed
+from align.recipe.steps import steps_of_experience
 from align.run.assemble import Begun, Logs, Setup
 from align.runfolder import checkpoint
 from align.runfolder.data_json import describe_data
 from align.runfolder.environment import environment
 from align.runfolder.folder import BEFORE, RunFolder, check_resume
 from align.runfolder.logs import CompletionsLog, MetricsLog
-from align.system.files import copy_file, write_json
+from align.sources.rounds import EVALUATION, ROUNDS
+from align.system.files import copy_file, inner_folder, write_json
 from align.system.sums import SUM, sealed, unsealed
 from align.training import snapshot
 from align.training.loop import Past
@@ -63,6 +65,7 @@ def begin(setup: Setup, resume: Resume | None, num_steps: int, say: Say) -> Begu
         if world.main:
             if path is not None and past.foreign:
                 _carry_over(path.parent.parent, folder)
+                _carry_rounds(path.parent.parent, setup, progress.step)
             for difference in _introduce(setup, named):
                 say(f"environment: {difference}: what follows is not bitwise for certain what it would have been")
             logs = _logs(setup, progress, path, say)
@@ -178,6 +181,15 @@ def _carry_over(home: Path, folder: RunFolder) -> None:
     for name in (folder.metrics.name, folder.completions.name, folder.environment.name, BEFORE):
         if (home / name).exists():
             copy_file(home / name, folder.path / name)
+
+
+def _carry_rounds(home: Path, setup: Setup, step: int) -> None:
+    """The files of rounds that had begun by this step, and their evaluations where they had ended."""
+    lasting = steps_of_experience(setup.recipe)
+    for file in sorted((home / ROUNDS).glob("round-*/*")):
+        number = int(file.parent.name.removeprefix("round-"))
+        if (number - 1) * lasting < step and (file.name != EVALUATION or number * lasting <= step):
+            copy_file(file, inner_folder(setup.folder.path / ROUNDS / file.parent.name) / file.name)
 
 
 def _introduce(setup: Setup, identity: dict[str, Any]) -> list[str]:

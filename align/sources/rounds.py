@@ -26,6 +26,7 @@ from align.sources.harvest import Harvest
 from align.system.files import inner_folder, remove, replace_file
 from align.training.evaluate import Evaluation
 
+ROUNDS = "rounds"  # in the run folder
 PROMPTS, COMPLETIONS, PAIRS, EVALUATION = "prompts.jsonl", "completions.jsonl", "pairs.jsonl", "evaluation.json"
 Row = dict[str, Any]
 Key = tuple[int, int]  # number of the prompt, place of the completion

@@ -24,7 +24,7 @@ ROUNDS=(
     data.train=asset:polite_pairs/train.jsonl data.validation=0.1 data.test=asset:polite_pairs/test.jsonl
     'data.columns={prompt: "{instruction}\n{input}"}' data.max_length=256
     "reward.functions=[{name: learned, settings: {model: $OUT/reward_model}}]"
-    rollout.num_prompts=290
+    rollout.num_prompts=290 training.num_train_epochs=null training.max_steps=60 # 20 steps a round
 )
 stage plain accelerated_po "${ROUNDS[@]}" method.extrapolation_alpha=0
 stage accelerated accelerated_po "${ROUNDS[@]}"

@@ -214,6 +214,13 @@ def test_a_resumed_run_is_the_same(accelerated: tuple[str, Path], tmp_path: Path
         assert written(tmp_path / f"cut-{step}") == written(run)
 
 
+def test_a_run_that_goes_on_elsewhere_takes_its_rounds_along(accelerated: tuple[str, Path], tmp_path: Path):
+    recipe, run = accelerated
+    other = train(recipe, tmp_path / "other", "--resume", str(at(run, LASTING + 2)))
+    assert same(weights(run), weights(other))
+    assert written(other) == written(run)
+
+
 def test_a_jump_that_was_made_before_a_failure_is_not_made_twice(judge: str, tmp_path: Path, monkeypatch: Any):
     """Saved by the failure itself: the weights have jumped, the moments are new, nothing is written yet."""
     folder = tmp_path / "failing"
@@ -269,3 +276,20 @@ def test_kills_in_each_phase_leave_no_trace(name: str, signs: tuple[int, ...], j
     )
     assert_no_trace(write_recipe(tmp_path / "recipe.yaml", recipe), tmp_path, [instants[i] for i in signs])
     assert written(tmp_path / "whole") == written(tmp_path / "cut")
+
+
+def test_rounds_may_be_judged_by_who_beats_whom(judge: str, tmp_path: Path):
+    """Win rates of all completions, with an even game against itself; one prompt alone is not judged when held out."""
+    recipe = recipe_of(judge, {"name": "sppo", "beta": 0.05, "learned": "all", "reward_is": "win_rate"})
+    settings = {"scores": "learned", "settings": {"model": judge}}
+    recipe |= {"reward": {"functions": [{"name": "win_rate", "settings": settings}]}}
+    recipe["training"] |= {"max_steps": 2 * LASTING, "save_steps": 0}
+    recipe["optim"]["learning_rate"] = 5e-6  # targets are small
+    run = train(write_recipe(tmp_path / "r.yaml", recipe), tmp_path / "run")
+    logged = lines(run / "metrics.jsonl")
+    first, second = ([line["loss"] for line in logged[at : at + 2]] for at in (0, 2))
+    assert sum(second) < sum(first), "the second pass over the same completions"
+    assert "eval/reward" not in logged[LASTING - 1]
+    assert told(run / "rounds/round-002/evaluation.json")["step"] == 2 * LASTING
+    rewards = [c["reward"] for c in lines(run / "rounds/round-001/completions.jsonl")[:3]]
+    assert sum(rewards) == pytest.approx(1.5)
