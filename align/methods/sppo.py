@@ -26,7 +26,8 @@ half the time, `beta` of the round.
 
 Departures: log-probabilities are taken at the temperature of writing, as everywhere here; theirs at 1. AdamW instead of
 their RMSprop is the recipe's choice. How many epochs their published checkpoints took is unconfirmed; here a round has
-`rollout.num_iterations` passes, and every experience asks for the next prompts, not for a third of the data.
+`rollout.num_iterations` passes, and every experience asks for the next prompts, not for a third of the data. Where a
+round has more steps than prompts with a pair, all its completions are learned from, by their own p.
 """
 
 from __future__ import annotations
