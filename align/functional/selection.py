@@ -67,6 +67,6 @@ def _ends(
         return source.new_full((count,), start).scatter_reduce(0, groups, source, how)[groups]
 
     highest, lowest = of_group(values, "amax", -math.inf), of_group(values, "amin", math.inf)
-    beyond = rows.new_tensor(len(values))
-    best, worst = (of_group(rows.where(values == end, beyond), "amin", len(values)) for end in (highest, lowest))
+    beyond = len(values)
+    best, worst = (of_group(torch.where(values == end, rows, beyond), "amin", beyond) for end in (highest, lowest))
     return best, worst, highest > lowest

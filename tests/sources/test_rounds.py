@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from online_rig import OnlineRig, online_rig
 
+from align.batches import BY_POLICY
 from align.errors import RunError
 from align.methods.accelerated_po import AcceleratedPO
 from align.methods.rloo import RLOO
@@ -30,9 +31,9 @@ class Telling:
     beside: ClassVar[bool] = False
 
     @contextmanager
-    def at(self, version: int) -> Iterator[Engine]:
+    def at(self, version: int, writer: str = BY_POLICY) -> Iterator[Engine]:
         self.asked.append(f"at {version}")
-        with self.inner.at(version) as engine:
+        with self.inner.at(version, writer) as engine:
             yield engine
 
     def moved(self) -> None:
