@@ -8,7 +8,7 @@ VLLM   := .venv-vllm
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test test-vllm lint fuzz bench study-online study-credit clean
+.PHONY: quickstart test test-vllm lint fuzz bench study-online study-credit study-psft clean
 
 quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
 	bash launch/pipelines/quickstart.sh
@@ -35,6 +35,9 @@ study-online: $(STAMP)  ## PPO, RLOO, GRPO and their relatives, three seeds each
 
 study-credit: $(STAMP)  ## VinePPO, VC-PPO, T-PPO, P3O, APA and what their papers claim: STUDIES.md; can be cut
 	$(RUN)/python -m tests.bench.credit_study
+
+study-psft: $(STAMP)  ## proximal SFT beside SFT over long training: STUDIES.md; can be cut
+	$(RUN)/python -m tests.bench.psft_study
 
 # torch first and by its exact version: a range would fetch the CUDA build and gigabytes with it.
 # The Makefile of a checkout that moved makes a new environment: scripts in .venv/bin name their interpreter absolutely.

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from typing import Any
 import method_batches as batches
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from align.cli.methods import metrics_beside
 from align.errors import UserError
 from align.methods import base
 from align.methods.base import Loss, Method, OfflineMethod, OnlineMethod, find_method, method_names
+from align.system.ranges import choices_of, ranges_of
 
 ROWS, WIDTH = 7, 5
+OTHERWISE = ("dual_clip",)  # above 1, or 0
 every_method = pytest.mark.parametrize("method", [find_method(name)() for name in method_names()], ids=method_names())
 
 
@@ -162,6 +166,25 @@ def test_knobs_that_are_no_numbers_are_refused(method: Method[Any], value: float
         if isinstance(field.default, float) and "remembered" not in field.metadata:
             with pytest.raises(ValueError, match=rf"{method.name}\.{field.name} is -?(nan|inf); it must be"):
                 dataclasses.replace(method, **{field.name: value})
+
+
+@every_method
+def test_knobs_keep_to_their_ranges_and_choices(method: Method[Any]) -> None:
+    for knob, allowed in ranges_of(type(method)).items():
+        kind = int if isinstance(getattr(method, knob), int) else float
+        for value in (kind(end) for end in (allowed.least - 1, allowed.most + 1) if math.isfinite(end)):
+            with pytest.raises(ValueError, match=rf"{method.name}\.{knob} is .*; it must be {allowed}"):
+                dataclasses.replace(method, **{knob: value})
+    for knob in choices_of(type(method)):
+        with pytest.raises((ValueError, TypeCheckError), match=knob):  # in tests annotations are checked, too
+            dataclasses.replace(method, **{knob: "otherwise"})
+
+
+@every_method
+def test_a_knob_says_its_range_in_its_annotation(method: Method[Any]) -> None:
+    said = {*ranges_of(type(method)), *choices_of(type(method)), *OTHERWISE}
+    knobs = [f for f in dataclasses.fields(method) if "remembered" not in f.metadata]
+    assert [f.name for f in knobs if f.name not in said and re.search("float|int", str(f.type))] == []
 
 
 @every_method

@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +20,7 @@ from align.recipe.text import recipe_names, shipped
 from align.recipe.types import describe
 from align.scoring.role_table import maker, models_of
 from align.system.files import replace_file
+from align.system.ranges import ranges_of
 
 AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 BEGIN, END = "<!-- methods: made by `align methods --markdown` -->", "<!-- end of methods -->"  # in README.md
@@ -147,9 +148,9 @@ def say_one(name: str, console: Console) -> None:
         console.print(f"    `{metric}` {meaning}", **AS_IT_IS)
     console.print(f"\nrows: {e.rows}\nbeside the policy: {', '.join(e.models) or 'nothing'}", **AS_IT_IS)
     console.print(f"columns that the loss reads: {', '.join(e.columns)}\n", **AS_IT_IS)
-    hints = inspect.get_annotations(cls, eval_str=True)
+    hints, ranges = get_type_hints(cls), ranges_of(cls)
     for knob, default in e.knobs.items():
-        kind = describe(hints[knob]) if knob in hints else ""
+        kind = ", ".join([describe(hints[knob]), *([str(ranges[knob])] if knob in ranges else [])])
         console.print(f"method.{knob}: {kind}, default {_value(default)}", **AS_IT_IS)
     if not e.knobs:
         console.print("no knobs", **AS_IT_IS)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from align.system.ranges import AtLeastOne, Positive, ShareBelowOne
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One place that rows come from, in a mixture."""
 
     source: str  # FILE.jsonl|.json|.csv (or .gz), .parquet, a folder of save_to_disk, a hub name, asset:NAME
-    weight: float = 1.0  # share of the draws; 1.0 everywhere with equal sizes is the plain union
+    weight: Positive = 1.0  # share of the draws; 1.0 everywhere with equal sizes is the plain union
     name: str = ""  # what it is called where its weight is learned; empty: as the file
     columns: dict[str, str] = field(default_factory=dict)  # as data.columns, for this source alone
     split: str = "train"  # which split of a hub data set, or of a saved folder that has several
@@ -22,12 +24,12 @@ class DataSection:
     """Which rows, how they are read, and what is done with those that do not fit."""
 
     train: str | list[Source] = ""  # a source, or a weighted mixture of them
-    validation: str | float = 0.0  # a source, or the share of the prompts of `train` that is held out, by their hash
-    test: str | float = 0.0  # likewise; never seen by early stopping nor keep-best
+    validation: str | ShareBelowOne = 0.0  # a source, or the share of `train`'s prompts that is held out, by hash
+    test: str | ShareBelowOne = 0.0  # likewise; never seen by early stopping nor keep-best
     trusted: str = ""  # of a method over two levels: a small set of rows as all should be, none of which is in `train`
     weights_from: str = ""  # a run that has learned the weights of these sources of `train`, which they then have
     columns: dict[str, str] = field(default_factory=dict)  # {ours: theirs} or {ours: "template with {theirs}"}
-    max_length: int = 1024  # tokens of prompt and completion together
+    max_length: AtLeastOne = 1024  # tokens of prompt and completion together
     max_prompt_length: int = 0  # tokens of a prompt beside its BOS, of which the end is kept; 0: no limit of its own
     overlong: Literal["drop", "cut_prompt", "cut_completion"] = "drop"  # cut_prompt keeps its end
     bad_rows: Literal["error", "drop"] = "error"  # rows that cannot be used: no `chosen`, chosen equal to rejected, ...

@@ -35,7 +35,6 @@ asks for the next prompts, not for a third of the data; AdamW instead of RMSprop
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -56,9 +55,9 @@ from align.methods.base import (
     per_token,
     policy_report,
     remembered,
-    require,
 )
 from align.needs import BEGIN_AGAIN, LEARNS, Move, in_round, of_round
+from align.system.ranges import Positive, ShareBelowOne
 
 
 def dpo(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
@@ -84,14 +83,9 @@ class AcceleratedPO(OnlineMethod[Rivals[Sampled]]):
     rounds = True
 
     inner: Literal["dpo", "ipo", "sppo"] = "dpo"
-    beta: float | tuple[float, ...] = of_round(0.1)  # what a nat to the round's start costs; one number, or one a round
-    extrapolation_alpha: float = 0.3  # how far beyond its solution the next round begins
+    beta: Positive | tuple[Positive, ...] = of_round(0.1)  # what a nat to the round's start costs; or one a round
+    extrapolation_alpha: ShareBelowOne = 0.3  # how far beyond its solution the next round begins
     num_rounds: float = remembered(told=True)  # that are over
-
-    def __post_init__(self):
-        betas = self.beta if isinstance(self.beta, tuple) else (self.beta,)
-        require(bool(betas) and all(0 < b < math.inf for b in betas), self, "beta", "finite and above 0")
-        require(0 <= self.extrapolation_alpha < 1, self, "extrapolation_alpha", "at least 0 and below 1")
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

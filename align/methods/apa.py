@@ -26,7 +26,6 @@ whitens at all, and which apa_lambda was best where, is unconfirmed.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +34,8 @@ import torch
 from align.batches import AnchoredValued, CriticRollouts
 from align.functional.advantages import final_rewards, gae_and_returns, whiten
 from align.functional.masked import kept
-from align.methods.base import Loss, OnlineMethod, Term, metric, policy_report, require, value_term, weight
+from align.methods.base import Loss, OnlineMethod, Term, metric, policy_report, value_term, weight
+from align.system.ranges import NotNegative, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +44,12 @@ class APA(OnlineMethod[CriticRollouts[AnchoredValued]]):
     paper = "arXiv:2306.02231"
 
     objective: Literal["squared", "weighted"] = "squared"
-    apa_lambda: float = weight(0.1, of="ref")  # advantage that a nat away from the reference is worth
+    apa_lambda: Positive = weight(0.1, of="ref")  # advantage that a nat away from the reference is worth
     whiten: bool = True  # false: advantages stay in the reward's unit, and so does apa_lambda
-    kappa: float = 0.5  # of `weighted`
-    gamma: float = 1.0
-    lam: float = 0.95
-    value_coef: float = 1.0
-
-    def __post_init__(self):
-        for knob in ("apa_lambda", "kappa"):
-            require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
-        require(0 <= self.value_coef < math.inf, self, "value_coef", "finite and at least 0")
-        for knob in ("gamma", "lam"):
-            require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+    kappa: Positive = 0.5  # of `weighted`
+    gamma: Share = 1.0
+    lam: Share = 0.95
+    value_coef: NotNegative = 1.0
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

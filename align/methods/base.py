@@ -25,6 +25,7 @@ from align.methods.lookup import find
 from align.methods.lookup import method_names as method_names
 from align.methods.metrics import About
 from align.needs import LEARNS, TRAIN, Lesson, Levels, Move, Needs, needs_of
+from align.system.ranges import misfits
 
 AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum")
 LEVELS = ("token", "sequence", "geometric")
@@ -125,6 +126,10 @@ class Method(Generic[B]):
     compared_by: ClassVar[str] = "loss"  # training.metric_for_best_model of a recipe that has none
     usual_minibatches: ClassVar[int] = 1  # likewise training.num_minibatches, of rows that are there before
     rounds: ClassVar[bool] = False  # whether each experience has a schedule, an evaluation and files of its own
+
+    def __post_init__(self) -> None:
+        for knob, expected in misfits(self):
+            require(False, self, knob, expected)
 
     def moves(self) -> Sequence[Move]:
         """What happens to weights between steps, in order, beside the optimiser's updates. Most move nothing."""

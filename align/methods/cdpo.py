@@ -15,12 +15,12 @@ Departures: none known; the defaults are this project's.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from align.batches import Pairs, Referenced
 from align.functional.preference import log_ratio, logistic_loss
-from align.methods.base import Loss, OfflineMethod, pair_report, require
+from align.methods.base import Loss, OfflineMethod, pair_report
+from align.system.ranges import BelowHalf, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,8 @@ class CDPO(OfflineMethod[Pairs[Referenced]]):
     name = "cdpo"
     paper = "https://ericmitchell.ai/cdpo.pdf"
 
-    beta: float = 0.1  # how dearly the policy pays for leaving the reference
-    label_smoothing: float = 0.1  # eps
-
-    def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
-        require(0 <= self.label_smoothing < 0.5, self, "label_smoothing", "at least 0 and below 0.5")
+    beta: Positive = 0.1  # how dearly the policy pays for leaving the reference
+    label_smoothing: BelowHalf = 0.1  # eps
 
     def loss(self, batch: Pairs[Referenced]) -> Loss:
         chosen, rejected = batch.chosen, batch.rejected

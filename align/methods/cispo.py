@@ -17,14 +17,14 @@ Departures: the paper's bound is unconfirmed; 5.0 is what "The Art of Scaling Re
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from align.batches import Rollouts, Sampled
 from align.functional.advantages import group_normalised
 from align.functional.masked import kept
 from align.functional.surrogate import ratio_of
-from align.methods.base import Loss, OnlineMethod, Term, drift, per_token, policy_report, require
+from align.methods.base import Loss, OnlineMethod, Term, drift, per_token, policy_report
+from align.system.ranges import OneOrMore, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,8 @@ class CISPO(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2506.13585"
     smallest_group = 2
 
-    ratio_lower_bound: float = 0.0
-    ratio_upper_bound: float = 5.0
-
-    def __post_init__(self):
-        require(0 <= self.ratio_lower_bound <= 1, self, "ratio_lower_bound", "between 0 and 1")
-        require(1 <= self.ratio_upper_bound < math.inf, self, "ratio_upper_bound", "finite and at least 1")
+    ratio_lower_bound: Share = 0.0
+    ratio_upper_bound: OneOrMore = 5.0
 
     def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:
         return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))

@@ -38,8 +38,8 @@ from align.methods.base import (
     per_token,
     policy_report,
     remembered,
-    require,
 )
+from align.system.ranges import AtLeastOne, Positive, ShareAboveZero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +55,13 @@ class D3S(OnlineMethod[Rollouts[Hesitant]]):
     paper = "arXiv:2509.22115"
     smallest_group = 2  # one completion has no spread
 
-    first_completions: float = 0.25  # share of completions that stays in the first experience
-    last_completions: float = 0.75  # after `horizon` of them
-    first_tokens: float = 0.1  # share of their tokens
-    last_tokens: float = 0.5
-    horizon: int = 100  # experiences
-    clip_range: float = 0.2
+    first_completions: ShareAboveZero = 0.25  # share of completions that stays in the first experience
+    last_completions: ShareAboveZero = 0.75  # after `horizon` of them
+    first_tokens: ShareAboveZero = 0.1  # share of their tokens
+    last_tokens: ShareAboveZero = 0.5
+    horizon: AtLeastOne = 100  # experiences
+    clip_range: Positive = 0.2
     num_seen: float = remembered()  # experiences so far
-
-    def __post_init__(self):
-        for knob in ("first_completions", "last_completions", "first_tokens", "last_tokens"):
-            require(0 < getattr(self, knob) <= 1, self, knob, "a share above 0, up to 1")
-        require(self.horizon >= 1, self, "horizon", "1 or more")
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
 
     def advantages(self, rollouts: Rollouts[Hesitant]) -> Rollouts[Hesitant]:
         return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))

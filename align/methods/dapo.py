@@ -20,7 +20,6 @@ sums; one whose shaped rewards are all equal teaches nothing, and is left out to
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +28,8 @@ from torch import Tensor
 from align.batches import Rollouts, Sampled
 from align.functional.advantages import group_normalised, group_spread
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, Term, drift, per_token, policy_report, require
+from align.methods.base import Loss, OnlineMethod, Term, drift, per_token, policy_report
+from align.system.ranges import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,8 @@ class DAPO(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2503.14476"
     smallest_group = 2
 
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-
-    def __post_init__(self):
-        for knob in ("clip_low", "clip_high"):
-            require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
+    clip_low: Positive = 0.2
+    clip_high: Positive = 0.28
 
     def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:
         return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))

@@ -16,14 +16,14 @@ beta 0.5 (unconfirmed). Label smoothing is another method: `cdpo`, `robust`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 
 from align.batches import Pairs, Referenced
 from align.functional.preference import log_ratio
-from align.methods.base import Loss, OfflineMethod, pair_report, require
+from align.methods.base import Loss, OfflineMethod, pair_report
+from align.system.ranges import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,7 @@ class DPO(OfflineMethod[Pairs[Referenced]]):
     name = "dpo"
     paper = "arXiv:2305.18290"
 
-    beta: float = 0.1  # how dearly the policy pays for leaving the reference
-
-    def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
+    beta: Positive = 0.1  # how dearly the policy pays for leaving the reference
 
     def loss(self, batch: Pairs[Referenced]) -> Loss:
         chosen, rejected = batch.chosen, batch.rejected

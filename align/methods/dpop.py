@@ -18,14 +18,14 @@ Departures: none known. beta 0.3 and lam 50 are said to be those of the paper's 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 
 from align.batches import Pairs, Referenced
 from align.functional.preference import log_ratio
-from align.methods.base import Loss, OfflineMethod, pair_report, require
+from align.methods.base import Loss, OfflineMethod, pair_report
+from align.system.ranges import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,8 @@ class DPOP(OfflineMethod[Pairs[Referenced]]):
     name = "dpop"
     paper = "arXiv:2402.13228"
 
-    beta: float = 0.3  # how dearly the policy pays for leaving the reference
-    lam: float = 50.0  # what each nat costs that the chosen answer loses, in nats of the log-ratio
-
-    def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
-        require(0 <= self.lam < math.inf, self, "lam", "finite and at least 0")
+    beta: Positive = 0.3  # how dearly the policy pays for leaving the reference
+    lam: NotNegative = 50.0  # what each nat costs that the chosen answer loses, in nats of the log-ratio
 
     def loss(self, batch: Pairs[Referenced]) -> Loss:
         chosen, rejected = batch.chosen, batch.rejected

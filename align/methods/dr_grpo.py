@@ -16,14 +16,14 @@ Departures: none known; the paper has no KL term.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from align.batches import Rollouts, Sampled
 from align.functional.advantages import group_means
 from align.functional.masked import masked_sum
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, drift, follows, per_token, policy_report, require
+from align.methods.base import Loss, OnlineMethod, drift, follows, per_token, policy_report
+from align.system.ranges import AtLeastOne, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,8 @@ class DrGRPO(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2503.20783"
     smallest_group = 2
 
-    clip_range: float = 0.2
-    constant_length: int = follows("rollout.max_completion_length", 3000)  # tokens; 3000 is the paper's own
-
-    def __post_init__(self):
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
-        require(self.constant_length >= 1, self, "constant_length", "1 or more")
+    clip_range: Positive = 0.2
+    constant_length: AtLeastOne = follows("rollout.max_completion_length", 3000)  # tokens; 3000 is the paper's own
 
     def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:
         return per_token(rollouts, rollouts.rewards - group_means(rollouts.rewards, rollouts.groups))

@@ -20,7 +20,6 @@ neither).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -39,9 +38,9 @@ from align.methods.base import (
     of_completion,
     per_token,
     policy_report,
-    require,
     weight,
 )
+from align.system.ranges import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +49,9 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
     paper = "arXiv:2402.03300"
     smallest_group = 2  # one completion has no spread
 
-    kl_coef: float = weight(0.04, of="ref")  # of the k3 term in the loss
-    clip_range: float = 0.2
-    off_policy_delta: float = 0.0  # nats a token from which a bad completion is too far from the policy; 0: none is
-
-    def __post_init__(self):
-        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
-        require(0 <= self.off_policy_delta < math.inf, self, "off_policy_delta", "finite and at least 0")
+    kl_coef: NotNegative = weight(0.04, of="ref")  # of the k3 term in the loss
+    clip_range: Positive = 0.2
+    off_policy_delta: NotNegative = 0.0  # nats a token from which a bad completion is too far off; 0: none is
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
         return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))

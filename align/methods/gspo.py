@@ -17,7 +17,6 @@ it is here, and is not offered. The standard deviation is Bessel's.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from align.batches import Rollouts, Sampled
@@ -32,8 +31,8 @@ from align.methods.base import (
     of_completion,
     per_token,
     policy_report,
-    require,
 )
+from align.system.ranges import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +41,8 @@ class GSPO(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2507.18071"
     smallest_group = 2
 
-    clip_low: float = 3e-4
-    clip_high: float = 4e-4
-
-    def __post_init__(self):
-        for knob in ("clip_low", "clip_high"):
-            require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
+    clip_low: Positive = 3e-4
+    clip_high: Positive = 4e-4
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

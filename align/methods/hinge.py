@@ -15,14 +15,14 @@ reference. beta 0.1 is DPO's; the paper's own value is unconfirmed.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 
 from align.batches import Pairs, Referenced
 from align.functional.preference import log_ratio
-from align.methods.base import Loss, OfflineMethod, pair_report, require
+from align.methods.base import Loss, OfflineMethod, pair_report
+from align.system.ranges import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,7 @@ class Hinge(OfflineMethod[Pairs[Referenced]]):
     name = "hinge"
     paper = "arXiv:2309.06657"
 
-    beta: float = 0.1  # the reciprocal of the margin that is enough
-
-    def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
+    beta: Positive = 0.1  # the reciprocal of the margin that is enough
 
     def loss(self, batch: Pairs[Referenced]) -> Loss:
         chosen, rejected = batch.chosen, batch.rejected

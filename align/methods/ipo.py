@@ -17,14 +17,14 @@ asks for a log-ratio as many times larger as there are tokens.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from align.batches import Pairs, Referenced
 from align.functional.masked import masked_mean, masked_sum
 from align.functional.preference import identity_loss, log_ratio
-from align.methods.base import Loss, OfflineMethod, pair_report, require
+from align.methods.base import Loss, OfflineMethod, pair_report
+from align.system.ranges import Positive
 
 AGGREGATIONS = {"mean": masked_mean, "sum": masked_sum}
 
@@ -34,12 +34,8 @@ class IPO(OfflineMethod[Pairs[Referenced]]):
     name = "ipo"
     paper = "arXiv:2310.12036"
 
-    beta: float = 0.1  # the paper's tau
+    beta: Positive = 0.1  # the paper's tau
     aggregation: Literal["mean", "sum"] = "mean"  # of the log-ratios, over completion tokens
-
-    def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
-        require(self.aggregation in AGGREGATIONS, self, "aggregation", "mean or sum")
 
     def loss(self, batch: Pairs[Referenced]) -> Loss:
         chosen, rejected = batch.chosen, batch.rejected

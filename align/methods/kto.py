@@ -22,7 +22,6 @@ longest row) are left out of z.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +29,8 @@ import torch
 from align.batches import Judged, Referenced
 from align.functional.masked import masked_sum
 from align.functional.preference import log_ratio
-from align.methods.base import Loss, OfflineMethod, metric, require
+from align.methods.base import Loss, OfflineMethod, metric
+from align.system.ranges import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,9 @@ class KTO(OfflineMethod[Judged[Referenced]]):
     paper = "arXiv:2402.01306"
     smallest_batch = 2  # z needs another prompt's answer
 
-    beta: float = 0.1  # how soon a gain or a loss saturates
-    desirable_weight: float = 1.0  # the paper's lambda_D; choose both so that weight times count balances
-    undesirable_weight: float = 1.0  # the paper's lambda_U
-
-    def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
-        require(0 <= self.desirable_weight < math.inf, self, "desirable_weight", "finite and at least 0")
-        require(0 <= self.undesirable_weight < math.inf, self, "undesirable_weight", "finite and at least 0")
+    beta: Positive = 0.1  # how soon a gain or a loss saturates
+    desirable_weight: NotNegative = 1.0  # the paper's lambda_D; choose both so that weight times count balances
+    undesirable_weight: NotNegative = 1.0  # the paper's lambda_U
 
     def prepare(self, batch: Judged[Referenced]) -> Judged[Referenced]:
         other = batch.mismatched

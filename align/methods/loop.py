@@ -18,7 +18,6 @@ here nothing needs to divide. It also stops an iteration whose KL exceeds 20, wh
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +27,8 @@ from align.batches import Rollouts, Sampled
 from align.functional.advantages import leave_one_out
 from align.functional.masked import masked_mean, masked_sum
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, drift, of_completion, per_token, policy_report, require
+from align.methods.base import Loss, OnlineMethod, drift, of_completion, per_token, policy_report
+from align.system.ranges import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,8 @@ class LOOP(OnlineMethod[Rollouts[Sampled]]):
     smallest_group = 2  # the baseline is the mean of the others
 
     ratio_of: Literal["token", "completion"] = "token"
-    clip_range: float = 0.1
-    smallest_advantage: float = 0.01  # weaker completions are not learned from
-
-    def __post_init__(self):
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
-        require(0 <= self.smallest_advantage < math.inf, self, "smallest_advantage", "finite and at least 0")
+    clip_range: Positive = 0.1
+    smallest_advantage: NotNegative = 0.01  # weaker completions are not learned from
 
     def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:
         return per_token(rollouts, leave_one_out(rollouts.rewards, rollouts.groups))

@@ -42,7 +42,6 @@ ours. Steps of an optimiser stand for the exact argmin. Nash-MD's mixture of pol
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,6 +56,7 @@ from align.functional.masked import kept, masked_sum
 from align.functional.surrogate import clipped_surrogate, is_clipped
 from align.methods.base import Loss, OnlineMethod, distance, drift, metric, policy_report, require, weight
 from align.needs import Move
+from align.system.ranges import AtLeastOne, Positive, ShareAboveZero
 
 OPPONENT = "opponent"  # the copy that writes what the policy is to beat
 
@@ -75,20 +75,16 @@ class NashMP(OnlineMethod[Rollouts[Aimed]]):
     smallest_group = 2  # completions are compared
     plays = True
 
-    beta: float = weight(0.1, of="old ref target")  # what a nat of KL from the reference costs, in games won
-    eta: float = 1.0  # beta / eta is what a nat of KL from the target costs
+    beta: Positive = weight(0.1, of="old ref target")  # what a nat of KL from the reference costs, in games won
+    eta: Positive = 1.0  # beta / eta is what a nat of KL from the target costs
     form: Literal["one_step", "two_step"] = "one_step"
     target: Literal["hard", "ema"] = "hard"
-    target_every: int = 50  # steps to a target, of each half of `two_step`; of `hard`
-    kappa: float = 0.01  # of the way to the policy, after every step; of `ema`
-    clip_range: float = 0.2  # without effect at one step per experience
+    target_every: AtLeastOne = 50  # steps to a target, of each half of `two_step`; of `hard`
+    kappa: ShareAboveZero = 0.01  # of the way to the policy, after every step; of `ema`
+    clip_range: Positive = 0.2  # without effect at one step per experience
 
     def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
-        require(0 < self.eta < math.inf, self, "eta", "finite and above 0")
-        require(self.target_every >= 1, self, "target_every", "1 or more")
-        require(0 < self.kappa <= 1, self, "kappa", "above 0, up to 1")
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+        super().__post_init__()
         both = self.form == "two_step" and self.target == "ema"
         require(not both, self, "target", "hard where form is two_step: its centre stands still")
 

@@ -26,7 +26,6 @@ experience, are what several steps need; A_t then stays that of the policy that 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -35,7 +34,8 @@ from torch import Tensor
 from align.batches import Rollouts, Sampled
 from align.functional.masked import kept
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, Term, drift, metric, policy_report, require
+from align.methods.base import Loss, OnlineMethod, Term, drift, metric, policy_report
+from align.system.ranges import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,7 @@ class OPD(OnlineMethod[Rollouts[Taught]]):
     paper = "arXiv:2306.13649"
     learns_from_rewards = False
 
-    clip_range: float = 0.2  # of the ratio of a token
-
-    def __post_init__(self):
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+    clip_range: Positive = 0.2  # of the ratio of a token
 
     def advantages(self, rollouts: Rollouts[Taught]) -> Rollouts[Taught]:
         return dataclasses.replace(rollouts, advantages=_liked(rollouts.completion))

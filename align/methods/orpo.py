@@ -17,7 +17,6 @@ number below it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -25,7 +24,8 @@ import torch.nn.functional as F
 from align.batches import Pairs, Sequences
 from align.functional.masked import masked_mean
 from align.functional.preference import log_odds
-from align.methods.base import Loss, OfflineMethod, Term, pair_report, require
+from align.methods.base import Loss, OfflineMethod, Term, pair_report
+from align.system.ranges import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,7 @@ class ORPO(OfflineMethod[Pairs[Sequences]]):
     paper = "arXiv:2403.07691"
     usual_rate = 8e-6
 
-    lam: float = 0.1  # weight of the odds ratio beside the likelihood
-
-    def __post_init__(self):
-        require(0 <= self.lam < math.inf, self, "lam", "finite and at least 0")
+    lam: NotNegative = 0.1  # weight of the odds ratio beside the likelihood
 
     def loss(self, batch: Pairs[Sequences]) -> Loss:
         chosen, rejected = batch.chosen, batch.rejected

@@ -33,7 +33,6 @@ out. Which of the two clippings the paper's tables used is unconfirmed.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +43,8 @@ from align.batches import Anchored, Rivals
 from align.functional.masked import kept
 from align.functional.pairing import differences, pair_means, partners
 from align.functional.surrogate import clipped_surrogate, is_clipped, ratio_of
-from align.methods.base import Loss, OnlineMethod, Term, drift, metric, policy_report, require, weight
+from align.methods.base import Loss, OnlineMethod, Term, drift, metric, policy_report, weight
+from align.system.ranges import AboveOne, NotNegative, Positive
 
 Made = tuple[Tensor, Tensor, Tensor]  # (B, B): losses, what share of the gradient the clip has taken, weights
 
@@ -55,15 +55,10 @@ class P3O(OnlineMethod[Rivals[Anchored]]):
     paper = "arXiv:2310.00212"
     smallest_group = 2  # completions are compared in pairs
 
-    kl_coef: float = weight(0.05, of="ref")  # what a nat of divergence from the reference costs, in reward
+    kl_coef: NotNegative = weight(0.05, of="ref")  # what a nat of divergence from the reference costs, in reward
     clip: Literal["joint", "separate", "token"] = "joint"
-    clip_range: float = 0.2  # of differences of log-ratios (joint), of each ratio, or of log-ratios of tokens
-    max_weight: float = 10.0  # bounds the importance weights to [1 / max_weight, max_weight]
-
-    def __post_init__(self):
-        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
-        require(1 < self.max_weight < math.inf, self, "max_weight", "finite and above 1")
+    clip_range: Positive = 0.2  # of differences of log-ratios (joint), of each ratio, or of log-ratios of tokens
+    max_weight: AboveOne = 10.0  # bounds the importance weights to [1 / max_weight, max_weight]
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

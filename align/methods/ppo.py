@@ -44,6 +44,7 @@ from align.methods.base import (
     value_term,
     weight,
 )
+from align.system.ranges import NotNegative, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +52,19 @@ class PPO(OnlineMethod[CriticRollouts[AnchoredValued]]):
     name = "ppo"
     paper = "arXiv:1707.06347"
 
-    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+    kl_coef: NotNegative = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
     kl_estimator: Estimator = "k1"
-    kl_target: float = 0.0  # KL of a completion (nats) that kl_coef is steered to; 0: kl_coef stays
-    kl_horizon: float = 10_000.0  # completions after which it has moved by the error
-    gamma: float = 1.0
-    lam: float = 0.95
-    clip_range: float = 0.2
+    kl_target: NotNegative = 0.0  # KL of a completion (nats) that kl_coef is steered to; 0: kl_coef stays
+    kl_horizon: Positive = 10_000.0  # completions after which it has moved by the error
+    gamma: Share = 1.0
+    lam: Share = 0.95
+    clip_range: Positive = 0.2
     dual_clip: float = 0.0  # bounds the loss of bad tokens at -dual_clip A (arXiv:1912.09729); 0: none
-    value_clip: float = 0.2  # 0: none
-    value_coef: float = 0.1
+    value_clip: NotNegative = 0.2  # 0: none
+    value_coef: NotNegative = 0.1
 
     def __post_init__(self):
-        for knob in ("kl_coef", "kl_target", "value_clip", "value_coef"):
-            require(0 <= getattr(self, knob) < math.inf, self, knob, "finite and at least 0")
-        for knob in ("kl_horizon", "clip_range"):
-            require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
-        for knob in ("gamma", "lam"):
-            require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+        super().__post_init__()
         steers = not self.kl_target or self.kl_coef > 0
         require(steers, self, "kl_target", "0 where kl_coef is 0, which it multiplies")
         require(self.dual_clip == 0 or 1 < self.dual_clip < math.inf, self, "dual_clip", "finite and above 1, or 0")

@@ -27,7 +27,6 @@ at the same.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +37,8 @@ from torch import Tensor
 from align.batches import Demonstrations, Watched
 from align.functional.masked import kept
 from align.functional.surrogate import clipped_surrogate, ratio_of
-from align.methods.base import AGGREGATIONS, Loss, OfflineMethod, aggregated, metric, remembered, require
+from align.methods.base import Loss, OfflineMethod, aggregated, metric, remembered
+from align.system.ranges import Count, NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +56,10 @@ class PSFT(OfflineMethod[Demonstrations[Dated]]):
     usual_minibatches = 8
     compared_by = "nll"
 
-    clip_high: float = 0.28  # by how much of itself a token may become likelier within an experience
-    warmup_experiences: int = 0  # so many are learned from as SFT does, before the clip begins
+    clip_high: NotNegative = 0.28  # by how much of itself a token may become likelier within an experience
+    warmup_experiences: Count = 0  # so many are learned from as SFT does, before the clip begins
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
     num_seen: float = remembered()  # experiences so far
-
-    def __post_init__(self):
-        require(0 <= self.clip_high < math.inf, self, "clip_high", "finite and at least 0; a large one does not clip")
-        require(self.warmup_experiences >= 0, self, "warmup_experiences", "at least 0")
-        require(self.aggregation in AGGREGATIONS, self, "aggregation", "token_mean, sequence_mean or sequence_sum")
 
     def controllers(self, batch: Demonstrations[Dated]) -> dict[str, float]:
         return {"num_seen": self.num_seen + 1}

@@ -21,7 +21,6 @@ taken, each completion counting once. R is fixed when a completion is written, a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -38,9 +37,9 @@ from align.methods.base import (
     of_completion,
     per_token,
     policy_report,
-    require,
     weight,
 )
+from align.system.ranges import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +48,8 @@ class REBEL(OnlineMethod[Rivals[Anchored]]):
     paper = "arXiv:2404.16767"
     smallest_group = 2  # completions are compared in pairs
 
-    eta: float = 1.0  # size of the step: log-ratio that a unit of reward is to make
-    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
-
-    def __post_init__(self):
-        require(0 < self.eta < math.inf, self, "eta", "finite and above 0")
-        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
+    eta: Positive = 1.0  # size of the step: log-ratio that a unit of reward is to make
+    kl_coef: NotNegative = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

@@ -16,11 +16,11 @@ Departures: the baseline moves once per experience, over all its completions; th
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from align.batches import Anchored, Rollouts
-from align.methods.base import Loss, OnlineMethod, kl_charged, per_token, reinforce_loss, remembered, require, weight
+from align.methods.base import Loss, OnlineMethod, kl_charged, per_token, reinforce_loss, remembered, weight
+from align.system.ranges import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,9 @@ class Reinforce(OnlineMethod[Rollouts[Anchored]]):
     name = "reinforce"
     paper = "arXiv:2402.14740"
 
-    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+    kl_coef: NotNegative = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
     reward_sum: float = remembered()  # of all earlier completions, KL taken off
     num_rewards: float = remembered()
-
-    def __post_init__(self):
-        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
         baseline = self.reward_sum / max(self.num_rewards, 1)

@@ -17,13 +17,13 @@ variance. The paper's variant with a group baseline is `loop` or `rloo` here. Eq
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from align.batches import Anchored, Rollouts
 from align.functional.advantages import final_rewards, rewards_to_go, whiten
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, Term, distance, drift, policy_report, require, weight
+from align.methods.base import Loss, OnlineMethod, Term, distance, drift, policy_report, weight
+from align.system.ranges import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,8 @@ class ReinforcePP(OnlineMethod[Rollouts[Anchored]]):
     name = "reinforce_pp"
     paper = "arXiv:2501.03262"
 
-    kl_coef: float = weight(0.01, of="old ref")  # what a nat of divergence from the reference costs, in reward
-    clip_range: float = 0.2
-
-    def __post_init__(self):
-        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+    kl_coef: NotNegative = weight(0.01, of="old ref")  # what a nat of divergence from the reference costs, in reward
+    clip_range: Positive = 0.2
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
         written = rollouts.completion

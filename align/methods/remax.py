@@ -18,13 +18,13 @@ reward (per token, or per completion as here) is unconfirmed.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
 from align.batches import Anchored, Ask, Rollouts
-from align.methods.base import Loss, OnlineMethod, kl_charged, per_token, reinforce_loss, require, weight
+from align.methods.base import Loss, OnlineMethod, kl_charged, per_token, reinforce_loss, weight
+from align.system.ranges import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,7 @@ class ReMax(OnlineMethod[Rollouts[Anchored]]):
     name = "remax"
     paper = "arXiv:2310.10505"
 
-    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
-
-    def __post_init__(self):
-        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
+    kl_coef: NotNegative = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
 
     def resample(self, rollouts: Rollouts[Anchored]) -> list[Ask]:
         """One greedy completion for each prompt that has none."""

@@ -20,12 +20,12 @@ shift both orders of a pair alike; no paper says.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from align.batches import GradedPairs, Scored
 from align.functional.preference import logistic_loss, pair_metrics
-from align.methods.base import Loss, OfflineMethod, require
+from align.methods.base import Loss, OfflineMethod
+from align.system.ranges import BelowHalf, NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,8 @@ class RewardModel(OfflineMethod[GradedPairs[Scored]]):
     paper = "arXiv:2203.02155"
     usual_rate = 1e-5
 
-    label_smoothing: float = 0.0  # probability that a label is flipped
-    center_coef: float = 0.0  # pulls the two rewards of a pair towards a sum of 0
-
-    def __post_init__(self):
-        require(0 <= self.label_smoothing < 0.5, self, "label_smoothing", "at least 0 and below 0.5")
-        require(0 <= self.center_coef < math.inf, self, "center_coef", "finite and at least 0")
+    label_smoothing: BelowHalf = 0.0  # probability that a label is flipped
+    center_coef: NotNegative = 0.0  # pulls the two rewards of a pair towards a sum of 0
 
     def loss(self, batch: GradedPairs[Scored]) -> Loss:
         r_w, r_l = batch.chosen.scores, batch.rejected.scores

@@ -19,7 +19,6 @@ Departures: the ratio and its clip, without effect at one step per experience, a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from align.batches import Anchored, Rollouts
@@ -34,9 +33,9 @@ from align.methods.base import (
     of_completion,
     per_token,
     policy_report,
-    require,
     weight,
 )
+from align.system.ranges import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +44,8 @@ class RLOO(OnlineMethod[Rollouts[Anchored]]):
     paper = "arXiv:2402.14740"
     smallest_group = 2  # the baseline is the mean of the others
 
-    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
-    clip_range: float = 0.2  # of the ratio of whole completions
-
-    def __post_init__(self):
-        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+    kl_coef: NotNegative = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+    clip_range: Positive = 0.2  # of the ratio of whole completions
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ were drawn alike and have all failed. The authors' code writes for all hints at 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -34,7 +33,8 @@ from align.batches import Ask, Member, Rollouts, Sampled, of_completion
 from align.functional.advantages import group_normalised
 from align.functional.masked import masked_mean
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, drift, metric, per_token, policy_report, remembered, require
+from align.methods.base import Loss, OnlineMethod, drift, metric, per_token, policy_report, remembered
+from align.system.ranges import AtLeastOne, Count, Positive
 
 C = TypeVar("C", bound=Member)
 
@@ -55,15 +55,10 @@ class ScafGRPO(OnlineMethod[Hinted[Sampled]]):
     paper = "arXiv:2510.19807"
     smallest_group = 2  # one completion has no spread
 
-    num_exempt: int = 50  # first experiences, without hints; the paper: 15 % of a run
-    hints_at_once: int = 1  # of those that are left, before it is looked whether one has helped
-    clip_range: float = 0.2
+    num_exempt: Count = 50  # first experiences, without hints; the paper: 15 % of a run
+    hints_at_once: AtLeastOne = 1  # of those that are left, before it is looked whether one has helped
+    clip_range: Positive = 0.2
     num_seen: float = remembered()  # experiences so far
-
-    def __post_init__(self):
-        require(self.num_exempt >= 0, self, "num_exempt", "at least 0")
-        require(self.hints_at_once >= 1, self, "hints_at_once", "1 or more")
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
 
     def resample(self, rollouts: Hinted[Sampled]) -> list[Ask]:
         """The next hints of every prompt that none has helped yet."""

@@ -29,7 +29,6 @@ script has one stage, and layer sampling are left out. The paper's figures for i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic
@@ -41,8 +40,9 @@ from torch import Tensor
 from align.batches import C, Demonstrations, Sequences, from_row
 from align.functional.masked import masked_mean
 from align.functional.mixing import mixture_slope
-from align.methods.base import Loss, OfflineMethod, Term, remembered, require
+from align.methods.base import Loss, OfflineMethod, Term, remembered
 from align.needs import LEARNS, SOURCE, TRAIN, TRUSTED, TWIN, Lesson, Levels
+from align.system.ranges import AtLeastOne, NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +58,12 @@ class ScaleBiO(OfflineMethod[Sourced[Sequences]]):
     paper = "arXiv:2406.19976"
     usual_rate = 1e-5
 
-    alpha: float = 10.0  # how dearly the policy pays for what the twin does better; 100 from some billion weights on
-    weights_rate: float = 1e-2  # learning rate of lambda; a hundred times that of the models, or more
-    twin_rate: float = 0.0  # learning rate of the twin; 0: the policy's
-    trusted_rows: int = 8  # of the trusted set in each step; fewer make L1 very noisy
+    alpha: NotNegative = 10.0  # how dearly the policy pays for what the twin does better; 100 from some billion weights on
+    weights_rate: Positive = 1e-2  # learning rate of lambda; a hundred times that of the models, or more
+    twin_rate: NotNegative = 0.0  # learning rate of the twin; 0: the policy's
+    trusted_rows: AtLeastOne = 8  # of the trusted set in each step; fewer make L1 very noisy
     source_names: tuple[str, ...] = remembered(())
     source_weights: tuple[float, ...] = remembered(())  # p
-
-    def __post_init__(self):
-        for knob in ("alpha", "twin_rate"):
-            require(0 <= getattr(self, knob) < math.inf, self, knob, "finite and at least 0")
-        require(0 < self.weights_rate < math.inf, self, "weights_rate", "finite and above 0")
-        require(self.trusted_rows >= 1, self, "trusted_rows", "at least 1")
 
     def levels(self) -> Levels:
         return Levels(self.trusted_rows, self.weights_rate, self.twin_rate, scale=max(1.0, self.alpha))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from align.batches import Demonstrations, Watched
-from align.methods.base import AGGREGATIONS, Loss, OfflineMethod, aggregated, metric, require
+from align.methods.base import Loss, OfflineMethod, aggregated, metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,6 @@ class SFT(OfflineMethod[Demonstrations[Watched]]):
     usual_rate = 2e-5
 
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
-
-    def __post_init__(self):
-        require(self.aggregation in AGGREGATIONS, self, "aggregation", "token_mean, sequence_mean or sequence_sum")
 
     def loss(self, batch: Demonstrations[Watched]) -> Loss:
         tokens = batch.completion

@@ -15,14 +15,14 @@ where such a search starts.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 
 from align.batches import Pairs, Sequences
 from align.functional.masked import masked_mean
-from align.methods.base import Loss, OfflineMethod, pair_report, require
+from align.methods.base import Loss, OfflineMethod, pair_report
+from align.system.ranges import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,8 @@ class SimPO(OfflineMethod[Pairs[Sequences]]):
     name = "simpo"
     paper = "arXiv:2405.14734"
 
-    beta: float = 2.0  # scale of the reward
-    gamma: float = 1.0  # margin by which the chosen reward should win
-
-    def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
-        require(0 <= self.gamma < math.inf, self, "gamma", "finite and at least 0")
+    beta: Positive = 2.0  # scale of the reward
+    gamma: NotNegative = 1.0  # margin by which the chosen reward should win
 
     def loss(self, batch: Pairs[Sequences]) -> Loss:
         chosen, rejected = batch.chosen, batch.rejected

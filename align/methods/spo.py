@@ -42,10 +42,10 @@ from align.methods.base import (
     drift,
     metric,
     policy_report,
-    require,
     value_term,
     weight,
 )
+from align.system.ranges import NotNegative, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +53,13 @@ class SPO(OnlineMethod[CriticRollouts[AnchoredValued]]):
     name = "spo"
     paper = "arXiv:2401.16025"
 
-    kl_coef: float = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
-    gamma: float = 1.0
-    lam: float = 0.95
-    epsilon: float = 0.2  # where the best ratio is; completions want far smaller ones, such as 3e-4
+    kl_coef: NotNegative = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
+    gamma: Share = 1.0
+    lam: Share = 0.95
+    epsilon: Positive = 0.2  # where the best ratio is; completions want far smaller ones, such as 3e-4
     ratio_of: Literal["token", "completion"] = "token"
-    value_clip: float = 0.2  # 0: none
-    value_coef: float = 0.1
-
-    def __post_init__(self):
-        for knob in ("kl_coef", "value_clip", "value_coef"):
-            require(0 <= getattr(self, knob) < math.inf, self, knob, "finite and at least 0")
-        require(0 < self.epsilon < math.inf, self, "epsilon", "finite and above 0")
-        for knob in ("gamma", "lam"):
-            require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
+    value_clip: NotNegative = 0.2  # 0: none
+    value_coef: NotNegative = 0.1
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

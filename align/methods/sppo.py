@@ -32,7 +32,6 @@ round has more steps than prompts with a pair, all its completions are learned f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,6 +56,7 @@ from align.methods.base import (
     require,
 )
 from align.needs import BEGIN_AGAIN, Move, in_round, of_round
+from align.system.ranges import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +66,14 @@ class SPPO(OnlineMethod[Rollouts[Sampled]]):
     smallest_group = 2  # completions win against each other
     rounds = True
 
-    beta: float | tuple[float, ...] = of_round(1e-3)  # 1 / eta: win rate that a nat costs; a number, or one a round
+    beta: Positive | tuple[Positive, ...] = of_round(1e-3)  # 1 / eta: win rate that a nat costs; or one a round
     outcomes: Literal["soft", "single", "hard"] = "soft"
     learned: Literal["pair", "all"] = "pair"
     reward_is: Literal["score", "win_rate"] = "score"
     num_rounds: float = remembered(told=True)  # that are over
 
     def __post_init__(self):
-        betas = self.beta if isinstance(self.beta, tuple) else (self.beta,)
-        require(bool(betas) and all(0 < b < math.inf for b in betas), self, "beta", "finite and above 0")
+        super().__post_init__()
         pair = self.outcomes != "soft"
         require(not (pair and self.learned == "all"), self, "learned", f"pair where outcomes are {self.outcomes}")
         known = self.reward_is == "score"

@@ -26,7 +26,6 @@ takes 0 after the last token instead, which punishes every completion that goes 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -38,7 +37,8 @@ from align.batches import CriticRollouts, Member, Valued, of_completion, prepare
 from align.functional.advantages import final_rewards, gae, gae_and_returns, whiten
 from align.functional.masked import kept, last_kept
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, Term, drift, policy_report, require, value_term
+from align.methods.base import Loss, OnlineMethod, Term, drift, policy_report, value_term
+from align.system.ranges import NotNegative, Positive, Share
 
 C = TypeVar("C", bound=Member)
 
@@ -67,20 +67,13 @@ class TPPO(OnlineMethod[Windowed[Valued]]):
     name = "t_ppo"
     paper = "arXiv:2506.15050"
 
-    gamma: float = 1.0
-    lam: float = 0.95
+    gamma: Share = 1.0
+    lam: Share = 0.95
     whiten: bool = False  # true moves what is worth nothing, such as the last token of a window, away from 0
     bootstrap: Literal["hold", "zero"] = "hold"  # the value after the last token of a completion that goes on
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    value_coef: float = 1.0
-
-    def __post_init__(self):
-        for knob in ("gamma", "lam"):
-            require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
-        for knob in ("clip_low", "clip_high"):
-            require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
-        require(0 <= self.value_coef < math.inf, self, "value_coef", "finite and at least 0")
+    clip_low: Positive = 0.2
+    clip_high: Positive = 0.2
+    value_coef: NotNegative = 1.0
 
     def advantages(self, rollouts: Windowed[Valued]) -> Windowed[Valued]:
         written, mask = rollouts.completion, rollouts.completion.mask

@@ -26,7 +26,6 @@ beta makes f_t larger, too. The paper's grid of learning rates, and what exactly
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +36,8 @@ from torch import Tensor
 from align.batches import Pairs, Referenced
 from align.functional.masked import kept, masked_sum
 from align.functional.preference import log_ratio
-from align.methods.base import Loss, OfflineMethod, Term, metric, pair_report, require, weight
+from align.methods.base import Loss, OfflineMethod, Term, metric, pair_report, weight
+from align.system.ranges import NotNegative, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,9 @@ class TGDPO(OfflineMethod[Pairs[Guided]]):
     name = "tgdpo"
     paper = "arXiv:2506.14574"
 
-    beta: float = 0.1  # how dearly the policy pays for leaving the reference; also the unit of the guide's rewards
-    alpha: float = weight(0.5, of="guide")  # how much a token's weight follows its reward
-    f_min: float | None = None  # the least weight of a token; null: none
-
-    def __post_init__(self):
-        require(0 < self.beta < math.inf, self, "beta", "finite and above 0")
-        require(0 <= self.alpha < math.inf, self, "alpha", "finite and at least 0")
-        require(self.f_min is None or 0 <= self.f_min <= 1, self, "f_min", "between 0 and 1, or null")
+    beta: Positive = 0.1  # how dearly the policy pays for leaving the reference; also the unit of the guide's rewards
+    alpha: NotNegative = weight(0.5, of="guide")  # how much a token's weight follows its reward
+    f_min: Share | None = None  # the least weight of a token; null: none
 
     def loss(self, batch: Pairs[Guided]) -> Loss:
         chosen, rejected = batch.chosen, batch.rejected

@@ -26,14 +26,14 @@ or where no completion is good, is our choice (0, no term).
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from align.batches import CriticRollouts, Valued
 from align.functional.advantages import final_rewards, gae, gae_and_returns, length_lambdas, whiten
 from align.functional.masked import kept
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, Term, drift, policy_report, require, value_term
+from align.methods.base import Loss, OnlineMethod, Term, drift, policy_report, value_term
+from align.system.ranges import NotNegative, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +41,15 @@ class VCPPO(OnlineMethod[CriticRollouts[Valued]]):
     name = "vc_ppo"
     paper = "arXiv:2503.01491"
 
-    gamma: float = 1.0
-    lam: float = 0.95  # of the policy's advantages
-    lam_critic: float = 1.0  # of what the critic learns
-    length_alpha: float = 0.0  # instead of lam, 1 - 1 / (length_alpha * length); VAPO: 0.05; 0: lam
+    gamma: Share = 1.0
+    lam: Share = 0.95  # of the policy's advantages
+    lam_critic: Share = 1.0  # of what the critic learns
+    length_alpha: NotNegative = 0.0  # instead of lam, 1 - 1 / (length_alpha * length); VAPO: 0.05; 0: lam
     whiten: bool = True  # VAPO's advantages are as they are: set false with length_alpha
-    clip_low: float = 0.2
-    clip_high: float = 0.2  # VAPO: 0.28
-    value_coef: float = 1.0
-    nll_coef: float = 0.0  # VAPO: 0.1
-
-    def __post_init__(self):
-        for knob in ("gamma", "lam", "lam_critic"):
-            require(0 <= getattr(self, knob) <= 1, self, knob, "between 0 and 1")
-        for knob in ("length_alpha", "value_coef", "nll_coef"):
-            require(0 <= getattr(self, knob) < math.inf, self, knob, "finite and at least 0")
-        for knob in ("clip_low", "clip_high"):
-            require(0 < getattr(self, knob) < math.inf, self, knob, "finite and above 0")
+    clip_low: Positive = 0.2
+    clip_high: Positive = 0.2  # VAPO: 0.28
+    value_coef: NotNegative = 1.0
+    nll_coef: NotNegative = 0.0  # VAPO: 0.1
 
     def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:
         written = rollouts.completion

@@ -27,7 +27,6 @@ latter what is estimated is not quite the policy's.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -40,7 +39,8 @@ from align.functional.advantages import step_advantages, whiten
 from align.functional.kl import k3
 from align.functional.masked import kept, masked_sum
 from align.functional.surrogate import clipped_surrogate, is_clipped
-from align.methods.base import Loss, OnlineMethod, Term, drift, policy_report, require, weight
+from align.methods.base import Loss, OnlineMethod, Term, drift, policy_report, weight
+from align.system.ranges import AtLeastOne, Count, NotNegative, Positive
 
 C = TypeVar("C", bound=Member)
 
@@ -61,16 +61,10 @@ class VinePPO(OnlineMethod[Branching[Anchored]]):
     name = "vineppo"
     paper = "arXiv:2410.01679"
 
-    num_restarts: int = 9  # completions that a state's value is the mean of
-    max_states: int = 0  # of a completion, its prompt aside, whose values are estimated; GSM8K: 25; 0: all
-    kl_coef: float = weight(1e-4, of="ref")
-    clip_range: float = 0.2
-
-    def __post_init__(self):
-        require(self.num_restarts >= 1, self, "num_restarts", "1 or more")
-        require(self.max_states >= 0, self, "max_states", "at least 0")
-        require(0 <= self.kl_coef < math.inf, self, "kl_coef", "finite and at least 0")
-        require(0 < self.clip_range < math.inf, self, "clip_range", "finite and above 0")
+    num_restarts: AtLeastOne = 9  # completions that a state's value is the mean of
+    max_states: Count = 0  # of a completion, its prompt aside, whose values are estimated; GSM8K: 25; 0: all
+    kl_coef: NotNegative = weight(1e-4, of="ref")
+    clip_range: Positive = 0.2
 
     def resample(self, rollouts: Branching[Anchored]) -> list[Ask]:
         """Restarts from every state that has none, for equal states once."""

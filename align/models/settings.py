@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from align.system.ranges import AtLeastOne, ShareBelowOne
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSection:
     """Low-rank adapters by peft; names are peft's."""
 
-    r: int = 16
+    r: AtLeastOne = 16
     lora_alpha: int = 32
-    lora_dropout: float = 0.0
+    lora_dropout: ShareBelowOne = 0.0
     target_modules: str | list[str] = "all-linear"
     use_dora: bool = False
     use_rslora: bool = False
@@ -25,7 +27,7 @@ class CriticSection:
     model_name_or_path: str = ""  # a reward model's folder or run, any other of the vocabulary; empty: the policy's own
     learning_rate: float = 0.0  # 0: the policy's; its schedule is over all steps
     warmup_steps: int = 0  # first steps in which the critic learns alone; the policy's schedule begins after them
-    warmup_flat: float = 0.0  # ends them before, once its loss and the variance it explains are as flat as this share
+    warmup_flat: ShareBelowOne = 0.0  # ends them before, once its loss and the variance it explains are as flat
 
 
 @dataclass(frozen=True, kw_only=True)

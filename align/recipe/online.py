@@ -64,9 +64,6 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
             "rollout.num_generations",
             f"found {r.num_generations}; {cls.name} compares the completions of a prompt and needs {smallest} or more",
         )
-    for key, least in (("num_iterations", 1), ("max_completion_length", 1), ("max_rows", 1), ("waiting_rows", 0)):
-        if getattr(r, key) < least:
-            written.wrong(f"rollout.{key}", f"found {getattr(r, key)}; expected {least} or more")
     if r.staleness not in (0, 1):
         written.wrong(
             "rollout.staleness", f"found {r.staleness}; expected 0, or 1 for the weights of one experience ago"
@@ -77,20 +74,12 @@ def _rollout(written: Written, r: RolloutSection, cls: type[Method[Any]]) -> Non
 
 def _sampling(written: Written, r: RolloutSection) -> None:
     """From which distribution tokens are drawn, and what ends them."""
-    if r.temperature <= 0:
-        written.wrong("rollout.temperature", f"found {r.temperature:g}; expected more than 0 (1 samples the policy)")
     biased = {"top_k": r.top_k > 0, "top_p": r.top_p < 1, "min_p": r.min_p > 0}
     for key in (k for k, is_biased in biased.items() if is_biased and not r.biased_sampling):
         written.wrong(
             f"rollout.{key}",
             f"found {getattr(r, key):g}: tokens would be drawn from another distribution than the one whose "
             "gradient is taken, which biases it. Remove the key, or consent with rollout.biased_sampling: true",
-        )
-    if not 0 < r.top_p <= 1:
-        written.wrong("rollout.top_p", f"found {r.top_p:g}; expected a share above 0, up to 1")
-    if not 0 <= r.min_p <= 1:
-        written.wrong(
-            "rollout.min_p", f"found {r.min_p:g}; expected a share, 0 to 1 (1 keeps the likeliest token alone)"
         )
     if "" in r.stop_strings:
         written.wrong("rollout.stop_strings", "has an empty text, which every completion contains; remove it")
@@ -133,8 +122,6 @@ def _idle_correction(written: Written, r: RolloutSection) -> None:
 
 
 def _environment(written: Written, r: RolloutSection) -> None:
-    if r.max_turns < 1:
-        written.wrong("rollout.max_turns", f"found {r.max_turns}; expected 1 or more")
     if not r.environment:
         if r.max_turns != RolloutSection().max_turns:
             written.wrong("rollout.max_turns", "has no effect without rollout.environment; set it, or remove the key")
@@ -151,11 +138,6 @@ def _steps(written: Written, r: RolloutSection, needs: Needs) -> None:
     valued = branching or any("values" in needs.live(m) for m in needs.members)
     if r.audit and not valued:
         written.wrong("rollout.audit", "the method values no states; remove the section")
-    if r.audit:
-        for key in ("num_states", "num_samples", "every"):
-            least = 2 if key == "num_samples" else 1
-            if getattr(r.audit, key) < least:
-                written.wrong(f"rollout.audit.{key}", f"found {getattr(r.audit, key)}; expected {least} or more")
     if not (branching or r.audit):
         if r.steps != RolloutSection().steps:
             written.wrong("rollout.steps", "has no effect: nothing is done with the steps of a completion; remove it")
@@ -206,11 +188,6 @@ def _vllm(written: Written, r: RolloutSection) -> None:
         if len(option) > 3 and any(known.startswith(option) for known in PLACES):  # vLLM understands beginnings, too
             cure = "the run chooses a free port, and the address is rollout.vllm_host: remove it here"
             written.wrong("rollout.vllm_arguments", f"found {word}; {cure}")
-    for key in ("vllm_server_timeout", "vllm_request_timeout"):
-        if getattr(r, key) <= 0:
-            written.wrong(f"rollout.{key}", f"found {getattr(r, key):g}; expected seconds, more than 0")
-    if r.vllm_retries < 0:
-        written.wrong("rollout.vllm_retries", f"found {r.vllm_retries}; expected 0 or more")
     if r.temperature != 1 and (r.top_k > 0 or r.top_p < 1 or r.min_p > 0):
         written.wrong(
             "rollout.temperature",
@@ -255,10 +232,6 @@ def _reward(written: Written, r: RewardSection) -> dict[str, Any]:
         written.wrong(
             "reward.functions", "missing; name what completions earn by, such as [repetition] or [my_file:function]"
         )
-    if r.timeout < 0:
-        written.wrong("reward.timeout", f"found {r.timeout:g}; expected seconds, or 0 for no limit")
-    if r.num_workers < 1:
-        written.wrong("reward.num_workers", f"found {r.num_workers}; expected 1 or more")
     for i, function in enumerate(r.functions):
         alone = RewardSection(functions=[function])
         try:
@@ -281,5 +254,3 @@ def _model(written: Written, m: ModelSection) -> None:
         written.wrong("model.reference", "cached is for rows that are there before training; use copy, or auto")
     if m.critic and m.critic.warmup_flat and not m.critic.warmup_steps:
         written.wrong("model.critic.warmup_flat", "ends the warm-up, and warmup_steps is 0; set that to the most steps")
-    if m.critic and m.critic.warmup_flat >= 1:
-        written.wrong("model.critic.warmup_flat", f"found {m.critic.warmup_flat:g}; expected a share below 1")

@@ -19,26 +19,10 @@ from pydantic import TypeAdapter, ValidationError
 from align.errors import did_you_mean
 from align.recipe.text import Written
 from align.recipe.words import translate_key
+from align.system.ranges import Range, ranges_of
 
 T = TypeVar("T")
 
-AT_LEAST_ONE = {
-    "training.batch_size",
-    "training.num_minibatches",
-    "training.save_total_limit",
-    "data.max_length",
-    "logging.logging_steps",
-    "model.lora.r",
-}
-ABOVE_ZERO = {"optim.learning_rate", "optim.learning_rate_of_round", "optim.adam_epsilon", "data.train.weight"}
-SHARES = {
-    "data.validation",
-    "data.test",
-    "optim.warmup_ratio",
-    "optim.adam_beta1",
-    "optim.adam_beta2",
-    "model.lora.lora_dropout",
-}
 LARGEST = 2**63  # what torch and numpy count with
 SECTIONS = (
     "data",
@@ -70,7 +54,7 @@ def build(written: Written, key: str, cls: type[T], values: Any, hints: dict[str
             made = _validated(cls, {k: v for k, v in known.items() if k not in wrong})
         except ValidationError:
             return None
-    _ranges(written, key, dataclasses.asdict(made))  # type: ignore[call-overload]
+    _ranges(written, key, made)
     return made
 
 
@@ -239,10 +223,15 @@ def show(value: Any) -> str:
 # ---- numbers out of range -------------------------------------------------------------------------------------------
 
 
-def _ranges(written: Written, place: str, values: Any) -> None:
+def _ranges(written: Written, place: str, values: Any, allowed: Range | None = None) -> None:
+    """Notes what lies outside of the range in its field's annotation, and what no number of a recipe may be."""
+    if dataclasses.is_dataclass(values):
+        known = ranges_of(type(values))  # type: ignore[arg-type]
+        for name in names(type(values)):  # type: ignore[arg-type]
+            _ranges(written, f"{place}.{name}", getattr(values, name), known.get(name))
     if isinstance(values, dict | list):
         for name, value in values.items() if isinstance(values, dict) else enumerate(values):
-            _ranges(written, f"{place}.{name}", value)
+            _ranges(written, f"{place}.{name}", value, allowed)
     if isinstance(values, bool) or not isinstance(values, int | float):
         return
     text = ""
@@ -254,12 +243,8 @@ def _ranges(written: Written, place: str, values: Any) -> None:
         text = f"found {values}; expected a finite number"
     elif isinstance(values, int) and abs(values) >= LARGEST:
         text = f"found a number of {len(str(values))} digits; expected less than 2^63"
-    elif key in AT_LEAST_ONE and values < 1:
-        text = f"found {values}; expected 1 or more"
-    elif key in ABOVE_ZERO and values <= 0:
-        text = f"found {values}; expected more than 0"
-    elif key in SHARES and not 0 <= values < 1:
-        text = f"found {values}; expected a share, 0 or more and less than 1"
+    elif allowed is not None and values not in allowed:
+        text = f"found {values}; expected {allowed}"
     elif inside and values < 0 and "args" not in key and "config" not in key:
         text = f"found {values}; expected 0 or more"
     if text:

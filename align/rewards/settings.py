@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from align.system.ranges import AtLeastOne, NotNegative
+
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
@@ -23,5 +25,5 @@ class RewardSection:
     functions: list[str | Function] = field(default_factory=list)
     shape: list[dict[str, Any]] = field(default_factory=list)  # done to the weighted sum, in this order
     on_error: Literal["stop", "mark"] = "stop"  # mark: the sample counts as not judged, and is told
-    timeout: float = 0.0  # seconds for each sample, in a worker process; 0: all at once, in this process
-    num_workers: int = 2  # processes, where there is a timeout
+    timeout: NotNegative = 0.0  # seconds for each sample, in a worker process; 0: all at once, in this process
+    num_workers: AtLeastOne = 2  # processes, where there is a timeout

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from align.system.ranges import AtLeastOne, Positive, Range, Share, ShareAboveZero
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditSection:
     """What states are believed to be worth, beside what they are worth: values/, and a chart of the report."""
 
-    num_states: int = 64  # of an experience
-    num_samples: int = 64  # completions that a state's value is the mean of; they cost what others do
-    every: int = 10  # experiences
+    num_states: AtLeastOne = 64  # of an experience
+    num_samples: Annotated[int, Range(2)] = 64  # completions that a state's value is the mean of
+    every: AtLeastOne = 10  # experiences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,20 +24,20 @@ class RolloutSection:
     engine: Literal["local", "vllm"] = "local"  # in this process, with the weights that are trained; or a vLLM server
     num_generations: int = 8  # completions of each prompt
     num_prompts: int = 0  # prompts of an experience; 0: training.batch_size, so that it lasts one step
-    num_iterations: int = 1  # passes over an experience
-    max_completion_length: int = 256  # tokens
-    temperature: float = 1.0  # of the sampler, and of every log-probability in training
+    num_iterations: AtLeastOne = 1  # passes over an experience
+    max_completion_length: AtLeastOne = 256  # tokens
+    temperature: Positive = 1.0  # of the sampler, and of every log-probability in training
     top_k: int = 0  # 0 keeps all tokens
-    top_p: float = 1.0
-    min_p: float = 0.0
+    top_p: ShareAboveZero = 1.0
+    min_p: Share = 0.0
     biased_sampling: bool = False  # consent to top_k, top_p or min_p, under which the gradient is not the policy's
     stop_strings: list[str] = field(default_factory=list)  # beside the end-of-sequence tokens
     environment: str = ""  # package.module:function that answers a finished turn, or ends the completion; empty: none
-    max_turns: int = 8  # of the policy, where there is an environment
+    max_turns: AtLeastOne = 8  # of the policy, where there is an environment
     window: int = 0  # new tokens of a completion in one experience; the rest is written in the next ones; 0: no limit
     steps: str = "newline"  # how completions are cut into steps: newline, gsm8k, math, or package.module:function
     audit: AuditSection | None = None  # of methods that value states
-    max_rows: int = 64  # completions that one rank writes side by side: memory, not mathematics
+    max_rows: AtLeastOne = 64  # completions that one rank writes side by side: memory, not mathematics
     # Further ones, which begin in the rows of those that have ended. On a CPU this pays where lengths are very unequal
     # (a tenth at a median of 67 of at most 384 tokens), and costs where most are long.
     waiting_rows: int = 0
@@ -55,6 +57,6 @@ class RolloutSection:
     # Where the server that is started listens. Whoever reaches it may give it weights: beyond this machine only behind
     # a wall of your own (0.0.0.0: all networks).
     vllm_host: str = "127.0.0.1"
-    vllm_server_timeout: float = 240.0  # seconds for a server to be up
-    vllm_request_timeout: float = 600.0  # seconds for an answer
+    vllm_server_timeout: Positive = 240.0  # seconds for a server to be up
+    vllm_request_timeout: Positive = 600.0  # seconds for an answer
     vllm_retries: int = 3  # further tries where a connection breaks, with growing pauses

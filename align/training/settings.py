@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from align.system.ranges import AtLeastOne, Positive, ShareBelowOne
+
 Layout = Literal["auto", "padded", "packed", "shared"]
 
 MICRO_BATCH = 8192  # tokens, where the recipe names no number: enough to keep a GPU busy
@@ -17,8 +19,8 @@ class TrainingSection:
 
     output_dir: str = ""  # the run folder; empty is runs/<recipe name>
     seed: int = 0
-    batch_size: int = 32  # groups (pairs, demonstrations) in one optimiser step, over all ranks
-    num_minibatches: int = 1  # steps on an experience of rows that are there before; stored columns are made for all
+    batch_size: AtLeastOne = 32  # groups (pairs, demonstrations) in one optimiser step, over all ranks
+    num_minibatches: AtLeastOne = 1  # steps on an experience of rows that are there before; its columns are made once
     max_tokens: int = 0  # tokens in one micro-batch of one rank: memory, not mathematics; 0: 8192, on a CPU 2048
     num_train_epochs: float = 1.0
     max_steps: int = 0  # optimiser steps; 0 goes by epochs
@@ -28,7 +30,7 @@ class TrainingSection:
     head_chunk: int = 0  # completion tokens whose logits stand in memory at once; 0 chooses by vocabulary size
     eval_steps: int = 0  # optimiser steps between evaluations on the validation split; 0 evaluates at the end only
     save_steps: int = 0  # optimiser steps between checkpoints; 0 saves at the end only
-    save_total_limit: int = 2  # checkpoints kept beside the best one
+    save_total_limit: AtLeastOne = 2  # checkpoints kept beside the best one
     metric_for_best_model: str = "loss"  # a validation metric; decides keep-best and early stopping
     greater_is_better: bool | None = None  # empty: as the metric is declared where it is made
     load_best_model_at_end: bool = False  # final/ holds the weights of the best evaluation instead of the last step
@@ -43,15 +45,15 @@ class OptimSection:
     """The optimiser and its schedule."""
 
     optim: str = "AdamW"  # a class of torch.optim, or of transformers.optimization
-    learning_rate: float = 1e-6  # of most methods; sft, dft, orpo and reward_model have usual rates of their own
-    learning_rate_of_round: list[float] = field(default_factory=list)  # instead, of methods with rounds: one for each
+    learning_rate: Positive = 1e-6  # of most methods; sft, dft, orpo and reward_model have usual rates of their own
+    learning_rate_of_round: list[Positive] = field(default_factory=list)  # instead: one for each round
     weight_decay: float = 0.0  # not on biases, norms and other vectors
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_epsilon: float = 1e-8
+    adam_beta1: ShareBelowOne = 0.9
+    adam_beta2: ShareBelowOne = 0.999
+    adam_epsilon: Positive = 1e-8
     optim_args: dict[str, Any] = field(default_factory=dict)  # further arguments of the optimiser's class
     lr_scheduler_type: str = "cosine"  # transformers' names: linear, cosine, constant, constant_with_warmup, ...
-    warmup_ratio: float = 0.0  # share of all steps
+    warmup_ratio: ShareBelowOne = 0.0  # share of all steps
     warmup_steps: int = 0  # instead of a share
     max_grad_norm: float = 1.0  # 0 does not clip
 
@@ -60,7 +62,7 @@ class OptimSection:
 class LoggingSection:
     """What is written, and to whom."""
 
-    logging_steps: int = 1  # steps between two lines on the terminal; metrics.jsonl has every step
+    logging_steps: AtLeastOne = 1  # steps between two lines on the terminal; metrics.jsonl has every step
     report_to: list[str] = field(
         default_factory=list
     )  # tensorboard, wandb, trackio; empty: nothing leaves the run folder

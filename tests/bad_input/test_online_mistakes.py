@@ -30,7 +30,7 @@ VLLM = ("rloo", "rollout.engine=vllm")
         (("sppo", "rollout.environment=align.lab.calculator:reply"), "rollout.environment: the pairs of a round"),
         (("sppo", "method.reward_is=win_rate"), "reward: sppo takes it for the win rates of one function"),
         (("sppo", f"reward.functions=[{WIN_RATE}]"), "reward.functions.0: compares a prompt's completions, and"),
-        (("accelerated_po", "method.extrapolation_alpha=1.0"), "extrapolation_alpha is 1.0; it must be at least"),
+        (("accelerated_po", "method.extrapolation_alpha=1.0"), "extrapolation_alpha is 1.0; it must be 0 or more"),
         (("accelerated_po", "model.lora={r: 2}"), "extrapolates weights, and an adapter's product is not linear"),
         (("accelerated_po", "method=apo"), "method: apo: APO is the acronym of three methods"),
         (("accelerated_po", "method.name=apo_zero"), "method.name: apo_zero: APO is the acronym of three methods"),
@@ -40,9 +40,9 @@ VLLM = ("rloo", "rollout.engine=vllm")
         (("spo", "rollout.staleness=1"), "set rollout.correction: truncate"),
         (("grpo", "rollout.top_p=0.9"), "rollout.top_p: found 0.9: tokens would be drawn from another distribution"),
         (("grpo", "rollout.top_k=5"), "consent with rollout.biased_sampling: true"),
-        (("grpo", "rollout.temperature=0.0"), "rollout.temperature: found 0; expected more than 0"),
+        (("grpo", "rollout.temperature=0.0"), "rollout.temperature: found 0.0; expected more than 0"),
         (("grpo", "rollout.top_k=-1", "rollout.biased_sampling=true"), "rollout.top_k: found -1; expected 0 or more"),
-        (("grpo", "rollout.min_p=1.5", "rollout.biased_sampling=true"), "rollout.min_p: found 1.5; expected a share"),
+        (("grpo", "rollout.min_p=1.5", "rollout.biased_sampling=true"), "rollout.min_p: found 1.5; expected 0 to 1"),
         (("grpo", "rollout.stop_strings=['.', '']"), "rollout.stop_strings: has an empty text"),
         *(
             (
@@ -71,7 +71,7 @@ VLLM = ("rloo", "rollout.engine=vllm")
             ("ppo", "model.critic={warmup_flat: 0.1}"),
             "warmup_flat: ends the warm-up, and warmup_steps is 0",
         ),
-        (("ppo", "model.critic={warmup_steps: 9, warmup_flat: 1.5}"), "found 1.5; expected a share below 1"),
+        (("ppo", "model.critic={warmup_steps: 9, warmup_flat: 1.5}"), "found 1.5; expected 0 or more and less than 1"),
         (("ppo", "model.critic={learning_rat: 1}"), "model.critic.learning_rat: no such key"),
         (("ppo", "rollout.epsilon=0.1"), "no such key"),
         (("rloo", "rollout.vllm_retries=5"), "rollout.vllm_retries: has no effect without rollout.engine: vllm"),
@@ -79,7 +79,7 @@ VLLM = ("rloo", "rollout.engine=vllm")
         ((*VLLM, "rollout.vllm_server_base_url=localhost:8000"), "expected a URL such as http://127.0.0.1:8000"),
         (
             (*VLLM, "rollout.vllm_server_timeout=0"),
-            "rollout.vllm_server_timeout: found 0; expected seconds, more than 0",
+            "rollout.vllm_server_timeout: found 0.0; expected more than 0",
         ),
         ((*VLLM, "rollout.vllm_arguments=[--host, 0.0.0.0]"), "rollout.vllm_arguments: found --host; the run chooses"),
         ((*VLLM, "rollout.vllm_arguments=[--ho=0.0.0.0]"), "rollout.vllm_arguments: found --ho=0.0.0.0; the run"),

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import psft_study
 from tests.bench.online_study import MARKS, SEEDS, STORIES, TITLES, all_cells, read, spread, table
+from tests.bench.psft_study import METHODS, RATES
 
 
 def test_every_cell_has_been_run():
@@ -30,3 +32,10 @@ def test_the_tables_show_the_summary(repository: Path):
 def test_a_spread_is_the_mean_and_its_standard_error():
     assert spread([1.0, 2.0, 3.0]) == "2.000 ± 0.577"
     assert spread([0.5], 1) == "0.5"
+
+
+def test_the_table_of_proximal_sft_shows_its_summary(repository: Path):
+    found = psft_study.summary()
+    cells = [(rate, method, seed) for rate in RATES for method in METHODS for seed in SEEDS]
+    assert [(c["rate"], c["method"], c["seed"]) for c in found["cells"]] == cells
+    assert psft_study.section() in (repository / "STUDIES.md").read_text(encoding="utf-8")

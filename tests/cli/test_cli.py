@@ -93,7 +93,7 @@ def test_a_method_has_a_page(capsys: pytest.CaptureFixture[str]):
     assert main(["methods", "reward_model"]) == 0
     page = capsys.readouterr().out
     assert "scalar head" in page
-    assert "method.center_coef: a number, default 0.0" in page
+    assert "method.center_coef: a number, 0 or more, default 0.0" in page
     assert "# A scalar reward model: which of two answers is better." in page  # the recipe's own comment
     assert main(["methods", "dpoo"]) == 2
     assert "Did you mean dpo?" in capsys.readouterr().err

@@ -46,5 +46,5 @@ def test_without_noise_it_is_dpo() -> None:
 
 @pytest.mark.parametrize("eps", [-0.1, 0.5, 1.0])
 def test_a_flip_rate_without_information_is_refused(eps: float) -> None:
-    with pytest.raises(ValueError, match=r"cdpo\.label_smoothing is .*; it must be at least 0 and below 0\.5"):
+    with pytest.raises(ValueError, match=r"cdpo\.label_smoothing is .*; it must be 0 or more and less than 0\.5"):
         CDPO(label_smoothing=eps)

@@ -98,5 +98,5 @@ def test_where_dpo_makes_the_chosen_answer_less_likely_it_does_not() -> None:
 
 @pytest.mark.parametrize(("knob", "value"), [("beta", 0.0), ("lam", -1.0)])
 def test_wrong_knobs_are_refused(knob: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"dpop\.{knob} is {value}; it must be finite and "):
+    with pytest.raises(ValueError, match=rf"dpop\.{knob} is {value}; it must be "):
         DPOP(**{knob: value})

@@ -60,7 +60,7 @@ def test_wrong_knobs_are_refused() -> None:
         IPO(aggregation="max")  # type: ignore[arg-type]
     unchecked = IPO()
     object.__setattr__(unchecked, "aggregation", "max")
-    with pytest.raises(ValueError, match=r"ipo\.aggregation is 'max'; it must be mean or sum"):
+    with pytest.raises(ValueError, match=r"ipo\.aggregation is 'max'; it must be one of mean, sum"):
         unchecked.__post_init__()
     with pytest.raises(ValueError, match=r"ipo\.beta is 0\.0"):
         IPO(beta=0.0)

@@ -119,5 +119,5 @@ def test_it_asks_for_a_teacher_and_no_reference() -> None:
 
 
 def test_wrong_knobs_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"opd\.clip_range is 0\.0; it must be finite and above 0"):
+    with pytest.raises(ValueError, match=r"opd\.clip_range is 0\.0; it must be more than 0"):
         OPD(clip_range=0.0)

@@ -114,7 +114,7 @@ def test_rows_without_margin_and_label_are_plain_bradley_terry() -> None:
 
 def test_wrong_knobs_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"reward_model\.label_smoothing is 0\.5; it must be at least 0 and below 0\.5"
+        ValueError, match=r"reward_model\.label_smoothing is 0\.5; it must be 0 or more and less than 0\.5"
     ):
         RewardModel(label_smoothing=0.5)
     with pytest.raises(ValueError, match=r"reward_model\.center_coef is -1\.0"):

@@ -97,6 +97,6 @@ def test_an_unknown_aggregation_is_refused() -> None:
     unchecked = SFT()
     object.__setattr__(unchecked, "aggregation", "mean")
     with pytest.raises(
-        ValueError, match=r"sft\.aggregation is 'mean'; it must be token_mean, sequence_mean or sequence"
+        ValueError, match=r"sft\.aggregation is 'mean'; it must be one of token_mean, sequence_mean, sequence"
     ):
         unchecked.__post_init__()

@@ -143,7 +143,7 @@ WRONG = [
     ("optim.learning_rate=0", "expected more than 0"),
     ("training.layout=paded", "expected one of auto, padded, packed, shared. Did you mean padded?"),
     ("training.save_steps=-1", "found -1; expected 0 or more"),
-    ("data.validation=110", "data.validation: found 110.0; expected a share"),
+    ("data.validation=110", "data.validation: found 110.0; expected 0 or more and less than 1"),
     ("data.columns=chosen", "data.columns: found the text 'chosen'; expected a mapping to text."),
     ("model.lora={r: many}", "model.lora.r: found the text 'many'; expected a whole number."),
     (
