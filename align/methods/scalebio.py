@@ -58,7 +58,7 @@ class ScaleBiO(OfflineMethod[Sourced[Sequences]]):
     paper = "arXiv:2406.19976"
     usual_rate = 1e-5
 
-    alpha: NotNegative = 10.0  # how dearly the policy pays for what the twin does better; 100 from some billion weights on
+    alpha: NotNegative = 10.0  # how dearly the policy pays for what the twin does better; for billions: 100
     weights_rate: Positive = 1e-2  # learning rate of lambda; a hundred times that of the models, or more
     twin_rate: NotNegative = 0.0  # learning rate of the twin; 0: the policy's
     trusted_rows: AtLeastOne = 8  # of the trusted set in each step; fewer make L1 very noisy
