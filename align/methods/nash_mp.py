@@ -27,8 +27,9 @@ opponents are written for it, as many as the prompt has completions, and never l
 learning rate goes on. This costs twice the writing, and memory for two copies and the moments.
 
 Theory wants beta <= 1/2 and eta <= 2 beta, and returns the last policy: KL(pi* | pi_k) then shrinks by 1 / (1 + eta)
-with every centre. An eta of infinity has no target; a target that is the reference makes beta (1 + 1 / eta) of beta.
-With eta_EGPO = eta / (beta (1 + eta)) the exact iterates are those of EGPO (arXiv:2503.08942).
+with every centre. The target of the end is in the run folder as well, in copies/target. An eta of infinity has no
+target; a target that is the reference makes beta (1 + 1 / eta) of beta. With eta_EGPO = eta / (beta (1 + eta)) the
+exact iterates are those of EGPO (arXiv:2503.08942).
 
 Metrics: those of every online method, and `target_kl` log pi_old - log pi_target, summed over a completion. `reward` of
 evaluations is how often the greedy completion beats that of the reference.

@@ -32,6 +32,7 @@ from align.training.baselines import bag_of_words
 from align.training.loop import train as train_loop
 from align.training.member_files import whole_weights
 from align.training.snapshot import Progress
+from align.training.step import Trainee
 from align.world.distributed import World, join, lost
 from align.world.pulse import pulse
 from align.world.signals import StopRequest, stoppable
@@ -159,20 +160,31 @@ def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any
     _test(setup, folder.path / "test.json", outcome["final_step"])
     state, critic = whole_weights(setup.trainee), setup.team.learners.get(CRITIC)
     of_critic = whole_weights(critic) if critic else None
+    of_copies = {name: whole_weights(copy) for name, copy in _followers(setup).items()}
+    base = setup.recipe.model.model_name_or_path
     with world.main_first():
         if world.main:
             write_json(folder.path / "outcome.json", outcome)
-            save_final(
-                setup.model, setup.tokenizer, folder.final, state, base_name=setup.recipe.model.model_name_or_path
-            )
+            save_final(setup.model, setup.tokenizer, folder.final, state, base_name=base)
             say(f"final model: {folder.final}")
             if critic:
                 save_final(world.unwrap(critic.module).model, setup.tokenizer, folder.critic, of_critic)
                 say(f"its critic, as a reward model: {folder.critic}")
+            for name, copy in _followers(setup).items():
+                model = world.unwrap(copy.module).model
+                save_final(model, setup.tokenizer, folder.copies / name, of_copies[name], base_name=base)
+                say(f"its copy {name}, of the same step: {folder.copies / name}")
             if sources := setup.team.sources:
                 write_json(folder.sources, learned(setup.recipe, sources, outcome["final_step"]))
                 say(f"weights of the sources: {folder.sources}")
             say(f"report: {write_report([folder.path], folder.report)}")
+
+
+def _followers(setup: Setup) -> dict[str, Trainee]:
+    """The copies that the policy is compared with, which may be the better end of a run; not those that only write."""
+    asked = setup.recipe.method.needs().roles()
+    copies = {name: module for name, module in setup.team.copies.items() if name in asked}
+    return {name: dataclasses.replace(setup.trainee, module=module) for name, module in copies.items()}
 
 
 def _test(setup: Setup, path: Path, version: int) -> None:

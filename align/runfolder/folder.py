@@ -60,6 +60,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.final = self.path / "final"
         self.critic = self.path / "critic"  # of a run whose critic is a model of its own
+        self.copies = self.path / "copies"  # of a run in which copies of the policy follow it
         self.sources = self.path / "sources.json"  # of a run that learns their weights
         self.report = self.path / "report.html"
         self._lock = Lock(self.path / ".lock")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from launches import REPLAYED, STEPS_OF, Launch
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
 
@@ -86,7 +87,11 @@ def test_copies_of_the_policy_write_on_shards_what_they_write_in_one_process(lau
     assert [t.get("writer", "policy") for t in ours] == ["policy"] * 42 + ["opponent"] * 42
     for mine, other in zip(ours, theirs, strict=True):
         assert all(mine[k] == other[k] for k in ("number", "place", "tokens", "rewards"))
-    assert launch.rows("nash_mp")[PER_PHASE - 1]["eval/reward"] == alone.rows("nash_mp")[PER_PHASE - 1]["eval/reward"]
+    ours, theirs = (run.rows("nash_mp")[PER_PHASE - 1]["eval/reward"] for run in (launch, alone))
+    assert ours == pytest.approx(theirs, abs=0.1), "a completion may flip"
+    targets = [load_file(run.folder / "nash_mp" / "copies" / "target" / "model.safetensors") for run in (launch, alone)]
+    assert targets[0].keys() == targets[1].keys()
+    assert all(torch.equal(mine, targets[1][name]) for name, mine in targets[0].items()), "it is the first centre still"
 
 
 @GAMES

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from kills import assert_no_trace, lines
+from safetensors.torch import load_file
 from small_runs import BRIEF, FRESH, assert_resumes, metrics, same, told, train, weights, write_recipe, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -190,11 +191,14 @@ def test_evaluations_are_won_against_the_reference(tmp_path: Path):
     assert test["before"]["reward"]["rows"] == [0.5, 0.5], "it begins as the reference"
     assert all(row in (0.0, 0.5, 1.0) for row in test["reward"]["rows"])
     assert {"eval/reward", "eval/rewards/cycle", "target_kl", "kl"} <= metrics(run)[-1].keys()
+    target = load_file(run / "copies" / "target" / "model.safetensors")
+    assert same(target, weights(run)), "a new target ends every second step"
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Games won against the reference" in page
     adapter = train(path, tmp_path / "adapter", "model.lora={r: 2}", "method.form=two_step", "training.max_steps=4")
     assert told(adapter / "test.json")["before"]["reward"]["rows"] == [0.5, 0.5]
-    assert weights(adapter)
+    assert (adapter / "copies" / "target" / "adapter_model.safetensors").exists()
+    assert not (adapter / "copies" / "opponent").exists()
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------
