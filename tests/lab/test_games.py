@@ -102,3 +102,19 @@ def test_steps_do_not_hang_on_constants_of_logits():
     won = against(game, centre)
     moved = proximal_step(centre + 3, reference - 2, won + 1, 0.1, 0.7)
     torch.testing.assert_close(moved, proximal_step(centre, reference, won, 0.1, 0.7))
+
+
+def test_mirror_prox_is_extragradient_with_another_name_for_its_step():
+    """T(theta, o) = (1 - eta beta) theta + eta beta (ref + P o / beta), twice from one centre (arXiv:2503.08942)."""
+    game, reference, beta, eta = random_game(5, 9), policy(9, 5), 0.3, 0.6
+    theirs = eta / (beta * (1 + eta))
+    current = theta = reference
+
+    def trial(centre: Tensor, opponent: Tensor) -> Tensor:
+        damped = (1 - theirs * beta) * centre + theirs * beta * (reference + against(game, opponent) / beta)
+        return damped.log_softmax(-1)
+
+    for _ in range(5):
+        current, _ = mirror_prox(game, current, reference, beta, eta)
+        theta = trial(theta, trial(theta, theta))
+        torch.testing.assert_close(current, theta)

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from align.batches import Tokens
 from align.cli.main import main
+from align.errors import RunError
 from align.rollout.engine import Request, Sampling, StopReason
 from align.rollout.local import engine as local_engine
 from align.rollout.local.cache_check import cache_finding
@@ -154,6 +155,14 @@ def test_the_engine_is_chosen_once_and_aloud(kind: str, engine: type[LocalEngine
             assert type(found) is engine
     assert len(told) == (engine is PlainEngine)
     assert all("runs the whole sequence again" in text for text in told)
+
+
+def test_who_is_not_there_cannot_write():
+    engines = LocalEngines(scorer_of("llama"), Words(), 8, alone(), others={"target": scorer_of("llama")})
+    with engines.at(0, "target") as found:
+        assert isinstance(found, LocalEngine)
+    with pytest.raises(RunError, match="asks rival to write; there are policy, target"), engines.at(0, "rival"):
+        pass
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

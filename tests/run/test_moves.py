@@ -40,6 +40,7 @@ class Game(OnlineMethod[Rollouts[Targeted]]):
 
     kappa: float = 0.5
     name_of_copy: str = "target"
+    writes: str = ""
 
     def moves(self):
         return (
@@ -47,6 +48,9 @@ class Game(OnlineMethod[Rollouts[Targeted]]):
             Move("policy", "take", when="before learning", every=2, at=0),
             Move("policy", "put back", when="before learning", every=2, at=1),
         )
+
+    def writers(self):
+        return (self.writes,) if self.writes else ()
 
     def advantages(self, rollouts):
         return per_token(rollouts, rollouts.rewards - rollouts.rewards.mean() + 0.1)
@@ -145,6 +149,7 @@ def test_a_jump_goes_on_from_solution_to_solution(tmp_path: Path):
         (GAME, ("method.name_of_copy=old",), "moves a copy old; the copies that it reads a column of are: target"),
         (GAME, ("model.roles={target: 'asset:stories260k'}",), "target is a copy of the policy, which game moves"),
         (GAME, ("method.kappa=1.5",), "the rate 1.5; expected 0 to 1"),
+        (GAME, ("method.writes=rival",), "asks rival to write, and moves no copy of that name"),
         (JUMPING, ("model.lora={r: 2}",), "extrapolates weights, and an adapter's product is not linear"),
     ],
 )

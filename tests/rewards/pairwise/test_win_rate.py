@@ -82,6 +82,23 @@ def test_the_mean_of_win_rates_is_one_half():
         assert np.mean(win_rates_of(found)) == pytest.approx(0.5)
 
 
+def test_where_others_wrote_some_the_policy_is_compared_with_them_alone():
+    """The cycle's rock and paper, of the policy, against the scissors of another: 0.9 and 0.1; those have no rate."""
+    reward = find_reward("win_rate", {"function": "pair_functions:cycle"})
+    who = ["policy", "policy", "opponent"]
+    found = reward(["?"] * 3, CYCLE, [[1]] * 3, written_by=who)
+    np.testing.assert_allclose([found[0], found[1]], [0.9, 0.1])
+    assert found[2] is None
+    assert reward(["?"] * 3, CYCLE, [[1]] * 3, written_by=["policy"] * 3) == reward(["?"] * 3, CYCLE, [[1]] * 3)
+    assert win_rates(np.array([[0.5, np.nan], [np.nan, 0.5]]), [False, True]) == [None, None]
+
+
+def test_a_column_of_the_data_that_would_say_who_wrote_is_refused():
+    reward = find_reward("win_rate", {"function": "pair_functions:cycle"})
+    assert "rows.jsonl has a column written_by, by which it is told" in misfit(reward, ["written_by"], "rows.jsonl")
+    assert not misfit(find_reward("length", {"target": 3}), ["written_by"], "rows.jsonl")
+
+
 def test_another_reward_scores_with_its_columns_and_settings():
     found = verdicts({"scores": "pair_functions:vowels"}, "aaa", "a", "skip", weight=2.0)
     assert found[0, 1] == pytest.approx(1 / (1 + math.exp(-4)))
