@@ -5,7 +5,8 @@
 The answers of source i = 0 .. 9 are replaced by "." with probability min(1, 2i/10), by draws of this file, so that the
 last five are noise alone; the trusted rows are as they were. The sources are a tenth each of the polite answers that
 ship with the package, the model is the shipped one. What is asked for: a mean weight of the noise sources below half of
-a tenth, and a rank correlation of weight and noise below -0.9.
+a tenth, and a rank correlation of weight and noise below -0.9 (-0.937 is the least there is: five noises are equal).
+A rate of 0.15 for the logits moves them as far in sixty steps as 1e-2 does in a thousand.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from align.assets import asset
 SOURCES = 10
 NOISE = tuple(min(1.0, 2 * i / 10) for i in range(SOURCES))
 SETTINGS: dict[str, Any] = {
-    "method": {"name": "scalebio", "alpha": 10.0, "weights_rate": 0.05, "trusted_rows": 16},
+    "method": {"name": "scalebio", "alpha": 10.0, "weights_rate": 0.15, "trusted_rows": 16},
     "model": {"model_name_or_path": "asset:stories260k"},
-    "optim": {"learning_rate": 1e-3, "weight_decay": 5e-4, "warmup_ratio": 0.03},
-    "training": {"batch_size": 40, "num_train_epochs": 4},
+    "optim": {"learning_rate": 2e-3, "weight_decay": 5e-4, "warmup_ratio": 0.03},
+    "training": {"batch_size": 40, "max_steps": 60},
     "logging": {"num_completions": 0, "logging_steps": 20},
 }
 
