@@ -16,6 +16,7 @@ from rich.table import Table
 from align.errors import UserError
 from align.methods.base import Method, OnlineMethod, find_method, method_names
 from align.methods.metrics import OF_ONLINE, OF_PAIRS
+from align.needs import TWIN
 from align.recipe.text import recipe_names, shipped
 from align.recipe.types import describe
 from align.scoring.role_table import maker, models_of
@@ -48,6 +49,8 @@ def entry(cls: type[Method[Any]]) -> Entry:
         models.append("critic")
     if "scores" in columns:
         models.append("scalar head")
+    if cls.levels is not Method.levels:
+        models.append(TWIN)
     return Entry(
         name=cls.name,
         title=_page(cls).split("\n", 1)[0].rstrip("."),
