@@ -200,7 +200,7 @@ def _resumed(bench: Bench, tell: Tell) -> None:
 def _in_rounds(bench: Bench, tell: Tell) -> None:
     """Three rounds of two steps, and a checkpoint where the moments are those of a new optimiser."""
     jump = Move("policy", "extrapolate", when="before writing", rate=0.3, unit="experience")
-    team = Team(bench.trainee, moves=(jump, BEGIN_AGAIN), lasting=2)
+    team = Team({"policy": bench.trainee}, moves=(jump, BEGIN_AGAIN), lasting=2)
     for step in range(6):
         team.move("before writing", step)
         if step == 4:
