@@ -33,6 +33,7 @@ LAST = 5  # experiences that the divergence is averaged over
 MARKS = ("<!-- results: made by `make study-online` -->\n", "<!-- end of results -->\n")
 SEVERAL = ("rollout.num_prompts=128", "rollout.num_iterations=2")  # four steps of each experience
 OF_METHOD = {
+    **dict.fromkeys(("sppo", "accelerated_po"), ("rollout.num_prompts=640", "rollout.num_iterations=2")),  # six rounds
     **dict.fromkeys(("ppo", "loop", "spo", "apa", "rebel", "p3o"), SEVERAL),
     "vc_ppo": (*SEVERAL, "model.critic={learning_rate: 1e-3, warmup_steps: 8}"),
     "t_ppo": ("rollout.window=3", "rollout.num_iterations=2", "model.critic={learning_rate: 1e-3, warmup_steps: 8}"),
@@ -72,13 +73,15 @@ def all_cells() -> list[tuple[str, str, int]]:
 
 
 def apart(name: str) -> bool:
-    """Whether it needs what the recipe of the addition lacks: hints, or a further model that a recipe must name."""
+    """Whether it needs what the recipe of the addition lacks: hints, a further model that a recipe must name, or a game
+    instead of what an answer earns."""
     from align.methods.base import find_method
     from align.needs import copies_of
     from align.scoring.role_table import named_by
 
     method = find_method(name)()
-    return hinted(name) or bool(set(named_by(method.needs())) - set(copies_of(method)))
+    plays = getattr(method, "plays", False)
+    return hinted(name) or plays or bool(set(named_by(method.needs())) - set(copies_of(method)))
 
 
 def hinted(name: str) -> bool:

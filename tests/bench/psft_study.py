@@ -2,7 +2,7 @@
 
     make study-psft    (python -m tests.bench.psft_study [--folder FOLDER] [--jobs N])
 
-The recipes `psft` and `sft`, for twenty passes instead of three at one constant rate: the recipes' own, and a tenth of
+The recipes `psft` and `sft`, for 25 passes over 200 demonstrations at a constant rate: the recipes' own, and a tenth of
 it (the authors give PSFT a twentieth of SFT's rate, and part of what they gain may come of that alone). Told are, on
 held-out demonstrations, the negative log-likelihood at its best and at the end and the entropy at the end; and what is
 left of what the model could do before: the log-likelihood of openings of stories, none of which it was trained on.
@@ -29,8 +29,9 @@ SEEDS = (0, 1, 2)
 METHODS = ("sft", "psft")
 RATES = ("2e-3", "2e-4")
 LONG = (
-    "training.num_train_epochs=20", "optim.lr_scheduler_type=constant_with_warmup", "optim.warmup_ratio=0",
-    "optim.warmup_steps=10", "training.eval_steps=56", "training.save_steps=560", "logging.num_completions=0",
+    "data.num_rows=200", "data.validation=asset:polite_pairs/test.jsonl", "data.test=0", "training.num_train_epochs=25",
+    "optim.lr_scheduler_type=constant_with_warmup", "optim.warmup_ratio=0", "optim.warmup_steps=10",
+    "training.eval_steps=24", "training.save_steps=120", "logging.num_completions=0",
 )  # fmt: skip
 BOOK = REPOSITORY / "align" / "assets" / "story_openings" / "test.jsonl"
 BASE = REPOSITORY / "align" / "assets" / "stories260k"
@@ -90,9 +91,9 @@ def section() -> str:
     if not found:
         return ""
     head = (
-        "\n## Proximal SFT\n\nMade by `make study-psft`: the recipes `sft` and `psft` for twenty passes at a constant "
-        "rate, seeds 0, 1 and 2.\nNLL and entropy (nats a token) are of held-out demonstrations; stories is the NLL of "
-        "openings of stories, which the\nmodel knew before and was not trained on.\n\n"
+        "\n## Proximal SFT\n\nMade by `make study-psft`: the recipes `sft` and `psft` for 25 passes over 200 rows "
+        "at a constant rate, seeds\n0, 1 and 2. NLL and entropy (nats a token) are of held-out demonstrations; stories "
+        "is the NLL of openings of stories,\nwhich the model knew before and was not trained on.\n\n"
     )
     return head + table(found)
 
