@@ -93,8 +93,8 @@ def section() -> str:
     head = (
         "\n## Proximal SFT\n\nMade by `make study-psft`: the recipes `sft` and `psft` for 25 passes over 200 rows "
         "at a constant rate, seeds\n0, 1 and 2. NLL and entropy (nats a token) are of held-out demonstrations; stories "
-        "is the NLL of openings of stories,\nwhich the model knew before and was not trained on. What the paper claims for "
-        "the clip, more\nentropy and less forgotten, does not show at this size; a smaller rate does it.\n\n"
+        "is the NLL of openings of stories,\nwhich the model knew before and was not trained on. What the paper claims "
+        "for the clip, more entropy and less\nforgotten, does not show at this size; a smaller rate does it.\n\n"
     )
     return head + table(found)
 
