@@ -57,7 +57,10 @@ def draw_run(draw: random.Random, folder: Path) -> Run:
         words += WRITTEN
     made = drawn(draw, recipe, words)
     if online:
-        made["reward"]["functions"] = ["slow_reward:vowels"]  # which only a run in that folder can import
+        own: Any = "slow_reward:vowels"  # which only a run in that folder can import
+        if recipe.method.wants_rates:
+            own = {"name": "win_rate", "settings": {"scores": own}}
+        made["reward"]["functions"] = [own]
     write_recipe(folder / RECIPE, made)
     return Run(method)
 
@@ -81,10 +84,15 @@ def copies(recipe: Recipe, folder: Path) -> list[str]:
     model = folder / "model"
     shutil.copytree(asset(recipe.model.model_name_or_path), model)
     words = [f"model.model_name_or_path={model}"]
-    for split in ("train", "test"):
+    for split in ("train", "trusted", "test"):
         source = getattr(recipe.data, split)
-        shutil.copyfile(asset(source), folder / f"{split}.jsonl")
-        words.append(f"data.{split}={folder / split}.jsonl")
+        files = [source] if isinstance(source, str) else [part.source for part in source]
+        places = [folder / f"{split}{'-' * bool(n)}{n or ''}.jsonl" for n, file in enumerate(files) if file]
+        for file, place in zip(files, places, strict=False):
+            shutil.copyfile(asset(file), place)
+        if places:
+            several = f"[{', '.join(f'{{source: {place}}}' for place in places)}]"
+            words.append(f"data.{split}={places[0] if isinstance(source, str) else several}")
     return words
 
 
