@@ -13,10 +13,10 @@ import select
 import signal
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from children import end_with
 from fuzz.harm import Harm, Watch
 
 import align.cli.check
@@ -90,8 +90,7 @@ def live(words: list[str], place: Place, harm: Harm | None = None, alarm: Alarm 
 
 
 def _be_child(words: list[str], place: Place, harm: Harm | None, pipes: tuple[int, int]) -> None:
-    code = 1
-    try:
+    def act() -> int:
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
         os.setpgid(0, 0)
         for handle in (1, 2):
@@ -102,14 +101,9 @@ def _be_child(words: list[str], place: Place, harm: Harm | None, pipes: tuple[in
         watch = Watch((place.folder, place.cache), harm)
         code = main(words)
         os.write(pipes[1], str(watch.seen).encode())
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        return code
+
+    end_with(act)
 
 
 def _attend(child: int, told: int, alarm: Alarm | None, life: Life) -> str:

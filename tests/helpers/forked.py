@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 
 from accelerate.commands.accelerate_cli import main as accelerate
 from accelerate.state import AcceleratorState, PartialState
+from children import end_with
 from launches import TIMEOUT, driver, environment, launcher
 from torch.distributed import run as agent
 
@@ -98,8 +98,7 @@ def program(path: str, *words: str) -> Callable[[], None]:
 
 
 def _be(act: Callable[[], int | None], folder: Path, log: Path, env: dict[str, str]) -> NoReturn:
-    code = 1
-    try:
+    def settled() -> int | None:
         os.setsid()
         for handle in (1, 2):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), handle)
@@ -112,15 +111,9 @@ def _be(act: Callable[[], int | None], folder: Path, log: Path, env: dict[str, s
         os.environ.update(env)
         AcceleratorState._reset_state(reset_partial_state=True)
         PartialState._reset_state()
-        code = act() or 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        return act()
+
+    end_with(settled)
 
 
 def _launch(argv: Sequence[str], act: Callable[[], int | None]) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from children import end_with
 from small_runs import TIMES
 
 import align.run.train  # noqa: F401  once, here, instead of in every child
@@ -31,15 +30,7 @@ def begin(recipe: Path, out: Path, *words: str) -> int:
     log = os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    code = 1
-    try:
-        code = main(["train", str(recipe), f"training.output_dir={out}", *words])
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    end_with(lambda: main(["train", str(recipe), f"training.output_dir={out}", *words]))
 
 
 def ended(child: int) -> int:
