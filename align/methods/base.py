@@ -27,7 +27,6 @@ from align.methods.metrics import About
 from align.needs import LEARNS, TRAIN, Lesson, Levels, Move, Needs, needs_of
 from align.system.ranges import misfits
 
-AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum")
 LEVELS = ("token", "sequence", "geometric")
 OF_COMPLETIONS = LEVELS[1:]  # where a completion has one ratio, and so one advantage
 B = TypeVar("B", bound=Batch)
@@ -129,7 +128,7 @@ class Method(Generic[B]):
 
     def __post_init__(self) -> None:
         for knob, expected in misfits(self):
-            require(False, self, knob, expected)
+            raise ValueError(f"{self.name}.{knob} is {getattr(self, knob)!r}; it must be {expected}")
 
     def moves(self) -> Sequence[Move]:
         """What happens to weights between steps, in order, beside the optimiser's updates. Most move nothing."""

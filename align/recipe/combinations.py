@@ -172,11 +172,6 @@ def _model(written: Written, m: ModelSection) -> None:
 # ---- rounds ----------------------------------------------------------------------------------------------------------
 
 
-def steps_on(training: TrainingSection, rollout: RolloutSection) -> int:
-    """Optimiser steps on what a policy has written: passes times minibatches."""
-    return rollout.num_iterations * ((rollout.num_prompts or training.batch_size) // training.batch_size)
-
-
 def check_rounds(
     written: Written, cls: type[Method[Any]], method: Method[Any] | None, sections: dict[str, Any]
 ) -> None:
@@ -215,7 +210,7 @@ def _number(
     written: Written, training: TrainingSection, rollout: RolloutSection, lists: dict[str, int]
 ) -> None:
     """Rounds are whole, and each list has a number for each of them."""
-    lasting = steps_on(training, rollout)
+    lasting = rollout.lasting(training.batch_size)
     if lasting < 1:
         return  # said elsewhere
     num_rounds, rest = divmod(training.max_steps, lasting)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from align.methods.base import Method, OnlineMethod
-from align.recipe.combinations import steps_on
 from align.recipe.text import Written
 from align.rewards.base import compares
 from align.rewards.judge import named
@@ -113,7 +112,7 @@ def check_writers(written: Written, method: OnlineMethod[Any], sections: Mapping
     training: TrainingSection | None = sections["training"]
     if not begins or training is None or not training.batch_size:
         return
-    lasting = max(steps_on(training, r), 1)
+    lasting = max(r.lasting(training.batch_size), 1)
     odd = [n for move in begins for n in (move.every, move.at) if n % lasting]
     if odd:
         key = "num_iterations" if r.num_iterations > 1 else "num_prompts"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from align.data.mixture import steps_of
 from align.methods.base import OnlineMethod
-from align.recipe.combinations import steps_on
 from align.recipe.load import Recipe
 
 
@@ -21,7 +20,7 @@ def total_rows(recipe: Recipe, num_rows: int) -> int:
 
 def steps_of_phase(recipe: Recipe) -> int:
     """Optimiser steps on one experience of a policy that writes."""
-    return steps_on(recipe.training, recipe.rollout)
+    return recipe.rollout.lasting(recipe.training.batch_size)
 
 
 def count_steps(recipe: Recipe, num_rows: int) -> int:

@@ -60,3 +60,7 @@ class RolloutSection:
     vllm_server_timeout: Positive = 240.0  # seconds for a server to be up
     vllm_request_timeout: Positive = 600.0  # seconds for an answer
     vllm_retries: int = 3  # further tries where a connection breaks, with growing pauses
+
+    def lasting(self, batch_size: int) -> int:
+        """Optimiser steps on an experience: passes times minibatches."""
+        return self.num_iterations * ((self.num_prompts or batch_size) // batch_size)

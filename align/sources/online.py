@@ -90,7 +90,7 @@ class Online:
 
     @property
     def steps_per_phase(self) -> int:
-        return self.settings.num_iterations * (self.num_prompts // self.batch_size)
+        return self.settings.lasting(self.batch_size)
 
     def held_out(self, split: str) -> Sequence[int]:
         return [p.row for p in self.splits[split]]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A guide by DPO, stopped where its validation loss is best, and then TGDPO from the same start: each token counts by what
-# the guide says of it. On one CPU in two minutes; on shipped data and a shipped model.
+# the guide says of it. On one CPU in some minutes; on shipped data and a shipped model.
 #
 #   bash launch/pipelines/tgdpo.sh [FOLDER [key=value ...]]        default: runs/tgdpo-pipeline
 #
