@@ -15,14 +15,14 @@ from align.methods.base import method_names
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the ground up; a file imports from its own room and from floors below
-    ("errors", "batches", "functional"),
+    ("errors", "batches", "functional", "judges"),
     ("needs", "outside", "system", "assets"),
     ("methods", "data", "models", "world", "lab"),
     ("scoring", "runfolder"),
     ("rewards", "monitors"),
     ("training", "rollout", "report"),
-    ("sources", "recipe", "align_eval"),
-    ("run",),
+    ("sources", "recipe"),
+    ("run", "align_eval"),
     ("cli",),
     ("__main__",),
 )

@@ -1,4 +1,4 @@
 """Evaluation: did it help, and how sure is that.
 
-Read `cli` first, then `compare`.
+Read `cli` first, then `commands`, `records` and `statistics`.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from align import __version__
 from align.cli.main import run_app
 from align.system.terminal import say
-from align_eval.compare import compare_runs
+from align_eval.commands.compare import compare
 
 app = typer.Typer(
     name="align-eval",
@@ -39,14 +38,7 @@ def options(
     """Options before a command."""
 
 
-@app.command()
-def compare(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A run folder.")],
-    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another, tested on the same rows.")],
-) -> None:
-    """The test metrics of two runs, their differences and standard errors; row by row where both have the same rows."""
-    for line in compare_runs(before, after):
-        say(line)
+app.command()(compare)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
