@@ -42,6 +42,7 @@ class Verdict:
     judge: str  # its name; what it is made of is its identity
     order: Order = ""
     repeat: int = 0
+    revision: int = 0  # of what is known of the question: where it was judged or read anew, the highest counts
     score: float | None  # pairwise: 1 where models[0] is better, 0 where models[1] is, 1/2 for a tie; graded: the grade
     strong: bool = False  # said to be much better
     why: str = ""  # why there is no score

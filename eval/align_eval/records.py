@@ -1,4 +1,4 @@
-"""What is asked and what was answered: items of a task, and answers of models to them."""
+"""What is asked, what was answered and what that is worth: items of a task, answers of models, scores of answers."""
 
 from __future__ import annotations
 
@@ -30,3 +30,17 @@ class Answer:
     stop: str = ""  # why it ended: eos, stop_string, length
     num_tokens: int | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What one answer is worth by one metric: of a verifiable task, or of a reward model. Verdicts of judges are
+    `align.judges.base.Verdict`."""
+
+    item: str
+    model: str
+    metric: str
+    score: float | None
+    sample: int = 0
+    why: str = ""  # why there is no score
+    columns: dict[str, Any] = field(default_factory=dict)  # what was extracted, the task, who scored
