@@ -1,0 +1,126 @@
+"""From verdicts of two models to one number for each prompt, and to who beat whom.
+
+A prompt's games (both orders, repeats) are averaged first: it weighs the same however often it was judged.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from align.judges.base import Verdict
+from align_eval.results.document import Failure
+from align_eval.statistics.estimate import Estimate
+from align_eval.statistics.resampling import Resampling, mean
+from align_eval.statistics.shares import share
+
+PLAIN = (0.0, 0.5, 1.0)  # what a judge says that gives no probabilities
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """How one model fared against another with one judge, prompt by prompt; shares are of `a`."""
+
+    a: str
+    b: str
+    items: tuple[str, ...]
+    values: np.ndarray  # (n,) share of the prompt that a earned, a tie one half
+    won: np.ndarray  # (n,) share of its games that a won
+    tied: np.ndarray  # (n,)
+    games: int
+    missing: int  # verdicts without a score
+    plain: bool  # every game was won, tied or lost: no probabilities
+    one_order: int  # prompts that were shown in one order only
+
+    @cached_property
+    def lost(self) -> np.ndarray:
+        return 1 - self.won - self.tied
+
+    def of(self, items: Iterable[str]) -> Record:
+        """On some prompts alone; missing verdicts are not counted again."""
+        wanted = set(items)
+        kept = np.array([item in wanted for item in self.items], dtype=bool)
+        return replace(
+            self, items=tuple(i for i in self.items if i in wanted), values=self.values[kept], won=self.won[kept],
+            tied=self.tied[kept], games=int(kept.sum()), missing=0, one_order=0,
+        )  # fmt: skip
+
+    def win_rate(self, how: Resampling) -> Estimate:
+        found = share(self.values, how.level) if self.plain else mean(self.values, how, "share")
+        return replace(found, n=self.games)
+
+
+def share_of(verdict: Verdict, model: str) -> float | None:
+    """What the verdict gives to one of its two models."""
+    if verdict.score is None:
+        return None
+    return verdict.score if verdict.models[0] == model else 1 - verdict.score
+
+
+def record(verdicts: Sequence[Verdict], a: str, b: str, strong: float = 1.0) -> Record:
+    """Of the verdicts on these two models, of one judge. A strong verdict counts `strong` times in its prompt."""
+    games: dict[str, list[Verdict]] = defaultdict(list)
+    missing = 0
+    for verdict in verdicts:
+        if verdict.score is None:
+            missing += 1
+        else:
+            games[verdict.item].append(verdict)
+    rows = [_prompt(found, a, strong) for found in games.values()]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    return Record(
+        a=a, b=b, items=tuple(games), values=table[:, 0], won=table[:, 1], tied=table[:, 2],
+        games=sum(map(len, games.values())), missing=missing,
+        plain=all(v.score in PLAIN for found in games.values() for v in found),
+        one_order=sum(len({v.order for v in found} - {""}) == 1 for found in games.values()),
+    )  # fmt: skip
+
+
+def _prompt(games: Sequence[Verdict], a: str, strong: float) -> tuple[float, float, float]:
+    """Shares of one prompt: earned, won, tied. A probability counts as so much won and the rest lost."""
+    weights = [strong if v.strong else 1.0 for v in games]
+    shares = [share_of(v, a) or 0.0 for v in games]
+    total = sum(weights)
+    tied = sum(w for w, s in zip(weights, shares, strict=True) if s == 0.5) / total
+    earned = sum(w * s for w, s in zip(weights, shares, strict=True)) / total
+    return earned, earned - tied / 2, tied
+
+
+def by_pair(verdicts: Sequence[Verdict]) -> dict[frozenset[str], list[Verdict]]:
+    found: dict[frozenset[str], list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        found[frozenset(verdict.models)].append(verdict)
+    return found
+
+
+def missing_verdicts(verdicts: Sequence[Verdict]) -> list[Failure]:
+    """Those without a score, counted by judge, models and reason."""
+    return grouped(
+        (("verdict", " against ".join(v.models), v.judge, v.why), v.item) for v in verdicts if v.score is None
+    )
+
+
+Kind = tuple[str, str, str, str]  # what, model, judge, why
+
+
+def grouped(found: Iterable[tuple[Kind, str]]) -> list[Failure]:
+    """One line for each kind of failure; the item is named where it is one alone."""
+    items: dict[Kind, list[str]] = defaultdict(list)
+    for kind, item in found:
+        items[kind].append(item)
+    return [
+        Failure(what=what, model=model, judge=judge, why=why, count=len(at), item=at[0] if len(at) == 1 else "")
+        for (what, model, judge, why), at in items.items()
+    ]
+
+
+def per_item(values: Iterable[tuple[str, float]], unite: Callable[[Sequence[float]], float]) -> dict[str, float]:
+    """One number for each item, out of several."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for item, value in values:
+        found[item].append(value)
+    return {item: unite(numbers) for item, numbers in found.items()}

@@ -1,0 +1,199 @@
+"""Means of scores, and paired differences of two models' scores, task by task and metric by metric.
+
+A prompt's samples are averaged first. Where a metric is right or wrong and prompts have several samples, pass@k, pass^k
+and, where answers were extracted, maj@k are further metrics. What has no score is counted and left out.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from align_eval.analysis.evaluation import Evaluation
+from align_eval.analysis.games import grouped
+from align_eval.records import Score
+from align_eval.results.document import Difference, Failure, Scored
+from align_eval.statistics import tests
+from align_eval.statistics.estimate import Estimate
+from align_eval.statistics.resampling import USUAL, Resampling, difference, mean
+from align_eval.statistics.samples import maj_at_k, pass_at_k, pass_hat_k
+from align_eval.statistics.shares import discord, share
+
+EXTRACTED = "extracted"  # a score's column: the answer as it was read, the same for equal answers
+Metric = tuple[str, str]  # task, metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One metric of one model: a number for each prompt."""
+
+    model: str
+    task: str
+    metric: str
+    values: dict[str, float]  # by item
+    right_or_wrong: bool  # each sample is 0 or 1
+    single: bool  # one sample a prompt
+    unit: str = ""
+
+    @cached_property
+    def yes_or_no(self) -> bool:
+        return self.right_or_wrong and self.single
+
+    def estimate(self, how: Resampling, items: Sequence[str] | None = None) -> Estimate:
+        numbers = np.array([self.values[i] for i in (self.values if items is None else items)])
+        return share(numbers, how.level) if self.right_or_wrong else mean(numbers, how, self.unit)
+
+
+def columns(source: Evaluation) -> list[Column]:
+    """Every model's numbers by every metric, in the order in which they appear."""
+    groups: dict[tuple[str, str, str], list[Score]] = defaultdict(list)
+    for score in source.numbers:
+        groups[(*named(score), score.model)].append(score)
+    found: list[Column] = []
+    for (task, metric, model), scores in groups.items():
+        known = [s for s in scores if s.score is not None]
+        samples: dict[str, list[Score]] = defaultdict(list)
+        for score in sorted(known, key=lambda s: s.sample):
+            samples[score.item].append(score)
+        if not samples:
+            continue
+        whole = Column(
+            model=model, task=task, metric=metric,
+            values={item: statistics.fmean(_number(s) for s in some) for item, some in samples.items()},
+            right_or_wrong=all(s.score in (0.0, 1.0) for s in known), single=max(map(len, samples.values())) == 1,
+            unit=str(known[0].columns.get("unit", "")),
+        )  # fmt: skip
+        found.append(whole)
+        if whole.right_or_wrong and not whole.single:
+            found += _of_samples(whole, samples)
+    return found
+
+
+def _of_samples(whole: Column, samples: dict[str, list[Score]]) -> Iterator[Column]:
+    """For k of 2, 4, 8, ... and all: as many as every prompt has."""
+    least = min(map(len, samples.values()))
+    for k in sorted({*(2**i for i in range(1, 12) if 2**i <= least), least} - {1}):
+        kinds = {"pass@": pass_at_k, "pass^": pass_hat_k}
+        for name, of in kinds.items():
+            values = {i: of(len(some), sum(s.score == 1 for s in some), k) for i, some in samples.items()}
+            yield replace(whole, metric=f"{whole.metric} {name}{k}", values=values)
+        if all(EXTRACTED in s.columns for some in samples.values() for s in some):
+            values = {item: _majority(some, k) for item, some in samples.items()}
+            yield replace(whole, metric=f"{whole.metric} maj@{k}", values=values)
+
+
+def _majority(samples: Sequence[Score], k: int) -> float:
+    given: list[Hashable | None] = [_answer(s) for s in samples]
+    right = {a for a, s in zip(given, samples, strict=True) if a is not None and s.score == 1}
+    return maj_at_k(given, right, k)
+
+
+def _answer(score: Score) -> str | None:
+    value = score.columns[EXTRACTED]
+    return None if value is None or value == "" else str(value)
+
+
+def scored(source: Evaluation, how: Resampling = USUAL, models: Sequence[str] = ()) -> list[Scored]:
+    """A row for each model and metric, over all prompts and in each category."""
+    rows: list[Scored] = []
+    for column in columns(source):
+        if models and column.model not in models:
+            continue
+        for category, items in [("", list(column.values)), *by_category(source, column.values)]:
+            rows.append(
+                Scored(
+                    model=column.model, task=column.task, metric=column.metric, category=category,
+                    estimate=column.estimate(how, items),
+                )
+            )  # fmt: skip
+    return rows
+
+
+def differences(source: Evaluation, a: str, b: str, how: Resampling = USUAL) -> tuple[list[Difference], list[str]]:
+    """a less b on the prompts that both have a number for, and what could not be paired."""
+    found = {(c.task, c.metric, c.model): c for c in columns(source) if c.model in (a, b)}
+    rows: list[Difference] = []
+    warnings: list[str] = []
+    for (task, metric, model), ours in found.items():
+        theirs = found.get((task, metric, b))
+        if model != a or theirs is None:
+            continue
+        both = [item for item in ours.values if item in theirs.values]
+        alone = len(ours.values) + len(theirs.values) - 2 * len(both)
+        if alone:
+            name = _named(task, metric)
+            warnings.append(f"{name}: {alone} prompts have a score of one of {a} and {b}; {len(both)} are paired")
+        for category, items in [("", both), *by_category(source, both)]:
+            if items or not category:
+                rows.append(_difference(ours, theirs, items, how, category))
+    return rows, warnings
+
+
+def _difference(ours: Column, theirs: Column, items: Sequence[str], how: Resampling, category: str) -> Difference:
+    mine = np.array([ours.values[i] for i in items], dtype=np.float64)
+    others = np.array([theirs.values[i] for i in items], dtype=np.float64)
+    gaps, binary = mine - others, ours.yes_or_no and theirs.yes_or_no
+    found = discord(gaps, how.level) if binary else difference(mine, others, how, ours.unit)
+    if ours.right_or_wrong and theirs.right_or_wrong:
+        found = replace(found, unit="share")
+    sign = tests.sign_test(int((gaps > 0).sum()), int((gaps < 0).sum()))
+    return Difference(
+        a=ours.model, b=theirs.model, task=ours.task, metric=ours.metric, category=category, difference=found,
+        tests={"mcnemar" if binary else "sign": sign, "permutation": tests.permutation(gaps, seed=how.seed)}
+        if len(gaps) else {},
+        detectable=tests.detectable(gaps, how.level),
+    )  # fmt: skip
+
+
+def adjusted(rows: Sequence[Difference]) -> list[Difference]:
+    """With p-values (permutation) adjusted: over all rows of all prompts, and over all rows of categories."""
+    found = list(rows)
+    for family in (False, True):
+        places = [i for i, row in enumerate(found) if bool(row.category) == family]
+        values = [found[i].tests.get("permutation") for i in places]
+        for i, by_holm, by_bh in zip(places, tests.holm(values), tests.bh(values), strict=True):
+            found[i] = replace(found[i], adjusted={"holm": by_holm, "bh": by_bh})
+    return found
+
+
+def missing_scores(source: Evaluation) -> list[Failure]:
+    """Those that are None, and answers that count as wrong because nothing could be read in them; by reason."""
+    missing = [
+        ((f"score {_named(*named(s))}", s.model, "", s.why), s.item) for s in source.numbers if s.score is None
+    ]
+    unread = [
+        ((f"reading an answer for {_named(*named(s))}", s.model, "", str(s.columns["unparsed"])), s.item)
+        for s in source.numbers if s.score is not None and s.columns.get("unparsed")
+    ]  # fmt: skip
+    return grouped([*missing, *unread])
+
+
+def named(score: Score) -> Metric:
+    """Task and metric: of a metric TASK:METRIC its parts, else the column `task`."""
+    task, colon, metric = score.metric.partition(":")
+    return (task, metric) if colon and "task" not in score.columns else (
+        str(score.columns.get("task", "")), score.metric.removeprefix(f"{score.columns.get('task', '')}:")
+    )  # fmt: skip
+
+
+def by_category(source: Evaluation, items: Sequence[str] | dict[str, float]) -> list[tuple[str, list[str]]]:
+    """Each category with its items, where there is more than one."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        if category := source.categories.get(item):
+            groups[category].append(item)
+    return sorted(groups.items()) if len(groups) > 1 else []
+
+
+def _named(task: str, metric: str) -> str:
+    return f"{task} {metric}" if task else metric
+
+
+def _number(score: Score) -> float:
+    assert score.score is not None, "taken out before"
+    return score.score

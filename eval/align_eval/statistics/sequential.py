@@ -1,0 +1,70 @@
+"""Evidence that stays valid however often one looks: a gate that is asked again at every checkpoint.
+
+A test at 5 % that is asked 50 times of models that are no better says so far more often than once in 20. Here evidence
+is wealth: a bet against "the mean is at most m" that cannot be expected to grow where that is true,
+
+    E(m) = mean over lambda of prod_i (1 + lambda (x_i - m)),   0 <= lambda < 1 / (m - least x)
+
+over prompts i, whose order does not matter (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by
+betting", JRSS B 86 (2024), arXiv 2010.09686). No assumption but independent prompts and known bounds. By Markov's
+inequality E(m) >= 1 / alpha happens with probability alpha at most.
+
+Several looks: look k has weight w_k = 1 / (k (k + 1)), which add up to 1, and the gate opens where the sum of w_k E_k
+reaches 1 / alpha. Its mean is at most 1 however the looks depend on each other, which they do where all checkpoints
+answer the same prompts; and it never falls, so the chance that it is ever reached is alpha at most, over any number of
+looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+BETS = 60
+LEAST_BET = 0.005
+PRECISION = 1e-9
+
+
+def log_evidence(values: np.ndarray, mean: float, bounds: tuple[float, float] = (-1.0, 1.0)) -> float:
+    """log E(mean): how strongly the values, one for each prompt, speak for a mean above it. 0 where there are none."""
+    numbers = np.asarray(values, dtype=np.float64)
+    least, most = bounds
+    if len(numbers) and (numbers.min() < least or numbers.max() > most):
+        raise ValueError(f"values from {numbers.min():g} to {numbers.max():g}; expected {least:g} to {most:g}")
+    if mean >= most:
+        return -math.inf if len(numbers) else 0.0
+    if mean <= least:
+        return math.inf if len(numbers) and bool((numbers > least).any()) else 0.0
+    bets = np.geomspace(LEAST_BET, 0.99, BETS) / (mean - least)
+    seen, counts = np.unique(numbers, return_counts=True)
+    return _log_mean(np.log1p(bets[:, None] * (seen - mean)) @ counts)
+
+
+def weight(look: int) -> float:
+    """Of look 1, 2, ...: they add up to 1."""
+    return 1 / (look * (look + 1))
+
+
+def combined(log_evidences: Sequence[float]) -> float:
+    """log of the evidence of all looks together, in the order in which they were made."""
+    parts = [value + math.log(weight(k)) for k, value in enumerate(log_evidences, start=1)]
+    return _log_mean(np.array(parts)) + math.log(len(parts)) if parts else 0.0
+
+
+def lower_bound(values: np.ndarray, log_needed: float, bounds: tuple[float, float] = (-1.0, 1.0)) -> float:
+    """The largest mean against which the evidence is `log_needed`: log(1 / alpha) for a single look."""
+    low, high = bounds
+    if not len(values):
+        return low
+    while high - low > PRECISION:
+        middle = (low + high) / 2
+        low, high = (middle, high) if log_evidence(values, middle, bounds) >= log_needed else (low, middle)
+    return low
+
+
+def _log_mean(logs: np.ndarray) -> float:
+    """log of the mean of exp."""
+    most = float(logs.max())
+    return most if math.isinf(most) else most + math.log(float(np.exp(logs - most).mean()))
