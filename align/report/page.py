@@ -33,7 +33,7 @@ def write(runs: list[Path], out: Path | None = None) -> Path:
         raise UserError("no run folder given; give one, or several to compare")
     found = [read(path) for path in runs]
     target = out or (runs[0] / "report.html" if len(runs) == 1 else runs[0].resolve().parent / "comparison.html")
-    _save(target, page(found))
+    save(target, page(found))
     return target
 
 
@@ -81,12 +81,10 @@ def _distinct(runs: Sequence[Run]) -> list[Run]:
 
 def _document(heading: str, kind: str, body: str) -> str:
     """`body` begins inside the header element and closes it."""
-    style, script = _packaged("page.css"), _packaged("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
+    style, script = packaged("page.css"), packaged("page.js")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(script)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(heading)} · align report</title><style>{style}</style></head>\n"
         f'<body><main><header><p class="eyebrow">{escape(kind)}</p><h1>{escape(heading)}</h1>{body}'
@@ -95,12 +93,18 @@ def _document(heading: str, kind: str, body: str) -> str:
     )
 
 
-def _packaged(name: str) -> str:
-    return files("align.report").joinpath(name).read_text(encoding="utf-8")
+def policy(script: str) -> str:
+    """The content security policy of a page that has this script, and nothing from elsewhere."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
 
 
-def _save(target: Path, text: str) -> None:
-    """Whole or not at all: a reader never sees half a page."""
+def packaged(name: str, package: str = "align.report") -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def save(target: Path, text: str) -> None:
+    """Whole or not at all: a reader never sees half a page. UserError where it cannot be written."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         replace_file(target, text)

@@ -12,6 +12,8 @@ from align import __version__
 from align.cli.main import run_app
 from align.system.terminal import say
 from align_eval.commands.compare import compare
+from align_eval.commands.inspect import inspect
+from align_eval.commands.report import report
 
 app = typer.Typer(
     name="align-eval",
@@ -39,6 +41,8 @@ def options(
 
 
 app.command()(compare)
+app.command()(inspect)
+app.command()(report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

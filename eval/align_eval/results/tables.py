@@ -162,7 +162,8 @@ def _harmless(value: Any) -> Any:
 def _words(table: Table, row: Sequence[Any]) -> Iterator[str]:
     for column, cell in zip(table.columns, row, strict=True):
         if isinstance(cell, Estimate):
-            yield f"{told(cell, signed=column in SIGNED)} ({rests_on(cell)})"
+            n = rests_on(cell)
+            yield told(cell, signed=column in SIGNED) + (f" ({n})" if n else "")
         elif isinstance(cell, dict):
             yield ", ".join(f"{key} {p_value(value)}" for key, value in cell.items())
         elif isinstance(cell, list):

@@ -17,7 +17,7 @@ def told(found: Estimate | None, *, signed: bool = False) -> str:
         return "missing"
     if found.value is None:
         return f"missing: {found.why}"
-    scale, unit = _scale(found)
+    scale, unit = _scale(found, signed)
     places = _places(found, scale)
     words = _number(found.value * scale, places, signed)
     if found.low is None or found.high is None:
@@ -30,13 +30,13 @@ def value_of(found: Estimate | None, *, signed: bool = False) -> str:
     """The value alone."""
     if found is None or found.value is None:
         return "missing"
-    scale, unit = _scale(found)
+    scale, unit = _scale(found, signed)
     return _number(found.value * scale, _places(found, scale), signed) + unit
 
 
 def rests_on(found: Estimate | None) -> str:
     """On how much it rests: `n 600, 300 prompts`."""
-    if found is None:
+    if found is None or (found.value is None and not found.n):
         return ""
     clusters = f", {found.clusters:,} clusters" if found.clusters is not None and found.clusters != found.n else ""
     return f"n {found.n:,}{clusters}"
@@ -53,18 +53,20 @@ def p_value(value: float | None) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
 
 
-def _scale(found: Estimate) -> tuple[float, str]:
+def _scale(found: Estimate, signed: bool) -> tuple[float, str]:
+    """A share is told in per cent, a difference of shares in points."""
     if found.unit == SHARE:
-        return 100.0, " %"
+        return 100.0, " points" if signed else " %"
     return 1.0, f" {found.unit}" if found.unit else ""
 
 
 def _places(found: Estimate, scale: float) -> int:
-    """So many that half the interval has two digits; without one, four digits of the value."""
+    """So many that half the interval has two digits, one at least of per cents; -1: four digits of the value."""
+    fewest = 1 if found.unit == SHARE else 0
     if found.low is not None and found.high is not None and found.high > found.low:
         half = (found.high - found.low) / 2 * scale
-        return min(MOST_PLACES, max(0, 1 - math.floor(math.log10(half))))
-    return 1 if found.unit == SHARE else -1
+        return min(MOST_PLACES, max(fewest, 1 - math.floor(math.log10(half))))
+    return fewest or -1
 
 
 def _number(value: float, places: int, signed: bool) -> str:

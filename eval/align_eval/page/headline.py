@@ -1,0 +1,77 @@
+"""What an evaluation says, in a sentence or two, and on how much it rests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from align.report.text import listed
+from align.system.terminal import visible
+from align_eval.page.parts import HALF, leads
+from align_eval.results.document import Difference, Pair, Ranked, Results
+from align_eval.results.wording import told
+from align_eval.statistics.estimate import Estimate
+
+MOST = 2  # sentences
+
+
+def headline(found: Results) -> list[Markup]:
+    """Of the leaderboard, else of the first pairs, else of the first differences of scores."""
+    sections = found.sections
+    if sections.leaderboard:
+        return [_of_board(sections.leaderboard)]
+    pairs = [r for r in sections.pairs if not r.category]
+    if pairs:
+        return [_of_pair(r) for r in pairs[:MOST]]
+    return [_of_difference(r) for r in [r for r in sections.differences if not r.category][:MOST]]
+
+
+def facts(found: Results) -> list[tuple[str, str]]:
+    """Names and numbers for one line."""
+    verdicts = sum(r.win_rate.n for r in found.sections.pairs if not r.category)
+    lost = sum(f.count for f in found.failures)
+    counts = [("models", len(found.models)), ("judges", len(found.sections.judges)), ("verdicts", verdicts)]
+    return [(name, f"{n:,}") for name, n in counts if n] + [("could not be judged, read or made", f"{lost:,}")]
+
+
+def _of_board(rows: Sequence[Ranked]) -> Markup:
+    best = min(rows, key=lambda r: r.rank)
+    ties = [r.model for r in rows if r is not best and leads(r, rows)]
+    tail = f"; it cannot be told from {listed(ties)}" if ties else f" and stands apart from the {len(rows) - 1} others"
+    return _said("{} leads with a rating of {}{}.", best.model, told(best.rating), tail if len(rows) > 1 else "")
+
+
+def _of_pair(row: Pair) -> Markup:
+    by = f" by {row.judge}" if row.judge else ""
+    tail = ""
+    if (apart := _excludes(row.win_rate, HALF)) is not None:
+        could = row.detectable is not None and f"; only {row.detectable * 100:.1f} points from 50 % would show"
+        tail = "; the interval excludes 50 %" if apart else f": they cannot be told apart{could or ''}"
+    said = "{} is preferred to {}{} in {} of the prompts{}."
+    return _said(said, row.a, _strong(row.b), by, told(row.win_rate), tail)
+
+
+def _of_difference(row: Difference) -> Markup:
+    tail = ""
+    if (apart := _excludes(row.difference, 0.0)) is not None:
+        tail = "; the interval excludes 0" if apart else ": they cannot be told apart"
+    said = "{} minus {} on {} ({}): {}{}."
+    return _said(said, row.a, _strong(row.b), row.task, row.metric, told(row.difference, signed=True), tail)
+
+
+def _excludes(found: Estimate, value: float) -> bool | None:
+    """None where there is no interval."""
+    if found.low is None or found.high is None:
+        return None
+    return found.low > value or found.high < value
+
+
+def _said(sentence: str, name: str, *words: str | Markup) -> Markup:
+    """The first place is for a name and made strong; whatever goes in is escaped."""
+    shown = [w if isinstance(w, Markup) else visible(w) for w in words]
+    return Markup(sentence).format(_strong(name), *shown)
+
+
+def _strong(name: str) -> Markup:
+    return Markup("<strong>{}</strong>").format(visible(name))

@@ -1,0 +1,97 @@
+"use strict";
+// The data of the browser of items: how it is unpacked, and what the verdicts of a pair come to.
+
+async function unpack(text) {
+  const value = JSON.parse(text);
+  if (!value || typeof value.deflated !== "string") return value;
+  if (typeof DecompressionStream === "undefined") throw new Error("no DecompressionStream");
+  const bytes = Uint8Array.from(atob(value.deflated), (char) => char.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+const parts = new Map();
+
+function texts(number) {
+  if (!parts.has(number)) parts.set(number, unpack(document.getElementById(`texts-${number}`).textContent));
+  return parts.get(number);
+}
+
+function partOf(index, item) {
+  let low = 0, high = index.starts.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (index.starts[middle] <= item) low = middle; else high = middle - 1;
+  }
+  return low;
+}
+
+// What the verdicts of a pair come to, from the first model's side.
+function outcomeOf(index, numbers, first, second) {
+  const { a, b, judge, swapped, repeat, score } = index.verdicts;
+  const scores = [], byJudge = new Map(), byOrder = new Map();
+  let missing = 0;
+  for (const n of numbers) {
+    if (b[n] < 0 || !((a[n] === first && b[n] === second) || (a[n] === second && b[n] === first))) continue;
+    if (score[n] === null) { missing += 1; continue; }
+    const value = a[n] === first ? score[n] : 1 - score[n];
+    scores.push(value);
+    const key = `${judge[n]} ${repeat[n]}`;
+    const order = swapped[n] !== (a[n] === first ? 0 : 1) ? 1 : 0;
+    if (!byOrder.has(key)) byOrder.set(key, [null, null]);
+    byOrder.get(key)[order] = value;
+    if (!byJudge.has(judge[n])) byJudge.set(judge[n], []);
+    byJudge.get(judge[n]).push(value);
+  }
+  const mean = (some) => some.reduce((x, y) => x + y, 0) / some.length;
+  const side = (value) => Math.sign(Math.round((value - 0.5) * 1e9));
+  return {
+    mean: scores.length ? mean(scores) : null,
+    missing,
+    orders: [...byOrder.values()].some(([x, y]) => x !== null && y !== null && side(x) !== side(y)),
+    judges: new Set([...byJudge.values()].map((some) => side(mean(some)))).size > 1,
+  };
+}
+
+function fits(found, wanted) {
+  if (wanted === "first") return found.mean !== null && found.mean > 0.5;
+  if (wanted === "second") return found.mean !== null && found.mean < 0.5;
+  if (wanted === "tie") return found.mean === 0.5;
+  if (wanted === "orders") return found.orders;
+  if (wanted === "judges") return found.judges;
+  if (wanted === "missing") return found.missing > 0;
+  return true;
+}
+
+function element(name, kind, text) {
+  const made = document.createElement(name);
+  if (kind) made.className = kind;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+// Text with the searched words marked; never as markup.
+function marked(kind, text, words) {
+  const made = element("p", kind);
+  made.dir = "auto";
+  if (text.length > 1200) made.tabIndex = 0; // it scrolls
+  const low = text.toLowerCase();
+  let from = 0;
+  for (let at = words ? low.indexOf(words) : -1; at >= 0 && from <= text.length; at = low.indexOf(words, from)) {
+    made.append(text.slice(from, at), element("mark", "", text.slice(at, at + words.length)));
+    from = at + words.length;
+  }
+  made.append(text.slice(from));
+  return made;
+}
+
+function told(index, n) {
+  const { a, b, swapped, score } = index.verdicts;
+  const [first, second] = [index.models[a[n]], b[n] < 0 ? "" : index.models[b[n]]];
+  if (score[n] === null) return "no verdict";
+  if (b[n] < 0) return `grade ${score[n]} for ${first}`;
+  const order = `${swapped[n] ? second : first} shown first`;
+  if (score[n] === 0.5) return `tie (${order})`;
+  const sure = score[n] === 0 || score[n] === 1 ? "" : ` with ${Math.max(score[n], 1 - score[n]).toFixed(2)}`;
+  return `${score[n] > 0.5 ? first : second} preferred${sure} (${order})`;
+}
