@@ -16,8 +16,8 @@ from align.cli.main import main, run_app
 from align.errors import UserError
 from align.outside import load_outside
 from align.rewards.base import Sample, find_reward
-from align.rewards.judge import make_judge
 from align.rewards.settings import RewardSection
+from align.rewards.verdicts import make_reward_functions
 
 ONLINE: dict[str, Any] = {
     "method": {"name": "rloo"}, "model": {"model_name_or_path": "asset:stories260k"},
@@ -88,7 +88,8 @@ def test_a_reward_class_that_exits_when_it_is_made():
 
 def test_a_worker_that_exits_is_an_error_of_its_sample():
     Path("leaving.py").write_text(JUDGE.format("sys.exit(0)"))
-    judge = make_judge(RewardSection(functions=["leaving:judge"], timeout=60.0, on_error="mark", num_workers=1))
+    section = RewardSection(functions=["leaving:judge"], timeout=60.0, on_error="mark", num_workers=1)
+    judge = make_reward_functions(section)
     try:
         (judged,) = judge([Sample(prompt="p", completion="c", completion_ids=[1])])
     finally:
@@ -144,7 +145,7 @@ def test_workers_do_not_import_strays_either(folder: Path):
     Path("mine.py").write_text("import os\ndef f(**columns):\n    return [float('PYTHONSAFEPATH' in os.environ)]\n")
     for name in ("socket", "tempfile", "multiprocessing"):
         (folder / f"{name}.py").write_text("import os\nos._exit(3)\n")
-    judge = make_judge(RewardSection(functions=["mine:f"], timeout=60.0, num_workers=1))
+    judge = make_reward_functions(RewardSection(functions=["mine:f"], timeout=60.0, num_workers=1))
     try:
         (judged,) = judge([Sample(prompt="p", completion="c", completion_ids=[1])])
     finally:

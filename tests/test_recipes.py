@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from align.cli.main import main
 from align.methods.base import find_method, method_names
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.recipe.online import is_online
 from align.recipe.text import recipe_names, shipped
 from align.runfolder import checkpoint
@@ -35,7 +35,7 @@ def _in_the_checkout(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def words(name: str) -> tuple[str, ...]:
-    recipe = load(name, stand_ins(name))
+    recipe = load_recipe(name, stand_ins(name))
     once = ("rollout.num_iterations=1",) if is_online(type(recipe.method)) else ()
     once = (*once, "rollout.window=3") if recipe.rollout.window else once
     return (
@@ -49,7 +49,7 @@ def words(name: str) -> tuple[str, ...]:
 def test_every_method_has_a_recipe_of_its_name():
     assert set(method_names()) <= set(recipe_names())
     for name in method_names():
-        assert load(name).method_name == name
+        assert load_recipe(name).method_name == name
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -84,7 +84,7 @@ def test_a_recipe_leaves_a_whole_run_folder_and_can_be_run_again(name: str, tmp_
 
 
 def _files_are_whole(run: Path) -> None:
-    recipe = load(run)
+    recipe = load_recipe(run)
     told_by = type(recipe.method).compared_by
     logged = lines(run / "metrics.jsonl")
     assert [line["step"] for line in logged] == [1, 2]
@@ -107,7 +107,7 @@ def _files_are_whole(run: Path) -> None:
     assert [checkpoint.step_of(p) for p in checkpoint.checkpoints(run / "checkpoints")][-1] == 2
     assert all(checkpoint.verify(p) == [] for p in checkpoint.checkpoints(run / "checkpoints"))
     data = told(run / "data.json")["splits"]
-    sources = load(run / "recipe.yaml").data.train
+    sources = load_recipe(run / "recipe.yaml").data.train
     assert data["train"]["read"] + data["validation"]["read"] == 30 * (1 if isinstance(sources, str) else len(sources))
     assert sum(data["train"]["lengths"]["counts"]) == data["train"]["kept"]
     test = told(run / "test.json")

@@ -118,7 +118,7 @@ class Partner:
         return text
 
 
-def load(name: str, style: Style) -> Partner:
+def load_partner(name: str, style: Style) -> Partner:
     """A model folder, a hub name, asset:NAME, or a run folder's final/. UserError for one that writes no text."""
     folder = Path(resolve(name))
     about = read_json(folder / ("adapter_config.json" if has_adapter(folder) else "config.json"))
@@ -138,7 +138,7 @@ def load(name: str, style: Style) -> Partner:
 
 def run(name: str, style: Style) -> None:
     """Answers lines until there are no more."""
-    partner = load(name, style)
+    partner = load_partner(name, style)
     torch.manual_seed(style.seed)
     if sys.stdin.isatty():
         how = f"{FORGET} starts anew" if partner.converses else "no chat template: it goes on from what you write"

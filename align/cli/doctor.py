@@ -79,7 +79,7 @@ def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str
         "special tokens reversed (or #)"
     )
     for i in range(min(SHOWN, len(groups))):
-        for member, seen in zip(setup.reader.needs.members, describe(store, tokenizer, i), strict=False):
+        for member, seen in zip(setup.batching.needs.members, describe(store, tokenizer, i), strict=False):
             console.print(f"\n{store.place(i)}  {member}", markup=False)
             console.print(_painted(seen, coloured=console.is_terminal))
     bos, stops = own_bos(tokenizer, tokenizer.chat_template), set(stop_ids(tokenizer, setup.model))
@@ -118,7 +118,7 @@ def _split_like(line: str, marks: str) -> list[str]:
 
 def _layouts(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
     """The same rows in each layout, real tokens this time."""
-    needs, layout, module = setup.reader.needs, setup.reader.layout, setup.trainee.module
+    needs, layout, module = setup.batching.needs, setup.batching.layout, setup.trainee.module
     column = "scores" if "scores" in needs.live(needs.learned()[0]) else "logps"
     masks = [torch.from_numpy(m.mask) for g in groups for m in g.members]
     mask = torch.ones(len(masks), 1) > 0 if column == "scores" else pad_sequence(masks, batch_first=True)
@@ -140,13 +140,13 @@ def _layouts(setup: Setup, groups: Sequence[Group], console: Console) -> list[st
 def _first_step(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
     """The loss and metrics before any update; where there is a reference, its distance from the policy."""
     assert isinstance(setup.source, Offline)
-    found = evaluate(setup.trainee.module, setup.recipe.method, [groups], setup.reader, setup.source.roles["train"])
+    found = evaluate(setup.trainee.module, setup.recipe.method, [groups], setup.batching, setup.source.roles["train"])
     for name, estimate in found.estimates.items():
         console.print(f"{name:22} {estimate.value:12.6f} ± {estimate.stderr:.6f}", highlight=False)
     rewards = [found.estimates[n].value for n in ("chosen_rewards", "rejected_rewards") if n in found.estimates]
     model = setup.recipe.model
     same = not model.ref_model_name_or_path and not isinstance(model.reference, SoupSection)
-    if "ref" in setup.reader.needs.roles() and rewards and same:
+    if "ref" in setup.batching.needs.roles() and rewards and same:
         gap = max(abs(r) for r in rewards)
         console.print(f"policy and reference: mean log-ratio times beta {gap:.1e} (0: ratio 1, KL 0)")
         if gap > 1e-2:

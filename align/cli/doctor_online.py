@@ -65,12 +65,12 @@ def _rewards(written: list[Trajectory], harvest: Harvest, console: Console) -> l
 
 def _gap(setup: Setup, harvest: Harvest, console: Console) -> list[str]:
     """The engine's log-probabilities against the trainer's, on the same weights."""
-    reader, whole = setup.reader, harvest.whole
-    (member,) = reader.needs.members
+    batching, whole = setup.batching, harvest.whole
+    (member,) = batching.needs.members
     mask = whole.batch.completion.mask
 
     def logps(groups: Sequence[Group]) -> Tensor:
-        return ModelRole(setup.trainee.module).stored(reader, {member: ("logps",)}, groups)[member, "logps"]
+        return ModelRole(setup.trainee.module).stored(batching, {member: ("logps",)}, groups)[member, "logps"]
 
     precision, copies = setup.policy.computes_in, [*whole.groups, *whole.groups]
     gap = distance(logps(whole.groups), whole.batch.completion.sampler_logps, mask, precision)

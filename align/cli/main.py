@@ -78,9 +78,9 @@ def train(
     from align.world.signals import stoppable
 
     with stoppable() as stop:  # what follows imports for seconds
-        from align.recipe.load import load
+        from align.recipe.load import load_recipe
 
-        checked = load(recipe, overrides or [])
+        checked = load_recipe(recipe, overrides or [])
         from align.run import train as run
 
         again = run.Resume(path=resume, allow=tuple(allow_changes or ())) if resume else None
@@ -95,17 +95,17 @@ def check(
 ) -> None:
     """Every mistake at once; else the resolved recipe, batch arithmetic, steps, memory. Loads no weights."""
     from align.cli import check as command
-    from align.recipe.load import load
+    from align.recipe.load import load_recipe
 
-    command.say(load(recipe, overrides or []), console(), whole=whole)
+    command.say(load_recipe(recipe, overrides or []), console(), whole=whole)
 
 
 @app.command()
 def doctor(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Look at the real first batch: template, BOS and EOS, loss mask, policy against reference, layouts."""
-    from align.recipe.load import load
+    from align.recipe.load import load_recipe
 
-    checked = load(recipe, overrides or [])
+    checked = load_recipe(recipe, overrides or [])
     from align.cli import doctor as command
 
     command.examine(checked, console())

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from align.batches import RowKind, Tokens
 from align.data.reading.messages import BadRow
-from align.data.reading.rows import Reader, Row
+from align.data.reading.rows import Row, RowReader
 from align.data.reading.sources import NESTED, Place, is_arrow, iterate
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection, DataSource
 from align.data.store import Counts, Entry, StoreWriter
 from align.data.tally import Tally
 from align.data.text.script import PrefixBroken, Script, Writer, check_characters
@@ -26,11 +26,11 @@ ROWS_AT_ONCE = 512  # tokenized in one call
 
 
 @dataclass(frozen=True)
-class Job:
+class Feed:
     """A source and the split that it feeds; `train` may give rows to the others by the hash of their prompts."""
 
     split: SplitName
-    source: Source
+    source: DataSource
     again: bool = False  # the same rows are read with other columns too, which its name then tells
 
     @property
@@ -62,7 +62,7 @@ class Fill:
     tokenizer: Any
     tick: Callable[[int], None]
 
-    def run(self, jobs: list[Job], writers: Writers, template: str) -> list[str]:
+    def run(self, feeds: list[Feed], writers: Writers, template: str) -> list[str]:
         """Fills the writers; returns what the user should be told. UserError for bad rows (unless they may be dropped),
         and for too many overlong ones; PrefixBroken(finding, place) where the template rewrites earlier turns."""
         names = Names(self.tokenizer, self.section.special_tokens)
@@ -70,44 +70,44 @@ class Fill:
         encoder = Encoder(self.tokenizer, template)
         tally = Tally(self.section)
         self.tick(done := 0)
-        for job in jobs:
-            fed: list[SplitName] = ["train", "validation", "test"] if job.split == "train" else [job.split]
+        for feed in feeds:
+            fed: list[SplitName] = ["train", "validation", "test"] if feed.split == "train" else [feed.split]
             for name in fed:
-                writers[name].counts.sources.setdefault(job.name, 0)
-            for items, read in self._items(job, writer, writers, tally):
-                self._write(items, job, encoder, writers, tally)
+                writers[name].counts.sources.setdefault(feed.name, 0)
+            for items, read in self._items(feed, writer, writers, tally):
+                self._write(items, feed, encoder, writers, tally)
                 done += read
                 self.tick(done)
         tally.judge(done)
         return tally.notes({name: writer.counts for name, writer in writers.items()}, template)
 
-    def _items(self, job: Job, writer: Writer, writers: Writers, tally: Tally) -> Iterator[tuple[list[Item], int]]:
+    def _items(self, feed: Feed, writer: Writer, writers: Writers, tally: Tally) -> Iterator[tuple[list[Item], int]]:
         """Portions of rows that are usable as text, and how many rows were read for each."""
-        columns = {**self.section.columns, **job.source.columns}
-        reader = Reader(
+        columns = {**self.section.columns, **feed.source.columns}
+        reader = RowReader(
             kind=self.kind, numbers=self.numbers, loss_on=self.section.loss_on, columns=columns,
-            filled_in=is_arrow(job.source.source), as_text=writer.as_text,
+            filled_in=is_arrow(feed.source.source), as_text=writer.as_text,
         )  # fmt: skip
-        rows = iterate(job.source.source, job.source.split, self.section.num_rows)
+        rows = iterate(feed.source.source, feed.source.split, self.section.num_rows)
         first = True
         while portion := list(islice(rows, ROWS_AT_ONCE)):
             if first:
-                reader.check_columns(portion[0][1], job.source.source)
+                reader.check_columns(portion[0][1], feed.source.source)
                 first = False
             items: list[Item] = []
             for place, raw in portion:
                 try:
-                    made = [self._item(place, row, writer, job) for row in reader.read(raw)]
+                    made = [self._item(place, row, writer, feed) for row in reader.read(raw)]
                 except (BadRow, RecursionError) as error:
-                    writers[job.split].counts.read += 1
-                    writers[job.split].counts.bad += 1
+                    writers[feed.split].counts.read += 1
+                    writers[feed.split].counts.bad += 1
                     tally.refuse(place, NESTED if isinstance(error, RecursionError) else error)
                 else:
                     writers[made[0].split].counts.read += 1
                     items += made
             yield items, len(portion)
 
-    def _item(self, place: Place, row: Row, writer: Writer, job: Job) -> Item:
+    def _item(self, place: Place, row: Row, writer: Writer, feed: Feed) -> Item:
         key = int.from_bytes(hashlib.sha256(row.key.encode("utf-8", "surrogatepass")).digest()[:8], "little")
         try:
             script = writer.script(row)
@@ -115,18 +115,18 @@ class Fill:
             raise PrefixBroken(*error.args, str(place)) from None
         check_characters(script)
         extras = json.dumps(row.extras, default=str).encode() if row.extras else b""
-        return Item(place, row, script, self._split(job, key), key, extras)
+        return Item(place, row, script, self._split(feed, key), key, extras)
 
-    def _split(self, job: Job, key: int) -> SplitName:
+    def _split(self, feed: Feed, key: int) -> SplitName:
         """A share of all prompts: the same prompt always falls into the same split, whatever the file."""
         shares = (self.section.test, self.section.validation)
         test, validation = (0.0 if isinstance(s, str) else s for s in shares)
-        if job.split != "train":
-            return job.split
+        if feed.split != "train":
+            return feed.split
         place = key / 2**64
         return "test" if place < test else "validation" if place < test + validation else "train"
 
-    def _write(self, items: list[Item], job: Job, encoder: Encoder, writers: Writers, tally: Tally) -> None:
+    def _write(self, items: list[Item], feed: Feed, encoder: Encoder, writers: Writers, tally: Tally) -> None:
         entries: dict[SplitName, list[Entry]] = {name: [] for name in writers}
         encoded = encoder.encode([i.script for i in items])
         for place, made in groupby(zip(items, encoded, strict=True), lambda pair: pair[0].place):
@@ -137,19 +137,19 @@ class Fill:
                 writers[row[0][0].split].counts.bad += 1
                 tally.refuse(place, error)
                 continue
-            tally.tell(job.name, (text for item, _ in usable for text in item.script.told))
+            tally.tell(feed.name, (text for item, _ in usable for text in item.script.told))
             gone = [c for item, _ in usable for c in encoder.left_out(item.script)]
-            tally.tell(job.name, (f"{c!r} has no token, and is left out" for c in gone))
+            tally.tell(feed.name, (f"{c!r} has no token, and is left out" for c in gone))
             if encoder.unknown is not None and any(found.holds(encoder.unknown) for _, found in usable):
-                tally.tell(job.name, [f"{self.tokenizer.unk_token} stands for what the tokenizer has no token for"])
+                tally.tell(feed.name, [f"{self.tokenizer.unk_token} stands for what the tokenizer has no token for"])
             for item, found in usable:
-                entry = self._entry(item, found, job, encoder, writers[item.split].counts, tally)
+                entry = self._entry(item, found, feed, encoder, writers[item.split].counts, tally)
                 entries[item.split] += [entry] if entry else []
         for name, found in entries.items():
             writers[name].append(found)
 
     def _entry(
-        self, item: Item, encoded: Encoded, job: Job, encoder: Encoder, counts: Counts, tally: Tally
+        self, item: Item, encoded: Encoded, feed: Feed, encoder: Encoder, counts: Counts, tally: Tally
     ) -> Entry | None:
         """None where it is too long."""
         counts.apart += encoded.apart
@@ -163,8 +163,8 @@ class Fill:
             tally.overlong += 1
             return None
         counts.shortened += cut or begun is not encoded.members
-        counts.sources[job.name] += 1
-        source = list(counts.sources).index(job.name)
+        counts.sources[feed.name] += 1
+        source = list(counts.sources).index(feed.name)
         return Entry(
             members=members, numbers=item.row.numbers, key=item.key, source=source, row=item.place.row,
             extras=item.extras,

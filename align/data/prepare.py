@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from align.batches import RowKind
-from align.data.fill import Fill, Job, SplitName, Writers
+from align.data.fill import Feed, Fill, SplitName, Writers
 from align.data.mixture import Mixture
 from align.data.reading import sources
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection, DataSource
 from align.data.store import ABOUT as STORE
 from align.data.store import Store, StoreWriter
 from align.data.text.script import PrefixBroken
@@ -88,15 +88,15 @@ def prepare(
     `numbers` are the row columns that the method reads. Raises UserError for what is wrong with sources, columns, rows
     or lengths; `tick` is told the number of rows read, 0 at the beginning, unless they are in the cache.
     """
-    jobs = plan(section)
+    feeds = plan(section)
     own = choose_template(tokenizer, section.chat_template, section.chat_template_kwargs)
-    key = _fingerprint(section, jobs, kind, numbers, tokenizer, own)
+    key = _fingerprint(section, feeds, kind, numbers, tokenizer, own)
     folder = cache / key[:40]
-    damage = _damage(folder, key, section, jobs)
+    damage = _damage(folder, key, section, feeds)
     if damage or not folder.exists():
         fill = Fill(section=section, kind=kind, numbers=numbers, tokenizer=tokenizer, tick=tick or (lambda rows: None))
-        _build(folder, fill, jobs, own, remake=bool(damage))
-    found = _open(folder, key, section, jobs)
+        _build(folder, fill, feeds, own, remake=bool(damage))
+    found = _open(folder, key, section, feeds)
     remade = (f"data cache {folder}: was damaged, and has been made again: {damage}",) if damage else ()
     return dataclasses.replace(found, remade=remade)
 
@@ -106,9 +106,9 @@ def reopen(section: DataSection, cache: Path, key: str) -> Splits:
     return _open(cache / key[:40], key, section, plan(section))
 
 
-def plan(section: DataSection) -> list[Job]:
+def plan(section: DataSection) -> list[Feed]:
     """The sources in the order in which they are read, and the split that each feeds. UserError for what is missing."""
-    train = [Source(source=section.train)] if isinstance(section.train, str) else list(section.train)
+    train = [DataSource(source=section.train)] if isinstance(section.train, str) else list(section.train)
     if not train or any(not s.source for s in train):
         raise UserError(f"data.train: no source; accepted: {sources.ACCEPTED}")
     for s in train:
@@ -120,24 +120,24 @@ def plan(section: DataSection) -> list[Job]:
     if any(not 0 <= s < 1 for s in shares) or sum(shares) >= 1:
         raise UserError(f"data.validation, data.test: shares must be at least 0, together below 1; found {shares}")
     read = [(s.source, s.split) for s in train]
-    jobs = [Job("train", s, again=read.count((s.source, s.split)) > 1) for s in train]
-    names_of(jobs)
+    feeds = [Feed("train", s, again=read.count((s.source, s.split)) > 1) for s in train]
+    names_of(feeds)
     for name in ("validation", "test"):
         if isinstance(value := getattr(section, name), str) and value:
-            jobs.append(Job(name, Source(source=value, split=sources.split_for(value, name))))
+            feeds.append(Feed(name, DataSource(source=value, split=sources.split_for(value, name))))
     if section.trusted:
-        jobs.append(Job("trusted", Source(source=section.trusted)))
-    return jobs
+        feeds.append(Feed("trusted", DataSource(source=section.trusted)))
+    return feeds
 
 
 def splits_of(section: DataSection) -> tuple[SplitName, ...]:
     return SPLITS if section.trusted else SPLITS[:-1]
 
 
-def names_of(jobs: Sequence[Job]) -> tuple[str, ...]:
+def names_of(feeds: Sequence[Feed]) -> tuple[str, ...]:
     """What the sources of `train` are called: by the recipe, or as the file, with its place if two have that name."""
-    train = [job for job in jobs if job.split == "train"]
-    short = [job.source.name or job.name.rsplit("/", 1)[-1].split(".", 1)[0] for job in train]
+    train = [feed for feed in feeds if feed.split == "train"]
+    short = [feed.source.name or feed.name.rsplit("/", 1)[-1].split(".", 1)[0] for feed in train]
     names = tuple(n if short.count(n) == 1 or j.source.name else j.name for n, j in zip(short, train, strict=True))
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise UserError(f"data.train: two sources are called {twice}; give them other names")
@@ -145,16 +145,16 @@ def names_of(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 
 def _fingerprint(
-    section: DataSection, jobs: list[Job], kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, template: str
+    section: DataSection, feeds: list[Feed], kind: RowKind, numbers: tuple[str, ...], tokenizer: Any, template: str
 ) -> str:
     digest = hashlib.sha256()
 
     def add(name: str, value: Any) -> None:
         digest.update(json.dumps([name, value], sort_keys=True, default=str).encode() + b"\n")
 
-    for job in jobs:
-        contents = sources.fingerprint(job.source.source, job.source.split)
-        add("source", [job.split, job.source.source, job.source.split, job.source.columns, contents])
+    for feed in feeds:
+        contents = sources.fingerprint(feed.source.source, feed.source.split)
+        add("source", [feed.split, feed.source.source, feed.source.split, feed.source.columns, contents])
     add("section", {k: v for k, v in asdict(section).items() if k not in ("train", "chat_template")})
     add("rows", [kind, numbers])
     add("template", template)
@@ -166,19 +166,19 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _damage(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> str:
+def _damage(folder: Path, key: str, section: DataSection, feeds: list[Feed]) -> str:
     """What is not as it was written; empty where all is, and where nothing is there."""
     if not folder.exists():
         return ""
     try:
-        found = _open(folder, key, section, jobs)
+        found = _open(folder, key, section, feeds)
         differing = [d for store in found.stores.values() for d in store.damage()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return str(error)
     return ", ".join(f"{file}: not the content that was written" for file in differing)
 
 
-def _open(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> Splits:
+def _open(folder: Path, key: str, section: DataSection, feeds: list[Feed]) -> Splits:
     """OSError, ValueError, KeyError or TypeError where nothing whole is there."""
     about = unsealed(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
     for name, known in about["stores"].items():
@@ -186,18 +186,18 @@ def _open(folder: Path, key: str, section: DataSection, jobs: list[Job]) -> Spli
             raise ValueError(f"{file}: not the content that was written")
     stores = {name: Store(folder / name, f"{key}-{name}") for name in splits_of(section)}
     asked = bool(section.chat_template)
-    weights = tuple(job.source.weight for job in jobs if job.split == "train")
+    weights = tuple(feed.source.weight for feed in feeds if feed.split == "train")
     template, notes = about["chat_template"], tuple(about["notes"])
     if not asked and not any(store.counts.templated for store in stores.values()):
         template = ""  # the trained model has never seen it
     return Splits(
         train=stores["train"], validation=stores["validation"], test=stores["test"], trusted=stores.get("trusted"),
-        weights=weights, names=names_of(jobs),
+        weights=weights, names=names_of(feeds),
         chat_template=template, notes=notes, fingerprint=key,
     )  # fmt: skip
 
 
-def _build(folder: Path, fill: Fill, jobs: list[Job], template: str, *, remake: bool) -> None:
+def _build(folder: Path, fill: Fill, feeds: list[Feed], template: str, *, remake: bool) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         sweep(folder.parent, ".????????-*")
@@ -205,7 +205,7 @@ def _build(folder: Path, fill: Fill, jobs: list[Job], template: str, *, remake: 
     except OSError as error:
         raise UserError(f"data cache {folder.parent}: {error}; set ALIGN_CACHE to another folder") from None
     try:
-        notes, template = _with_template(scratch / "splits", fill, jobs, template)
+        notes, template = _with_template(scratch / "splits", fill, feeds, template)
         stores = {name: sha256_of(scratch / "splits" / name / STORE) for name in splits_of(fill.section)}
         about = sealed({"chat_template": template, "notes": notes, "stores": stores})
         write_json(scratch / "splits" / ABOUT, about)
@@ -228,10 +228,10 @@ def _move(scratch: Path, folder: Path, *, remake: bool) -> None:
             raise
 
 
-def _with_template(folder: Path, fill: Fill, jobs: list[Job], template: str) -> tuple[list[str], str]:
+def _with_template(folder: Path, fill: Fill, feeds: list[Feed], template: str) -> tuple[list[str], str]:
     """Fills with the template; where it rewrites earlier turns, once more with trl's replacement of it."""
     try:
-        return _fill(folder, fill, jobs, template), template
+        return _fill(folder, fill, feeds, template), template
     except PrefixBroken as error:
         shutil.rmtree(folder)
         other = None if fill.section.chat_template else training_template(fill.tokenizer)
@@ -239,7 +239,7 @@ def _with_template(folder: Path, fill: Fill, jobs: list[Job], template: str) -> 
             raise _rewrites(error, "") from None
         other = with_defaults(other, fill.section.chat_template_kwargs, fill.tokenizer)
         try:
-            notes = _fill(folder, fill, jobs, other)
+            notes = _fill(folder, fill, feeds, other)
         except PrefixBroken as again:
             raise _rewrites(again, ", even as trl's training template") from None
         said = "the tokenizer's chat template rewrites earlier turns; trl's training template is used instead"
@@ -254,11 +254,11 @@ def _rewrites(error: PrefixBroken, which: str) -> UserError:
     )
 
 
-def _fill(folder: Path, fill: Fill, jobs: list[Job], template: str) -> list[str]:
+def _fill(folder: Path, fill: Fill, feeds: list[Feed], template: str) -> list[str]:
     names = splits_of(fill.section)
     writers: Writers = {name: StoreWriter(folder / name, fill.kind, fill.numbers) for name in names}
     try:
-        notes = fill.run(jobs, writers, template)
+        notes = fill.run(feeds, writers, template)
         _count_shared(writers, folder)
     finally:
         for writer in writers.values():

@@ -9,7 +9,7 @@ from align.system.ranges import AtLeastOne, Positive, ShareBelowOne
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class DataSource:
     """One place that rows come from, in a mixture."""
 
     source: str  # FILE.jsonl|.json|.csv (or .gz), .parquet, a folder of save_to_disk, a hub name, asset:NAME
@@ -23,7 +23,7 @@ class Source:
 class DataSection:
     """Which rows, how they are read, and what is done with those that do not fit."""
 
-    train: str | list[Source] = ""  # a source, or a weighted mixture of them
+    train: str | list[DataSource] = ""  # a source, or a weighted mixture of them
     validation: str | ShareBelowOne = 0.0  # a source, or the share of `train`'s prompts that is held out, by hash
     test: str | ShareBelowOne = 0.0  # likewise; never seen by early stopping nor keep-best
     trusted: str = ""  # of a method over two levels: a small set of rows as all should be, none of which is in `train`

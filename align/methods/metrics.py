@@ -94,7 +94,7 @@ TABLE: Mapping[str, About] = {
     "completions": About(label="Completions that ended"),
     "written_tokens": About(label="Tokens written for an experience"),
     "scored_tokens": About(label="Tokens scored before learning"),
-    "seconds": About("smaller", "Seconds of a rollout phase"),
+    "seconds": About("smaller", "Seconds of an experience"),
     "auxiliary": About(label="Completions written to help"),
     "auxiliary_tokens": About(label="Tokens of what was written to help"),
     "steps_per_completion": About(label="Steps of a completion"),

@@ -99,7 +99,7 @@ def _load_base(
             folder,
             config=config,
             dtype=_dtype(section),
-            attn_implementation=attention(section, config, head),
+            attn_implementation=choose_attention(section, config, head),
             trust_remote_code=section.trust_remote_code,
             use_safetensors=True,
             local_files_only=True,
@@ -159,7 +159,7 @@ def refuse_headless(config: Any, head: Head, place: str) -> None:
         raise UserError(f"{place}: transformers has no {kind} for {config.model_type}; choose another architecture")
 
 
-def attention(section: ModelSection, config: Any, head: Head) -> str:
+def choose_attention(section: ModelSection, config: Any, head: Head) -> str:
     """The attention kernel: the recipe's, else what `best_attention` finds for the device that is here."""
     if section.attn_implementation:
         if _capped(config) and section.attn_implementation == "sdpa":

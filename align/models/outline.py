@@ -9,7 +9,16 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from align.models.fresh import fresh_config
-from align.models.load import AUTO, Where, attention, fitted, load_policy, read_model_config, refuse_headless, where
+from align.models.load import (
+    AUTO,
+    Where,
+    choose_attention,
+    fitted,
+    load_policy,
+    read_model_config,
+    refuse_headless,
+    where,
+)
 from align.models.settings import ModelSection
 from align.models.sources import refusing
 from align.models.tokenizer import Head, load_tokenizer
@@ -30,7 +39,7 @@ def outline(section: ModelSection, tokenizer: PreTrainedTokenizerFast, head: Hea
         return load_policy(section, tokenizer, head, Path(), "meta")
     config = config_of(section, tokenizer, head)
     config.num_labels = 1 if head == "scalar" else config.num_labels
-    kernel = attention(section, config, head)
+    kernel = choose_attention(section, config, head)
     with torch.device("meta"), refusing("model.config: transformers makes no model of it"):
         model = AUTO[head].from_config(config, attn_implementation=kernel)
     model.name_or_path = "model.config"  # peft wants a name to write down

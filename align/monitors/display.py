@@ -54,8 +54,8 @@ class Rate:
         return steps * self.seconds / done if done else None
 
 
-class Progress:
-    """`with Progress(...) as display:`, `display.step(...)` after every step."""
+class Display:
+    """`with Display(...) as display:`, `display.step(...)` after every step."""
 
     def __init__(
         self, num_steps: int, *, done: int = 0, num_tokens: int = 0, logging_steps: int = 1, main: bool = True
@@ -70,7 +70,7 @@ class Progress:
         self._rate = Rate(time.monotonic(), num_tokens)
         self._lasting: dict[str, float | int] = {}  # of the experience under way, whose first step alone tells it
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Display:
         if self._live:
             self._live.start()
         if self._live and self.num_steps:

@@ -11,8 +11,8 @@ from typing import Any
 from align.methods.base import Method, OnlineMethod
 from align.recipe.text import Written
 from align.rewards.base import compares
-from align.rewards.judge import named
 from align.rewards.settings import Function, RewardSection
+from align.rewards.verdicts import named
 from align.rollout.settings import RolloutSection
 from align.scoring.role_table import held_against
 from align.training.settings import TrainingSection

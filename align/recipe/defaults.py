@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection, DataSource
 from align.errors import UserError
 from align.methods.base import Method, OnlineMethod
 from align.recipe.text import Written
@@ -105,7 +105,7 @@ def weighted(written: Written, data: DataSection) -> tuple[DataSection, tuple[st
     return dataclasses.replace(data, train=train, weights_from=""), (f"{key}: {data.weights_from}: {told}",)
 
 
-def _key(one: Learned | Source) -> tuple[str, str, str]:
+def _key(one: Learned | DataSource) -> tuple[str, str, str]:
     return one.source, one.split, json.dumps(one.columns, sort_keys=True)
 
 

@@ -84,7 +84,7 @@ class Recipe:
         return to_yaml(_plain(self.to_dict()))
 
 
-def load(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | None = None) -> Recipe:
+def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), world_size: int | None = None) -> Recipe:
     """Reads, overrides and checks a recipe; raises `Mistakes` with everything that is wrong with it.
 
     `world_size` multiplies TRL's per-device batch size; by default it is the one the launcher set (WORLD_SIZE).

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from align.data.reading.messages import BadRow
-from align.data.reading.rows import Reader
+from align.data.reading.rows import RowReader
 from align.data.reading.sources import NESTED, file_format, is_arrow, iterate, open_text, resolve, saved_split
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection, DataSource
 from align.data.text.template import unread_names
 from align.errors import UserError
 from align.needs import Needs
@@ -62,20 +62,20 @@ def first_told(data: DataSection, needs: Needs) -> Iterator[str]:
                 yield from (f"{place}: {told}" for told in found[0].told)
 
 
-def named_sources(data: DataSection) -> Iterator[tuple[str, Source]]:
+def named_sources(data: DataSection) -> Iterator[tuple[str, DataSource]]:
     """Every source with the dotted key that names it: the training mixture, then all else that is read."""
     if isinstance(data.train, list):
         yield from ((f"data.train.{i}", s) for i, s in enumerate(data.train))
     elif data.train:
-        yield "data.train", Source(source=data.train)
+        yield "data.train", DataSource(source=data.train)
     for key in ("validation", "test"):
         if isinstance(source := getattr(data, key), str):
-            yield f"data.{key}", Source(source=source, split=key)
+            yield f"data.{key}", DataSource(source=source, split=key)
     if data.trusted:
-        yield "data.trusted", Source(source=data.trusted)
+        yield "data.trusted", DataSource(source=data.trusted)
 
 
-def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
+def _check(data: DataSection, needs: Needs | None, source: DataSource) -> None:
     path = resolve(source.source)
     if path is None:
         name = source.source.split(":")[0]
@@ -101,8 +101,8 @@ def _check(data: DataSection, needs: Needs | None, source: Source) -> None:
             raise UserError(f"{place}: {NESTED if isinstance(error, RecursionError) else error}") from None
 
 
-def reader_of(data: DataSection, needs: Needs, source: Source) -> Reader:
-    return Reader(
+def reader_of(data: DataSection, needs: Needs, source: DataSource) -> RowReader:
+    return RowReader(
         kind=needs.batch.kind, numbers=needs.numbers(), loss_on=data.loss_on,
         columns={**data.columns, **source.columns}, filled_in=is_arrow(source.source),
     )  # fmt: skip
@@ -111,7 +111,7 @@ def reader_of(data: DataSection, needs: Needs, source: Source) -> Reader:
 # ---- counting -------------------------------------------------------------------------------------------------------
 
 
-def count_rows(source: Source) -> int | None:
+def count_rows(source: DataSource) -> int | None:
     """Rows of a source, without parsing more than it takes; None where only the hub could tell."""
     path = resolve(source.source)
     if path is None:

@@ -10,7 +10,7 @@ from typing import Any
 from align.data.hints import hints_of
 from align.data.reading.messages import BadRow
 from align.data.reading.sources import NESTED, Place, iterate, resolve
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection, DataSource
 from align.errors import Mistakes, UserError
 from align.needs import Needs
 from align.recipe.look_at_data import count_rows, named_sources, reader_of
@@ -56,7 +56,7 @@ def look_at_rows(data: DataSection, needs: Needs) -> list[str]:
 
 
 def _looked_at(
-    look: Look, data: DataSection, needs: Needs, source: Source, every: int
+    look: Look, data: DataSection, needs: Needs, source: DataSource, every: int
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
     """The rows that can be read."""
     reader = reader_of(data, needs, source)
@@ -90,7 +90,7 @@ def _wrong(key: str, look: Look, data: DataSection) -> Iterator[str]:
     yield f"{key}: {look.num_bad:,} of the {look.rows:,} rows that were looked at cannot be used; {cure}"
 
 
-def _told(source: Source, look: Look, total: int, dropping: bool) -> str:
+def _told(source: DataSource, look: Look, total: int, dropping: bool) -> str:
     some = f"{look.rows:,} of about {total:,} rows were looked at (--all: all of them)"
     seen = f"all {look.rows:,} rows were looked at" if look.rows >= total else some
     dropped = f"; {look.num_bad:,} of them will be dropped" if dropping and look.num_bad else ""

@@ -16,7 +16,7 @@ from align.methods.base import Loss, Method, OnlineMethod
 from align.methods.metrics import About, about, of_term
 from align.needs import Needs, empty_batch
 from align.recipe.text import Written
-from align.rewards.judge import named
+from align.rewards.verdicts import named
 
 METRIC, BETTER = "training.metric_for_best_model", "training.greater_is_better"
 

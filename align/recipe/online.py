@@ -14,9 +14,9 @@ from align.recipe.comparing import check_comparing, check_rates, check_sampling,
 from align.recipe.replays import check_replay
 from align.recipe.reward_columns import check_columns
 from align.recipe.text import Written
-from align.rewards.judge import make_judge
 from align.rewards.settings import Function, RewardSection
 from align.rewards.shape import piece
+from align.rewards.verdicts import make_reward_functions
 from align.rollout.settings import RolloutSection
 from align.rollout.steps import find_segmenter
 from align.rollout.turns import find_environment
@@ -235,7 +235,7 @@ def _reward(written: Written, r: RewardSection) -> dict[str, Any]:
     for i, function in enumerate(r.functions):
         alone = RewardSection(functions=[function])
         try:
-            (found[f"reward.functions.{i}"],) = make_judge(alone).functions.values()
+            (found[f"reward.functions.{i}"],) = make_reward_functions(alone).functions.values()
         except UserError as error:
             name = function if isinstance(function, str) else function.name
             written.wrong(f"reward.functions.{i}", str(error).removeprefix(f"reward {name}: "))

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from align.recipe.text import Written
-from align.rewards.judge import named
 from align.rewards.settings import Function, RewardSection
+from align.rewards.verdicts import named
 from align.rollout.settings import RolloutSection
 
 KEY = "rollout.replay"

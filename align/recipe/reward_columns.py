@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from align.data.hints import COLUMN
 from align.data.reading.sources import iterate, resolve
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection, DataSource
 from align.errors import UserError
 from align.needs import Needs
 from align.recipe.look_at_data import named_sources
@@ -33,7 +33,7 @@ def check_columns(written: Written, data: DataSection, needs: Needs, rewards: Ma
             told.add(place)
 
 
-def _misfits(findings: Mapping[str, Finding], source: Source, renamed: Collection[str]) -> dict[str, str]:
+def _misfits(findings: Mapping[str, Finding], source: DataSource, renamed: Collection[str]) -> dict[str, str]:
     """Nothing where the source cannot be read: that is told elsewhere."""
     try:
         path = resolve(source.source)

@@ -38,7 +38,7 @@ MAX_COMPLETIONS = 20_000  # lines read; a run that logs samples at every step ca
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class LoggedCompletion:
     """One completion that was logged."""
 
     prompt: str
@@ -71,7 +71,7 @@ class Run:
     recipe_text: str
     environment: dict[str, Any]
     steps: list[dict[str, float]]  # by step, one entry each
-    samples: list[Sample]
+    samples: list[LoggedCompletion]
     data: Any
     test: dict[str, Measure]
     values: list[Audited] = field(default_factory=list)  # by step
@@ -262,7 +262,7 @@ def _values(folder: Path, notes: list[str]) -> list[Audited]:
     return found
 
 
-def _sample(line: dict[str, Any]) -> Sample | None:
+def _sample(line: dict[str, Any]) -> LoggedCompletion | None:
     if "prompt" not in line or "text" not in line:
         return None
     lengths = line.get("lengths")
@@ -272,7 +272,7 @@ def _sample(line: dict[str, Any]) -> Sample | None:
     step = number(line.get("step"))
     length = number(length)
     steps = int(step) if step is not None and drawable(step) else 0
-    return Sample(
+    return LoggedCompletion(
         prompt=_words(line["prompt"]),
         text=_words(line["text"]),
         stage=str(line.get("stage") or ("after" if steps else "before")),

@@ -10,7 +10,7 @@ import yaml
 
 from align.report.curves import curves, weights_section
 from align.report.findings import findings, is_cut
-from align.report.folder import Run, Sample
+from align.report.folder import LoggedCompletion, Run
 from align.report.game import game_section
 from align.report.headline import before, compare, headline, outcome, points, told
 from align.report.measures import Measure
@@ -21,7 +21,7 @@ from align.report.values import values_section
 
 SHOWN_SAMPLES = 12
 SHOWN_TEXT = 4000  # characters
-Titled = tuple[str, Sample]
+Titled = tuple[str, LoggedCompletion]
 
 
 def run_body(run: Run, level: int) -> str:
@@ -112,9 +112,9 @@ def tiles(summary: dict[str, Measure]) -> str:
 # ---- samples --------------------------------------------------------------------------------------------------------
 
 
-def samples(found: Sequence[Sample]) -> str:
+def samples(found: Sequence[LoggedCompletion]) -> str:
     """The first and the last completion of each prompt side by side, those in between folded away."""
-    by_prompt: dict[str, list[Sample]] = {}
+    by_prompt: dict[str, list[LoggedCompletion]] = {}
     for sample in found:
         by_prompt.setdefault(sample.prompt, []).append(sample)
     cards = [card(prompt, *_first_and_last(of)) for prompt, of in list(by_prompt.items())[:SHOWN_SAMPLES]]
@@ -123,7 +123,7 @@ def samples(found: Sequence[Sample]) -> str:
     return "".join(cards) + more
 
 
-def _first_and_last(of: Sequence[Sample]) -> tuple[list[Titled], list[Titled]]:
+def _first_and_last(of: Sequence[LoggedCompletion]) -> tuple[list[Titled], list[Titled]]:
     """Both of them, and the others."""
     earliest = next((s for s in of if s.stage == "before"), min(of, key=lambda s: s.step))
     latest = next((s for s in reversed(of) if s.stage == "after"), max(of, key=lambda s: s.step))
@@ -132,7 +132,7 @@ def _first_and_last(of: Sequence[Sample]) -> tuple[list[Titled], list[Titled]]:
     return (both if earliest is not latest else both[:1]), rest
 
 
-def _when(sample: Sample) -> str:
+def _when(sample: LoggedCompletion) -> str:
     if sample.stage == "before":
         return "Before training"
     return f"After {sample.step:,} steps" if sample.step else "After training"
@@ -149,7 +149,7 @@ def _answers(said: Sequence[Titled]) -> str:
     return f'<div class="answers">{"".join(_answer(title, sample) for title, sample in said)}</div>'
 
 
-def _answer(title: str, sample: Sample) -> str:
+def _answer(title: str, sample: LoggedCompletion) -> str:
     facts = [f"{name} {short(value)}" for name, value in sample.rewards.items()]
     facts.append(f"{sample.length:,} tokens" if sample.length is not None else "")
     facts.append("cut at the limit" if is_cut(sample.stop_reason) else sample.stop_reason)

@@ -38,7 +38,7 @@ from align.outside import AskedToEnd, contained, drawing, load_outside, own
 from align.rewards.columns import arguments
 
 NO_REWARDS = (  # files and folders beside the functions
-    *("base", "cache", "columns", "settings", "shape", "pool", "worker", "judge"),
+    *("base", "cache", "columns", "settings", "shape", "pool", "worker", "verdicts"),
     *("math", "answers", "numerals", "formulas", "pairwise", "oracle"),
 )
 PROMPT = "prompt"  # what a function may say that it compares: the completions of one

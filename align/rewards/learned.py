@@ -43,12 +43,12 @@ class Reward:
             check(Path(resolve(self.model, code=False)))
 
     def __call__(self, prompts: list[Text], completions: list[Text], **columns: Any) -> list[float]:
-        tokens = self._reader.read(prompts, completions)
+        tokens = self._model.read(prompts, completions)
         order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
         scores = [0.0] * len(tokens)
         for start in range(0, len(order), self.batch_size):
             portion = order[start : start + self.batch_size]
-            for i, score in zip(portion, self._reader.score([tokens[i] for i in portion]), strict=True):
+            for i, score in zip(portion, self._model.score([tokens[i] for i in portion]), strict=True):
                 scores[i] = score
         return scores
 
@@ -59,8 +59,8 @@ class Reward:
         return [file for folder in folders for file in (*weight_files(folder), *side_files(folder))]
 
     @cached_property
-    def _reader(self) -> Reader:
-        return Reader(self.model)
+    def _model(self) -> ScalarModel:
+        return ScalarModel(self.model)
 
 
 def check(folder: Path) -> None:
@@ -75,7 +75,7 @@ def check(folder: Path) -> None:
         )
 
 
-class Reader:
+class ScalarModel:
     """A classifier with the words that it knows. Loaded when the first completion comes."""
 
     def __init__(self, name: str):

@@ -74,8 +74,8 @@ class Slots:
         self.num_begun += (self.live or [None] * self.size).count(None)
         self.live = [None if t.done else t for t in written]
 
-    def state(self, phase: int) -> dict[str, Any]:
-        live = [None if t is None else line(t, phase) for t in self.live]
+    def state(self, number: int) -> dict[str, Any]:
+        live = [None if t is None else line(t, number) for t in self.live]
         return {"live": live, "num_begun": self.num_begun}
 
     def restored(self, state: Mapping[str, Any]) -> Slots:

@@ -33,24 +33,24 @@ class RolloutLog:
     ):  # fmt: skip
         self.folder, self.record, self.main, self.replay, self.by, self.say = folder, record, main, replay, by, say
 
-    def path(self, phase: int) -> Path:
-        return self.folder / f"{phase:06d}.jsonl"
+    def path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.jsonl"
 
-    def found(self, phase: int, versions: Sequence[int], world: World) -> list[Trajectory]:
+    def found(self, number: int, versions: Sequence[int], world: World) -> list[Trajectory]:
         """What is there of this experience by this run and the weights of these steps; anything else is dropped."""
         found: list[Trajectory] = []
-        if self.main and self.path(phase).exists():
-            drop_torn_end(self.path(phase))  # of a chunk that a killed process was writing
-            rows = self._rows(self.path(phase))
+        if self.main and self.path(number).exists():
+            drop_torn_end(self.path(number))  # of a chunk that a killed process was writing
+            rows = self._rows(self.path(number))
             if rows is not None and all(row.pop(BY) == self.by and row["version"] in versions for row in rows):
                 found = _by_place(rows)
             else:
-                self.path(phase).unlink()
+                self.path(number).unlink()
         return world.everyone(found)[0]
 
-    def lines(self, phase: int) -> list[Trajectory]:
+    def lines(self, number: int) -> list[Trajectory]:
         """What is there of this experience by this run, on the main process."""
-        rows = self._rows(self.path(phase)) if self.main else None
+        rows = self._rows(self.path(number)) if self.main else None
         return _by_place([row for row in rows or () if row.pop(BY) == self.by])
 
     def _rows(self, path: Path) -> list[dict[str, Any]] | None:
@@ -61,12 +61,12 @@ class RolloutLog:
             self.say(f"{error}: what is in this file is written again")
             return None
 
-    def put_back(self, phase: int, written: Sequence[Trajectory]) -> None:
+    def put_back(self, number: int, written: Sequence[Trajectory]) -> None:
         """An experience as a checkpoint has it, in place of whatever is there."""
-        self.drop(phase)
-        self.append(phase, written)
+        self.drop(number)
+        self.append(number, written)
 
-    def forget(self, phase: int, step: int) -> None:
+    def forget(self, number: int, step: int) -> None:
         """Drops what weights after `step` wrote of this experience and of all later ones.
 
         A run that goes on from `step` has other weights then, or the same ones made again and not bitwise for certain:
@@ -75,22 +75,22 @@ class RolloutLog:
         if not self.main:
             return
         for path in sorted(self.folder.glob("*.jsonl")):
-            late = path.stem.isdecimal() and int(path.stem) >= phase
+            late = path.stem.isdecimal() and int(path.stem) >= number
             rows = self._rows(path) if late else []
             if rows is None or any(row["version"] > step for row in rows):
                 path.unlink()
 
-    def drop(self, phase: int) -> None:
+    def drop(self, number: int) -> None:
         if self.main:
-            self.path(phase).unlink(missing_ok=True)
+            self.path(number).unlink(missing_ok=True)
 
-    def replayed(self, phase: int, world: World) -> list[Trajectory]:
+    def replayed(self, number: int, world: World) -> list[Trajectory]:
         """What the run in `replay` recorded of this experience, whoever wrote it. RunError where it has nothing."""
         found: list[Trajectory] = []
         trouble = ""
         if self.main:
             assert self.replay is not None
-            path = self.replay / "rollouts" / self.path(phase).name
+            path = self.replay / "rollouts" / self.path(number).name
             try:
                 found = [from_line({k: v for k, v in row.items() if k != BY}) for row in _whole(path)]
                 trouble = "" if found else f"rollout.replay: {path} is not there or empty; record as long a run first"
@@ -100,20 +100,20 @@ class RolloutLog:
             world.fail(text)
         return world.everyone(found)[0]
 
-    def append(self, phase: int, chunk: Sequence[Trajectory]) -> None:
+    def append(self, number: int, chunk: Sequence[Trajectory]) -> None:
         """A finished chunk. A power cut may lose it, and it is written again; a killed process cannot."""
         if not self.main:
             return
-        path = self.path(phase)
+        path = self.path(number)
         try:
             inner_folder(self.folder)
             with open_end(path) as out:
-                out.write("".join(json.dumps(sealed({**line(t, phase), BY: self.by})) + "\n" for t in chunk))
+                out.write("".join(json.dumps(sealed({**line(t, number), BY: self.by})) + "\n" for t in chunk))
                 out.flush()
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error}; make room, then go on with --resume") from error
         if not self.record:
-            self.path(phase - KEPT).unlink(missing_ok=True)
+            self.path(number - KEPT).unlink(missing_ok=True)
 
 
 def _whole(path: Path) -> Iterator[dict[str, Any]]:

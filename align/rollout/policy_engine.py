@@ -1,4 +1,4 @@
-"""Where a phase gets its engine from: the model that is trained, or a server that has been given its weights.
+"""Where an experience gets its engine from: the model that is trained, or a server that has been given its weights.
 
 Other models beside the policy may write, too, by the names of their roles, where the engine is local.
 """
@@ -32,7 +32,7 @@ from align.world.distributed import World
 
 @runtime_checkable
 class Engines(Protocol):
-    """What the rollout phase asks for an engine. All ranks ask together."""
+    """What whoever writes asks for an engine. All ranks ask together."""
 
     beside: ClassVar[bool]  # whether it can write while this process trains
 

@@ -1,4 +1,4 @@
-"""The rollout phase: every rank writes completions for its share of the prompts, has them judged, and tells the others.
+"""Writing: every rank writes completions for its share of the prompts, has them judged, and tells the others.
 
 Work is cut into chunks whose borders depend on the recipe and the world alone. A chunk is written and judged as a
 whole; whoever keeps the finished ones (see `record`) can go on after them.
@@ -18,7 +18,7 @@ from align.batches import BY_POLICY
 from align.errors import AlignError, RunError
 from align.outside import own
 from align.rewards.base import Sample
-from align.rewards.judge import Judge, Judged
+from align.rewards.verdicts import Earned, RewardFunctions
 from align.rollout.draws import seed_of
 from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 from align.rollout.policy_engine import Engines, Texts, text_of
@@ -121,7 +121,7 @@ class Hints(Protocol):
 
 @dataclass
 class Seconds:
-    """Where the time of a phase went, on this rank."""
+    """Where the time of an experience went, on this rank."""
 
     generate: float = 0.0
     reward: float = 0.0
@@ -134,11 +134,11 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Writer:
-    """What a phase is made with."""
+    """What completions are written and judged with."""
 
     engines: Engines
     tokenizer: Texts
-    judge: Judge
+    judge: RewardFunctions
     world: World
     sampling: Sampling
     chunk_rows: int  # completions of a rank that are written and judged together
@@ -193,9 +193,9 @@ class Writer:
         }
         verdicts = dict(zip(ended, self.judge(list(ended.values())), strict=True))
         seconds.reward += time.perf_counter() - started
-        return [self._trajectory(row, verdicts.get(i, Judged({}))) for i, row in enumerate(rows)]
+        return [self._trajectory(row, verdicts.get(i, Earned({}))) for i, row in enumerate(rows)]
 
-    def _trajectory(self, row: tuple[Job, int, Written, list[bool]], judged: Judged) -> Trajectory:
+    def _trajectory(self, row: tuple[Job, int, Written, list[bool]], judged: Earned) -> Trajectory:
         job, place, written, mask = row
         tokens, logps, source = written.tokens.tolist(), written.logps.tolist(), 0
         if job.begun and job.auxiliary:

@@ -22,7 +22,7 @@ from align.models.references import reference_weights
 from align.models.save import fingerprint
 from align.models.targets import notes_of, refuse_sharded_experts
 from align.models.tokenizer import load_tokenizer
-from align.monitors.display import Progress as Display
+from align.monitors.display import Display
 from align.needs import LEARNS
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import num_read
@@ -39,13 +39,13 @@ from align.runfolder.environment import arithmetic
 from align.runfolder.folder import RunFolder
 from align.runfolder.logs import CompletionsLog, MetricsLog
 from align.runfolder.state_files import seed_generators
-from align.scoring.experience import Reader
+from align.scoring.experience import Batching
 from align.scoring.routing import settle_router
 from align.scoring.score import Scorer
 from align.system.files import remove
 from align.system.sums import digest_of
-from align.training.build import SAMPLE, Sample, choose_layout, kernel_of, limits_of, make_trainee
-from align.training.loop import Run, Source
+from align.training.build import SAMPLE, DataSample, choose_layout, kernel_of, limits_of, make_trainee
+from align.training.loop import ExperienceSource, Training
 from align.training.snapshot import Progress
 from align.training.step import Trainee
 from align.training.team import Team
@@ -64,8 +64,8 @@ class Setup:
     tokenizer: Any
     splits: Splits
     team: Team
-    reader: Reader
-    source: Source  # where experience comes from
+    batching: Batching
+    source: ExperienceSource  # where experience comes from
     weights: str  # fingerprint of what training starts from
     identity: dict[str, Any]  # all that its numbers depend on
 
@@ -117,19 +117,19 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     trainee = settle_router(trainee, recipe.model)
     team, of_critic = make_team(recipe, trainee, tokenizer, init, splits)
     sample = [splits.train[i] for i in range(min(SAMPLE, len(splits.train)))]
-    picked = Sample(learned_sequences(recipe, sample), *lengths(recipe, splits, context))
+    picked = DataSample(learned_sequences(recipe, sample), *lengths(recipe, splits, context))
     choice = choose_layout(list(team.learners.values()), needs, picked, recipe.training, limits, say)
     saved = choice.tokens["padded"] - choice.tokens[choice.layout]
     cost = choice.tokens[choice.layout]
     say(f"layout {choice.layout}: {cost} tokens for the first {len(sample)} rows, {saved} saved")
-    reader = Reader(needs, choice.layout, limits, world, recipe.rollout.temperature)
+    batching = Batching(needs, choice.layout, limits, world, recipe.rollout.temperature)
     weights += of_critic + others
     identity = _identity(recipe, trainee, init, splits, weights)
-    parts = Parts(recipe, reader, team, tokenizer, init, splits, digest(identity))
+    parts = Parts(recipe, batching, team, tokenizer, init, splits, digest(identity))
     online = isinstance(recipe.method, OnlineMethod)
     source = online_source(parts, folder, say) if online else offline_source(parts, say)
     seed_generators(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
-    return Setup(recipe, world, folder, tokenizer, splits, team, reader, source, weights, identity)
+    return Setup(recipe, world, folder, tokenizer, splits, team, batching, source, weights, identity)
 
 
 def make_team(
@@ -239,11 +239,11 @@ class Begun:
     identity: dict[str, Any]  # what its checkpoints say that they are of
 
 
-def make_run(setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any], display: Display) -> Run:
+def make_run(setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any], display: Display) -> Training:
     recipe, (log, written) = setup.recipe, begun.logs
     round_steps = steps_of_experience(recipe) if recipe.method.rounds else 0
-    return Run(
-        team=setup.team, reader=setup.reader, source=setup.source,
+    return Training(
+        team=setup.team, batching=setup.batching, source=setup.source,
         rates=rates_of(recipe, num_steps), warmup=warmup_of(recipe), num_steps=num_steps, round_steps=round_steps,
         settings=with_direction(recipe, setup.splits), root=setup.folder.checkpoints, log=log, written=written,
         trackers=trackers, display=display, identity=begun.identity,

@@ -22,7 +22,7 @@ from align.recipe.load import Recipe
 from align.recipe.metric import BETTER, METRIC, no_such, reported, undecided
 from align.recipe.roles import METRICS
 from align.rewards.columns import Finding, misfit, misfits
-from align.rewards.judge import make_judge
+from align.rewards.verdicts import make_reward_functions
 from align.rollout.hints import HintColumn
 from align.run.parts import hint_column, prompt_of
 from align.scoring.role_table import loaded
@@ -177,7 +177,7 @@ def check_room(recipe: Recipe, splits: Splits, context: int) -> None:
 
 def check_columns(recipe: Recipe, splits: Splits) -> None:
     """Mistakes where a reward function asks for columns that the rows of a split do not have."""
-    functions = make_judge(recipe.reward).functions
+    functions = make_reward_functions(recipe.reward).functions
     findings: dict[str, Finding] = {n: functools.partial(misfit, f) for n, f in functions.items()}
     found = Findings()
     for split, store in splits.stores.items():

@@ -31,8 +31,8 @@ from align.outside import load_outside
 from align.recipe.load import Recipe
 from align.recipe.steps import count_steps, steps_of_phase
 from align.rewards.base import find_reward
-from align.rewards.judge import named
 from align.rewards.settings import Function
+from align.rewards.verdicts import named
 from align.run.critic import critic_section
 from align.runfolder.folder import fixed
 from align.system.origins import code_of
@@ -166,5 +166,5 @@ def _replayed(recipe: Recipe, num_rows: int) -> Sums:
     if not recipe.rollout.replay:
         return {}
     wanted = -(-count_steps(recipe, num_rows) // steps_of_phase(recipe))
-    files = (Path(recipe.rollout.replay, "rollouts", f"{phase:06d}.jsonl") for phase in range(wanted))
+    files = (Path(recipe.rollout.replay, "rollouts", f"{number:06d}.jsonl") for number in range(wanted))
     return {file.name: sha256_of(file) for file in files if file.exists()}

@@ -35,7 +35,7 @@ def offline_source(parts: Parts, say: Callable[[str], Any]) -> Offline:
         return [store[int(i)] for i in mixture.rows_of_step(step, recipe.training.batch_size, total)]
 
     made: dict[str, Any] = {
-        "trainee": parts.trainee, "method": recipe.method, "reader": parts.reader, "roles": make_roles(parts, say),
+        "trainee": parts.trainee, "method": recipe.method, "batching": parts.batching, "roles": make_roles(parts, say),
         "place_of": {name: s.place for name, s in parts.stores.items()},
         "portions": {name: _portions(parts, name) for name in ("validation", "test")},
         "complete": _completions(parts), "num_minibatches": recipe.training.num_minibatches,
@@ -65,9 +65,9 @@ def _trusted_of_step(parts: Parts) -> Callable[[int], list[Group]]:
 
 def _completions(parts: Parts) -> Callable[[int], list[Completion]]:
     """What completes a few prompts of the test split, or of the validation split where there is no other."""
-    reader, logging = parts.reader, parts.recipe.logging
+    batching, logging = parts.batching, parts.recipe.logging
     store = parts.splits.test if len(parts.splits.test) else parts.splits.validation
-    scalar = "scores" in reader.needs.live(reader.needs.learned()[0])
+    scalar = "scores" in batching.needs.live(batching.needs.learned()[0])
     rows = [] if scalar else [store[i] for i in range(min(len(store), 4 * logging.num_completions))]
     longest = parts.context - logging.max_completion_length
     prompts = [p for p in distinct_prompts(rows, logging.num_completions) if len(p) <= longest]
@@ -76,7 +76,7 @@ def _completions(parts: Parts) -> Callable[[int], list[Completion]]:
         if not rows:
             return []
         limit = logging.max_completion_length
-        return complete(parts.trainee.module, parts.tokenizer, prompts, limit, step, reader.world)
+        return complete(parts.trainee.module, parts.tokenizer, prompts, limit, step, batching.world)
 
     return complete_all
 
@@ -94,10 +94,10 @@ def _portions(parts: Parts, split: str) -> list[list[Group]]:
 def make_roles(parts: Parts, say: Callable[[str], Any]) -> dict[str, dict[str, Role]]:
     """Who makes each stored column, for each split. A role that the method does not need is not loaded."""
     recipe = parts.recipe
-    own: dict[str, Role] = {POLICY: ModelRole(parts.trainee.module)} if POLICY in parts.reader.needs.roles() else {}
+    own: dict[str, Role] = {POLICY: ModelRole(parts.trainee.module)} if POLICY in parts.batching.needs.roles() else {}
     made = {split: dict(own) for split in parts.stores}
     for roles in made.values():
-        roles |= {r: ModelRole(module) for r, module in parts.copies.items() if r in parts.reader.needs.roles()}
+        roles |= {r: ModelRole(module) for r, module in parts.copies.items() if r in parts.batching.needs.roles()}
     for role in loaded(recipe.method, recipe.model):
         scorer = parts.frozen_model(role)
         cached_ones = _cached(parts, role, scorer, say) if reference_kind(recipe.model) == "cached" else {}
@@ -108,16 +108,16 @@ def make_roles(parts: Parts, say: Callable[[str], Any]) -> dict[str, dict[str, R
 
 def _cached(parts: Parts, role: str, scorer: Any, say: Callable[[str], Any]) -> dict[str, Role]:
     """What the model says of every split, computed once."""
-    recipe, reader = parts.recipe, parts.reader
-    inner = reader.world.unwrap(scorer)
-    precision = autocast_of(recipe.training, reader.world.device)
+    recipe, batching = parts.recipe, parts.batching
+    inner = batching.world.unwrap(scorer)
+    precision = autocast_of(recipe.training, batching.world.device)
     weights = fingerprint(inner.model)
-    computed = [weights, settings_digest(inner.model), reader.layout, str(precision), kernel_name(inner)]
+    computed = [weights, settings_digest(inner.model), batching.layout, str(precision), kernel_name(inner)]
     made: dict[str, Role] = {}
     for name, store in parts.stores.items():
         key = _digest([store.fingerprint, *computed])
         path = default_cache() / "logps" / f"{role}-{key}.f32"
-        made[name] = cached(path, scorer, reader, store, recipe.training.batch_size, say)
+        made[name] = cached(path, scorer, batching, store, recipe.training.batch_size, say)
     return made
 
 

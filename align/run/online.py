@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from align.recipe.steps import count_steps, steps_of_phase
-from align.rewards.judge import make_judge
 from align.rewards.shape import piece
+from align.rewards.verdicts import make_reward_functions
 from align.rollout.engine import Sampling
 from align.rollout.log import RolloutLog
 from align.rollout.policy_engine import Engines, LocalEngines, text_of
@@ -31,15 +31,15 @@ from align.sources.rounds import ROUNDS, RoundFiles
 
 def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:
     recipe, store = parts.recipe, parts.splits.train
-    rollout, world = recipe.rollout, parts.reader.world
-    judge = make_judge(recipe.reward)
+    rollout, world = recipe.rollout, parts.batching.world
+    judge = make_reward_functions(recipe.reward)
     mixture = parts.splits.mixture(recipe.training.seed)
 
     def prompts(start: int, stop: int) -> list[Prompt]:
         return [prompt_of(store, int(i), start + n) for n, i in enumerate(mixture.rows(start, stop))]
 
     sampling = sampling_of(parts)
-    hinted = parts.reader.needs.batch.hinted
+    hinted = parts.batching.needs.batch.hinted
     hints = hint_column(recipe, parts.splits, parts.tokenizer, parts.context) if hinted else None
     roles, on_demand = online_roles(parts)
     writer = Writer(
@@ -48,7 +48,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
         turns=turns_of(parts), steps=steps_of(parts), hints=hints,
     )  # fmt: skip
     harvester = Harvester(
-        parts.reader, roles, judge, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
+        parts.batching, roles, judge, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
     )
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
     rounds = RoundFiles(folder.path / ROUNDS, writer, steps_of_phase(recipe)) if recipe.method.rounds else None
@@ -73,7 +73,7 @@ def engines_of(parts: Parts, roles: Mapping[str, Role], folder: Path, say: Calla
     rollout = parts.recipe.rollout
     if rollout.engine == "vllm":
         return server_engines(parts, sampling_of(parts), folder)
-    refill, world = rollout.waiting_rows > 0, parts.reader.world
+    refill, world = rollout.waiting_rows > 0, parts.batching.world
     reference = roles.get(REFERENCE)
     others = dict(parts.copies) | ({REFERENCE: reference.model} if isinstance(reference, ModelRole) else {})
     return LocalEngines(parts.trainee.module, parts.texts, rollout.max_rows, world, refill, say=say, others=others)
@@ -91,7 +91,7 @@ def turns_of(parts: Parts) -> Turns | None:
 def steps_of(parts: Parts) -> Callable[[Sequence[int]], list[int]] | None:
     """Which tokens begin a step, where that is asked."""
     rollout = parts.recipe.rollout
-    if not parts.reader.needs.batch.stepwise and not rollout.audit:
+    if not parts.batching.needs.batch.stepwise and not rollout.audit:
         return None
     segment, texts = find_segmenter(rollout.steps), parts.texts
 
@@ -117,7 +117,7 @@ def sampling_of(parts: Parts) -> Sampling:
 def online_roles(parts: Parts) -> tuple[dict[str, Role], dict[str, Role]]:
     """Roles that every experience asks, and those that it asks where a hook of the method looks at their columns:
     `old` is among these where the step's own log-probabilities will do."""
-    recipe, rollout, needs = parts.recipe, parts.recipe.rollout, parts.reader.needs
+    recipe, rollout, needs = parts.recipe, parts.recipe.rollout, parts.batching.needs
     made: dict[str, Role] = {}
     several = rollout.num_iterations > 1 or rollout.num_prompts not in (0, recipe.training.batch_size)
     more = any(columns != ("logps",) for columns in needs.of_role(POLICY).values())

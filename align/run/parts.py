@@ -22,7 +22,7 @@ from align.recipe.load import Recipe
 from align.rollout.hints import HintColumn
 from align.rollout.policy_engine import Readable, Texts
 from align.rollout.writer import Prompt
-from align.scoring.experience import Columns, Reader
+from align.scoring.experience import Batching, Columns
 from align.scoring.role_table import REFERENCE, section_of
 from align.scoring.roles import AdapterOff
 from align.training.build import frozen, kernel_of
@@ -59,7 +59,7 @@ class Parts:
     """What a source is made of."""
 
     recipe: Recipe
-    reader: Reader
+    batching: Batching
     team: Team
     tokenizer: Any
     init: Path  # of weights made from a config
@@ -83,7 +83,7 @@ class Parts:
     @property
     def stops(self) -> tuple[int, ...]:
         """Tokens that end a completion."""
-        return stop_ids(self.tokenizer, self.reader.world.unwrap(self.trainee.module).model)
+        return stop_ids(self.tokenizer, self.batching.world.unwrap(self.trainee.module).model)
 
     @property
     def added_texts(self) -> dict[str, int]:
@@ -101,7 +101,7 @@ class Parts:
     @property
     def context(self) -> int:
         """Tokens that the policy has positions for."""
-        return context_of(self.reader.world.unwrap(self.trainee.module).model)
+        return context_of(self.batching.world.unwrap(self.trainee.module).model)
 
     def held_out(self, split: str) -> int:
         """Rows of a split that evaluations go through."""
@@ -112,6 +112,6 @@ class Parts:
         """Who makes a role's columns: the policy with its adapter switched off, or a model that is loaded for it."""
         if role == REFERENCE and reference_kind(self.recipe.model) == "adapter_off":
             return AdapterOff(self.trainee.module)
-        world, (section, key) = self.reader.world, section_of(self.recipe.model, role)
+        world, (section, key) = self.batching.world, section_of(self.recipe.model, role)
         model = frozen_copy(section, self.tokenizer, "lm", self.init, key=key)
         return frozen(model, kernel_of(model.to(world.device), self.recipe.training, world.device), world)

@@ -50,7 +50,7 @@ def begin(setup: Setup, resume: Resume | None, num_steps: int, say: Say) -> Begu
     path, past, name = _found(setup, resume, say)
     progress = Progress()
     if path is not None:
-        progress = snapshot.load(path, setup.team, trusted=folder.trust.checkpoint)
+        progress = snapshot.restore(path, setup.team, trusted=folder.trust.checkpoint)
         _refuse_end(path, progress.step, num_steps)
         _judge_again(setup, progress, say)
     with world.main_first():

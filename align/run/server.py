@@ -26,7 +26,7 @@ from align.sources.served_policy import ServerEngines
 
 def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngines:
     """Joined at once, so that what does not fit is told before training; started when the first weights are there."""
-    rollout, world = parts.recipe.rollout, parts.reader.world
+    rollout, world = parts.recipe.rollout, parts.batching.world
     model = world.unwrap(parts.trainee.module).model
     if isinstance(model, PeftModel) and world.sharding in ("zero3", "fsdp2"):
         raise UserError(
@@ -43,7 +43,7 @@ def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngi
             _refuse_several_machines(world.size)
     arguments = start_arguments(parts)
     return ServerEngines(
-        trainee=parts.trainee, reader=parts.reader, tokenizer=parts.tokenizer, texts=parts.texts, sampling=sampling,
+        trainee=parts.trainee, batching=parts.batching, tokenizer=parts.tokenizer, texts=parts.texts, sampling=sampling,
         probe=parts.splits.train[0].members[0].prompt, folder=folder / "server", max_rows=rollout.max_rows,
         start=lambda weights: start(rollout, weights, arguments, folder / "server" / "vllm.log"), server=server,
         marks=stop_marks(parts),
@@ -63,7 +63,7 @@ def longest(parts: Parts) -> int:
 
 
 def expected(parts: Parts) -> Expected:
-    section, model = parts.recipe.model, unwrapped(parts.reader.world.unwrap(parts.trainee.module).model)
+    section, model = parts.recipe.model, unwrapped(parts.batching.world.unwrap(parts.trainee.module).model)
     folder = where(section, parts.init).weights
     shape = shape_of(model.config.to_dict()) | {"vocab_size": num_rows(model)}
     names = dict.fromkeys((section.model_name_or_path or folder, folder, str(Path(folder).resolve())))
@@ -72,7 +72,7 @@ def expected(parts: Parts) -> Expected:
 
 def start_arguments(parts: Parts) -> Sequence[str]:
     """What a server of this run must be told; its precision is the one that the policy computes in."""
-    recipe, scorer = parts.recipe, parts.reader.world.unwrap(parts.trainee.module)
+    recipe, scorer = parts.recipe, parts.batching.world.unwrap(parts.trainee.module)
     dtype = scorer.computes_in
     trusted = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
     return (

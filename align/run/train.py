@@ -13,7 +13,7 @@ import transformers
 
 from align.errors import Mistakes, RunError
 from align.models.save import save_final
-from align.monitors.display import Progress as Display
+from align.monitors.display import Display
 from align.monitors.trackers import check_trackers, no_telemetry, open_trackers
 from align.needs import CRITIC
 from align.recipe.load import Recipe
@@ -29,7 +29,7 @@ from align.system.files import write_json
 from align.system.terminal import say
 from align.training import snapshot
 from align.training.baselines import bag_of_words
-from align.training.loop import train as train_loop
+from align.training.loop import take_steps
 from align.training.member_files import whole_weights
 from align.training.snapshot import Progress
 from align.training.step import Trainee
@@ -105,7 +105,7 @@ def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack, stop: 
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE, 0)
-        progress = train_loop(dataclasses.replace(loop, stop=stop), progress)
+        progress = take_steps(dataclasses.replace(loop, stop=stop), progress)
     _finish(setup, written, _outcome(setup, begun.identity["run"], progress, num_steps), say)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from align.data.prepare import Splits
-from align.data.settings import Source
+from align.data.settings import DataSource
 from align.models.load import load_policy
 from align.needs import CRITIC, LEARNS, SOURCES, TWIN
 from align.recipe.load import Recipe
@@ -51,7 +51,7 @@ def make_sources(recipe: Recipe, splits: Splits) -> SourceLogits | None:
 def learned(recipe: Recipe, sources: SourceLogits, step: int) -> dict[str, Any]:
     """`sources.json`: each source as the recipe names it, with its weight after this step."""
     train, shares = recipe.data.train, sources.shares()
-    listed = [Source(source=train)] if isinstance(train, str) else train
+    listed = [DataSource(source=train)] if isinstance(train, str) else train
     rows = [
         {"name": name, "source": s.source, "split": s.split, "columns": s.columns, "weight": weight}
         for name, s, weight in zip(sources.names, listed, shares, strict=True)

@@ -81,7 +81,7 @@ def _ranges(met: list[bool], length: int) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def attention(
+def blocked_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest: Any
 ) -> tuple[Tensor, None]:
     """transformers' attention function; query (R, heads, L, d), answer (R, L, heads, d)."""
@@ -94,7 +94,7 @@ def attention(
     return made, None  # type: ignore[return-value]
 
 
-AttentionInterface.register(NAME, attention)
+AttentionInterface.register(NAME, blocked_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from align.batches import SEQUENCE_COLUMNS, Group, Member
-from align.needs import Needs, columns, empty_batch, made_by
+from align.needs import Needs, empty_batch, made_by
 from align.scoring.layout import RowLayout, Rows, lay_out, shapes
 from align.scoring.plan import Limits, MicroBatch, Plan, make_plan
 from align.scoring.role_table import idle
@@ -38,7 +38,7 @@ class Role(Protocol):
     """Who makes a stored column: a frozen model, the policy as it is, or a cache."""
 
     def stored(
-        self, reader: Reader, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
+        self, batching: Batching, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
     ) -> dict[tuple[str, str], Tensor]:
         """(member, column) -> (B, T), for the columns asked of each member, on the CPU, complete on every rank."""
         ...
@@ -64,7 +64,7 @@ class Experience:
 
 
 @dataclass(frozen=True)
-class Reader:
+class Batching:
     """How groups become micro-batches and scored micro-batches become columns again."""
 
     needs: Needs
@@ -130,18 +130,18 @@ class ModelRole:
     model: Columns
 
     def stored(
-        self, reader: Reader, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
+        self, batching: Batching, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
     ) -> dict[tuple[str, str], Tensor]:
-        members = list(reader.needs.members)
+        members = list(batching.needs.members)
         widths = {m: _width(groups, members.index(m)) for m in asked}
         out = {(m, c): torch.zeros(len(groups), widths[m]) for m, columns in asked.items() for c in columns}
         was_training = self.model.training
         self.model.train(False)  # the policy's own columns, too, are those without dropout
-        for micro, made in reader.score_all(self.model, groups, asked):
+        for micro, made in batching.score_all(self.model, groups, asked):
             for (m, c), values in out.items():
                 values[list(micro.groups)] = made[m][c].float().cpu()
         self.model.train(was_training)
-        return {key: reader.world.sum(values) for key, values in out.items()}  # each row was scored by one rank alone
+        return {key: batching.world.sum(values) for key, values in out.items()}  # each row was scored by one rank alone
 
 
 def families(groups: Sequence[Group]) -> list[tuple[int, ...]]:
@@ -177,11 +177,13 @@ def _unbundled(micro: MicroBatch, bundles: Sequence[tuple[int, ...]]) -> MicroBa
     return MicroBatch(tuple(i for bundle in mine for i in bundle), micro.num_chunks, mine)
 
 
-def gather_experience(reader: Reader, groups: Sequence[Group], roles: Mapping[str, Role], method: Any) -> Experience:
+def gather_experience(
+    batching: Batching, groups: Sequence[Group], roles: Mapping[str, Role], method: Any
+) -> Experience:
     """Arranges the rows, has every stored column made, and lets the method prepare."""
-    needs = reader.needs
+    needs = batching.needs
     arranged = needs.batch.arrange(groups)
-    stored = stored_columns(reader, arranged, {role: roles[role] for role in needs.roles() if role in roles})
+    stored = stored_columns(batching, arranged, {role: roles[role] for role in needs.roles() if role in roles})
     lacking = [(m, c) for m in needs.members for c in needs.stored(m) if (m, c) not in stored]
     for member, column in lacking:
         assert idle(method, role := made_by(column)[0]), f"nobody makes {column}: there is no role {role}"
@@ -190,11 +192,13 @@ def gather_experience(reader: Reader, groups: Sequence[Group], roles: Mapping[st
     return Experience(arranged, method.prepare(empty_batch(needs, arranged, stored)), repeats)
 
 
-def stored_columns(reader: Reader, groups: Sequence[Group], roles: Mapping[str, Role]) -> dict[tuple[str, str], Tensor]:
+def stored_columns(
+    batching: Batching, groups: Sequence[Group], roles: Mapping[str, Role]
+) -> dict[tuple[str, str], Tensor]:
     """(member, stored column) -> (B, T), of every role."""
     stored: dict[tuple[str, str], Tensor] = {}
     for role, maker in roles.items():
-        for (member, column), values in maker.stored(reader, reader.needs.of_role(role), groups).items():
+        for (member, column), values in maker.stored(batching, batching.needs.of_role(role), groups).items():
             stored[member, f"{role}_{column}"] = values
     return stored
 
@@ -225,16 +229,3 @@ def _cut(value: Any, width: int) -> Any:
 
 def _width(groups: Sequence[Group], position: int) -> int:
     return max((len(g.members[position].completion) for g in groups), default=0)
-
-
-__all__ = [
-    "Columns",
-    "Experience",
-    "ModelRole",
-    "Reader",
-    "Role",
-    "columns",
-    "gather_experience",
-    "live_batch",
-    "live_columns",
-]

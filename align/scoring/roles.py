@@ -15,7 +15,7 @@ from torch import Tensor
 
 from align.batches import Group
 from align.models.frozen import adapter_off
-from align.scoring.experience import Columns, ModelRole, Reader
+from align.scoring.experience import Batching, Columns, ModelRole
 from align.scoring.layout import Rows
 from align.system.files import replacing, sweep
 
@@ -51,9 +51,9 @@ class CachedRole:
     starts: np.ndarray  # (rows, members) int64
 
     def stored(
-        self, reader: Reader, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
+        self, batching: Batching, asked: Mapping[str, tuple[str, ...]], groups: Sequence[Group]
     ) -> dict[tuple[str, str], Tensor]:
-        names = list(reader.needs.members)
+        names = list(batching.needs.members)
         assert all(columns == ("logps",) for columns in asked.values()), "log-probabilities alone are cached"
         return {(m, "logps"): self._member(names.index(m), groups) for m in asked}
 
@@ -66,24 +66,24 @@ class CachedRole:
 
 
 def cached(
-    path: Path, model: Columns | None, reader: Reader, store: Any, portion: int, say: Say = lambda text: None
+    path: Path, model: Columns | None, batching: Batching, store: Any, portion: int, say: Say = lambda text: None
 ) -> CachedRole:
     """Opens the cache file `path`, made first by scoring every row of `store`, in order, `portion` rows at a time.
 
     `model` may be None where the file is there already. The file's name must say all that the numbers depend on; its
     last bytes are the sum of the numbers, and a file that differs from it is made again, aloud.
     """
-    members = tuple(reader.needs.members)
+    members = tuple(batching.needs.members)
     lengths = np.array([[c for _, c in store.lengths(i)] for i in range(len(store))], dtype=np.int64)
     lengths = lengths.reshape(len(store), len(members))
     starts = np.concatenate([[0], lengths.ravel().cumsum()[:-1]]).reshape(lengths.shape) if len(store) else lengths
     size = int(lengths.sum()) * np.dtype(np.float32).itemsize
-    whole = reader.world.once_per_machine(lambda: _is_whole(path, size))
-    if not all(reader.world.everyone(whole)):  # one answer for all: filling is done together
+    whole = batching.world.once_per_machine(lambda: _is_whole(path, size))
+    if not all(batching.world.everyone(whole)):  # one answer for all: filling is done together
         if path.is_file():
             say(f"cache of reference log-probabilities {path}: is damaged, and is made again")
         assert model is not None, "a cache that is not whole needs the model that fills it"
-        _fill(path, model, reader, store, portion)
+        _fill(path, model, batching, store, portion)
     count = size // np.dtype(np.float32).itemsize
     values = np.memmap(path, dtype=np.float32, mode="r", shape=(count,)) if count else np.zeros(0, np.float32)
     return CachedRole(values, starts)
@@ -103,18 +103,18 @@ def _is_whole(path: Path, size: int) -> bool:
         return False
 
 
-def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) -> None:
+def _fill(path: Path, model: Columns, batching: Batching, store: Any, portion: int) -> None:
     role = ModelRole(model)
-    members = tuple(reader.needs.members)
+    members = tuple(batching.needs.members)
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, "*.tmp")
-    writes = reader.world.accelerator.is_local_main_process  # each machine may have a cache of its own
+    writes = batching.world.accelerator.is_local_main_process  # each machine may have a cache of its own
     numbers = hashlib.sha256()
     with replacing(path, aside) if writes else open(os.devnull, "wb") as out:
         for start in range(0, len(store), portion):
             groups = [store[i] for i in range(start, min(start + portion, len(store)))]
-            made = role.stored(reader, dict.fromkeys(members, ("logps",)), groups)
+            made = role.stored(batching, dict.fromkeys(members, ("logps",)), groups)
             for i, group in enumerate(groups):
                 for position, member in enumerate(members):
                     logps = made[member, "logps"][i, : len(group.members[position].completion)].numpy().tobytes()
@@ -122,4 +122,4 @@ def _fill(path: Path, model: Columns, reader: Reader, store: Any, portion: int) 
                     numbers.update(logps)
         if writes:
             out.write(numbers.digest())
-    reader.world.barrier()
+    batching.world.barrier()

@@ -21,7 +21,7 @@ from align.functional.routing import balance_loss
 from align.models.parts import unwrapped
 from align.models.routers import experts_per_token
 from align.models.settings import ModelSection
-from align.scoring.experience import Columns, Experience, Reader
+from align.scoring.experience import Batching, Columns, Experience
 from align.scoring.layout import Rows, lay_out
 from align.scoring.plan import MicroBatch
 from align.scoring.probe import probe
@@ -73,19 +73,19 @@ class Balance:
 
 
 def counted(
-    model: Columns, coef: float, reader: Reader, experience: Experience, mine: Sequence[MicroBatch]
+    model: Columns, coef: float, batching: Batching, experience: Experience, mine: Sequence[MicroBatch]
 ) -> Balance | None:
     """Runs over all micro-batches of this rank; None where the loss has no weight."""
     if not coef:
         return None
     watched = Watched(model)
-    total = torch.zeros((), device=reader.world.device)
-    asked = {member: () for member in reader.needs.learned()}
+    total = torch.zeros((), device=batching.world.device)
+    asked = {member: () for member in batching.needs.learned()}
     for micro in mine:
         with torch.no_grad():
-            reader.score(watched, experience.groups, micro, asked)
+            batching.score(watched, experience.groups, micro, asked)
         total = total + watched.seen.pop()
-    total = reader.world.sum(total)
+    total = batching.world.sum(total)
     return Balance(watched, coef, total[:2], max(total[2, 0].item(), 1.0))
 
 

@@ -45,11 +45,11 @@ class Auditor:
     harvester: Harvester
     folder: Path
 
-    def __call__(self, phase: int, step: int, harvest: Harvest, prompts: Mapping[int, Prompt]) -> None:
+    def __call__(self, number: int, step: int, harvest: Harvest, prompts: Mapping[int, Prompt]) -> None:
         """All ranks take part; the main one writes the file."""
-        if phase % self.settings.every:
+        if number % self.settings.every:
             return
-        places = self._chosen(phase, harvest.rows)
+        places = self._chosen(number, harvest.rows)
         if not places:
             return
         found: list[Audited] = []
@@ -65,11 +65,11 @@ class Auditor:
         if self.writer.world.main:
             inner_folder(self.folder)
             text = "".join(json.dumps(asdict(a)) + "\n" for a in found)
-            replace_file(self.folder / f"{phase:06d}.jsonl", text)
+            replace_file(self.folder / f"{number:06d}.jsonl", text)
 
-    def _chosen(self, phase: int, rows: Sequence[Trajectory]) -> list[tuple[int, int]]:
+    def _chosen(self, number: int, rows: Sequence[Trajectory]) -> list[tuple[int, int]]:
         every = [(row, token) for row, t in enumerate(rows) if not t.auxiliary for token in t.steps]
-        order = np.random.default_rng(seed_of(self.writer.seed, phase, 1)).permutation(len(every))
+        order = np.random.default_rng(seed_of(self.writer.seed, number, 1)).permutation(len(every))
         return [every[i] for i in sorted(order[: self.settings.num_states].tolist())]
 
     def _job(self, begun: Trajectory, token: int, prompts: Mapping[int, Prompt]) -> Job:

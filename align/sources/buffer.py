@@ -11,7 +11,7 @@ import numpy as np
 from align.batches import Group, Tokens
 from align.errors import UserError
 from align.needs import flattened, rebuilt
-from align.scoring.experience import Experience, Reader
+from align.scoring.experience import Batching, Experience
 from align.training.controllers import Remembered, recalling, told_of
 from align.training.loop import Portion
 
@@ -23,7 +23,7 @@ Passes = list[list[list[int]]]  # pass -> minibatch -> rows
 class Buffer:
     """An experience that is being learned from."""
 
-    phase: int
+    number: int
     experience: Experience
     minibatches: Passes
     controllers: Remembered  # what the method remembered when it was made
@@ -47,27 +47,27 @@ class Buffer:
             for g in self.experience.groups for m in g.members
         ]  # fmt: skip
         return {
-            "phase": self.phase, "groups": groups, "batch": flattened(self.experience.batch),
+            "phase": self.number, "groups": groups, "batch": flattened(self.experience.batch),
             "repeats": list(self.experience.repeats), "minibatches": self.minibatches, "controllers": self.controllers,
             "metrics": {name: float(value) for name, value in self.metrics.items()},
         }  # fmt: skip
 
     @classmethod
-    def restored(cls, state: Mapping[str, Any], reader: Reader) -> Buffer:
-        size = len(reader.needs.members)
+    def restored(cls, state: Mapping[str, Any], batching: Batching) -> Buffer:
+        size = len(batching.needs.members)
         found = [state["groups"][i : i + size] for i in range(0, len(state["groups"]), size)]
         groups = [Group(tuple(_tokens(m) for m in of), of[0]["row"], of[0]["index"]) for of in found]
-        experience = Experience(groups, rebuilt(reader.needs, state["batch"]), tuple(state["repeats"]))
+        experience = Experience(groups, rebuilt(batching.needs, state["batch"]), tuple(state["repeats"]))
         return cls(state["phase"], experience, state["minibatches"], state["controllers"], state.get("metrics", {}))
 
 
 def refuse_middle(step: int, state: Mapping[str, Any] | None, lasting: int) -> None:
     """UserError where experiences last for another number of steps now and one is under way, `state` if it is kept."""
-    phase, at = divmod(step, lasting)
+    number, at = divmod(step, lasting)
     finding = f"an experience lasts {lasting} steps now, and none of them begins after step {step}" if at else ""
     if state is not None:
         length = sum(map(len, state["minibatches"]))
-        same = (state["phase"], length) == (phase, lasting)
+        same = (state["phase"], length) == (number, lasting)
         finding = "" if same else f"step {step} is within an experience of {length} steps, and now they last {lasting}"
     if finding:
         raise UserError(

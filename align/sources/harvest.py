@@ -15,13 +15,13 @@ from align.batches import Group, Tokens
 from align.errors import RunError
 from align.functional.correction import bounded, sampler_weights
 from align.needs import Harvested, empty_batch
-from align.rewards.judge import Judge
 from align.rewards.shape import Ends, Piece, Whiten, shaped
+from align.rewards.verdicts import RewardFunctions
 from align.rollout.draws import seed_of
 from align.rollout.settings import RolloutSection
 from align.rollout.states import Place, places_of, with_states
 from align.rollout.writer import Trajectory
-from align.scoring.experience import Experience, Reader, Role, stored_columns
+from align.scoring.experience import Batching, Experience, Role, stored_columns
 from align.scoring.role_table import POLICY
 from align.sources.buffer import Passes
 
@@ -48,9 +48,9 @@ class Harvest:
 class Harvester:
     """What an experience is made with."""
 
-    reader: Reader
+    batching: Batching
     roles: Mapping[str, Role]  # those that are needed, but for the engine
-    judge: Judge
+    judge: RewardFunctions
     shape: tuple[Piece, ...]
     settings: RolloutSection
     on_demand: Mapping[str, Role] = field(default_factory=dict)  # asked where a hook looks at what they make
@@ -78,10 +78,10 @@ class Harvester:
             written = [dataclasses.replace(t, rewards=self.judge.alone(t.rewards)) for t in written]
         rewards = self.rewards(written)
         judged, groups, places = self._rows(written, rewards.nan_to_num() if self.judge.comparing else rewards)
-        member = next(iter(self.reader.needs.members))
+        member = next(iter(self.batching.needs.members))
         width = max(len(g.members[0].completion) for g in groups)
-        blank = {(member, c): torch.zeros(len(groups), width) for c in self.reader.needs.stored(member)}
-        return judged, with_states(empty_batch(self.reader.needs, groups, blank), judged, places)
+        blank = {(member, c): torch.zeros(len(groups), width) for c in self.batching.needs.stored(member)}
+        return judged, with_states(empty_batch(self.batching.needs, groups, blank), judged, places)
 
     def _rows(
         self, written: Sequence[Trajectory], rewards: Tensor
@@ -97,9 +97,9 @@ class Harvester:
             )
         kin = [i // self.settings.num_generations if self.settings.window else t.number for i, t, _ in judged]
         numbers = {n: i for i, n in enumerate(dict.fromkeys(kin))}
-        places = places_of([t for _, t, _ in judged]) if self.reader.needs.batch.stepwise else {}
+        places = places_of([t for _, t, _ in judged]) if self.batching.needs.batch.stepwise else {}
         found = [self._harvested(t, numbers[n], r, places) for n, (_, t, r) in zip(kin, judged, strict=True)]
-        makers = self.reader.needs.of_completions()
+        makers = self.batching.needs.of_completions()
         groups = [
             Group((tokens_of(c.written),), {name: float(make(c)) for name, make in makers.items()}, c.written.row)
             for c in found
@@ -116,11 +116,11 @@ class Harvester:
         judged, groups, places = self._rows(written, rewards)
         roles = self.roles
         stored, repeats = self._stored(groups, judged, roles)
-        batch = with_states(empty_batch(self.reader.needs, groups, stored), judged, places)
+        batch = with_states(empty_batch(self.batching.needs, groups, stored), judged, places)
         if self.on_demand and looked_at(batch, method) & set(repeats):
             roles = {**self.on_demand, **roles}
             stored, repeats = self._stored(groups, judged, roles)
-            batch = with_states(empty_batch(self.reader.needs, groups, stored), judged, places)
+            batch = with_states(empty_batch(self.batching.needs, groups, stored), judged, places)
         batch = filled(method, batch)
         kept = chosen(method, batch)  # by the advantages as they are, so before they are weighed
         kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
@@ -140,7 +140,7 @@ class Harvester:
         self, groups: Sequence[Group], written: Sequence[Trajectory], roles: Mapping[str, Role]
     ) -> tuple[dict[tuple[str, str], Tensor], tuple[str, ...]]:
         """The stored columns; those that no role makes repeat the policy's log-probabilities."""
-        needs = self.reader.needs
+        needs = self.batching.needs
         member = next(iter(needs.members))
         width = max(len(g.members[0].completion) for g in groups)
         sampler = torch.zeros(len(groups), width)
@@ -148,7 +148,7 @@ class Harvester:
         for i in learned:
             sampler[i, : len(written[i].logps)] = torch.tensor(written[i].logps)
         stored = {(member, "sampler_logps"): sampler}
-        for key, values in stored_columns(self.reader, [groups[i] for i in learned], roles).items():
+        for key, values in stored_columns(self.batching, [groups[i] for i in learned], roles).items():
             stored[key] = torch.zeros_like(sampler)
             stored[key][learned, : values.shape[1]] = values
         missing = [c for c in needs.stored(member) if (member, c) not in stored]

@@ -16,7 +16,7 @@ from typing import Any
 
 from align.batches import Group
 from align.runfolder.logs import Completion
-from align.scoring.experience import Reader, Role, gather_experience
+from align.scoring.experience import Batching, Role, gather_experience
 from align.sources.buffer import Buffer
 from align.training.controllers import Remembered, recalling, remembered_of
 from align.training.evaluate import Evaluation, evaluate
@@ -31,7 +31,7 @@ class Offline:
 
     trainee: Trainee
     method: Any
-    reader: Reader
+    batching: Batching
     roles: Mapping[str, Mapping[str, Role]]  # split -> role -> who makes its columns
     rows_of_step: Callable[[int], Sequence[Group]]
     place_of: Mapping[str, Callable[[int], str]]
@@ -45,23 +45,23 @@ class Offline:
         return [group.index for portion in self.portions[split] for group in portion]
 
     def next(self, progress: Progress) -> Portion:
-        phase, at = divmod(progress.step, self.num_minibatches)
-        if self.buffer is None or self.buffer.phase != phase or at >= len(self.buffer.steps):
-            self.buffer = self._experience(phase, progress)
+        number, at = divmod(progress.step, self.num_minibatches)
+        if self.buffer is None or self.buffer.number != number or at >= len(self.buffer.steps):
+            self.buffer = self._experience(number, progress)
         return self.buffer.portion(at, self.method)
 
-    def _experience(self, phase: int, progress: Progress) -> Buffer:
+    def _experience(self, number: int, progress: Progress) -> Buffer:
         """From the next step on: where an earlier end of the run has cut an experience short, its rest is one."""
         parts = [self.rows_of_step(step) for step in self._steps(progress)]
         controllers = dict(progress.controllers)
         method = recalling(self.method, controllers)
         groups = [group for part in parts for group in part]
-        experience = gather_experience(self.reader, groups, self.roles["train"], method)
+        experience = gather_experience(self.batching, groups, self.roles["train"], method)
         self.remembered = progress.controllers = controllers | remembered_of(method, experience.batch)
         over: list[list[int]] = [[] for _ in range(progress.step % self.num_minibatches)]
         ends = itertools.accumulate(len(part) for part in parts)
         rows = [list(range(end - len(part), end)) for part, end in zip(parts, ends, strict=True)]
-        return Buffer(phase, experience, [over + [step for step in rows if step]], controllers, {})
+        return Buffer(number, experience, [over + [step for step in rows if step]], controllers, {})
 
     def _steps(self, progress: Progress) -> range:
         """Those of the experience that are not made yet."""
@@ -69,16 +69,16 @@ class Offline:
 
     def evaluate(self, split: str, version: int, tick: Callable[[int], Any]) -> Evaluation:
         method = recalling(self.method, self.remembered)
-        return evaluate(self.trainee.module, method, self.portions[split], self.reader, self.roles[split], tick)
+        return evaluate(self.trainee.module, method, self.portions[split], self.batching, self.roles[split], tick)
 
     def show(self, step: int, version: int) -> list[Completion]:
         return [dataclasses.replace(c, policy_version=version) for c in self.complete(step)]
 
     def state(self, progress: Progress) -> Any:
         """Also before the first step on an experience, where making it has changed what the method remembers."""
-        phase, at = divmod(progress.step, self.num_minibatches)
+        number, at = divmod(progress.step, self.num_minibatches)
         buffer = self.buffer
-        if buffer is None or buffer.phase != phase or at >= len(buffer.steps) or not (at or progress.controllers):
+        if buffer is None or buffer.number != number or at >= len(buffer.steps) or not (at or progress.controllers):
             return None
         return {"buffer": buffer.state()}
 
@@ -90,8 +90,8 @@ class Offline:
         self.remembered = progress.controllers
         if state is None:
             return
-        buffer, at = Buffer.restored(state["buffer"], self.reader), progress.step % self.num_minibatches
+        buffer, at = Buffer.restored(state["buffer"], self.batching), progress.step % self.num_minibatches
         found = [[buffer.experience.groups[i].index for i in rows] for rows in buffer.steps[at:]]
         wanted = [[group.index for group in self.rows_of_step(step)] for step in self._steps(progress)]
-        if buffer.phase == progress.step // self.num_minibatches and found == wanted[: len(found)]:
+        if buffer.number == progress.step // self.num_minibatches and found == wanted[: len(found)]:
             self.buffer = buffer

@@ -26,13 +26,13 @@ from align.rollout.log import RolloutLog
 from align.rollout.settings import RolloutSection
 from align.rollout.writer import Job, Prompt, Seconds, Trajectory, Writer, from_line, line
 from align.runfolder.logs import Completion
-from align.scoring.experience import Reader
+from align.scoring.experience import Batching
 from align.sources.audit import Auditor
 from align.sources.buffer import LENGTH, Buffer, refuse_middle
 from align.sources.harvest import Harvest, Harvester, minibatches
 from align.sources.held_out import Rivals, greedy
 from align.sources.rounds import RoundFiles
-from align.sources.told import held_out_rewards, phase_metrics
+from align.sources.told import experience_metrics, held_out_rewards
 from align.training.controllers import recalling, remembered_of
 from align.training.evaluate import Evaluation
 from align.training.loop import Past, Portion
@@ -45,7 +45,7 @@ Prompts = Callable[[int, int], Sequence[Prompt]]  # start, stop of the endless s
 class At:
     """Which experience is written when."""
 
-    phase: int
+    number: int
     step: int  # optimiser steps of the weights
     oldest: int  # of the weights whose completions, written before, are taken as they are
 
@@ -81,40 +81,40 @@ class Online:
         return self.harvester.settings
 
     @property
-    def reader(self) -> Reader:
-        return self.harvester.reader
+    def batching(self) -> Batching:
+        return self.harvester.batching
 
     @property
     def num_prompts(self) -> int:
         return self.settings.num_prompts or self.batch_size
 
     @property
-    def steps_per_phase(self) -> int:
+    def steps_per_experience(self) -> int:
         return self.settings.lasting(self.batch_size)
 
     def held_out(self, split: str) -> Sequence[int]:
         return [p.row for p in self.splits[split]]
 
     def next(self, progress: Progress) -> Portion:
-        phase, at = divmod(progress.step, self.steps_per_phase)
-        if self.buffer is None or self.buffer.phase != phase:
+        number, at = divmod(progress.step, self.steps_per_experience)
+        if self.buffer is None or self.buffer.number != number:
             assert at == 0, f"step {progress.step} is in the middle of an experience that is not there"
             if any(move.how in ("extrapolate", "put back") for move in self.method.moves()):
                 self.writer.engines.moved()
-            self.buffer = self._phase(phase, progress)
+            self.buffer = self._experience(number, progress)
         if at == 0:  # also on resume, where it failed before all of it was written: later weights must not end it
-            self._go_ahead(phase + 1, progress)
+            self._go_ahead(number + 1, progress)
         return self.buffer.portion(at, self.method)
 
     def state(self, progress: Progress) -> Any:
-        begun, phase = self._begun(progress), progress.step // self.steps_per_phase
-        buffer = self.buffer.state() if self.buffer is not None and begun > phase else None
+        begun, number = self._begun(progress), progress.step // self.steps_per_experience
+        buffer = self.buffer.state() if self.buffer is not None and begun > number else None
         ahead = []
         if self.ahead is not None:
             self.ahead.wait()
         if self.settings.staleness:  # also what was written before this process was begun
             ahead = [line(t, begun) for t in self.log.lines(begun)]
-        slots = self.slots.state(phase) if self.slots else None
+        slots = self.slots.state(number) if self.slots else None
         return {"buffer": buffer, "ahead": ahead, "slots": slots} if buffer or ahead or slots else None
 
     def restore(self, progress: Progress, state: Mapping[str, Any] | None, past: Past) -> None:
@@ -122,7 +122,7 @@ class Online:
         state = state or {"buffer": None, "slots": None, "ahead": []}
         self._refuse_middle(progress.step, state)
         if state["buffer"] is not None:
-            self.buffer = Buffer.restored(state["buffer"], self.reader)
+            self.buffer = Buffer.restored(state["buffer"], self.batching)
         if self.slots and state["slots"]:
             self.slots = self.slots.restored(state["slots"])
         if past.foreign:
@@ -135,7 +135,7 @@ class Online:
 
     def _refuse_middle(self, step: int, state: Mapping[str, Any]) -> None:
         """UserError where experiences have another length now and one is under way."""
-        refuse_middle(step, state["buffer"], self.steps_per_phase)
+        refuse_middle(step, state["buffer"], self.steps_per_experience)
         size = len(state["slots"]["live"]) if state["slots"] else 0
         if self.slots and size not in (0, self.slots.size):
             raise UserError(
@@ -145,8 +145,8 @@ class Online:
 
     def _begun(self, progress: Progress) -> int:
         """The experience that may have been begun and is not learned from yet."""
-        phase = progress.step // self.steps_per_phase
-        return phase if self.buffer is None or self.buffer.phase != phase else phase + 1
+        number = progress.step // self.steps_per_experience
+        return number if self.buffer is None or self.buffer.number != number else number + 1
 
     def close(self) -> None:
         if self.ahead is not None:
@@ -159,7 +159,7 @@ class Online:
         self._join()
         prompts = (self.splits["validation"] or self.splits["test"])[: self.num_shown]
         written = greedy(self.writer, prompts, version, lambda done: None)
-        return [self._shown(t, step) for t in written] if self.reader.world.main else []
+        return [self._shown(t, step) for t in written] if self.batching.world.main else []
 
     def _shown(self, written: Trajectory, step: int) -> Completion:
         return Completion(
@@ -189,13 +189,13 @@ class Online:
         written = compared(self.writer, written, {p.number: p for p in prompts}, list, seconds)
         return written, self.harvester.harvest(written, self.method), seconds
 
-    # ---- a phase ----------------------------------------------------------------------------------------------------
+    # ---- an experience ----------------------------------------------------------------------------------------------
 
-    def _phase(self, phase: int, progress: Progress) -> Buffer:
+    def _experience(self, number: int, progress: Progress) -> Buffer:
         controllers = dict(progress.controllers)
         method, seconds, rounds = recalling(self.method, controllers), self._join(), 0
         self.ahead = None
-        at = At(phase, progress.step, progress.step - (self.steps_per_phase if self.settings.staleness else 0))
+        at = At(number, progress.step, progress.step - (self.steps_per_experience if self.settings.staleness else 0))
         start, written = progress.num_prompts, list[Trajectory]()
         while True:
             if self.slots:
@@ -213,11 +213,11 @@ class Online:
         if self.audit:
             numbers = {t.number for t in harvest.rows}
             began = time.perf_counter()
-            self.audit(phase, progress.step, harvest, {n: self.prompts(n, n + 1)[0] for n in numbers})
+            self.audit(number, progress.step, harvest, {n: self.prompts(n, n + 1)[0] for n in numbers})
             seconds.audit = time.perf_counter() - began
         if self.rounds:
-            self.rounds.judged(phase, written, harvest, lambda n: self.prompts(n, n + 1)[0])
-        metrics = phase_metrics(harvest, written, self.harvester) | harvest.metrics
+            self.rounds.judged(number, written, harvest, lambda n: self.prompts(n, n + 1)[0])
+        metrics = experience_metrics(harvest, written, self.harvester) | harvest.metrics
         metrics |= seconds.told() | self.writer.engines.told()
         if self.settings.staleness:
             metrics["policy_lag"] = progress.step - sum(t.version for t in written) / len(written)
@@ -226,18 +226,18 @@ class Online:
             start = self.slots.num_prompts
         progress.num_prompts = start
         progress.controllers = controllers | remembered_of(method, harvest.whole.batch)
-        sizes, seed = (self.num_prompts, self.batch_size), seed_of(self.writer.seed, phase)
-        return Buffer(phase, *minibatches(harvest, self.settings, sizes, seed), controllers, metrics)
+        sizes, seed = (self.num_prompts, self.batch_size), seed_of(self.writer.seed, number)
+        return Buffer(number, *minibatches(harvest, self.settings, sizes, seed), controllers, metrics)
 
-    def _go_ahead(self, phase: int, progress: Progress) -> None:
+    def _go_ahead(self, number: int, progress: Progress) -> None:
         """Writes the next experience, where one is wanted, by the weights of now; beside the training if it can be."""
-        last = progress.step + self.steps_per_phase >= self.num_steps
+        last = progress.step + self.steps_per_experience >= self.num_steps
         if not self.settings.staleness or self.log.replay or last:
             return
         places = tuple(range(self.settings.num_generations))
         prompts = self.prompts(progress.num_prompts, progress.num_prompts + self.num_prompts)
-        jobs, at = [Job(prompt=p, places=places) for p in prompts], At(phase, progress.step, progress.step)
-        alone = self.reader.world.size == 1  # a thread of each rank would mix its exchanges with the training's
+        jobs, at = [Job(prompt=p, places=places) for p in prompts], At(number, progress.step, progress.step)
+        alone = self.batching.world.size == 1  # a thread of each rank would mix its exchanges with the training's
         with self.writer.engines.at(progress.step):
             pass  # a server is given the weights now, before they change
         self.ahead = Ahead(
@@ -256,7 +256,7 @@ class Online:
             judged, batch = self.harvester.unscored(written)
             asks = method.resample(batch)
             if not asks or len(judged) == before:  # what cannot be judged would be asked for again and again
-                keep = functools.partial(self.log.append, at.phase)
+                keep = functools.partial(self.log.append, at.number)
                 return compared(self.writer, written, by_number, keep, seconds)
             before, taken = len(judged), collections.Counter(t.number for t in written)
             jobs = jobs_of(asks, judged, taken, by_number, self.writer.hints)
@@ -264,9 +264,9 @@ class Online:
 
     def _written(self, jobs: Sequence[Job], at: At, seconds: Seconds) -> list[Trajectory]:
         """Chunk by chunk; those that were finished before, by weights that will do, are read, not written again."""
-        phase, world = at.phase, self.reader.world
+        number, world = at.number, self.batching.world
         known = (
-            self.log.replayed(phase, world) if self.log.replay else self.log.found(phase, (at.oldest, at.step), world)
+            self.log.replayed(number, world) if self.log.replay else self.log.found(number, (at.oldest, at.step), world)
         )
         done = {(t.number, t.place): t for t in known}
         written: list[Trajectory] = []
@@ -278,10 +278,10 @@ class Online:
             if self.log.replay:
                 lost = next(key for key in wanted if key not in done)
                 world.fail(
-                    f"rollout.replay: experience {phase} has no completion {lost[1]} of prompt {lost[0]}; the recorded "
-                    "run has other data, seed, num_generations, num_prompts or max_refills"
+                    f"rollout.replay: experience {number} has no completion {lost[1]} of prompt {lost[0]}; the "
+                    "recorded run has other data, seed, num_generations, num_prompts or max_refills"
                 )
             made = self.writer.write(chunk, at.step, seconds)
-            self.log.append(phase, made)
+            self.log.append(number, made)
             written += made
         return written

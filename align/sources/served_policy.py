@@ -27,7 +27,7 @@ from align.rollout.vllm.connect import check_vocabulary
 from align.rollout.vllm.engine import AGAIN, VLLMEngine, prefix_cache
 from align.rollout.vllm.server import Server
 from align.rollout.vllm.weights import save_served
-from align.scoring.experience import ModelRole, Reader
+from align.scoring.experience import Batching, ModelRole
 from align.system.files import remove
 from align.training.member_files import whole_weights
 from align.training.step import Trainee
@@ -42,7 +42,7 @@ class ServerEngines:
     """One server for all ranks. `server` is None, on the main process, until the first weights are there."""
 
     trainee: Trainee
-    reader: Reader
+    batching: Batching
     tokenizer: Any
     texts: Texts  # what makes text of completions
     sampling: Sampling
@@ -116,7 +116,7 @@ class ServerEngines:
             check_vocabulary(self.server, self.tokenizer)
             self.server.label(label)
         else:
-            self.server.load(weights, label)
+            self.server.load_weights(weights, label)
         if self.looked_up is None:  # a server that is joined has counted what others asked for
             self.looked_up = prefix_cache(self.server.client)
         return self.server
@@ -132,10 +132,10 @@ class ServerEngines:
         written: Written = self._on_main(write)
         tokens = Tokens(self.probe, written.tokens, np.ones(len(written.tokens), dtype=bool))
         groups = [Group((tokens,), {"group": 0.0, "reward": 0.0, "earned": 0.0, "auxiliary": 0.0}, 0)]
-        (member,) = self.reader.needs.members
+        (member,) = self.batching.needs.members
         was_training = self.trainee.module.training
         self.trainee.module.eval()
-        logps = ModelRole(self.trainee.module).stored(self.reader, {member: ("logps",)}, groups)[member, "logps"]
+        logps = ModelRole(self.trainee.module).stored(self.batching, {member: ("logps",)}, groups)[member, "logps"]
         self.trainee.module.train(was_training)
         gap = (logps[0] - torch.from_numpy(written.logps)).abs().mean().item()
         if not gap <= (limit := GAP.get(self.world.device.type, GAP["cuda"])):

@@ -11,14 +11,14 @@ from torch import Tensor
 from align.functional.advantages import explained_variance
 from align.functional.kl import k1, k3
 from align.functional.masked import masked_sum
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 from align.rollout.engine import StopReason
 from align.rollout.writer import Trajectory
 from align.sources.harvest import Harvest, Harvester
 from align.training.evaluate import Evaluation, ratio
 
 
-def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Harvester) -> dict[str, float]:
+def experience_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Harvester) -> dict[str, float]:
     """One number each, for metrics.jsonl; auxiliary completions are counted and otherwise left out."""
     every = [t for t in written if not t.auxiliary]
     own = [t for t in every if t.done]
@@ -59,7 +59,7 @@ def phase_metrics(harvest: Harvest, written: Sequence[Trajectory], harvester: Ha
     return found
 
 
-def reward_means(written: Sequence[Trajectory], rewards: Tensor, judge: Judge) -> dict[str, float]:
+def reward_means(written: Sequence[Trajectory], rewards: Tensor, judge: RewardFunctions) -> dict[str, float]:
     judged = rewards[~rewards.isnan()]
     spread = judged.std().item() if len(judged) > 1 else 0.0
     found = {"reward": judged.mean().item() if len(judged) else 0.0, "reward_std": spread}

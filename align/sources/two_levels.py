@@ -30,7 +30,7 @@ class TwoLevels(Offline):
         known = {"source_names": self.sources.names, "source_weights": shares}
         method = recalling(portion.method, known)
         rows = self.trusted_of_step(progress.step)
-        trusted = gather_experience(self.reader, rows, self.roles[TRUSTED], method)
+        trusted = gather_experience(self.batching, rows, self.roles[TRUSTED], method)
         told = {f"weights/{name}": p for name, p in zip(self.sources.names, shares, strict=True)}
         told["effective_sources"] = effective_number(shares)
         return replace(portion, method=method, metrics={**portion.metrics, **told}, beside={TRUSTED: trusted})

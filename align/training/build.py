@@ -135,7 +135,7 @@ def _beside_in(other: Trainee, asked: Probe) -> dict[RowLayout, str]:
 
 
 @dataclass(frozen=True)
-class Sample:
+class DataSample:
     """Some of the data, and what is to be known of the rest."""
 
     groups: Sequence[Sequence[Tokens]]  # sequences of a group may share a prompt
@@ -160,7 +160,7 @@ class LayoutChoice:
 def choose_layout(
     learners: Sequence[Trainee],
     needs: Needs,
-    sample: Sample,
+    sample: DataSample,
     settings: TrainingSection,
     limits: Limits,
     say: Callable[[str], Any],

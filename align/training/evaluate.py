@@ -13,7 +13,7 @@ from torch import Tensor
 from align.batches import Group
 from align.methods.base import Term
 from align.runfolder.logs import Completion
-from align.scoring.experience import Reader, Role, gather_experience, live_batch, live_columns
+from align.scoring.experience import Batching, Role, gather_experience, live_batch, live_columns
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any, method: Any, rows: Sequence[Sequence[Group]], reader: Reader, roles: Mapping[str, Role],
+    model: Any, method: Any, rows: Sequence[Sequence[Group]], batching: Batching, roles: Mapping[str, Role],
     tick: Callable[[int], Any] = lambda done: None,
 ) -> Evaluation:  # fmt: skip
     """Goes through `rows`, portions of the size of a training step (methods that compare rows of a step need that).
@@ -59,18 +59,18 @@ def evaluate(
     was_training = model.training
     model.eval()
     for groups in rows:
-        experience = gather_experience(reader, groups, roles, method)
+        experience = gather_experience(batching, groups, roles, method)
         of_rows: dict[str, Tensor] = {}
         counts = {n: _sizes(t) for n, t in method.loss(experience.batch).terms.items()}
-        for micro, made in reader.score_all(model, experience.groups, live_columns(reader.needs)):
-            loss = method.loss(live_batch(experience, micro, made, reader.world))
+        for micro, made in batching.score_all(model, experience.groups, live_columns(batching.needs)):
+            loss = method.loss(live_batch(experience, micro, made, batching.world))
             weights = {n: t.weight for n, t in loss.terms.items()}
             for name, term in loss.terms.items():
                 whole = of_rows.setdefault(name, torch.zeros(len(groups), dtype=torch.float64))
                 whole[list(micro.groups)] = _row_sums(term).double().cpu()
         for name, count in counts.items():
             part = of_rows.get(name, torch.zeros(len(groups), dtype=torch.float64))
-            sums.setdefault(name, []).append(reader.world.sum(part))
+            sums.setdefault(name, []).append(batching.world.sum(part))
             sizes.setdefault(name, []).append(count)
         tick(len(groups))
     model.train(was_training)

@@ -16,13 +16,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from align.errors import Elsewhere, RunError, Stopped
 from align.monitors.alarms import Alarms
-from align.monitors.display import Progress as Display
+from align.monitors.display import Display
 from align.monitors.trackers import Tracker
 from align.needs import LEARNS, SOURCES, TRAIN
 from align.outside import AskedToEnd, contained, place_of
 from align.runfolder import checkpoint
 from align.runfolder.logs import Completion, CompletionsLog, MetricsLog, peak_memory_mb
-from align.scoring.experience import Experience, Reader
+from align.scoring.experience import Batching, Experience
 from align.training import snapshot
 from align.training.critic import Warmup
 from align.training.evaluate import Evaluation
@@ -60,7 +60,7 @@ class Past:
 
 
 @runtime_checkable
-class Source(Protocol):
+class ExperienceSource(Protocol):
     """Where experience comes from."""
 
     @property
@@ -100,12 +100,12 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Run:
+class Training:
     """Everything that the loop sequences."""
 
     team: Team
-    reader: Reader
-    source: Source
+    batching: Batching
+    source: ExperienceSource
     rates: Mapping[str, Schedule]  # of each learner, the policy first
     warmup: Warmup | None  # of a critic that is a model of its own
     num_steps: int
@@ -121,7 +121,7 @@ class Run:
     alarms: Alarms = field(default_factory=Alarms)
 
 
-def train(run: Run, progress: Progress) -> Progress:
+def take_steps(run: Training, progress: Progress) -> Progress:
     """Goes on from `progress` to the last step. Raises Stopped when asked to stop, after saving."""
     saved = progress.step
     with run.stop.patiently() as stop:
@@ -148,7 +148,7 @@ def train(run: Run, progress: Progress) -> Progress:
     return progress
 
 
-def _conclude(run: Run, progress: Progress, row: dict[str, float | int], stop: StopRequest) -> bool:
+def _conclude(run: Training, progress: Progress, row: dict[str, float | int], stop: StopRequest) -> bool:
     """What follows a step: its evaluation, its line, a checkpoint where one is due; True where one was saved.
 
     An evaluation that fails is owed: the checkpoint says so, and who goes on from there begins with it.
@@ -172,7 +172,7 @@ def _conclude(run: Run, progress: Progress, row: dict[str, float | int], stop: S
     return due
 
 
-def _tell(run: Run, step: int, row: Mapping[str, float | int]) -> RunError | None:
+def _tell(run: Training, step: int, row: Mapping[str, float | int]) -> RunError | None:
     """To the log and to whoever looks on. What the log refuses is returned, so that the step can be saved first."""
     try:
         if run.log is not None:
@@ -187,7 +187,7 @@ def _tell(run: Run, step: int, row: Mapping[str, float | int]) -> RunError | Non
     return None
 
 
-def _step(run: Run, progress: Progress, rates: Mapping[str, float]) -> tuple[Portion, StepResult]:
+def _step(run: Training, progress: Progress, rates: Mapping[str, float]) -> tuple[Portion, StepResult]:
     alone, team = LEARNS not in rates, run.team
     try:
         with contained():
@@ -196,7 +196,7 @@ def _step(run: Run, progress: Progress, rates: Mapping[str, float]) -> tuple[Por
             team.move("before learning", progress.step)
             method = portion.method.critic_alone() if alone else portion.method
             streams = {TRAIN: portion.experience, **portion.beside}
-            result = train_step(team.learners, team.lessons(method, rates), streams, run.reader, rates)
+            result = train_step(team.learners, team.lessons(method, rates), streams, run.batching, rates)
             if team.sources is not None:
                 team.sources.update(method.source_slopes(result.metrics), rates[SOURCES])
             team.move("after step", progress.step)
@@ -211,14 +211,14 @@ def _step(run: Run, progress: Progress, rates: Mapping[str, float]) -> tuple[Por
     return portion, result
 
 
-def _rates(run: Run, progress: Progress) -> dict[str, float]:
+def _rates(run: Training, progress: Progress) -> dict[str, float]:
     """The learning rate of everyone who learns in this step. The policy's schedule begins with its own first one."""
     step, warmup = progress.step, run.warmup
     alone = warmup is not None and warmup.alone(step, progress.value_losses, progress.explained_variances)
     return {n: rate(step, progress.critic_steps) for n, rate in run.rates.items() if not (alone and n == LEARNS)}
 
 
-def _diverged(run: Run, progress: Progress, error: Diverged) -> str:
+def _diverged(run: Training, progress: Progress, error: Diverged) -> str:
     kept = "the last checkpoint is kept" if error.spoilt else f"the state after step {progress.step} is kept"
     where = _places(run.source.place_of[error.stream], error.rows)
     return f"step {progress.step + 1}: {error}, in {where}. {CURE}; {kept if progress.step else 'no step was made'}"
@@ -240,7 +240,7 @@ def _row(progress: Progress, result: StepResult, seconds: float, rates: Mapping[
     } | beside  # fmt: skip
 
 
-def _evaluate(run: Run, progress: Progress, row: dict[str, float | int]) -> bool:
+def _evaluate(run: Training, progress: Progress, row: dict[str, float | int]) -> bool:
     """Adds held-out metrics to the row where they are due; True when they are the best so far."""
     progress.owed = {}
     every = (run.settings.eval_steps, run.round_steps, run.num_steps)
@@ -281,7 +281,7 @@ def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -
     return False
 
 
-def _save(run: Run, progress: Progress) -> None:
+def _save(run: Training, progress: Progress) -> None:
     logs = [log for log in (run.log, run.written) if log is not None]
     for log in logs:
         log.sync()
@@ -296,5 +296,5 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _finished(run: Run, progress: Progress) -> bool:
+def _finished(run: Training, progress: Progress) -> bool:
     return progress.step >= run.num_steps or progress.ended_early

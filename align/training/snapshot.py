@@ -97,7 +97,7 @@ def save(root: Path, team: Team, progress: Progress, experience: Any = None, abo
     return checkpoint.folder(root, progress.step)
 
 
-def load(path: Path, team: Team, *, trusted: bool = False) -> Progress:
+def restore(path: Path, team: Team, *, trusted: bool = False) -> Progress:
     """Puts the state of `path`, a verified checkpoint, into the learners and copies of every rank."""
     world = team.world
     if world.deepspeed and not trusted and (reasons := checkpoint.untrusted(path)):
@@ -127,4 +127,4 @@ def load_experience(path: Path) -> Any:
 
 def restore_weights(path: Path, team: Team, *, trusted: bool) -> None:
     """Only the weights of a checkpoint: those of the best evaluation, for `final/`."""
-    load(path, team, trusted=trusted)
+    restore(path, team, trusted=trusted)

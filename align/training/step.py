@@ -23,7 +23,7 @@ from align.errors import RunError
 from align.methods.base import Loss, Term
 from align.methods.metrics import About, about, of_term
 from align.needs import LEARNS, TRAIN, Lesson
-from align.scoring.experience import Columns, Experience, Reader, live_batch, live_columns
+from align.scoring.experience import Batching, Columns, Experience, live_batch, live_columns
 from align.scoring.routing import counted
 from align.training.critic import Made, Together, constant_but
 from align.training.optim import set_rate
@@ -150,7 +150,7 @@ def train_step(
     learners: Mapping[str, Trainee],
     lessons: Sequence[Lesson],
     streams: Mapping[str, Experience],
-    reader: Reader,
+    batching: Batching,
     rates: Mapping[str, float],
     pulls: Mapping[str, Pull] = NONE,
 ) -> StepResult:
@@ -162,7 +162,7 @@ def train_step(
     told: dict[str, float] = {}
     what: dict[str, About] = {}
     for one in passes(learners, lessons):
-        metrics, loss = _taught(one, streams[one.lessons[0].stream], reader)
+        metrics, loss = _taught(one, streams[one.lessons[0].stream], batching)
         prefix = one.lessons[0].prefix
         told |= {prefix + name: value for name, value in metrics.items()}
         what |= {prefix + name: found for name, found in about_of(loss).items()}
@@ -182,22 +182,22 @@ def train_step(
     return StepResult(told, tokens, next(iter(norms.values())), what)
 
 
-def _taught(one: Pass, experience: Experience, reader: Reader) -> tuple[dict[str, float], Loss]:
+def _taught(one: Pass, experience: Experience, batching: Batching) -> tuple[dict[str, float], Loss]:
     """Adds the gradients of a pass; returns its means over all ranks, and the loss of its last micro-batch."""
-    asked, world = live_columns(reader.needs), reader.world
+    asked, world = live_columns(batching.needs), batching.world
     lesson = one.lessons[0]
-    plan = reader.plan(experience.groups, list(asked))
+    plan = batching.plan(experience.groups, list(asked))
     counts = term_counts(lesson.loss(experience.batch))
     sums = {name: torch.zeros((), dtype=torch.float64) for name in counts}
-    mine = reader.mine(plan)
-    balance = counted(one.columns, one.trainees[0].router_coef, reader, experience, mine)
+    mine = batching.mine(plan)
+    balance = counted(one.columns, one.trainees[0].router_coef, batching, experience, mine)
     columns = balance.watched if balance else one.columns
     odd: list[tuple[tuple[int, ...], Tensor]] = []
     for i, micro in enumerate(mine):
         with ExitStack() as opened:
             for trainee, last in zip(one.trainees, one.last, strict=True):
                 opened.enter_context(trainee.micro_batch(last=last and i == len(mine) - 1))
-            made = reader.score(columns, experience.groups, micro, asked)
+            made = batching.score(columns, experience.groups, micro, asked)
             for trainee, own in zip(one.trainees, one.lessons, strict=True):
                 seen = one.seen(trainee, made)
                 loss = own.loss(live_batch(experience, micro, seen, world))

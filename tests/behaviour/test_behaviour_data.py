@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
 from align.models.tokenizer import load_tokenizer
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.run.assemble import load_data
 from align.world.distributed import join
 
@@ -140,7 +140,7 @@ def test_margins_of_the_rows_reach_the_reward_model(tmp_path: Path):
 def test_sources_are_drawn_by_their_weights(tmp_path: Path):
     files = [write_rows(tmp_path / f"{name}.jsonl", rows) for name, rows in (("a", EXAMPLES[:8]), ("b", EXAMPLES[8:]))]
     mixed = [{"source": files[0], "weight": 3.0}, {"source": files[1]}]
-    recipe = load(write_recipe(tmp_path / "r.yaml", sft("", THREE, data={"train": mixed})))
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", sft("", THREE, data={"train": mixed})))
     splits = load_data(recipe, load_tokenizer(recipe.model), join(recipe.optim.max_grad_norm))
     order = splits.mixture(0).rows(0, 320)
     sources = splits.train.index["source"][order]

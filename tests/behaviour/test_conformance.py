@@ -77,7 +77,7 @@ def test_every_offline_method_learns_a_tiny_known_world(name: str):
 def _ranked(bench: Any) -> float:
     """Share of (right, wrong) pairs that are in order: by the scalar head, else by the likelihood of the answer."""
     pairs = echo.pairs_to_rank()
-    column = next(c for c in next(iter(live_columns(bench.reader.needs).values())) if c in ("logps", "scores"))
+    column = next(c for c in next(iter(live_columns(bench.batching.needs).values())) if c in ("logps", "scores"))
     rows = lay_out(pairs, "padded")
     with torch.no_grad():
         made = bench.trainee.module(rows, (column,), 1)[column]

@@ -15,7 +15,7 @@ from online_rig import online_rig
 from align.errors import RunError
 from align.lab import bandit, calculator
 from align.methods.base import find_method
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
 from align.rollout.turns import ENDED, Talk, Turns
 from align.rollout.writer import Job, Seconds, Trajectory, from_line, line
@@ -121,7 +121,7 @@ def test_an_environment_that_fails_stops_the_run(environment: Any, told: str):
         talked({0: ["a"]}, turns(environment))
 
 
-# ---- with a model, through a phase ----------------------------------------------------------------------------------
+# ---- with a model, an experience ----------------------------------------------------------------------------------
 
 
 def bandit_turns() -> Turns:
@@ -219,7 +219,7 @@ def test_a_policy_learns_to_ask_the_calculator(tmp_path: Path):
 
     writer = made.source.writer
     these = Turns("calculator", calculator.reply, lambda text: [WORDS.index(text)], spoken, 2)
-    judge = Judge({"told_six": told_six}, {"told_six": 1.0})
+    judge = RewardFunctions({"told_six": told_six}, {"told_six": 1.0})
     made.source.writer = dataclasses.replace(
         writer, turns=these, judge=judge, tokenizer=Spoken(),
         sampling=dataclasses.replace(writer.sampling, stop_token_ids=(bandit.EOS, *CALLS)),

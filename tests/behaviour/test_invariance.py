@@ -60,11 +60,11 @@ def test_cuts_are_what_they_say(name: str):
     method, groups, _, _ = whole(name)
     sizes = {}
     for cut, (layout, max_tokens, head_chunk) in CUTS.items():
-        reader = rig(method, layout, max_tokens, head_chunk).reader  # type: ignore[arg-type]
-        sizes[cut] = reader.plan(reader.needs.batch.arrange(groups), reader.needs.learned()).ranks[0]
-    together = reader.needs.batch.together  # then a prompt's rows are never cut apart
+        batching = rig(method, layout, max_tokens, head_chunk).batching  # type: ignore[arg-type]
+        sizes[cut] = batching.plan(batching.needs.batch.arrange(groups), batching.needs.learned()).ranks[0]
+    together = batching.needs.batch.together  # then a prompt's rows are never cut apart
     assert len(sizes["padded, one row at a time"]) == (len(families(groups)) if together else COUNT)
     unequal = {len(micro.groups) for micro in sizes["padded, unequal micro-batches"]}
     assert len(unequal) > 1
-    if "logps" in reader.needs.live(reader.needs.learned()[0]):
+    if "logps" in batching.needs.live(batching.needs.learned()[0]):
         assert sizes["padded, head in chunks"][0].num_chunks > 1

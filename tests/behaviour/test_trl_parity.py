@@ -21,7 +21,7 @@ from align.models.frozen import frozen_copy
 from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
-from align.scoring.experience import ModelRole, Reader, gather_experience, live_batch, live_columns
+from align.scoring.experience import Batching, ModelRole, gather_experience, live_batch, live_columns
 from align.scoring.plan import Limits
 from align.scoring.score import Scorer
 from align.training.build import frozen, kernel_of
@@ -90,21 +90,21 @@ def ours(theirs: Theirs, world: World, layout: Any) -> tuple[float, dict[str, to
     kernel = kernel_of(model, settings, world.device)
     method = find_method(METHODS[case.kind])()
     needs = method.needs()
-    reader = Reader(needs, layout, Limits(max_tokens=40, head_chunk=4), world)
+    batching = Batching(needs, layout, Limits(max_tokens=40, head_chunk=4), world)
     copy = (
         frozen_copy(replace(section, model_name_or_path=str(other)), tokenizer, "lm", other)
         if case.kind == "dpo"
         else None
     )
     roles = {} if copy is None else {"ref": ModelRole(frozen(copy, kernel, world))}
-    experience = gather_experience(reader, groups(case), roles, method)
+    experience = gather_experience(batching, groups(case), roles, method)
     scorer = Scorer(model, kernel).train()
     counts = term_counts(method.loss(experience.batch))
     asked, total = live_columns(needs), 0.0
-    micros = reader.mine(reader.plan(experience.groups, list(asked)))
+    micros = batching.mine(batching.plan(experience.groups, list(asked)))
     assert len(micros) > 1
     for micro in micros:
-        made = reader.score(scorer, experience.groups, micro, asked)
+        made = batching.score(scorer, experience.groups, micro, asked)
         loss = method.loss(live_batch(experience, micro, made, world))
         share = weighted(loss, term_sums(loss), counts)
         share.backward()

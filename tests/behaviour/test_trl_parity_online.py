@@ -28,10 +28,10 @@ from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Sample
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 from align.rollout.settings import RolloutSection
 from align.rollout.writer import Trajectory
-from align.scoring.experience import ModelRole, Reader, live_batch, live_columns
+from align.scoring.experience import Batching, ModelRole, live_batch, live_columns
 from align.scoring.plan import Limits
 from align.scoring.role_table import weighs
 from align.scoring.score import Scorer
@@ -200,7 +200,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 # ---- our side -------------------------------------------------------------------------------------------------------
 
 
-def trajectories(judge: Judge) -> list[Trajectory]:
+def trajectories(judge: RewardFunctions) -> list[Trajectory]:
     found: list[Trajectory] = []
     for number, (prompt, completions) in enumerate(rollouts()):
         for place, ids in enumerate(completions):
@@ -220,24 +220,24 @@ def ours(theirs: Theirs, folders: Folders, world: World, layout: Any) -> Found:
     model = load_policy(section, tokenizer, "lm", folders.wrote)
     kernel = kernel_of(model, TrainingSection(), world.device)
     method: Any = find_method(setting.method)(**setting.knobs)
-    reader = Reader(method.needs(), layout, Limits(max_tokens=60, head_chunk=16), world, TEMPERATURE)
-    scorer, judge = Scorer(model, kernel).train(), Judge({"earned": earned}, {"earned": 1.0})
+    batching = Batching(method.needs(), layout, Limits(max_tokens=60, head_chunk=16), world, TEMPERATURE)
+    scorer, judge = Scorer(model, kernel).train(), RewardFunctions({"earned": earned}, {"earned": 1.0})
     roles: dict[str, Any] = {}
     if theirs.off_policy or weighs(method, "old"):
         roles["old"] = ModelRole(scorer)
     if weighs(method, "ref"):
         other = ModelSection(model_name_or_path=str(folders.reference))
         roles["ref"] = ModelRole(frozen(frozen_copy(other, tokenizer, "lm", folders.reference), kernel, world))
-    harvest = Harvester(reader, roles, judge, (), settings).harvest(trajectories(judge), method)
+    harvest = Harvester(batching, roles, judge, (), settings).harvest(trajectories(judge), method)
     whole, passes = minibatches(harvest, settings, (len(LENGTHS), len(LENGTHS)), 0)
     experience = whole.select(passes[0][0])
     if theirs.off_policy:
         model.load_state_dict(weights(folders.moved))
-    counts, asked = term_counts(method.loss(experience.batch)), live_columns(reader.needs)
+    counts, asked = term_counts(method.loss(experience.batch)), live_columns(batching.needs)
     total = clipped = 0.0
-    micros = reader.mine(reader.plan(experience.groups, list(asked)))
+    micros = batching.mine(batching.plan(experience.groups, list(asked)))
     for micro in micros:
-        made = reader.score(scorer, experience.groups, micro, asked)
+        made = batching.score(scorer, experience.groups, micro, asked)
         sums = term_sums(loss := method.loss(live_batch(experience, micro, made, world)))
         (part := weighted(loss, sums, counts)).backward()
         total, clipped = total + part.item(), clipped + sums["clip_fraction"].item()

@@ -10,7 +10,7 @@ import pytest
 from small_runs import lines, metrics, same, train, weights
 
 from align.cli.main import main
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 
 ENVIRONMENT = '''
 """A user's own file: it asks on after every full stop, once, and fails where it is told to."""
@@ -93,13 +93,13 @@ def test_mistakes_are_told_by_check(
 
 def test_rewards_see_the_whole_text(recipe: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[str] = []
-    judge = Judge.__call__
+    judge = RewardFunctions.__call__
 
-    def noted(self: Judge, samples: list) -> list:
+    def noted(self: RewardFunctions, samples: list) -> list:
         seen.extend(str(s.completion) for s in samples)
         return judge(self, samples)
 
-    monkeypatch.setattr(Judge, "__call__", noted)
+    monkeypatch.setattr(RewardFunctions, "__call__", noted)
     train(recipe, Path("run"), "training.max_steps=1", "training.eval_steps=0")
     assert any("Then what?" in text for text in seen)
 
@@ -107,8 +107,8 @@ def test_rewards_see_the_whole_text(recipe: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_kill_leaves_no_trace(recipe: Path):
     assert kills.ended(kills.begin(recipe, Path("whole"))) == 0
     child = kills.begin(recipe, Path("cut"))
-    for phase in (0, 2):
-        log = Path(f"cut/rollouts/{phase:06d}.jsonl")
+    for number in (0, 2):
+        log = Path(f"cut/rollouts/{number:06d}.jsonl")
         assert kills.wait_for(child, lambda log=log: len(kills.lines(log)) >= 6), Path("cut.log").read_text()
         kills.kill(child)
         child = kills.begin(recipe, Path("cut"), "--resume")

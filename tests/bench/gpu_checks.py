@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from align.cli.main import main as align
 from align.methods.base import method_names
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.recipe.online import is_online
 
 TIMES = ("tokens_per_second", "memory_mb", "seconds_generate", "seconds_reward", "seconds_score", "seconds_audit")
@@ -83,7 +83,7 @@ FAILED: list[str] = []
 def methods(folder: Path) -> None:
     """Two steps of every method as its recipe has them, in the precision that the GPU gets."""
     for name in method_names():
-        recipe = load(name)
+        recipe = load_recipe(name)
         words = [*RUN[:3], "training.max_steps=2", "training.eval_steps=0", "data.validation=0", "data.test=0"]
         words += ["logging.num_completions=0", "training.load_best_model_at_end=false"]
         if is_online(type(recipe.method)):

@@ -11,7 +11,7 @@ import numpy as np
 from align.batches import Tokens
 from align.methods.grpo import GRPO
 from align.rewards.base import Sample
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 from align.rollout.engine import Sampling, StopReason
 from align.rollout.log import RolloutLog
 from align.rollout.policy_engine import LocalEngines
@@ -38,15 +38,15 @@ class OurOnline:
         self.method = GRPO(kl_coef=case.beta)
         self.notes: list[str] = []
         picked = [[_tokens(row.prompt, c) for c in row.completions] for row in rows]
-        self.reader = self.loaded.reader(self.method.needs(), picked, self.notes.append)
-        self.notes.append(f"layout {self.reader.layout}")
+        self.batching = self.loaded.batching(self.method.needs(), picked, self.notes.append)
+        self.notes.append(f"layout {self.batching.layout}")
         self.parts = Parts()
         self.source = self._source(folder)
 
     def _source(self, folder: Path) -> Online:
         case, loaded = self.case, self.loaded
         settings = RolloutSection(num_generations=case.group_size, max_completion_length=case.completion)
-        judge = Judge({"earned": earned}, {"earned": 1.0})
+        judge = RewardFunctions({"earned": earned}, {"earned": 1.0})
         # nothing ends a completion: the number of this token is one that the model does not have
         sampling = Sampling(max_completion_length=case.completion, stop_token_ids=(case.shape.vocab_size,))
         engines = LocalEngines(loaded.trainee.module, loaded.tokenizer, settings.max_rows, loaded.world)
@@ -54,7 +54,7 @@ class OurOnline:
         roles: dict[str, Role] = {"ref": ModelRole(loaded.reference(folder))} if case.beta else {}
         log = RolloutLog(folder / f"rollouts-{id(self)}", record=False, main=True)
         return Online(
-            method=self.method, writer=writer, harvester=Harvester(self.reader, roles, judge, (), settings),
+            method=self.method, writer=writer, harvester=Harvester(self.batching, roles, judge, (), settings),
             batch_size=case.batch_size, prompts=self._prompts, splits={}, place_of={}, log=log,
         )  # fmt: skip
 
@@ -85,14 +85,14 @@ class OurOnline:
         """Log-probabilities of the given completions."""
         groups = self._given().groups
         found: list[list[float]] = [[] for _ in groups]
-        for micro, made in self.reader.score_all(self.loaded.trainee.module, groups, {"completion": ("logps",)}):
+        for micro, made in self.batching.score_all(self.loaded.trainee.module, groups, {"completion": ("logps",)}):
             for row, i in enumerate(micro.groups):
                 found[i] = made["completion"]["logps"][row, : len(groups[i].members[0].completion)].tolist()
         return found
 
     def learn(self) -> tuple[float, float]:
         """Loss and gradient norm of a step on the given completions, at a learning rate of 0."""
-        result = self.loaded.step(self.method, self._given(), self.reader, 0.0)
+        result = self.loaded.step(self.method, self._given(), self.batching, 0.0)
         return result.metrics["loss"], result.grad_norm
 
     def _given(self) -> Any:
@@ -136,7 +136,7 @@ class OurOnline:
 
     def _step(self, progress: Progress) -> None:
         portion = self.source.next(progress)
-        self.loaded.step(portion.method, portion.experience, self.reader, 1e-6)
+        self.loaded.step(portion.method, portion.experience, self.batching, 1e-6)
         progress.step += 1
         self.parts.add("generate", portion.metrics["seconds_generate"])
         self.parts.add("score", portion.metrics["seconds_score"] + portion.metrics["seconds_reward"])

@@ -17,11 +17,11 @@ from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import Head, load_tokenizer
 from align.needs import LEARNS, TRAIN, Needs
-from align.scoring.experience import Experience, ModelRole, Reader, gather_experience
+from align.scoring.experience import Batching, Experience, ModelRole, gather_experience
 from align.scoring.plan import Limits
 from align.scoring.roles import cached
 from align.scoring.score import Kernel
-from align.training.build import Sample, choose_layout, frozen, kernel_of, limits_of, make_trainee
+from align.training.build import DataSample, choose_layout, frozen, kernel_of, limits_of, make_trainee
 from align.training.settings import OptimSection, TrainingSection
 from align.training.step import StepResult, Trainee, train_step
 from align.world.distributed import World, join
@@ -56,15 +56,15 @@ class Loaded:
             section, settings, world, tokenizer, kernel, limits, make_trainee(policy, kernel, optim, settings, world)
         )
 
-    def reader(self, needs: Needs, picked: Sequence[Any], say: Callable[[str], Any]) -> Reader:
+    def batching(self, needs: Needs, picked: Sequence[Any], say: Callable[[str], Any]) -> Batching:
         """With the layout that is cheapest for sequences like `picked`."""
-        choice = choose_layout([self.trainee], needs, Sample(picked), self.settings, self.limits, say)
-        return Reader(needs, choice.layout, self.limits, self.world)
+        choice = choose_layout([self.trainee], needs, DataSample(picked), self.settings, self.limits, say)
+        return Batching(needs, choice.layout, self.limits, self.world)
 
-    def step(self, method: Any, experience: Experience, reader: Reader, rate: float) -> StepResult:
+    def step(self, method: Any, experience: Experience, batching: Batching, rate: float) -> StepResult:
         """Of the policy alone."""
         learners, rates = {LEARNS: self.trainee}, {LEARNS: rate}
-        return train_step(learners, method.lessons(), {TRAIN: experience}, reader, rates)
+        return train_step(learners, method.lessons(), {TRAIN: experience}, batching, rates)
 
     def reference(self, folder: Path) -> Any:
         return frozen(frozen_copy(self.section, self.tokenizer, "lm", folder), self.kernel, self.world)
@@ -97,14 +97,14 @@ class OurSide:
         self.needs = self.method.needs()
         self.groups = [group_of(row, i) for i, row in enumerate(rows)]
         self.notes: list[str] = []
-        self.reader = self.loaded.reader(self.needs, [g.members for g in self.groups], self.notes.append)
-        layout = self.reader.layout
-        self.notes.append(f"layout {layout}, {len(self.reader.mine(self._plan()))} micro-batches")
+        self.batching = self.loaded.batching(self.needs, [g.members for g in self.groups], self.notes.append)
+        layout = self.batching.layout
+        self.notes.append(f"layout {layout}, {len(self.batching.mine(self._plan()))} micro-batches")
         self.roles: dict[str, Any] = {}
         if "ref" in self.needs.roles():
             reference = self.loaded.reference(folder)
             file = folder / f"ref-{case.name}-{layout}.f32"
-            made = cached(file, reference, self.reader, Store(self.groups), case.batch_size) if case.cached else None
+            made = cached(file, reference, self.batching, Store(self.groups), case.batch_size) if case.cached else None
             self.roles["ref"] = made or ModelRole(reference)
 
     def tokens(self) -> list[list[int]]:
@@ -118,7 +118,7 @@ class OurSide:
         members = list(self.needs.members)
         asked = dict.fromkeys(members, (column,))
         found: dict[tuple[str, int], list[float]] = {}
-        for micro, made in self.reader.score_all(self.trainee.module, self.groups, asked):
+        for micro, made in self.batching.score_all(self.trainee.module, self.groups, asked):
             for k, name in enumerate(members):
                 for row, i in enumerate(micro.groups):
                     values = made[name][column][row].reshape(-1)
@@ -130,12 +130,12 @@ class OurSide:
         """A step each time that `wait` says True."""
         while wait():
             clock = Clock(self.loaded.world.device)
-            experience = gather_experience(self.reader, self.groups, self.roles, self.method)
-            self.loaded.step(self.method, experience, self.reader, 1e-6)
+            experience = gather_experience(self.batching, self.groups, self.roles, self.method)
+            self.loaded.step(self.method, experience, self.batching, 1e-6)
             done(clock.read())
 
     def _plan(self) -> Any:
-        return self.reader.plan(self.groups, list(self.needs.members))
+        return self.batching.plan(self.groups, list(self.needs.members))
 
 
 def group_of(row: Row, index: int) -> Group:

@@ -127,10 +127,10 @@ def all_runs() -> dict[str, Run]:
 
 
 def _of_method(name: str) -> tuple[str, ...]:
-    from align.recipe.load import load
+    from align.recipe.load import load_recipe
     from align.recipe.online import is_online
 
-    recipe = load(name)
+    recipe = load_recipe(name)
     shown = SHOWN if recipe.logging.num_completions else ()
     if not is_online(type(recipe.method)):
         return (*STEPS, *shown, *fresh())

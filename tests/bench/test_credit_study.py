@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from tests.bench.credit_study import VARIANTS, all_cells, key, of_problem, read, words_of
 from tests.bench.credit_tables import cost_of, earned_at, paired, section, spread, verdict
 
@@ -76,7 +76,7 @@ def test_every_cells_command_is_without_mistakes(study: str, variant: str, tmp_p
     words = [w.replace(f"{here}/policy", "asset:careless_adder").replace(f"{here}/", assets)
              for w in words_of(study, variant, tmp_path)]  # fmt: skip
     recipe, *overrides = words
-    assert load(recipe, overrides).output_dir
+    assert load_recipe(recipe, overrides).output_dir
 
 
 def test_the_tables_show_the_summary(repository: Path):

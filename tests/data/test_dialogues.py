@@ -10,7 +10,7 @@ from dialogues import CALLS, THINKS, TURNS, prepared, said, texts
 from transformers import AutoTokenizer
 
 from align.batches import RowKind
-from align.data.reading.rows import Reader
+from align.data.reading.rows import RowReader
 from align.errors import UserError
 
 
@@ -71,7 +71,7 @@ def test_the_older_function_call_is_a_tool_call() -> None:
     call = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": TEXT}}
     answer = {"role": "function", "name": "weather", "content": "rain"}
     old = {"messages": [*said("user: Wet?"), call, answer, *said("assistant: Yes.")]}
-    (row,) = Reader(kind="demonstrations", loss_on="assistant").read(old)
+    (row,) = RowReader(kind="demonstrations", loss_on="assistant").read(old)
     assert row.completions[0][0]["tool_calls"][0]["function"]["name"] == "weather"  # type: ignore[index]
     assert row.completions[0][1]["role"] == "tool"  # type: ignore[index]
 
@@ -96,7 +96,7 @@ def test_a_conversation_in_a_cell_is_read_as_one(notation: str, kind: Any) -> No
         if kind in ("demonstrations", "text")
         else row
     )
-    reader = Reader(kind="demonstrations" if kind == "text" else kind, numbers=("label",))
+    reader = RowReader(kind="demonstrations" if kind == "text" else kind, numbers=("label",))
     cells = {name: NOTATIONS[notation](value) for name, value in row.items()}
     found, right = reader.read(cells), reader.read({"messages": row["text"]} if kind == "text" else row)
     assert [(r.prompt, r.completions, r.key) for r in found] == [(r.prompt, r.completions, r.key) for r in right]
@@ -126,7 +126,7 @@ def test_one_that_cannot_be_read_is_told(cell: str, minimind: Any, tmp_path: Pat
     "text", ["{}", "[]", '{"a": 1}', "[1, 2]", "{'role'", "[{x}]", '["role"]', '{"a": ' * 90000, "[" * 90000]
 )
 def test_other_text_with_brackets_stays_text(text: str) -> None:
-    (row,) = Reader(kind="demonstrations").read({"prompt": text, "completion": text})
+    (row,) = RowReader(kind="demonstrations").read({"prompt": text, "completion": text})
     assert (row.prompt, row.completions, row.told) == (text, (text,), ())
 
 
@@ -146,7 +146,7 @@ def test_a_table_of_conversations_tools_and_arguments(minimind: Any, tmp_path: P
 
 
 def test_a_list_for_each_key_is_a_list_of_messages() -> None:
-    (row,) = Reader(kind="demonstrations").read({"conversations": {"from": ["human", "gpt"], "value": ["a", "b"]}})
+    (row,) = RowReader(kind="demonstrations").read({"conversations": {"from": ["human", "gpt"], "value": ["a", "b"]}})
     assert (row.prompt, row.completions) == (said("user: a"), (said("assistant: b"),))
 
 
@@ -173,13 +173,13 @@ LAYOUTS: dict[str, tuple[RowKind, dict[str, Any]]] = {
 def test_the_column_system_is_the_first_turn(layout: str) -> None:
     kind, raw = LAYOUTS[layout]
     for name, columns in (("system", {}), ("persona", {"system": "persona"})):
-        (row, *_) = Reader(kind=kind, numbers=("label",), columns=columns).read({**raw, name: PIRATE})
+        (row, *_) = RowReader(kind=kind, numbers=("label",), columns=columns).read({**raw, name: PIRATE})
         assert row.prompt == OPENED
         assert all(isinstance(c, list) for c in row.completions)
         assert not any("looks like" in told for told in row.told)
         if kind == "prompts":
             assert row.extras["prompt"] == OPENED
-    (row, *_) = Reader(kind=kind, numbers=("label",), columns={"system": ""}).read({**raw, "system": PIRATE})
+    (row, *_) = RowReader(kind=kind, numbers=("label",), columns={"system": ""}).read({**raw, "system": PIRATE})
     assert row.prompt in ("Name a river", ASKED)
     assert not any("system" in told for told in row.told)
 
@@ -208,8 +208,8 @@ def test_everything_of_a_pirates_row_is_learned_with_the_system_turn(minimind: A
     ("prompts", {"prompt": "a", "context": "b", "answer": "7", "completion": "c"}, "context"),
 ])  # fmt: skip
 def test_a_column_that_looks_like_the_dialogue_and_is_not_used_is_told(kind: Any, raw: Any, unused: str) -> None:
-    (row,) = Reader(kind=kind).read(raw)
+    (row,) = RowReader(kind=kind).read(raw)
     assert row.told == (f"the column `{unused}` looks like part of the dialogue and is not used (data.columns)",)
     if unused != "talk":
-        (row,) = Reader(kind=kind, columns={"tools": ""}).read(raw | {unused: ""})
+        (row,) = RowReader(kind=kind, columns={"tools": ""}).read(raw | {unused: ""})
         assert row.told == ()

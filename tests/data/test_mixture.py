@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from align.data.mixture import Mixture, steps_of
 from align.data.prepare import prepare
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection, DataSource
 
 UNION = Mixture(sizes=(7, 7), weights=(1.0, 1.0), seed=3)
 SKEWED = Mixture(sizes=(5, 12, 3), weights=(3.0, 1.0, 1.0), seed=3)
@@ -82,7 +82,7 @@ def test_a_file_may_be_in_a_mixture_twice_with_other_columns(tmp_path: Path) -> 
     file = tmp_path / "pairs.jsonl"
     rows = [{"prompt": f"Ball {i}:", "chosen": f" good {i}", "rejected": f" bad {i}"} for i in range(40)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sides = [Source(source=str(file), columns={"completion": side}) for side in ("chosen", "rejected")]
+    sides = [DataSource(source=str(file), columns={"completion": side}) for side in ("chosen", "rejected")]
     splits = prepare(DataSection(train=sides, validation=0.3), "demonstrations", (), tokenizer, tmp_path / "cache")
     half = len(splits.train) // 2
     assert list(splits.train.counts.sources.values()) == [half, half]

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from align.batches import RowKind
 from align.data.prepare import Splits, default_cache, prepare
-from align.data.settings import DataSection, Source
+from align.data.settings import DataSection, DataSource
 from align.data.text.describe import describe
 from align.errors import UserError
 
@@ -150,13 +150,13 @@ def test_too_many_overlong_rows_stop_with_the_lengths(stories: Any, tmp_path: Pa
 def test_the_cache_answers_the_same_question_and_no_other(stories: Any, tmp_path: Path) -> None:
     rows = pairs(10)
     one = write(tmp_path / "a.jsonl", rows)
-    section = DataSection(train=[Source(source=one, weight=1.0)])
+    section = DataSection(train=[DataSource(source=one, weight=1.0)])
     ticks: list[int] = []
     first = prepare(section, "pairs", (), stories, tmp_path / "c", ticks.append)
     again = prepare(section, "pairs", (), stories, tmp_path / "c", ticks.append)
     assert ticks == [0, 10]
     assert first.fingerprint == again.fingerprint
-    heavier = made(DataSection(train=[Source(source=one, weight=3.0)]), stories, tmp_path / "c")
+    heavier = made(DataSection(train=[DataSource(source=one, weight=3.0)]), stories, tmp_path / "c")
     assert (heavier.fingerprint, heavier.weights) == (first.fingerprint, (3.0,))
     others = [
         made(dataclasses.replace(section, max_length=100), stories, tmp_path / "c"),
@@ -212,9 +212,9 @@ def test_the_same_rows_give_the_same_bytes(stories: Any, tmp_path: Path) -> None
 
 
 def test_sources_stand_one_after_the_other_for_the_mixture(stories: Any, tmp_path: Path) -> None:
-    one = Source(source=write(tmp_path / "a.jsonl", pairs(12)), weight=1.0)
+    one = DataSource(source=write(tmp_path / "a.jsonl", pairs(12)), weight=1.0)
     renamed = [{"question": r["prompt"], "chosen": r["chosen"], "rejected": r["rejected"]} for r in pairs(6, "q")]
-    two = Source(source=write(tmp_path / "b.jsonl", renamed), weight=2.0, columns={"prompt": "question"})
+    two = DataSource(source=write(tmp_path / "b.jsonl", renamed), weight=2.0, columns={"prompt": "question"})
     splits = made(DataSection(train=[one, two]), stories, tmp_path)
     assert list(splits.train.counts.sources.values()) == [12, 6]
     assert splits.train.place(12) == f"{two.source}: row 1"
@@ -233,9 +233,9 @@ def test_only_a_few_rows_when_so_asked(stories: Any, tmp_path: Path) -> None:
     ("section", "message"),
     [
         (DataSection(), r"data\.train: no source"),
-        (DataSection(train=[Source(source="x", weight=0.0)]), r"weight must be above 0"),
+        (DataSection(train=[DataSource(source="x", weight=0.0)]), r"weight must be above 0"),
         (DataSection(train="x.jsonl", validation=0.6, test=0.5), r"together below 1"),
-        (DataSection(train=[Source(source="x.jsonl"), Source(source="x.jsonl")]), r"listed twice"),
+        (DataSection(train=[DataSource(source="x.jsonl"), DataSource(source="x.jsonl")]), r"listed twice"),
         (DataSection(train="missing.jsonl"), r"missing\.jsonl: no such file"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from small_runs import FRESH, write_recipe, write_rows
 
 from align.models.tokenizer import load_tokenizer
-from align.recipe.load import Recipe, load
+from align.recipe.load import Recipe, load_recipe
 from align.recipe.look_at_data import num_read
 from align.run import assemble as assembly
 from align.run.assemble import load_data
@@ -22,7 +22,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     rows = [{"prompt": f"What is {i}?", "completion": f"{i}."} for i in range(1300)]
     data = {"train": write_rows(tmp_path / "rows.jsonl", rows), "num_rows": 1200, "max_length": 64}
     made: dict[str, Any] = {"method": {"name": "sft"}, "model": FRESH, "data": data}
-    return load(write_recipe(tmp_path / "mine.yaml", made))
+    return load_recipe(write_recipe(tmp_path / "mine.yaml", made))
 
 
 def prepared(recipe: Recipe) -> int:

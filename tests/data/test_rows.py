@@ -6,7 +6,7 @@ import pytest
 
 from align.batches import RowKind
 from align.data.reading.messages import BadRow, merge_turns
-from align.data.reading.rows import Reader, Row
+from align.data.reading.rows import Row, RowReader
 from align.errors import UserError
 
 ASK = {"role": "user", "content": "2 + 2?"}
@@ -17,7 +17,7 @@ SIX = {"role": "assistant", "content": "6"}
 
 
 def read(kind: RowKind, raw: dict[str, Any], loss_on: str = "completion", **columns: str) -> Row:
-    (row,) = Reader(kind=kind, numbers=("label", "margin"), loss_on=loss_on, columns=columns).read(raw)  # pyright: ignore
+    (row,) = RowReader(kind=kind, numbers=("label", "margin"), loss_on=loss_on, columns=columns).read(raw)  # pyright: ignore
     return row
 
 
@@ -41,11 +41,11 @@ def test_a_template_joins_columns_and_leaves_no_dangling_line() -> None:
 )
 def test_a_mapping_that_cannot_be_is_refused_at_once(columns: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Reader(kind="pairs", columns=columns)
+        RowReader(kind="pairs", columns=columns)
 
 
 def test_a_mapping_to_a_column_that_is_not_there_names_those_that_are() -> None:
-    reader = Reader(kind="pairs", columns={"prompt": "{instruction}\n{imput}"})
+    reader = RowReader(kind="pairs", columns={"prompt": "{instruction}\n{imput}"})
     message = r"a\.jsonl has no column imput; it has instruction, input\. Did you mean input\?"
     with pytest.raises(UserError, match=message):
         reader.check_columns(["instruction", "input"], "a.jsonl")
@@ -86,7 +86,7 @@ def test_a_pair_of_strings_stays_strings_and_keeps_its_numbers() -> None:
 
 
 def test_a_pair_is_two_unpaired_rows() -> None:
-    good, bad = Reader(kind="unpaired", numbers=("label",)).read(PAIR)
+    good, bad = RowReader(kind="unpaired", numbers=("label",)).read(PAIR)
     assert (good.completions, good.numbers) == (([RIGHT],), {"label": 1.0})
     assert (bad.completions, bad.numbers) == (([WRONG],), {"label": 0.0})
     assert good.key == bad.key
@@ -160,7 +160,7 @@ def test_a_bad_row_is_told_what_is_wrong_with_it(name: str) -> None:
 
 def test_loss_on_all_is_refused_for_pairs() -> None:
     with pytest.raises(UserError, match="for demonstrations"):
-        Reader(kind="pairs", loss_on="all")
+        RowReader(kind="pairs", loss_on="all")
 
 
 def test_merging_turns_joins_neighbours_only() -> None:

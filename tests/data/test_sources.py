@@ -10,7 +10,7 @@ import pytest
 
 from align.data.reading import sources
 from align.data.reading.sources import fingerprint, iterate
-from align.data.settings import Source
+from align.data.settings import DataSource
 from align.errors import UserError
 from align.recipe.look_at_data import count_rows
 
@@ -81,7 +81,7 @@ def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
     write(tmp_path / "b.json.gz")
     (tmp_path / "c.json").write_text("\n" + "".join(json.dumps(row) + "\n" for row in ROWS))
     for name in ("a.json", "b.json.gz", "c.json"):
-        assert count_rows(Source(source=str(tmp_path / name))) == len(ROWS), name
+        assert count_rows(DataSource(source=str(tmp_path / name))) == len(ROWS), name
 
 
 def test_only_the_first_rows_are_read(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import torch  # noqa: E402
 
 from align.__main__ import leave  # noqa: E402
 from align.errors import AlignError, UserError  # noqa: E402
-from align.recipe.load import load  # noqa: E402
+from align.recipe.load import load_recipe  # noqa: E402
 from align.run import train as run  # noqa: E402
 from align.world import distributed  # noqa: E402
 
@@ -58,7 +58,7 @@ def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
         words.append(f"rollout.replay={root.parent / 'launch-none' / job['replay_of']}")
     run.join = fully_sharded.join if job.get("sharding") == "fsdp2" else distributed.join
     try:
-        run.train(load(job["recipe"], words), resume)
+        run.train(load_recipe(job["recipe"], words), resume)
     except AlignError as error:
         return {"error": type(error).__name__, "text": str(error)}
     return {}

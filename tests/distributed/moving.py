@@ -18,7 +18,7 @@ from align.models.embeddings import gathered
 from align.models.sources import whole_weights
 from align.needs import BEGIN_AGAIN, Move
 from align.runfolder.state_files import save_tensors
-from align.scoring.experience import Reader, gather_experience
+from align.scoring.experience import Batching, gather_experience
 from align.scoring.plan import Limits
 from align.scoring.score import Kernel
 from align.training import moves, snapshot
@@ -68,16 +68,17 @@ class Bench:
         self.world, self.folder, self.steps = world, folder, 0
         self.method = SFT()
         self.trainee = make_trainee(model(0), KERNEL, OPTIM, TrainingSection(), world)
-        self.reader = Reader(self.method.needs(), "padded", Limits(60, 1000, world.size), world)
+        self.batching = Batching(self.method.needs(), "padded", Limits(60, 1000, world.size), world)
 
     def learn(self, pull: Any = None) -> None:
-        experience = gather_experience(self.reader, random_groups(self.method, 7, self.steps), {}, self.method)
-        learn(self.trainee, self.method, experience, self.reader, 1e-2, pull)
+        experience = gather_experience(self.batching, random_groups(self.method, 7, self.steps), {}, self.method)
+        learn(self.trainee, self.method, experience, self.batching, 1e-2, pull)
         self.steps += 1
 
     def look(self) -> None:
         """Passes without a backward one, after which shards may stay whole."""
-        for _ in self.reader.score_all(self.trainee.module, random_groups(self.method, 4), {"completion": ("logps",)}):
+        groups = random_groups(self.method, 4)
+        for _ in self.batching.score_all(self.trainee.module, groups, {"completion": ("logps",)}):
             pass
 
     def weights(self) -> Weights:
@@ -169,7 +170,7 @@ def _rested(bench: Bench, tell: Tell) -> None:
     once = bench.weights()
     bench.learn()
     _switch(bench, on=False)
-    snapshot.load(path, Team({"policy": bench.trainee}), trusted=True)
+    snapshot.restore(path, Team({"policy": bench.trainee}), trusted=True)
     _switch(bench, on=True)
     tell("saved while it rests", same(bench.weights(), was))
     bench.steps = steps
@@ -190,7 +191,7 @@ def _resumed(bench: Bench, tell: Tell) -> None:
     team.move("after step", 1)
     tell("moved on", not same(followed, whole(team.copies["target"], bench.world)))
     team.taken, team.start = {}, {}
-    snapshot.load(path, team, trusted=True)
+    snapshot.restore(path, team, trusted=True)
     tell("resumed", same(bench.weights(), was) and same(whole(team.copies["target"], bench.world), followed))
     tell("jumps on from the same", same(team.start, start))
     team.move("before writing", 1)
@@ -209,7 +210,7 @@ def _in_rounds(bench: Bench, tell: Tell) -> None:
             bench.learn()
             once = bench.weights()
             bench.steps -= 1
-            snapshot.load(path, team, trusted=True)
+            snapshot.restore(path, team, trusted=True)
             tell("saved as the round begins", same(bench.weights(), was) and not same(was, once))
         bench.learn()
         if step == 4:

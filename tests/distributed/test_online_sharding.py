@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
 
-PER_PHASE = 4
+PER_EXPERIENCE = 4
 NAMES = pytest.mark.parametrize("name", ["ppo", "critic"])  # a head on the policy's trunk, a model of its own
 
 
-def rollouts(run: Launch, name: str, phase: int) -> list[dict[str, Any]]:
-    path = run.folder / name / "rollouts" / f"{phase:06d}.jsonl"
+def rollouts(run: Launch, name: str, number: int) -> list[dict[str, Any]]:
+    path = run.folder / name / "rollouts" / f"{number:06d}.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return list({(row["number"], row["place"]): row for row in rows}.values())  # the last line of each counts
 
@@ -35,7 +35,7 @@ def test_the_first_completions_are_those_of_one_process(launch, alone, name):
 
 @NAMES
 def test_the_first_experience_is_learned_as_by_one_process(launch, alone, name):
-    for row, other in zip(launch.rows(name)[:PER_PHASE], alone.rows(name)[:PER_PHASE], strict=True):
+    for row, other in zip(launch.rows(name)[:PER_EXPERIENCE], alone.rows(name)[:PER_EXPERIENCE], strict=True):
         for key in ("value", "entropy", "ratio"):
             assert row[key] == pytest.approx(other[key], rel=1e-5), key
         assert row["policy"] == pytest.approx(other["policy"], abs=1e-6)
@@ -46,14 +46,14 @@ def test_the_first_experience_is_learned_as_by_one_process(launch, alone, name):
 @NAMES
 def test_later_experience_earns_the_same_but_for_rounding(launch, alone, name):
     """A sample may flip where two log-probabilities lie within rounding of a random number."""
-    ours, theirs = (run.rows(name)[PER_PHASE]["reward"] for run in (launch, alone))
+    ours, theirs = (run.rows(name)[PER_EXPERIENCE]["reward"] for run in (launch, alone))
     assert ours == pytest.approx(theirs, abs=0.02)
 
 
 def test_replayed_rollouts_are_learned_to_the_curve_of_one_process(launch, alone):
     """Two experiences, the second one written by weights that had learned from the first."""
     ours, theirs = launch.rows("replayed"), alone.rows("ppo")
-    assert len(ours) == len(theirs) == 2 * PER_PHASE
+    assert len(ours) == len(theirs) == 2 * PER_EXPERIENCE
     for row, other in zip(ours, theirs, strict=True):
         for key in ("value", "entropy", "ratio"):
             assert row[key] == pytest.approx(other[key], rel=1e-5), key
@@ -87,7 +87,7 @@ def test_copies_of_the_policy_write_on_shards_what_they_write_in_one_process(lau
     assert [t.get("writer", "policy") for t in ours] == ["policy"] * 42 + ["opponent"] * 42
     for mine, other in zip(ours, theirs, strict=True):
         assert all(mine[k] == other[k] for k in ("number", "place", "tokens", "rewards"))
-    ours, theirs = (run.rows("nash_mp")[PER_PHASE - 1]["eval/reward"] for run in (launch, alone))
+    ours, theirs = (run.rows("nash_mp")[PER_EXPERIENCE - 1]["eval/reward"] for run in (launch, alone))
     assert ours == pytest.approx(theirs, abs=0.1), "a completion may flip"
     targets = [load_file(run.folder / "nash_mp" / "copies" / "target" / "model.safetensors") for run in (launch, alone)]
     assert targets[0].keys() == targets[1].keys()
@@ -98,13 +98,13 @@ def test_copies_of_the_policy_write_on_shards_what_they_write_in_one_process(lau
 def test_a_look_ahead_is_made_and_undone_on_shards_as_in_one_process(launch, alone):
     """The second experience begins at the centre again, against what the look-ahead of one process has written."""
     ours, theirs = launch.rows("nash_mp_replayed"), alone.rows("nash_mp")
-    assert len(ours) == len(theirs) == 2 * PER_PHASE
+    assert len(ours) == len(theirs) == 2 * PER_EXPERIENCE
     for row, other in zip(ours, theirs, strict=True):
         for key in ("entropy", "ratio", "reward", "grad_norm"):
             assert row.get(key, 0.0) == pytest.approx(other.get(key, 0.0), rel=1e-3), key
         for key in ("loss", "target_kl"):
             assert row[key] == pytest.approx(other[key], rel=1e-3, abs=1e-4), key
-    for step in (0, PER_PHASE):
+    for step in (0, PER_EXPERIENCE):
         assert ours[step]["ratio"] == pytest.approx(1.0, abs=1e-5)
         assert ours[step]["target_kl"] == pytest.approx(0.0, abs=1e-4)
 
@@ -139,6 +139,6 @@ def test_shards_of_fsdp_write_and_learn_as_one_process_does(launch, alone):
     """While they write, all layers are on both ranks, which write unequally many tokens."""
     ours, theirs = rollouts(launch, "fsdp2_ppo", 0), rollouts(alone, "ppo", 0)
     assert [t["tokens"] for t in ours] == [t["tokens"] for t in theirs]
-    for row, other in zip(launch.rows("fsdp2_ppo")[:PER_PHASE], alone.rows("ppo")[:PER_PHASE], strict=True):
+    for row, other in zip(launch.rows("fsdp2_ppo")[:PER_EXPERIENCE], alone.rows("ppo")[:PER_EXPERIENCE], strict=True):
         for key in ("value", "entropy", "ratio"):
             assert row[key] == pytest.approx(other[key], rel=1e-5), key

@@ -14,7 +14,7 @@ from small_runs import write_recipe
 from align.assets import asset
 from align.errors import UserError
 from align.methods.base import method_names
-from align.recipe.load import Recipe, load
+from align.recipe.load import Recipe, load_recipe
 from align.recipe.online import is_online
 
 REWARD = '''
@@ -49,7 +49,7 @@ class Run:
 def draw_run(draw: random.Random, folder: Path) -> Run:
     """Writes the recipe, the model, the rows and the reward of a drawn run into `folder`."""
     method = draw.choice(method_names())
-    recipe = load(method)
+    recipe = load_recipe(method)
     words = [*SMALL, *copies(recipe, folder)]
     online = is_online(type(recipe.method))
     if online:
@@ -70,7 +70,7 @@ def drawn(draw: random.Random, recipe: Recipe, words: list[str]) -> dict[str, An
     options = of_rollouts if is_online(type(recipe.method)) else of_rows
     for _ in range(TRIES):
         try:
-            made = load(recipe.method_name, [*words, *progress(draw), *options(draw, recipe)])
+            made = load_recipe(recipe.method_name, [*words, *progress(draw), *options(draw, recipe)])
         except UserError as error:
             refusal = error
         else:

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from align.batches import Group, Tokens
 from align.methods.base import OnlineMethod
 from align.needs import LEARNS, empty_batch
-from align.scoring.experience import Experience, ModelRole, Reader, gather_experience, stored_columns
+from align.scoring.experience import Batching, Experience, ModelRole, gather_experience, stored_columns
 from align.scoring.layout import RowLayout
 from align.scoring.plan import Limits
 from align.scoring.role_table import named_by
@@ -77,21 +77,21 @@ def random_groups(method: Any, count: int, seed: int = 0) -> list[Group]:
 
 
 def learn(
-    trainee: Trainee, method: Any, experience: Experience, reader: Reader, rate: float, pull: Any = None
+    trainee: Trainee, method: Any, experience: Experience, batching: Batching, rate: float, pull: Any = None
 ) -> StepResult:
     """A step in which the policy alone learns, by its first lesson."""
     pulls = {} if pull is None else {LEARNS: pull}
     lesson = method.lessons()[0]
-    return train_step({LEARNS: trainee}, [lesson], {lesson.stream: experience}, reader, {LEARNS: rate}, pulls)
+    return train_step({LEARNS: trainee}, [lesson], {lesson.stream: experience}, batching, {LEARNS: rate}, pulls)
 
 
 @dataclass
 class Rig:
-    """A policy, its optimiser, a reference with other weights, and a reader with a layout."""
+    """A policy, its optimiser, a reference with other weights, and a batching with a layout."""
 
     method: Any
     trainee: Trainee
-    reader: Reader
+    batching: Batching
     roles: dict[str, Any]
 
     @property
@@ -100,15 +100,15 @@ class Rig:
 
     def experience(self, groups: Sequence[Group]) -> Experience:
         if not isinstance(self.method, OnlineMethod):
-            return gather_experience(self.reader, groups, self.roles, self.method)
-        roles = {role: self.roles[role] for role in self.reader.needs.roles() if role != "sampler"}
-        stored = stored_columns(self.reader, groups, roles)
+            return gather_experience(self.batching, groups, self.roles, self.method)
+        roles = {role: self.roles[role] for role in self.batching.needs.roles() if role != "sampler"}
+        stored = stored_columns(self.batching, groups, roles)
         stored["completion", "sampler_logps"] = stored["completion", "old_logps"]
-        batch = empty_batch(self.reader.needs, groups, stored)
+        batch = empty_batch(self.batching.needs, groups, stored)
         return Experience(list(groups), self.method.advantages(batch))
 
     def step(self, groups: Sequence[Group], rate: float = 0.0) -> StepResult:
-        return learn(self.trainee, self.method, self.experience(groups), self.reader, rate)
+        return learn(self.trainee, self.method, self.experience(groups), self.batching, rate)
 
     def gradients(self, groups: Sequence[Group]) -> dict[str, torch.Tensor]:
         """Of every weight, after a step at rate 0 that keeps them."""
@@ -136,9 +136,9 @@ def rig(
     reference = Scorer(tiny_llama(head, 1, vocabulary), kernel).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
     trainee = Trainee(policy, optimizer, alone(), max_grad_norm=0.0)
-    reader = Reader(method.needs(), layout, Limits(max_tokens, head_chunk), alone())
+    batching = Batching(method.needs(), layout, Limits(max_tokens, head_chunk), alone())
     roles: dict[str, Any] = {"ref": ModelRole(reference), "old": ModelRole(policy)}
     for number, role in enumerate(named_by(method.needs())):
         other = Scorer(tiny_llama(head, 2 + number, vocabulary), kernel).eval().requires_grad_(False)
         roles[role] = ModelRole(other)
-    return Rig(method, trainee, reader, roles)
+    return Rig(method, trainee, batching, roles)

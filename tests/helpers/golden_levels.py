@@ -16,7 +16,7 @@ from align.batches import Group, Tokens
 from align.data.mixture import Mixture
 from align.methods.scalebio import ScaleBiO
 from align.needs import SOURCE
-from align.scoring.experience import Reader, gather_experience
+from align.scoring.experience import Batching, gather_experience
 from align.scoring.plan import Limits
 from align.training.optim import make_optimizer
 from align.training.settings import OptimSection
@@ -93,10 +93,10 @@ class World:
         """What the step has told, and the gradient of the logits."""
         known = {"source_names": self.logits.names, "source_weights": self.logits.shares()}
         method = dataclasses.replace(self.method, **known)
-        reader = Reader(method.needs(), "padded", Limits(self.max_tokens, 1000), alone())
+        batching = Batching(method.needs(), "padded", Limits(self.max_tokens, 1000), alone())
         streams = {"train": self.rows, "trusted": self.trusted}
-        made = {name: gather_experience(reader, rows, {}, method) for name, rows in streams.items()}
-        result = train_step(self.team.learners, self.team.lessons(method, rates), made, reader, rates)
+        made = {name: gather_experience(batching, rows, {}, method) for name, rows in streams.items()}
+        result = train_step(self.team.learners, self.team.lessons(method, rates), made, batching, rates)
         slopes = list(method.source_slopes(result.metrics))
         self.logits.update(slopes, rates["sources"])
         return result, slopes

@@ -9,7 +9,7 @@ import pytest
 
 from align import assets
 from align.errors import Mistakes
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 
 STORIES = Path(assets.__file__).parent / "stories260k"
 ROW = {"prompt": "What is two and two?", "chosen": "Four, I think.", "rejected": "Work it out yourself."}
@@ -29,7 +29,7 @@ Told = Callable[..., str]
 def mistakes(path: Path | str, *overrides: str) -> list[str]:
     """What `load` finds wrong, one message each."""
     with pytest.raises(Mistakes) as caught:
-        load(path, overrides)
+        load_recipe(path, overrides)
     return caught.value.messages
 
 

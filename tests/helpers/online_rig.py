@@ -13,13 +13,13 @@ from bench_of_steps import alone, learn, tiny_llama
 
 from align.lab import bandit
 from align.needs import copies_of
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 from align.rollout.engine import Sampling
 from align.rollout.log import RolloutLog
 from align.rollout.policy_engine import LocalEngines
 from align.rollout.settings import RolloutSection
 from align.rollout.writer import Prompt, Writer
-from align.scoring.experience import ModelRole, Reader, Role
+from align.scoring.experience import Batching, ModelRole, Role
 from align.scoring.plan import Limits
 from align.scoring.role_table import named_by
 from align.scoring.score import Kernel, Scorer
@@ -54,7 +54,7 @@ class OnlineRig:
         self.team.move("before writing", self.progress.step)
         portion = self.source.next(self.progress)
         self.team.move("before learning", self.progress.step)
-        result = learn(self.trainee, portion.method, portion.experience, self.source.reader, self.rate)
+        result = learn(self.trainee, portion.method, portion.experience, self.source.batching, self.rate)
         self.team.move("after step", self.progress.step)
         self.progress.step += 1
         return result
@@ -107,9 +107,9 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
     reference, learned = _again(seed), frozenset(name for name, _ in policy.named_parameters())
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
     trainee = Trainee(policy, optimizer, alone(), 1.0, changing=learned)
-    reader = Reader(method.needs(), "shared", Limits(10_000, 10_000), alone())
+    batching = Batching(method.needs(), "shared", Limits(10_000, 10_000), alone())
     sampling = Sampling(max_completion_length=settings.max_completion_length, stop_token_ids=(bandit.EOS,))
-    judge = Judge({"bandit": bandit.reward}, {"bandit": 1.0})
+    judge = RewardFunctions({"bandit": bandit.reward}, {"bandit": 1.0})
     copies = {role: _again(seed) for role in copies_of(method)}
     engines = LocalEngines(policy, Words(), settings.max_rows, alone(), others=copies)
     steps = every_token if "states" in method.needs().prepared else None
@@ -119,7 +119,7 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
     every |= {r: ModelRole(copy) for r, copy in copies.items()}
     roles = {r: every[r] for r in method.needs().roles() if r in every}
     source = Online(
-        method=method, writer=writer, harvester=Harvester(reader, roles, judge, (), settings), batch_size=8,
+        method=method, writer=writer, harvester=Harvester(batching, roles, judge, (), settings), batch_size=8,
         prompts=prompts, splits={"validation": prompts(0, 4)}, place_of={},
         log=RolloutLog(folder, record=False, main=True),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from small_runs import BRIEF, FRESH, metrics, run, told, write_recipe, write_row
 from align.cli.main import main
 from align.methods.base import find_method, method_names
 from align.methods.metrics import TABLE, About, about, as_text, from_text, of_term
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.report.curves import curves
 from align.report.findings import findings
 from align.report.folder import read_run
@@ -80,7 +80,7 @@ def test_what_is_neither_must_be_said(recipe: dict[str, Any], capsys: pytest.Cap
     assert main(["check", "sft", "training.metric_for_best_model=entropy"]) == 2
     assert "training.greater_is_better: missing; entropy is not declared" in capsys.readouterr().err
     words = ["training.metric_for_best_model=entropy", "training.greater_is_better=true"]
-    assert load("sft", words).training.greater_is_better is True
+    assert load_recipe("sft", words).training.greater_is_better is True
 
 
 @pytest.mark.parametrize("name", method_names())

@@ -133,7 +133,7 @@ def step_gradients(bench: Rig, experience: Any) -> dict[str, Tensor]:
     hook = bench.trainee.optimizer.register_step_pre_hook(
         lambda *_: found.update({n: p.grad.clone() for n, p in bench.model.named_parameters()})
     )
-    learn(bench.trainee, bench.method, experience, bench.reader, 0.0)
+    learn(bench.trainee, bench.method, experience, bench.batching, 0.0)
     hook.remove()
     return found
 

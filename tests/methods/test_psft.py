@@ -13,7 +13,7 @@ from align.functional.surrogate import clipped_surrogate
 from align.methods.base import Loss
 from align.methods.psft import PSFT
 from align.methods.sft import SFT
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.training.controllers import recalling, remembered_of
 
 HOW = ("token_mean", "sequence_mean", "sequence_sum")
@@ -121,13 +121,13 @@ def test_far_ratios_are_finite() -> None:
 
 
 def test_evaluations_are_compared_by_what_sft_minimises() -> None:
-    recipe = load("psft", ["training.metric_for_best_model=null", "training.num_minibatches=null"])
+    recipe = load_recipe("psft", ["training.metric_for_best_model=null", "training.num_minibatches=null"])
     assert (recipe.training.metric_for_best_model, recipe.training.greater_is_better) == ("nll", False)
     assert recipe.training.num_minibatches == 8
     assert "training.num_minibatches: 8, psft's default" in recipe.notes
-    alone = load("psft", ["training.num_minibatches=1"])
+    alone = load_recipe("psft", ["training.num_minibatches=1"])
     assert any("every ratio between them is 1" in note for note in alone.notes)
-    assert not any("every ratio" in note for note in load("kto").notes)  # whose old policy is in no ratio
+    assert not any("every ratio" in note for note in load_recipe("kto").notes)  # whose old policy is in no ratio
 
 
 @pytest.mark.parametrize("knob", [{"clip_high": -0.1}, {"warmup_experiences": -1}])

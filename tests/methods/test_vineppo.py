@@ -17,7 +17,7 @@ from torch import Tensor
 from align.functional.advantages import step_advantages
 from align.lab import bandit
 from align.methods.vineppo import VinePPO
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 
 METHOD = VinePPO(num_restarts=3)
 STARTS = ([0, 2, 3], [0], [0, 1], [0, 4])  # of the steps of four completions of six tokens
@@ -121,7 +121,7 @@ def judged(prompts: Any, completions: Any, completion_ids: Any, question: Any, *
 def world(folder: Path, **knobs: Any) -> OnlineRig:
     """Completions of up to three tokens, judged by their sum: what is missing at the end decides."""
     rig = online_rig(VinePPO(**knobs), folder, max_completion_length=LENGTH)
-    judge = Judge({"sum": judged}, {"sum": 1.0})
+    judge = RewardFunctions({"sum": judged}, {"sum": 1.0})
     rig.source.writer = dataclasses.replace(rig.source.writer, judge=judge)
     rig.source.harvester = dataclasses.replace(rig.source.harvester, judge=judge)
     return rig
@@ -192,7 +192,7 @@ def test_restarts_from_a_prompt_count_though_its_first_completion_was_not_judged
         return found
 
     rig = world(tmp_path, num_restarts=2, kl_coef=0.0)
-    judge = Judge({"sum": judge_of_all_but_the_first}, {"sum": 1.0})
+    judge = RewardFunctions({"sum": judge_of_all_but_the_first}, {"sum": 1.0})
     rig.source.writer = dataclasses.replace(rig.source.writer, judge=judge)
     rig.source.harvester = dataclasses.replace(rig.source.harvester, judge=judge)
     batch = rig.source.next(rig.progress).experience.batch

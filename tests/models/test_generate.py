@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from align import assets
-from align.cli.chat import Style, load
+from align.cli.chat import Style, load_partner
 from align.errors import UserError
 from align.models.generate import continued
 from align.models.save import save_final
@@ -36,7 +36,7 @@ def folder(path: Path, generation: dict[str, Any]) -> Path:
 def test_temperature_0_is_greedy_and_the_folder_is_saved_as_it_was(
     odd: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    partner = load(str(folder(tmp_path / "model", odd)), Style(max_new_tokens=12, temperature=0.0))
+    partner = load_partner(str(folder(tmp_path / "model", odd)), Style(max_new_tokens=12, temperature=0.0))
     ids = partner.prompt(PROMPT)
     greedy = list(ids)
     with torch.no_grad():
@@ -54,4 +54,4 @@ def test_temperature_0_is_greedy_and_the_folder_is_saved_as_it_was(
 
 def test_a_stop_id_that_is_no_number_is_told_with_its_file(tmp_path: Path):
     with pytest.raises(UserError, match=r"generation_config.json: eos_token_id: found '</s>'; expected the id"):
-        load(str(folder(tmp_path / "model", {"eos_token_id": "</s>"})), Style())
+        load_partner(str(folder(tmp_path / "model", {"eos_token_id": "</s>"})), Style())

@@ -15,7 +15,7 @@ from align.models.frozen import frozen_copy
 from align.models.settings import ModelSection, SoupSection
 from align.models.soup import averaged
 from align.models.tokenizer import load_tokenizer
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 
 STORIES = "asset:stories260k"
 SECTION = ModelSection(model_name_or_path=STORIES)
@@ -90,5 +90,5 @@ def test_models_of_other_shapes_are_refused():
 )
 def test_mistakes_are_told_before_training(words: str, told: str):
     with pytest.raises(Mistakes) as error:
-        load("dpo", [f"model.reference={words}"])
+        load_recipe("dpo", [f"model.reference={words}"])
     assert told in str(error.value)

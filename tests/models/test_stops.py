@@ -9,7 +9,7 @@ from pathlib import Path
 from bench_of_steps import alone
 from small_runs import write_rows
 
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.run.assemble import assemble
 from align.runfolder.folder import RunFolder
 from align.sources.online import Online
@@ -25,7 +25,7 @@ def test_the_policy_stops_at_the_end_of_its_turn(tmp_path: Path):
     settings["eos_token"] = "<|endoftext|>"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     rows = [{"prompt": [{"role": "user", "content": f"Count to {n}."}]} for n in range(20)]
-    recipe = load(
+    recipe = load_recipe(
         "grpo",
         [
             "model.model_name_or_path=null", f"model.tokenizer_name_or_path={folder}",

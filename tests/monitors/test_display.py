@@ -14,13 +14,13 @@ import pytest
 from rich.console import Console
 
 from align.monitors import display as progress
-from align.monitors.display import Progress, Rate
+from align.monitors.display import Display, Rate
 from align.runfolder.logs import Completion
 
 SCRIPT = """
 import time
-from align.monitors.display import Progress
-with Progress(4, logging_steps=2) as display:
+from align.monitors.display import Display
+with Display(4, logging_steps=2) as display:
     for step in range(1, 5):
         time.sleep(0.3)
         display.step(step, {"loss": 0.7 - step / 10, "margin": 0.25, "memory_mb": 812.4, "num_tokens": 600 * step})
@@ -45,7 +45,7 @@ def test_plain_lines_in_a_pipe():
 
 
 def test_an_experience_is_told_in_all_its_steps(capsys: pytest.CaptureFixture[str]):
-    with Progress(4) as display:
+    with Display(4) as display:
         for step, told in enumerate(({"reward": 0.25, "kl": 1.5}, {}, {"reward": 0.5, "kl": 2.5}, {}), 1):
             display.step(step, {"loss": 0.5, "num_tokens": step} | told)
     lines = capsys.readouterr().out.splitlines()
@@ -90,7 +90,7 @@ def test_dumb_terminal_gets_plain_lines():
 
 
 def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]):
-    with Progress(1, main=False) as display:
+    with Display(1, main=False) as display:
         display.step(1, {"loss": 1.0, "num_tokens": 5})
         display.say("x")
     assert capsys.readouterr().out == ""
@@ -123,10 +123,10 @@ def test_samples_are_lines_in_a_log_and_show_no_control_characters(capsys: pytes
         step=1, policy_version=1, prompt="Once\nupon a time", text="there was\x1b[31m a cat.\n", prompt_length=4,
         completion_length=5, stop_reason="eos", rewards={"happy": 0.25, "short": None},
     )  # fmt: skip
-    Progress(4).samples([sample] * 9)
+    Display(4).samples([sample] * 9)
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["  happy 0.25  short -  eos  ...'Once upon a time' 'there was [31m a cat.'"] * 2
-    Progress(4, main=False).samples([sample])
+    Display(4, main=False).samples([sample])
     assert capsys.readouterr().out == ""
 
 

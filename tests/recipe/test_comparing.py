@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mistakes import mistakes
 
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RANK = "reward.functions=[reward_functions:rank]"
@@ -41,5 +41,5 @@ def test_what_cannot_be_is_told(asked: tuple[str, ...], told: str):
 
 
 def test_what_can_be_is_taken():
-    load(RECIPES / "rloo.yaml", (RANK,))
-    load(RECIPES / "rloo.yaml", (BOTH, "training.load_best_model_at_end=true"))
+    load_recipe(RECIPES / "rloo.yaml", (RANK,))
+    load_recipe(RECIPES / "rloo.yaml", (BOTH, "training.load_best_model_at_end=true"))

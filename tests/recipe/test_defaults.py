@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from align.methods.base import find_method, method_names
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.recipe.text import recipe_names
 
 
@@ -37,10 +37,10 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     [("sft", 2e-5), ("dft", 2e-5), ("reward_model", 1e-5), ("orpo", 8e-6), ("dpo", 1e-6), ("rloo", 1e-6)],
 )
 def test_the_learning_rate_is_usual_for_the_method(name: str, rate: float, tmp_path: Path):
-    recipe = load(written(tmp_path / "a.yaml", {"name": name}))
+    recipe = load_recipe(written(tmp_path / "a.yaml", {"name": name}))
     assert recipe.optim.learning_rate == rate
     assert any(f"optim.learning_rate: {rate:g}, {name}'s default" in note for note in recipe.notes)
-    own = load(written(tmp_path / "a.yaml", {"name": name}), ["optim.learning_rate=3e-6"])
+    own = load_recipe(written(tmp_path / "a.yaml", {"name": name}), ["optim.learning_rate=3e-6"])
     assert own.optim.learning_rate == 3e-6
     assert not any("learning_rate" in note for note in own.notes)
 
@@ -54,14 +54,14 @@ def test_no_method_is_without_a_usual_rate_and_no_shipped_recipe_takes_it():
 
 def test_the_divisor_of_dr_grpo_is_the_most_tokens_that_a_completion_may_have(tmp_path: Path):
     path = written(tmp_path / "a.yaml", {"name": "dr_grpo"}, rollout={"max_completion_length": 48})
-    recipe = load(path)
+    recipe = load_recipe(path)
     assert recipe.method.constant_length == 48  # type: ignore[attr-defined]
     assert recipe.to_dict()["method"]["constant_length"] == 48
     assert not any("constant_length" in note for note in recipe.notes)
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(recipe.to_yaml())
-    assert load(resolved) == recipe
-    other = load(path, ["method.constant_length=3000"])
+    assert load_recipe(resolved) == recipe
+    other = load_recipe(path, ["method.constant_length=3000"])
     assert other.method.constant_length == 3000  # type: ignore[attr-defined]
     (told,) = [note for note in other.notes if "constant_length" in note]
     assert told.startswith("method.constant_length: 3000 is 62.5 times rollout.max_completion_length (48)")

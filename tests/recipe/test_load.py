@@ -12,7 +12,7 @@ from far_recipes import stand_ins
 from mistakes import mistakes
 
 from align.errors import UserError
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.recipe.text import parse, recipe_names
 
 ROW = {"prompt": "What is two and two?", "chosen": "Four.", "rejected": "Work it out yourself."}
@@ -49,10 +49,10 @@ def write(tmp_path: Path, rows: Path):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_are_right_and_survive_a_round_trip(name: str, tmp_path: Path):
-    recipe = load(name, stand_ins(name))
+    recipe = load_recipe(name, stand_ins(name))
     again = tmp_path / "recipe.yaml"
     again.write_text(recipe.to_yaml())
-    assert load(again) == recipe
+    assert load_recipe(again) == recipe
     assert recipe.name == name
 
 
@@ -69,9 +69,9 @@ def test_shipped_recipes_are_right_and_survive_a_round_trip(name: str, tmp_path:
     ],
 )
 def test_overridden_recipes_survive_a_round_trip(overrides: list[str], tmp_path: Path):
-    recipe = load("dpo", [*overrides, "logging.num_completions=0"])
+    recipe = load_recipe("dpo", [*overrides, "logging.num_completions=0"])
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    assert load(tmp_path / "recipe.yaml") == recipe
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
 
 def test_numbers_and_words_are_read_as_yaml_1_2_reads_them():
@@ -80,26 +80,26 @@ def test_numbers_and_words_are_read_as_yaml_1_2_reads_them():
         "a": 1e-5, "b": "no", "c": True, "d": 1500.0, "e": 0.5, "f": 12, "g": float("-inf"), "h": "on",
         "i": "2020-01-01", "j": "1e5x",
     }  # fmt: skip
-    assert load("dpo", ["training.mixed_precision=no"]).training.mixed_precision == "no"
+    assert load_recipe("dpo", ["training.mixed_precision=no"]).training.mixed_precision == "no"
 
 
 def test_overrides_come_in_order_and_null_goes_back_to_the_default():
-    recipe = load("dpo", ["method.beta=0.5", "method.beta=null", "training.seed=1", "training.seed=2"])
+    recipe = load_recipe("dpo", ["method.beta=0.5", "method.beta=null", "training.seed=1", "training.seed=2"])
     assert (recipe.method.beta, recipe.training.seed) == (0.1, 2)  # type: ignore[attr-defined]
 
 
 def test_a_recipe_takes_its_name_from_its_file_and_its_folder_from_its_name(write: Any):
-    recipe = load(write("polite.yaml"))
+    recipe = load_recipe(write("polite.yaml"))
     assert (recipe.name, recipe.output_dir) == ("polite", Path("runs/polite"))
-    assert load(write(), ["name=short"]).output_dir == Path("runs/short")
+    assert load_recipe(write(), ["name=short"]).output_dir == Path("runs/short")
 
 
 def test_trl_pair_of_batch_names_is_multiplied_out_aloud(write: Any):
     path = write(training={"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3})
-    recipe = load(path, world_size=2)
+    recipe = load_recipe(path, world_size=2)
     assert recipe.training.batch_size == 24
     assert "4 x gradient_accumulation_steps 3 x world size 2" in recipe.notes[0]
-    assert load(path, world_size=2) == load(write(training={"batch_size": 24}))
+    assert load_recipe(path, world_size=2) == load_recipe(write(training={"batch_size": 24}))
 
 
 # ---- mistakes -------------------------------------------------------------------------------------------------------
@@ -270,9 +270,9 @@ def test_what_is_no_recipe_at_all(text: str, tmp_path: Path):
     path = tmp_path / "no.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"no\.yaml"):
-        load(path)
+        load_recipe(path)
 
 
 def test_a_recipe_that_is_not_there_names_the_nearest():
     with pytest.raises(UserError, match=r"there are .*addition, .*Did you mean simpo\?"):
-        load("simp")
+        load_recipe("simp")

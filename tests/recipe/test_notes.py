@@ -9,11 +9,11 @@ import torch
 from mistakes import mistakes
 from small_runs import TINY
 
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 
 
 def notes(*overrides: str) -> str:
-    return "\n".join(load("dpo", overrides).notes)
+    return "\n".join(load_recipe("dpo", overrides).notes)
 
 
 def test_weights_in_bfloat16_are_told_to_stand_still_at_a_small_rate():

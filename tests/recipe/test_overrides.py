@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mistakes import RECIPE, dump, mistakes, pairs
 
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 
 
 @pytest.mark.parametrize(
@@ -26,17 +26,17 @@ from align.recipe.load import load
     ],
 )
 def test_a_folder_is_called_what_it_is_called(text: str, expected: str, tmp_path: Path):
-    recipe = load("dpo", [f"training.output_dir={text}"])
+    recipe = load_recipe("dpo", [f"training.output_dir={text}"])
     assert recipe.training.output_dir == expected
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    assert load(tmp_path / "recipe.yaml").training.output_dir == expected
+    assert load_recipe(tmp_path / "recipe.yaml").training.output_dir == expected
 
 
 def test_text_inside_lists_and_mappings_is_known_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     dump("rows.jsonl", *pairs(4))
     Path("mine.yaml").write_text(RECIPE.replace("train: rows.jsonl", "train: [{source: rows.jsonl}]"))
-    recipe = load("mine.yaml", ["data.train.0.split=a #b", "data.columns.prompt={prompt}: {chosen}"])
+    recipe = load_recipe("mine.yaml", ["data.train.0.split=a #b", "data.columns.prompt={prompt}: {chosen}"])
     assert recipe.data.train[0].split == "a #b"  # type: ignore[union-attr]
     assert recipe.data.columns == {"prompt": "{prompt}: {chosen}"}
 
@@ -47,5 +47,5 @@ def test_a_quote_that_does_not_end_is_told():
 
 
 def test_what_is_not_text_is_yaml():
-    recipe = load("dpo", ["training.seed=7 # lucky", "logging.report_to=[tensorboard]"])
+    recipe = load_recipe("dpo", ["training.seed=7 # lucky", "logging.report_to=[tensorboard]"])
     assert (recipe.training.seed, recipe.logging.report_to) == (7, ["tensorboard"])

@@ -10,7 +10,7 @@ import pytest
 from small_runs import BRIEF, FRESH, metrics, run, write_rows
 
 from align.cli.main import main
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.recipe.steps import count_steps
 from align.scoring import experience
 from align.sources import offline
@@ -35,7 +35,7 @@ def test_a_run_has_the_steps_that_check_promises(epochs: float, tmp_path: Path, 
 @pytest.mark.parametrize(("epochs", "steps"), [(0.0001, 2), (0.5, 4), (1, 8)])
 def test_a_policy_that_writes_has_at_least_one_experience(epochs: float, steps: int):
     words = ["training.max_steps=null", f"training.num_train_epochs={epochs}", "training.batch_size=4"]
-    assert count_steps(load("grpo", [*words, "rollout.num_prompts=8", "rollout.num_iterations=1"]), 32) == steps
+    assert count_steps(load_recipe("grpo", [*words, "rollout.num_prompts=8", "rollout.num_iterations=1"]), 32) == steps
 
 
 def test_held_out_rows_are_listed_where_they_are_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -61,9 +61,9 @@ def test_no_step_and_no_portion_has_fewer_rows_than_the_method_compares(
     seen: list[int] = []
     plain = experience.gather_experience
 
-    def counted(reader: Any, groups: Any, *others: Any) -> Any:
+    def counted(batching: Any, groups: Any, *others: Any) -> Any:
         seen.append(len(groups))
-        return plain(reader, groups, *others)
+        return plain(batching, groups, *others)
 
     for module in (offline, evaluate):
         monkeypatch.setattr(module, "gather_experience", counted)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from mistakes import mistakes
 
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.recipe.text import parse, to_yaml
 
 
@@ -16,8 +16,10 @@ def test_whole_numbers_are_read_as_yaml_1_2_reads_them(tmp_path: Path):
         "a": 16, "b": 14, "c": 31, "d": 8, "e": 1000, "f": "1:30", "g": "0b11", "h": "=", "i": "1:30.5", "j": "016",
     }  # fmt: skip
     path = tmp_path / "mine.yaml"
-    path.write_text(load("dpo", ["training.batch_size=61"]).to_yaml().replace("batch_size: 61", "batch_size: 016"))
-    assert load(path).training.batch_size == load("dpo", ["training.batch_size=016"]).training.batch_size == 16
+    plain = load_recipe("dpo", ["training.batch_size=61"]).to_yaml()
+    path.write_text(plain.replace("batch_size: 61", "batch_size: 016"))
+    overridden = load_recipe("dpo", ["training.batch_size=016"])
+    assert load_recipe(path).training.batch_size == overridden.training.batch_size == 16
 
 
 @pytest.mark.parametrize(
@@ -36,4 +38,4 @@ def test_text_that_looks_like_something_else_survives_a_round_trip():
     looks = ["016", "0o16", "089", "1e-6", "+1e3", "1:30", "0b1", "=", "<<", "yes", "2020-01-01", "~", "null", ""]
     values = {"a text": looks, "numbers": [16, 1e-6, 1e22, float("inf")], "others": [None, True]}
     assert parse(to_yaml(values))[0] == yaml.safe_load(to_yaml(values)) == values
-    assert "name: '1e-6'" in load("dpo", ["name='1e-6'"]).to_yaml()
+    assert "name: '1e-6'" in load_recipe("dpo", ["name='1e-6'"]).to_yaml()

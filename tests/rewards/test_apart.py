@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from align.rewards.base import Sample, find_reward
-from align.rewards.judge import Judge, make_judge
 from align.rewards.settings import Function, RewardSection
+from align.rewards.verdicts import RewardFunctions, make_reward_functions
 
 
 @pytest.fixture
 def judges(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     sys.modules.pop("reward_functions", None)
-    made: list[Judge] = []
+    made: list[RewardFunctions] = []
 
-    def judge(*names: str, cache: bool = False, **section: Any) -> Judge:
+    def judge(*names: str, cache: bool = False, **section: Any) -> RewardFunctions:
         functions: list[Any] = [Function(name=f"reward_functions:{n}", cache=cache) for n in names]
-        made.append(make_judge(RewardSection(functions=functions, **section)))
+        made.append(make_reward_functions(RewardSection(functions=functions, **section)))
         return made[-1]
 
     yield judge

@@ -6,14 +6,14 @@ from typing import Any
 
 from align.rewards.base import Sample
 from align.rewards.cache import Cache
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 
 
 def sample(text: str, **columns: Any) -> Sample:
     return Sample(prompt="p", completion=text, completion_ids=[len(text)], columns=columns)
 
 
-def judge_that_counts(cache: Cache, *, fails: bool = False) -> tuple[Judge, list[str]]:
+def judge_that_counts(cache: Cache, *, fails: bool = False) -> tuple[RewardFunctions, list[str]]:
     asked: list[str] = []
 
     def length(prompts: Any, completions: list[str], **columns: Any) -> list[float]:
@@ -22,7 +22,7 @@ def judge_that_counts(cache: Cache, *, fails: bool = False) -> tuple[Judge, list
             raise ValueError("not now")
         return [float(len(text)) for text in completions]
 
-    return Judge({"length": length}, {"length": 1.0}, mark_errors=fails, caches={"length": cache}), asked
+    return RewardFunctions({"length": length}, {"length": 1.0}, mark_errors=fails, caches={"length": cache}), asked
 
 
 def test_what_comes_again_is_not_judged_again():

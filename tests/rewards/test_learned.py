@@ -13,7 +13,7 @@ from align.models.load import load_policy
 from align.models.parts import unwrapped
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
-from align.rewards.learned import Reader, Reward
+from align.rewards.learned import Reward, ScalarModel
 from align.scoring.layout import lay_out
 from align.scoring.score import Kernel, Scorer
 
@@ -32,7 +32,7 @@ def test_it_scores_as_training_does(reward_model: str):
     prompts = ["Once upon a time", "One day, a dog", "Once upon a time"]
     completions = [" there was a cat.", " ran.", " it rained, and rained, and everyone was wet."]
     reward = Reward(reward_model, batch_size=2)
-    reader = Reader(reward_model)
+    reader = ScalarModel(reward_model)
     found = reward(prompts, completions)
     tokens = reader.read(prompts, completions)
     assert all(t.completion[-1] == reader.encoder.eos for t in tokens)
@@ -46,7 +46,7 @@ def test_it_scores_as_training_does(reward_model: str):
 def test_a_language_model_is_no_judge():
     """Its scalar head would be drawn, and the policy would learn noise."""
     with pytest.raises(UserError, match="holds a LlamaForCausalLM, which has no scalar head"):
-        Reader("asset:stories260k")
+        ScalarModel("asset:stories260k")
     folder = str(Path(align.__file__).parent / "assets" / "stories260k")
     with pytest.raises(UserError, match="name the folder of a reward model"):
         Reward(model=folder)

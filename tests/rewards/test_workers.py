@@ -15,8 +15,8 @@ import pytest
 
 from align.rewards import pool
 from align.rewards.base import Sample
-from align.rewards.judge import Judge, make_judge
 from align.rewards.settings import RewardSection
+from align.rewards.verdicts import RewardFunctions, make_reward_functions
 
 PATIENCE = 60.0  # seconds
 
@@ -26,8 +26,8 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
-def judge_of(function: str, timeout: float, num_workers: int = 1) -> Judge:
-    return make_judge(
+def judge_of(function: str, timeout: float, num_workers: int = 1) -> RewardFunctions:
+    return make_reward_functions(
         RewardSection(functions=[f"reward_functions:{function}"], timeout=timeout, num_workers=num_workers)
     )
 

@@ -56,8 +56,8 @@ def test_kills_while_hints_are_told_leave_no_trace(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     data = f"data.train={write_rows(tmp_path / 'rows.jsonl', ROWS)}"
 
-    def telling(phase: int) -> kills.Sign:
-        return lambda out: any(t["hint"] for t in kills.lines(out / f"rollouts/{phase:06d}.jsonl"))
+    def telling(number: int) -> kills.Sign:
+        return lambda out: any(t["hint"] for t in kills.lines(out / f"rollouts/{number:06d}.jsonl"))
 
     kills.assert_no_trace(Path("scaf_grpo"), tmp_path, [telling(0), telling(1)], data, *RUN)
 

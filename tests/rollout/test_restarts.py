@@ -37,8 +37,8 @@ def test_a_run_resumes_bitwise_and_replays_its_restarts(tmp_path: Path):
 def test_kills_within_restarts_and_audits_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
 
-    def restarting(phase: int) -> kills.Sign:
-        return lambda out: sum(bool(t["auxiliary"]) for t in kills.lines(out / f"rollouts/{phase:06d}.jsonl")) >= 8
+    def restarting(number: int) -> kills.Sign:
+        return lambda out: sum(bool(t["auxiliary"]) for t in kills.lines(out / f"rollouts/{number:06d}.jsonl")) >= 8
 
     def looked_at(out: Path) -> bool:
         return (out / "values/000001.jsonl").exists()

@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from align.rollout.engine import Request, Sampling
 from align.rollout.local import engine as local_engine
 from align.rollout.local.engine import LocalEngine
-from align.rollout.local.shared_prompts import NAME, SharedLayer, attention, sharable, share
+from align.rollout.local.shared_prompts import NAME, SharedLayer, sharable, share, shared_attention
 
 HEADS, OWN_HEADS, WIDTH = 4, 2, 8
 READS = SimpleNamespace(config=SimpleNamespace(_attn_implementation=NAME))
@@ -49,7 +49,7 @@ def test_it_is_attention_to_the_whole_sequence():
             seen = mask_of_rows.bool()[:, None, None]
             expected = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen, scale=0.5, enable_gqa=True)
             own = cache.layers[0].update(*new)
-            found, _ = attention(torch.nn.Module(), query, *own, None, scaling=0.5)
+            found, _ = shared_attention(torch.nn.Module(), query, *own, None, scaling=0.5)
             torch.testing.assert_close(found, expected.transpose(1, 2), rtol=1e-5, atol=1e-6)
             assert cache.get_seq_length() == keys.shape[2]
     assert isinstance(cache.layers[0], SharedLayer)

@@ -30,7 +30,7 @@ from align.models.save import fingerprint
 from align.models.settings import ModelSection
 from align.models.sources import CONFIGS
 from align.models.tokenizer import load_tokenizer
-from align.recipe.load import Recipe, load
+from align.recipe.load import Recipe, load_recipe
 from align.run.identity import inputs_of
 from align.runfolder.environment import PRECISION, VARIABLES, arithmetic, differences, environment
 from align.runfolder.folder import FREE, check_resume
@@ -166,7 +166,7 @@ def test_every_file_that_a_run_reads_is_part_of_what_it_is(inputs: Path, tmp_pat
     assert not [p for p in strangers if p.is_file() and ".git" not in p.parts], "what else does a run depend on?"
     files = [p for p in inputs.rglob("*") if p.is_file() and p.suffix != ".pyc" and p.name not in UNREAD]
     assert {p for p in opened if p.is_relative_to(inputs.resolve()) and p.suffix != ".pyc"} <= {*files, *dirs(inputs)}
-    before = whole(recipe := load(path))
+    before = whole(recipe := load_recipe(path))
     for file in [f for f in files if "critic" not in f.parts and f.name != "my_steps.py"]:
         content = file.read_bytes()
         file.write_bytes(changed(file))
@@ -184,24 +184,24 @@ def dirs(folder: Path) -> list[Path]:
 def test_a_recording_a_critic_and_a_segmenter_are_part_of_it_too(inputs: Path, tmp_path: Path):
     record = tmp_path / "recorded/rollouts"
     record.mkdir(parents=True)
-    for phase in range(4):
-        (record / f"{phase:06d}.jsonl").write_text("{}\n")
+    for number in range(4):
+        (record / f"{number:06d}.jsonl").write_text("{}\n")
     words = (
         f"model.model_name_or_path={inputs / 'model'}", f"rollout.replay={tmp_path / 'recorded'}",
         f"model.critic={{model_name_or_path: {inputs / 'critic'}}}", "training.max_steps=2",
     )  # fmt: skip
-    recipe = load("ppo", [*words, "rollout.num_iterations=1", "rollout.num_prompts=0"])
+    recipe = load_recipe("ppo", [*words, "rollout.num_iterations=1", "rollout.num_prompts=0"])
     before = inputs_of(recipe, Path(), 9)
     assert set(before["critic"]) > {"config.json", "tokenizer.json"}
     assert list(before["replay"]) == ["000000.jsonl", "000001.jsonl"], "later ones are not learned from"
     (record / "000001.jsonl").write_text("{} \n")
     assert inputs_of(recipe, Path(), 9)["replay"] != before["replay"]
-    assert list(inputs_of(load("vineppo", ["rollout.steps=my_steps:cut"]), Path(), 9)["steps"]) == ["my_steps"]
+    assert list(inputs_of(load_recipe("vineppo", ["rollout.steps=my_steps:cut"]), Path(), 9)["steps"]) == ["my_steps"]
 
 
 @pytest.mark.parametrize("name", ["dpo", "grpo"])
 def test_every_key_of_a_recipe_is_part_of_it_or_known_to_be_free(name: str):
-    recipe = load(name).to_dict()
+    recipe = load_recipe(name).to_dict()
     saved = {"format": 2, "recipe": recipe}
     keys = list(leaves(recipe))
     for key in keys:
@@ -218,7 +218,7 @@ def test_every_key_of_a_recipe_is_part_of_it_or_known_to_be_free(name: str):
                 check_resume(saved, now)
     sections = {key[0] for key in keys}
     for section in sections & {"model", "data", "optim", "training", "rollout", "reward"}:
-        there = set(asdict(getattr(load(name), section)))
+        there = set(asdict(getattr(load_recipe(name), section)))
         assert there - {"num_train_epochs"} <= set(recipe[section]), "no key is left out of the resolved recipe"
 
 

@@ -10,7 +10,7 @@ import yaml
 from small_runs import BRIEF, FRESH, metrics, run, told, write_recipe, write_rows
 
 from align.methods.metrics import about
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.report.folder import read_run
 from align.report.headline import headline, outcome
 
@@ -34,26 +34,26 @@ def test_the_name_says_whether_the_larger_is_the_better(metric: str, larger: boo
     [("dpo", "margin", True), ("dpo", "rejected_logps", False), ("dft", "likelihood", False), ("ppo", "reward", True)],
 )
 def test_a_recipe_goes_by_the_name(recipe: str, metric: str, larger: bool):
-    assert load(recipe, [f"training.metric_for_best_model={metric}"]).training.greater_is_better is larger
+    assert load_recipe(recipe, [f"training.metric_for_best_model={metric}"]).training.greater_is_better is larger
 
 
 def test_a_written_value_is_respected():
     words = ["training.metric_for_best_model=accuracy", "training.greater_is_better=false"]
-    assert load("dpo", words).training.greater_is_better is False
-    assert load("dpo", [*words, "training.greater_is_better=null"]).training.greater_is_better is True
-    assert load("dpo", ["training.greater_is_better=true"]).training.greater_is_better is True
+    assert load_recipe("dpo", words).training.greater_is_better is False
+    assert load_recipe("dpo", [*words, "training.greater_is_better=null"]).training.greater_is_better is True
+    assert load_recipe("dpo", ["training.greater_is_better=true"]).training.greater_is_better is True
 
 
 def test_the_metric_of_a_policy_that_writes_may_be_spelt_out():
-    spelt = load("grpo", ["training.metric_for_best_model=reward"])
-    assert spelt == load("grpo")
+    spelt = load_recipe("grpo", ["training.metric_for_best_model=reward"])
+    assert spelt == load_recipe("grpo")
     assert spelt.training.greater_is_better is True
 
 
 def test_a_resolved_recipe_says_it_and_an_older_one_still_loads(tmp_path: Path):
-    written = yaml.safe_load(load("dpo").to_yaml())
+    written = yaml.safe_load(load_recipe("dpo").to_yaml())
     assert written["training"]["greater_is_better"] is False
-    assert load(write_recipe(tmp_path / "older.yaml", written)).training == load("dpo").training
+    assert load_recipe(write_recipe(tmp_path / "older.yaml", written)).training == load_recipe("dpo").training
 
 
 def pairs(taste: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pytest
 from kills import assert_same_run, begin, ended, kill, lines, wait_for
 
 STEPS = 16
-PER_PHASE = 4  # two passes over two minibatches
+LASTING = 4  # two passes over two minibatches
 REWARD = '''
 import os, time
 from pathlib import Path
@@ -56,19 +56,19 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return recipe, folder / "run"
 
 
-def written(out: Path, phase: int) -> int:
-    return len(lines(out / "rollouts" / f"{phase:06d}.jsonl"))
+def written(out: Path, number: int) -> int:
+    return len(lines(out / "rollouts" / f"{number:06d}.jsonl"))
 
 
 def instants(out: Path, judging: Path) -> list[Callable[[], bool]]:
-    """In every phase: between two chunks, in a reward, between minibatches, in the second pass."""
+    """In every part of an experience: between two chunks, in a reward, between minibatches, in the second pass."""
 
     def steps(n: int) -> Callable[[], bool]:
         return lambda: len(lines(out / "metrics.jsonl")) >= n
 
-    found: list[Callable[[], bool]] = [lambda: written(out, 0) >= 4, judging.exists, steps(1), steps(PER_PHASE - 1)]
-    for phase in (1, 2):
-        found += [lambda p=phase: written(out, p) >= 8, steps(phase * PER_PHASE + 1), steps((phase + 1) * PER_PHASE)]
+    found: list[Callable[[], bool]] = [lambda: written(out, 0) >= 4, judging.exists, steps(1), steps(LASTING - 1)]
+    for number in (1, 2):
+        found += [lambda p=number: written(out, p) >= 8, steps(number * LASTING + 1), steps((number + 1) * LASTING)]
     return found
 
 
@@ -103,7 +103,7 @@ def test_sigterm_in_the_middle_of_an_experience_saves_it(
     assert ended(child) == 75
     done = len(lines(out / "metrics.jsonl"))
     saved = out / "checkpoints" / f"step-{done:06d}"
-    assert (saved / "experience.pt").exists() == bool(done % PER_PHASE)
+    assert (saved / "experience.pt").exists() == bool(done % LASTING)
     assert ended(begin(recipe, out, "--resume", "training.save_steps=0")) == 0
     assert_same_run(out, whole, STEPS)
 

@@ -173,8 +173,8 @@ def test_killed_in_each_half_it_ends_as_if_nothing_had_been(tmp_path: Path):
     def steps(count: int) -> Any:
         return lambda out: len(lines(out / "metrics.jsonl")) >= count
 
-    def writing(phase: int, count: int) -> Any:
-        return lambda out: len(lines(out / "rollouts" / f"{phase:06d}.jsonl")) >= count
+    def writing(number: int, count: int) -> Any:
+        return lambda out: len(lines(out / "rollouts" / f"{number:06d}.jsonl")) >= count
 
     path = recipe(tmp_path, method=TWO, rollout={"max_rows": 4}, training={"max_steps": 6}, data={"test": 0.5})
     at = [writing(0, 12), steps(1), steps(2), writing(2, 4), writing(2, 12), steps(3), writing(4, 12)]

@@ -32,7 +32,7 @@ def cut(whole: Path, folder: Path, *gone: str) -> Path:
 
 
 def rollouts(out: Path) -> list[bytes]:
-    return [(out / f"rollouts/{phase:06d}.jsonl").read_bytes() for phase in range(STEPS)]
+    return [(out / f"rollouts/{number:06d}.jsonl").read_bytes() for number in range(STEPS)]
 
 
 def assert_own_experience(out: Path, since: int) -> None:

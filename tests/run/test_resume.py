@@ -10,7 +10,7 @@ import pytest
 from small_runs import lines, metrics, same, told, train, weights
 
 from align.cli.main import main
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 
 STEPS = 6
 RUN = (
@@ -34,7 +34,7 @@ def out(whole: Path, tmp_path: Path) -> Path:
 def test_a_changed_run_is_the_changed_one_from_then_on(out: Path, capsys: pytest.CaptureFixture[str]):
     longer = ("training.max_steps=9", "optim.learning_rate=1e-3")
     train("dpo", out, *RUN, *longer, "--resume", "--allow-changes", "training", "--allow-changes", "optim")
-    recipe = load(str(out), [])
+    recipe = load_recipe(str(out), [])
     assert (recipe.training.max_steps, recipe.optim.learning_rate) == (9, 1e-3)
     assert told(out / "identity.json")["recipe"]["training"]["max_steps"] == 9
     capsys.readouterr()
@@ -58,7 +58,7 @@ def test_a_recipe_that_ends_before_the_checkpoint_is_refused(out: Path, capsys: 
 
 def test_keys_that_may_always_differ_are_told_as_they_are_now(out: Path):
     train("dpo", out, *RUN, "training.save_steps=5", "--resume")
-    assert load(str(out), []).training.save_steps == 5
+    assert load_recipe(str(out), []).training.save_steps == 5
 
 
 KEEP_BEST = ("training.load_best_model_at_end=true", "--allow-changes", "all")

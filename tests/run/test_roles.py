@@ -22,7 +22,7 @@ from align.assets import asset
 from align.cli.main import main
 from align.cli.methods import entry
 from align.methods.base import find_method
-from align.recipe.load import load
+from align.recipe.load import load_recipe
 from align.run.parts import Parts
 from align.scoring.layout import Rows
 from align.scoring.role_table import loaded
@@ -170,7 +170,7 @@ def test_a_role_whose_knobs_are_all_0_is_not_loaded(ours: Any, tmp_path: Path):
     del (recipe := recipe_of("our_roles:Weighed"))["model"]["roles"]
     path = write_recipe(tmp_path / "r.yaml", recipe)
     assert main(["check", str(path)]) == 2
-    recipe = load(path, ["method.guide_coef=0"])
+    recipe = load_recipe(path, ["method.guide_coef=0"])
     assert loaded(recipe.method, recipe.model) == ("ref",)
     train(path, tmp_path / "run", "method.guide_coef=0")
     last = ours.SEEN[-1].chosen
@@ -179,7 +179,7 @@ def test_a_role_whose_knobs_are_all_0_is_not_loaded(ours: Any, tmp_path: Path):
 
 @pytest.mark.parametrize("named", [f"model.ref_model_name_or_path={STORIES}", "model.reference=copy"])
 def test_a_reference_that_the_recipe_names_is_loaded_whatever_its_knobs_are(named: str):
-    bare, asked = load("grpo", ["method.kl_coef=0"]), load("grpo", ["method.kl_coef=0", named])
+    bare, asked = load_recipe("grpo", ["method.kl_coef=0"]), load_recipe("grpo", ["method.kl_coef=0", named])
     assert loaded(bare.method, bare.model) == ()
     assert loaded(asked.method, asked.model) == ("ref",)
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from align.batches import Tokens
 from align.scoring import cpu_blocks as blocks
-from align.scoring.cpu_blocks import attention, with_blocks
+from align.scoring.cpu_blocks import blocked_attention, with_blocks
 from align.scoring.layout import lay_out, visible
 
 
@@ -41,7 +41,7 @@ def test_values_and_gradients_equal_dense_attention(
     query, key, value = (torch.randn(rows, h, length, 16, requires_grad=True) for h in (4, 2, 2))
     weights = torch.randn(rows, length, 4, 16)
     carried = with_blocks(mask, torch.float32)
-    made, _ = attention(module, query, key, value, carried, scaling=0.3)
+    made, _ = blocked_attention(module, query, key, value, carried, scaling=0.3)
     grads = torch.autograd.grad((made * weights).sum(), (query, key, value))
     wide = (key.repeat_interleave(2, 1), value.repeat_interleave(2, 1))
     dense = F.scaled_dot_product_attention(query, *wide, attn_mask=mask[:, None], scale=0.3).transpose(1, 2)
@@ -77,7 +77,7 @@ def test_under_autocast_the_numbers_are_those_of_dense_attention(monkeypatch: py
     weights = torch.randn(rows, length, 2, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         given = (query, key, value.bfloat16())
-        made, _ = attention(module, *given, with_blocks(mask, torch.bfloat16), scaling=0.3)
+        made, _ = blocked_attention(module, *given, with_blocks(mask, torch.bfloat16), scaling=0.3)
         dense = F.scaled_dot_product_attention(*given, attn_mask=mask[:, None], scale=0.3).transpose(1, 2)
     assert made.dtype == dense.dtype == torch.bfloat16
     torch.testing.assert_close(made, dense, atol=0.02, rtol=0.02)

@@ -20,7 +20,7 @@ from align.models.settings import ModelSection
 from align.needs import empty_batch
 from align.rollout.engine import Request, Sampling
 from align.rollout.local.engine import LocalEngine
-from align.scoring.experience import Experience, Reader
+from align.scoring.experience import Batching, Experience
 from align.scoring.layout import RowLayout, lay_out, occurrences
 from align.scoring.plan import Limits
 from align.scoring.probe import LAYOUTS
@@ -61,11 +61,11 @@ def stepped(model: Any, layout: RowLayout = "padded", max_tokens: int = 10_000, 
     rows, method = groups(), SFT()
     trainee = Trainee(Scorer(model, Kernel("eager")), torch.optim.SGD(model.parameters(), lr=0.0), alone(), 0.0)
     trainee = settle_router(trainee, ModelSection(router_aux_loss_coef=coef))
-    reader = Reader(method.needs(), layout, Limits(max_tokens, 10_000), alone())
+    batching = Batching(method.needs(), layout, Limits(max_tokens, 10_000), alone())
     grads: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():
         parameter.register_post_accumulate_grad_hook(lambda p, name=name: grads.update({name: p.grad.clone()}))
-    result = learn(trainee, method, Experience(rows, empty_batch(method.needs(), rows, {})), reader, 0.0)
+    result = learn(trainee, method, Experience(rows, empty_batch(method.needs(), rows, {})), batching, 0.0)
     return grads, result.metrics
 
 

@@ -13,7 +13,7 @@ from align.lab import bandit
 from align.methods.base import OnlineMethod
 from align.methods.remax import ReMax
 from align.methods.rloo import RLOO
-from align.rewards.judge import Judge
+from align.rewards.verdicts import RewardFunctions
 
 
 class Rank:
@@ -35,7 +35,7 @@ class Rank:
 
 def rig_of(method: OnlineMethod[Any], folder: Path) -> tuple[OnlineRig, Rank]:
     rank, rig = Rank(), online_rig(method, folder)
-    judge = Judge({"rank": rank, "bandit": bandit.reward}, {"rank": 1.0, "bandit": 0.0})
+    judge = RewardFunctions({"rank": rank, "bandit": bandit.reward}, {"rank": 1.0, "bandit": 0.0})
     rig.source.writer = dataclasses.replace(rig.source.writer, judge=judge)
     rig.source.harvester = dataclasses.replace(rig.source.harvester, judge=judge)
     return rig, rank
@@ -72,5 +72,5 @@ def test_evaluations_leave_out_what_compares(tmp_path: Path):
     assert "rewards/bandit" in found.estimates
     assert "rewards/rank" not in found.estimates
     assert not rank.asked
-    rig.source.writer = dataclasses.replace(rig.source.writer, judge=Judge({"rank": rank}, {"rank": 1.0}))
+    rig.source.writer = dataclasses.replace(rig.source.writer, judge=RewardFunctions({"rank": rank}, {"rank": 1.0}))
     assert set(rig.source.evaluate("validation", 0, lambda _: None).estimates) == {"completion_length", "truncated"}

@@ -31,7 +31,7 @@ from align.rollout.writer import Trajectory
 from align.scoring.experience import ModelRole
 from align.scoring.score import Kernel, Scorer
 from align.sources.harvest import Harvest, minibatches
-from align.sources.told import phase_metrics
+from align.sources.told import experience_metrics
 
 ONLINE = [found() for name in method_names() if issubclass(found := find_method(name), OnlineMethod)]
 EVERY = [m for m in (*ONLINE, SPO(ratio_of="completion")) if m.correction_levels]
@@ -77,7 +77,7 @@ def test_of_an_experience_whose_completions_are_all_cut_nothing_is_learned(name:
     experience, ((rows,),) = minibatches(harvest, rig.source.settings, (8, 8), 0)
     assert len(rows) == len(cut)
     before = [p.detach().clone() for p in rig.trainee.module.parameters()]
-    result = learn(rig.trainee, rig.source.method, experience.select(rows), rig.source.reader, 1e-2)
+    result = learn(rig.trainee, rig.source.method, experience.select(rows), rig.source.batching, 1e-2)
     assert result.grad_norm == 0
     assert all(torch.equal(p, q) for p, q in zip(before, rig.trainee.module.parameters(), strict=True))
 
@@ -110,15 +110,15 @@ def test_what_is_kept_is_chosen_before_advantages_are_weighed(tmp_path: Path):
 def test_equal_groups_are_of_prompts_with_several_completions(tmp_path: Path):
     rig = online_rig(Reinforce(), tmp_path / "one", num_generations=1)
     said = written(rig)
-    assert "equal_groups" not in phase_metrics(harvested(rig, said), said, rig.source.harvester)
+    assert "equal_groups" not in experience_metrics(harvested(rig, said), said, rig.source.harvester)
     rig = online_rig(OPD(), tmp_path / "unrewarded")
     said = written(rig)
-    assert "equal_groups" not in phase_metrics(harvested(rig, said), said, rig.source.harvester)
+    assert "equal_groups" not in experience_metrics(harvested(rig, said), said, rig.source.harvester)
     rig = online_rig(GRPO(), tmp_path / "several")
     said = written(rig)
     earned = [t.rewards["bandit"] for t in said]
     groups = [set(earned[i : i + 8]) for i in range(0, len(earned), 8)]
-    found = phase_metrics(harvested(rig, said), said, rig.source.harvester)["equal_groups"]
+    found = experience_metrics(harvested(rig, said), said, rig.source.harvester)["equal_groups"]
     assert found == sum(len(g) == 1 for g in groups) / len(groups)
 
 
@@ -165,7 +165,7 @@ def test_the_policys_stored_columns_are_without_dropout(tmp_path: Path):
         layer.self_attn.attention_dropout = 0.5
     role = ModelRole(scorer := Scorer(model, Kernel("sdpa")).train())
     groups = harvested(rig, written(rig)).whole.groups
-    once, again = (role.stored(rig.source.reader, {"completion": ("logps",)}, groups) for _ in range(2))
+    once, again = (role.stored(rig.source.batching, {"completion": ("logps",)}, groups) for _ in range(2))
     assert torch.equal(once["completion", "logps"], again["completion", "logps"])
     assert scorer.training
 

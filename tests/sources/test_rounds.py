@@ -50,7 +50,7 @@ def rig_of(method: Any, folder: Path) -> tuple[OnlineRig, Telling, RoundFiles]:
     rig = online_rig(method, folder / "rollouts")
     told = Telling(rig.source.writer.engines)
     rig.source.writer = replace(rig.source.writer, engines=told)
-    rig.source.rounds = RoundFiles(folder / "rounds", rig.source.writer, rig.source.steps_per_phase)
+    rig.source.rounds = RoundFiles(folder / "rounds", rig.source.writer, rig.source.steps_per_experience)
     return rig, told, rig.source.rounds
 
 

@@ -31,9 +31,9 @@ def test_every_token_is_written_and_learned_from_once(rig: OnlineRig):
     """Each experience continues what is unfinished, from where it stood; its window is what is new."""
     before: dict[tuple[int, int], list[int]] = {}
     ended: set[tuple[int, int]] = set()
-    for phase in range(8):
+    for number in range(8):
         batch = rig.source.next(rig.progress).experience.batch
-        written = rig.source.log.lines(phase)
+        written = rig.source.log.lines(number)
         assert len(written) == 8 * 3, "always as many under way"
         for row, t in enumerate(written):
             at = (t.number, t.place)
@@ -55,7 +55,7 @@ def test_every_token_is_written_and_learned_from_once(rig: OnlineRig):
                 assert not t.rewards
         assert set(before) - ended == {(t.number, t.place) for t in written if not t.done}
         rig.step()
-    assert phase >= LENGTH // WINDOW
+    assert number >= LENGTH // WINDOW
     started = sorted(before)
     assert started == [(n, p) for n in range(started[-1][0] + 1) for p in range(3)][: len(started)], "in turn"
 
@@ -105,9 +105,9 @@ def test_a_run_resumes_bitwise_with_what_was_unfinished(tmp_path: Path):
 def test_kills_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
 
-    def going_on(phase: int) -> kills.Sign:
+    def going_on(number: int) -> kills.Sign:
         """While completions of earlier experiences are continued."""
-        return lambda out: len(kills.lines(out / f"rollouts/{phase:06d}.jsonl")) >= 4
+        return lambda out: len(kills.lines(out / f"rollouts/{number:06d}.jsonl")) >= 4
 
     kills.assert_no_trace(Path("t_ppo"), tmp_path, [going_on(1), going_on(2)], *RUN)
 

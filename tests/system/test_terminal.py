@@ -20,7 +20,7 @@ from small_runs import BRIEF, FRESH, lines, write_recipe, write_rows
 from align.__main__ import run
 from align.cli.chat import Speaker
 from align.cli.main import main
-from align.monitors.display import Progress
+from align.monitors.display import Display
 from align.report.text import escape
 from align.runfolder.logs import Completion
 from align.system.terminal import Guarded, guard_complaints, say, visible
@@ -64,7 +64,7 @@ def test_a_console_keeps_its_own_colours_and_shows_the_orders_of_others(monkeypa
 
 
 def test_completions_and_notes_while_training(capsys: pytest.CaptureFixture[str]):
-    with Progress(2) as display:
+    with Display(2) as display:
         display.say(HOSTILE)
         display.samples([
             Completion(step=1, policy_version=1, prompt=HOSTILE, text=HOSTILE, prompt_length=1, completion_length=1,

@@ -84,18 +84,18 @@ def test_a_cached_role_gives_what_its_model_gives(tmp_path: Path):
     bench = rig(find_method("dpo")())
     rows = store(tmp_path / "rows", 13, 0, planted=0.5)
     model = bench.roles["ref"].model
-    reader = bench.reader
+    batching = bench.batching
     path = tmp_path / "made" / "ref.f32"
-    role = cached(path, model, reader, rows, 4)
+    role = cached(path, model, batching, rows, 4)
     written = path.read_bytes()
     assert len(written) == 4 * rows.completion_lengths.sum() + SUM
-    again = cached(path, model, reader, rows, 4)
+    again = cached(path, model, batching, rows, 4)
     assert path.read_bytes() == written
     picked: list[Group] = [rows[i] for i in (12, 0, 5)]
     for kind in (role, again):
         asked = dict.fromkeys(("chosen", "rejected"), ("logps",))
-        fresh_ones = ModelRole(model).stored(reader, asked, picked)
-        for key, values in kind.stored(reader, asked, picked).items():
+        fresh_ones = ModelRole(model).stored(batching, asked, picked)
+        for key, values in kind.stored(batching, asked, picked).items():
             fresh = fresh_ones[key]
             assert (values - fresh).abs().max() < 1e-5
             assert values.shape == fresh.shape
@@ -108,7 +108,7 @@ def test_a_cache_of_another_size_or_content_is_made_again(lost: int, tmp_path: P
     size = 4 * int(rows.completion_lengths.sum()) + SUM
     path.write_bytes(bytes(0 if lost < 0 else size - lost))
     said: list[str] = []
-    role = cached(path, bench.roles["ref"].model, bench.reader, rows, 2, said.append)
+    role = cached(path, bench.roles["ref"].model, bench.batching, rows, 2, said.append)
     assert len(role.values) == (size - SUM) // 4
     assert path.stat().st_size == size
     assert np.all(role.values < 0), "log-probabilities, where there were none"

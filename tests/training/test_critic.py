@@ -52,7 +52,7 @@ def moved(rig: OnlineRig, rates: dict[str, float]) -> tuple[Steps, Steps]:
     before = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in modules]
     portion = rig.source.next(rig.progress)
     lessons = team.lessons(portion.method, rates)
-    train_step(team.learners, lessons, {"train": portion.experience}, rig.source.reader, rates)
+    train_step(team.learners, lessons, {"train": portion.experience}, rig.source.batching, rates)
     policy, own = ({n: p.detach() - was[n] for n, p in m.named_parameters()}
                    for m, was in zip(modules, before, strict=True))  # fmt: skip
     return policy, own

@@ -35,7 +35,7 @@ def learn(trainee: Trainee, steps: range, rate: float = 1e-2) -> None:
     bench = rig(SFT())
     for step in steps:
         experience = bench.experience(random_groups(SFT(), 4, step))
-        learn_from(trainee, bench.method, experience, bench.reader, rate)
+        learn_from(trainee, bench.method, experience, bench.batching, rate)
 
 
 def switch(trainee: Trainee, name: str, on: bool) -> None:
@@ -56,7 +56,7 @@ def test_a_layer_that_rests_while_a_checkpoint_is_written_is_in_it(tmp_path: Pat
     learn(one, range(2, 3))
     path = snapshot.save(tmp_path, Team({"policy": one}), Progress(step=3))
     switch(other, LAYER, on=False)
-    snapshot.load(path, Team({"policy": other}))
+    snapshot.restore(path, Team({"policy": other}))
     assert all(torch.equal(p, weights(other)[n]) for n, p in weights(one).items())
     for trainee in (one, other):
         assert not any(p.requires_grad for n, p in trainee.module.named_parameters() if n.startswith(LAYER))
@@ -70,7 +70,7 @@ def test_a_layer_that_has_not_learned_yet_gets_no_moments(tmp_path: Path):
     for trainee in (one, other):
         switch(trainee, LAYER, on=False)
     learn(one, range(2))
-    snapshot.load(snapshot.save(tmp_path, Team({"policy": one}), Progress(step=2)), Team({"policy": other}))
+    snapshot.restore(snapshot.save(tmp_path, Team({"policy": one}), Progress(step=2)), Team({"policy": other}))
     for trainee in (one, other):
         switch(trainee, LAYER, on=True)
         learn(trainee, range(2, 4))
@@ -91,7 +91,7 @@ def test_an_adapter_saves_its_own_weights_alone_also_where_it_rests(tmp_path: Pa
     found = load_tensors(path / "weights.safetensors")
     assert len(found) == 4
     assert all("lora_" in name for name in found)
-    snapshot.load(path, Team({"policy": other}))
+    snapshot.restore(path, Team({"policy": other}))
     assert all(torch.equal(p, weights(other)[n]) for n, p in weights(one).items())
 
 
@@ -103,7 +103,7 @@ def test_a_checkpoint_without_what_moves_is_refused(tmp_path: Path):
     switch(narrow, LAYER, on=False)
     path = snapshot.save(tmp_path, Team({"policy": narrow}), Progress())
     with pytest.raises(UserError, match=r"is of another model: 9 of \d+ trained tensors"):
-        snapshot.load(path, Team({"policy": other}))
+        snapshot.restore(path, Team({"policy": other}))
 
 
 def test_every_method_of_pairs_saves_as_before(tmp_path: Path):

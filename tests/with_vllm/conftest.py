@@ -46,7 +46,7 @@ class Served:
         self.num_pushed += 1
         label = f"test:{self.num_pushed}"
         save_served(self.model, self.tokenizer, self.folder, None, untied=True)
-        self.server.load(self.folder, label)
+        self.server.load_weights(self.folder, label)
         return VLLMEngine(self.server.client, self.server.model, self.decode, 16, label, self.num_pushed)
 
     def local(self) -> LocalEngine:

@@ -126,14 +126,14 @@ def test_a_completion_that_was_cut_goes_on(served: Served):
 
 def test_weights_that_somebody_else_loads_are_noticed(served: Served):
     engine = served.push()
-    served.server.load(served.folder, "stranger:1")
+    served.server.load_weights(served.folder, "stranger:1")
     with pytest.raises(RunError, match=r"before a batch its weights are 'stranger:1', expected 'test:1'"):
         engine.write([Request(prompts(served)[0], (0,))], sampling(served))
 
 
 def test_weights_that_are_not_there_are_told(served: Served):
     with pytest.raises(RunError, match="collective_rpc: answers 500"):
-        served.server.load(Path("/no/such/folder"), "test:0")
+        served.server.load_weights(Path("/no/such/folder"), "test:0")
 
 
 def test_a_prompt_beyond_the_context_is_told(served: Served):

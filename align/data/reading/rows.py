@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
+class RowReader:
     """How the rows of one source are read."""
 
     kind: RowKind

@@ -20,7 +20,7 @@ from torch import Tensor
 from align.rollout.draws import draw, uniforms
 from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
 from align.rollout.local.roomy_cache import make_room
-from align.rollout.local.rows import Batch, Row
+from align.rollout.local.rows import SideBySide, Unfinished
 from align.rollout.local.shared_prompts import sharable, share
 from align.rollout.stop_strings import Decode, stop_strings
 
@@ -37,11 +37,11 @@ class LocalEngine:
         self.model, self.pad, self.decode = model, pad_token_id, decode
         self.batch_size, self.version, self.refill = batch_size, version, refill
 
-    def _rows_of(self, index: int, request: Request, sampling: Sampling) -> list[Row]:
+    def _rows_of(self, index: int, request: Request, sampling: Sampling) -> list[Unfinished]:
         room, last = room_of(request, sampling)
         strings = stop_strings(self.decode, request, sampling)
         begun = len(request.prefix)
-        return [Row(index, place, seed, begun, room, last, strings) for place, seed in enumerate(request.seeds)]
+        return [Unfinished(index, place, seed, begun, room, last, strings) for place, seed in enumerate(request.seeds)]
 
     @torch.no_grad()
     def write(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Written]]:
@@ -53,7 +53,7 @@ class LocalEngine:
         in_order = (written[i, place] for i, part in enumerate(parts) for place in range(len(part.seeds)))
         return [[next(in_order) for _ in request.seeds] for request in requests]
 
-    def _rows(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[Row, StopReason]]:
+    def _rows(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[Unfinished, StopReason]]:
         """The completions as they end."""
         waiting, batch = queue(requests), None
         while waiting or batch:
@@ -71,8 +71,8 @@ class LocalEngine:
             self._read(batch, tokens)
 
     def _filled(
-        self, batch: Batch | None, requests: Sequence[Request], waiting: deque[int], sampling: Sampling
-    ) -> Batch:
+        self, batch: SideBySide | None, requests: Sequence[Request], waiting: deque[int], sampling: Sampling
+    ) -> SideBySide:
         """With rows of waiting requests in the places that are free."""
         taken = list(take(waiting, requests, self._free(batch)))
         if not taken:
@@ -81,12 +81,12 @@ class LocalEngine:
         begun = self._begun(requests, taken, sampling, None if batch is None else batch.shared)
         return begun if batch is None else batch.joined(begun)
 
-    def _free(self, batch: Batch | None) -> int:
+    def _free(self, batch: SideBySide | None) -> int:
         return self.batch_size - (len(batch.rows) if batch else 0)
 
     def _begun(
         self, requests: Sequence[Request], taken: Sequence[int], sampling: Sampling, shared: bool | None
-    ) -> Batch:
+    ) -> SideBySide:
         """The rows of some requests after a pass over their beginnings. `shared`: as others are that they will join."""
         begun = [np.concatenate([requests[i].prompt, requests[i].prefix]) for i in taken]
         rows = [row for i in taken for row in self._rows_of(i, requests[i], sampling)]
@@ -102,16 +102,16 @@ class LocalEngine:
         else:
             cache.batch_select_indices(source)
             make_room(cache)
-        return Batch(rows, cache, mask[source], out.logits[:, -1][source], shared)
+        return SideBySide(rows, cache, mask[source], out.logits[:, -1][source], shared)
 
-    def _read(self, batch: Batch, tokens: Tensor) -> None:
+    def _read(self, batch: SideBySide, tokens: Tensor) -> None:
         """One pass over the newest tokens."""
         batch.mask = torch.cat([batch.mask, batch.mask.new_ones(len(batch.mask), 1)], 1)
         out = self.model(input_ids=tokens[:, None], attention_mask=batch.mask, use_cache=True,
                          position_ids=batch.mask.sum(1, keepdim=True) - 1, past_key_values=batch.cache)  # fmt: skip
         batch.cache, batch.logits = out.past_key_values, out.logits[:, -1]
 
-    def _next(self, rows: Sequence[Row], logits: Tensor, sampling: Sampling) -> Tensor:
+    def _next(self, rows: Sequence[Unfinished], logits: Tensor, sampling: Sampling) -> Tensor:
         """Draws a token for each row and notes it."""
         temperature = sampling.temperature or 1.0
         probs = (logits.float() if temperature == 1 else logits.float() / temperature).softmax(-1)
@@ -127,7 +127,7 @@ class LocalEngine:
             row.logps.append(logp)
         return chosen
 
-    def _stop(self, row: Row, sampling: Sampling) -> StopReason | None:
+    def _stop(self, row: Unfinished, sampling: Sampling) -> StopReason | None:
         if row.tokens[-1] in sampling.stop_token_ids:
             return StopReason.EOS
         if row.strings.found(row.tokens):

@@ -16,7 +16,7 @@ from align.rollout.stop_strings import StopStrings
 
 
 @dataclass
-class Row:
+class Unfinished:
     """A completion on its way."""
 
     request: int  # which request, and which of its completions
@@ -31,11 +31,11 @@ class Row:
 
 
 @dataclass
-class Batch:
+class SideBySide:
     """Rows with one cache. Its columns, and those of the mask, are the prompts' and then the completions'; where each
     row has its prompt's keys for itself, all are counted as the completion's."""
 
-    rows: list[Row]
+    rows: list[Unfinished]
     cache: Any
     mask: Int[Tensor, "N C"]
     logits: Float[Tensor, "N V"]  # of the token that comes next
@@ -53,7 +53,7 @@ class Batch:
         self.cache.batch_select_indices(chosen)
         return chosen
 
-    def joined(self, other: Batch) -> Batch:
+    def joined(self, other: SideBySide) -> SideBySide:
         """With the rows of another behind its own; the columns of both end together."""
         (before, after), (others_before, others_after) = self._parts(), other._parts()
         after = _stacked(after, others_after)
@@ -62,7 +62,7 @@ class Batch:
             layer.join(theirs, after.shape[1] - unused)
         mask = torch.cat([_stacked(before, others_before), after[:, unused:]], 1)
         logits = torch.cat([self.logits, other.logits])
-        return Batch([*self.rows, *other.rows], self.cache, mask, logits, self.shared)
+        return SideBySide([*self.rows, *other.rows], self.cache, mask, logits, self.shared)
 
     def _parts(self) -> tuple[Tensor, Tensor]:
         """The mask of the prompts' columns, and of the completions'."""

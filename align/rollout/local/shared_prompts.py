@@ -130,7 +130,7 @@ def share(cache: Any, mask: Int[Tensor, "P L"], prompt_of: Int[Tensor, " N"]) ->
     cache.layers = [SharedLayer(keys, values, padded, family) for keys, values in states]
 
 
-def attention(
+def shared_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest: Any
 ) -> tuple[Tensor, None]:
     """transformers' attention function; query (N, heads, 1, d), answer (N, 1, heads, d)."""
@@ -147,7 +147,7 @@ def attention(
     return torch.lerp(after, before, part).reshape(rows, 1, heads, width), None
 
 
-AttentionInterface.register(NAME, attention)
+AttentionInterface.register(NAME, shared_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 _kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

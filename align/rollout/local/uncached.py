@@ -17,14 +17,14 @@ from torch import Tensor
 
 from align.rollout.engine import Request, Sampling, StopReason
 from align.rollout.local.engine import LocalEngine, queue, take
-from align.rollout.local.rows import Row
+from align.rollout.local.rows import Unfinished
 
 
 class PlainEngine(LocalEngine):
     """A transformers model in this process, run over whole sequences."""
 
-    def _rows(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[Row, StopReason]]:
-        waiting, rows = queue(requests), list[Row]()
+    def _rows(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[Unfinished, StopReason]]:
+        waiting, rows = queue(requests), list[Unfinished]()
         while waiting or rows:
             if self.refill or not rows:
                 taken = take(waiting, requests, self.batch_size - len(rows))

@@ -56,7 +56,7 @@ class Server:
     model: str  # the name that it serves
     process: Process | None = None
 
-    def load(self, folder: Path, label: str) -> None:
+    def load_weights(self, folder: Path, label: str) -> None:
         """Has it read the weights in `folder`; from then on they are labelled `label`."""
         self.client.post("/update_weight_version", {"new_version": LOADING})
         self.client.post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})

@@ -17,10 +17,10 @@ from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Sample, find_reward
 from align.rewards.columns import misfit
-from align.rewards.judge import make_judge
 from align.rewards.learned import Reward as Learned
 from align.rewards.pairwise.oracle import from_logits, from_scores, two_answers, win_rates
 from align.rewards.settings import Function, RewardSection
+from align.rewards.verdicts import make_reward_functions
 
 CYCLE = ["rock", "paper", "scissors"]
 
@@ -144,7 +144,7 @@ def test_a_model_that_likes_the_first_place_says_nothing():
 @pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
 def test_in_a_recipe_it_is_a_reward_like_any_other(timeout: float):
     asked = Function(name="win_rate", settings={"function": "pair_functions:cycle"})
-    judge = make_judge(RewardSection(functions=[asked], timeout=timeout, num_workers=1))
+    judge = make_reward_functions(RewardSection(functions=[asked], timeout=timeout, num_workers=1))
     group = [Sample(prompt="?", completion=text, completion_ids=[1]) for text in ("rock", "rock", "paper")]
     try:
         (found,) = judge.compare([group])

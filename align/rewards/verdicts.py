@@ -17,7 +17,7 @@ LATE = "took longer than reward.timeout"
 
 
 @dataclass(frozen=True)
-class Judged:
+class Earned:
     """What a completion earns, by function; None: does not apply, or could not be judged."""
 
     rewards: dict[str, float | None]
@@ -25,7 +25,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Judge:
+class RewardFunctions:
     """Reward functions by the names they are logged under, each with its weight.
 
     Called, it asks those that judge a completion by itself; `compare` asks those that compare completions.
@@ -37,7 +37,7 @@ class Judge:
     pools: Mapping[str, Pool] = field(default_factory=dict)  # of functions that have a limit of time
     caches: Mapping[str, Cache] = field(default_factory=dict)  # of functions whose verdicts are remembered
 
-    def __call__(self, samples: Sequence[Sample]) -> list[Judged]:
+    def __call__(self, samples: Sequence[Sample]) -> list[Earned]:
         """For each sample, what each function says that looks at nothing else."""
         if not samples:
             return []
@@ -53,7 +53,7 @@ class Judge:
         """Those of functions that judge a completion by itself."""
         return {name: value for name, value in verdicts.items() if name not in self.comparing}
 
-    def compare(self, groups: Sequence[Sequence[Sample]]) -> list[list[Judged]]:
+    def compare(self, groups: Sequence[Sequence[Sample]]) -> list[list[Earned]]:
         """What functions that compare say of the samples of each group: a prompt's. Of one alone they say nothing."""
         said = {name: self._compared(name, groups) for name in self.comparing}
         return [
@@ -114,9 +114,9 @@ class Judge:
             return [Verdict(error=place_of(error))] * len(samples)
 
 
-def _by_sample(said: Mapping[str, Sequence[Verdict]], count: int) -> list[Judged]:
+def _by_sample(said: Mapping[str, Sequence[Verdict]], count: int) -> list[Earned]:
     return [
-        Judged(
+        Earned(
             {name: verdicts[i].value for name, verdicts in said.items()},
             {n: v[i].error or LATE for n, v in said.items() if v[i].error or v[i].late},
         )
@@ -124,7 +124,7 @@ def _by_sample(said: Mapping[str, Sequence[Verdict]], count: int) -> list[Judged
     ]
 
 
-def make_judge(section: RewardSection) -> Judge:
+def make_reward_functions(section: RewardSection) -> RewardFunctions:
     """UserError where a function is not there, cannot be imported, or does not take its settings."""
     functions: dict[str, Callable[..., Any]] = {}
     weights: dict[str, float] = {}
@@ -142,7 +142,7 @@ def make_judge(section: RewardSection) -> Judge:
             )
         if asked.cache:
             caches[name] = Cache()
-    return Judge(functions, weights, section.on_error == "mark", pools, caches)
+    return RewardFunctions(functions, weights, section.on_error == "mark", pools, caches)
 
 
 def named(functions: Sequence[str | Function]) -> list[tuple[str, Function]]:

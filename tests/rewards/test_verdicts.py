@@ -15,8 +15,8 @@ import pytest
 
 from align.errors import RunError, UserError
 from align.rewards.base import Sample, find_reward
-from align.rewards.judge import LATE, Judge, make_judge
 from align.rewards.settings import Function, RewardSection
+from align.rewards.verdicts import LATE, RewardFunctions, make_reward_functions
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +27,11 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judges() -> Iterator[Any]:
-    made: list[Judge] = []
+    made: list[RewardFunctions] = []
 
-    def judge(*functions: str | Function, **section: Any) -> Judge:
+    def judge(*functions: str | Function, **section: Any) -> RewardFunctions:
         named = [f"reward_functions:{f}" if isinstance(f, str) else f for f in functions]
-        made.append(make_judge(RewardSection(functions=named, **section)))
+        made.append(make_reward_functions(RewardSection(functions=named, **section)))
         return made[-1]
 
     yield judge
