@@ -90,7 +90,7 @@ def said(verdict: Verdict) -> str:
     if verdict.score == 0.5:
         return f"tie of {about}{shown}"
     sure = "" if verdict.score in (0, 1) else f" with {max(verdict.score, 1 - verdict.score):.2f}"
-    better, worse = verdict.models[:: 1 if verdict.score > 0.5 else -1]
+    better, worse = (verdict.models[i] for i in ((0, 1) if verdict.score > 0.5 else (1, 0)))
     return f"{better} preferred to {worse}{sure}{', much better' if verdict.strong else ''}{shown}"
 
 

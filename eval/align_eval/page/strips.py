@@ -19,6 +19,7 @@ from align_eval.statistics.estimate import Estimate
 WIDE, HIGH = 1000, 22  # of a strip's own coordinates
 MIDDLE = HIGH // 2
 ROOM = 0.05  # beside the outermost ends, of their distance
+EDGE = 0.04  # of the axis; words there stay inside
 LEAST = 0.02  # of an axis of shares
 
 
@@ -126,10 +127,11 @@ def _inside(axis: Axis, value: float) -> float:
 
 
 def _ticks(axis: Axis, share: bool, signed: bool) -> str:
-    ticks = axis.ticks(4)
-    spans = "".join(
-        f'<span style="left:{axis(t) / WIDE:.2%}">{_words(t, share, signed)}</span>' for t in ticks
-    )
+    spans = ""
+    for tick in axis.ticks(4):
+        at = axis(tick) / WIDE
+        kind = "start" if at < EDGE else "end" if at > 1 - EDGE else ""
+        spans += f'<span class="{kind}" style="left:{at:.2%}">{_words(tick, share, signed)}</span>'
     return f'<div class="ticks" aria-hidden="true">{spans}</div>'
 
 
