@@ -7,7 +7,8 @@ from pathlib import Path
 
 from align.errors import UserError, did_you_mean
 from align.judges.base import Verdict
-from align_eval.evaluation import About, Evaluation, as_text, by_item, read_evaluation
+from align_eval.analysis.evaluation import Evaluation
+from align_eval.items import About, as_text, by_item, whole
 from align_eval.records import Answer, Score
 
 RULE = "-" * 72
@@ -15,12 +16,9 @@ RULE = "-" * 72
 
 def lines(folder: Path, item: str, models: Sequence[str] = ()) -> Iterator[str]:
     """`item`: its id, or its number from 1 where no id is so. UserError: no such item, no such model."""
-    found = read_evaluation(folder)
+    found = whole(folder)
     about = _find(folder, found, item)
-    for model in models:
-        if model not in found.models:
-            known = ", ".join(found.models)
-            raise UserError(f"{folder}: no such model: {model}; there are {known}.{did_you_mean(model, found.models)}")
+    models = [found.model(name) for name in models]
     yield from _item(about)
     for answer in about.answers:
         if not models or answer.model in models:

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from align.judges.base import Verdict
 from align.report.text import clip
 from align.system.terminal import visible
-from align_eval.evaluation import About, Evaluation, as_text, by_item
+from align_eval.analysis.evaluation import Evaluation
+from align_eval.items import About, as_text, by_item, judges_of
 from align_eval.page.embedded import block, deflated, json_of
 
 BUDGET = 11_000_000  # bytes of all texts, as they stand in the page
@@ -38,7 +39,7 @@ class Browser:
 def browser(found: Evaluation, pair: Sequence[str] = ()) -> Browser:
     """`pair`: the two models that are shown first."""
     about = list(by_item(found).values())
-    models, judges = found.models, found.judges
+    models, judges = found.models, judges_of(found.verdicts)
     numbers = {id(v): i for i, v in enumerate(v for one in about for v in one.verdicts)}
     limit = _limit(about, models, numbers)
     cut = _Cut(limit)

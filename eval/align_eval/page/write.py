@@ -16,10 +16,12 @@ from markupsafe import Markup
 from align.report.page import packaged, policy, save
 from align.report.sections import flat
 from align.system.terminal import visible
-from align_eval.evaluation import Evaluation, read_evaluation
+from align_eval.analysis.evaluation import Evaluation
+from align_eval.items import strays, whole
 from align_eval.page import sections
 from align_eval.page.browser import browser
 from align_eval.page.headline import facts, headline
+from align_eval.page.lengths import by_length
 from align_eval.page.matrix import matrices
 from align_eval.results.document import Results
 from align_eval.results.reading import read
@@ -33,7 +35,7 @@ SCRIPTS = ("reading.js", "page.js")  # one after the other
 def write(folder: Path, out: Path | None = None) -> Path:
     """Writes `folder`/report.html, or `out`, and returns its path. UserError: no results, or it cannot be written."""
     target = out or folder / NAME
-    save(target, page(read(folder), read_evaluation(folder)))
+    save(target, page(read(folder), whole(folder)))
     return target
 
 
@@ -44,10 +46,10 @@ def page(found: Results, evaluation: Evaluation) -> str:
     items = browser(evaluation, (first.a, first.b) if first else ())
     return _template().render(
         results=found,
-        evaluation=evaluation,
+        warnings=list(dict.fromkeys([*found.warnings, *evaluation.warnings, *strays(evaluation)])),
         headline=headline(found),
         facts=[*facts(found), ("items", f"{items.items:,}")] if items.items else facts(found),
-        parts=_parts(found),
+        parts=_parts(found, evaluation),
         matrices=matrices(found),
         failures=found.failures[:SHOWN_FAILURES],
         manifest=flat(found.manifest),
@@ -59,11 +61,11 @@ def page(found: Results, evaluation: Evaluation) -> str:
     )
 
 
-def _parts(found: Results) -> dict[str, Any]:
+def _parts(found: Results, evaluation: Evaluation) -> dict[str, Any]:
     rows = found.sections
     return {
         "leaderboard": sections.leaderboard(rows.leaderboard) if rows.leaderboard else None,
-        "lengths": sections.lengths(rows.leaderboard),
+        "lengths": [d for d in [sections.lengths(rows.leaderboard), *by_length(rows.pairs, evaluation)] if d],
         "pairs": sections.pairs(rows.pairs),
         "scores": sections.scores(rows.scores),
         "differences": sections.differences(rows.differences),

@@ -1,0 +1,53 @@
+"""Whether longer answers win: a pair's win rate among prompts of about the same difference in length.
+
+Prompts are put in the order of how much longer the first model's answer is, and cut into groups of one size; a point is
+a group's mean difference and win rate, each with its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from align_eval.analysis.evaluation import Evaluation
+from align_eval.analysis.games import by_pair, record
+from align_eval.page.parts import HALF
+from align_eval.page.scatter import Cloud, Point, Scatter, scatter
+from align_eval.results.document import Pair
+from align_eval.statistics.resampling import USUAL, mean
+
+GROUPS, FEWEST = 8, 10  # groups, and prompts in one
+SHOWN = 6  # pairs
+
+
+def by_length(rows: Sequence[Pair], evaluation: Evaluation) -> list[Markup]:
+    """A drawing for each of the first pairs whose answers are there."""
+    found = (_drawn(row, evaluation) for row in rows if not row.category)
+    return [drawn for _, drawn in zip(range(SHOWN), (d for d in found if d), strict=False)]
+
+
+def _drawn(row: Pair, evaluation: Evaluation) -> Markup:
+    verdicts = by_pair([v for v in evaluation.pairwise if v.judge == row.judge]).get(frozenset((row.a, row.b)), [])
+    ours, theirs = (evaluation.lengths.get(name, {}) for name in (row.a, row.b))
+    games = record(verdicts, row.a, row.b)
+    known = [(ours[i] - theirs[i], value) for i, value in zip(games.items, games.values, strict=True)
+             if i in ours and i in theirs]  # fmt: skip
+    points = list(_points(np.array(sorted(known)).reshape(-1, 2)))
+    spec = Scatter(
+        title=f"{row.a} over {row.b}" + (f", {row.judge}" if row.judge else ""),
+        across="characters that the first is longer by",
+        up="win rate",
+        clouds=[Cloud(label="prompts", points=points)],
+        level=HALF,
+    )
+    return scatter(spec) if len(points) > 1 else Markup("")
+
+
+def _points(rows: np.ndarray) -> Iterator[Point]:
+    """(prompts, 2): differences in length, in their order, and what the first model earned."""
+    number = min(GROUPS, len(rows) // FEWEST)
+    for part in np.array_split(rows, number) if number else ():
+        gap, rate = mean(part[:, 0], USUAL, "characters"), mean(part[:, 1], USUAL, "share")
+        yield Point(x=gap, y=rate, name=f"{len(part)} prompts")
