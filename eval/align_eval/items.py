@@ -46,7 +46,9 @@ def strays(found: Evaluation) -> list[str]:
     """A warning where rows name items that were never asked."""
     known = {item.id for item in found.items}
     names = [name for name in by_item(found) if name not in known]
-    return [f"{len(names)} items have answers, verdicts or scores but no row in {ITEMS}: {names[0]}, ..."][: len(names)]
+    if not names:
+        return []
+    return [f"{len(names)} items have answers, verdicts or scores but no row in {ITEMS}: {names[0]}, ..."]
 
 
 def judges_of(verdicts: Sequence[Verdict]) -> list[str]:
