@@ -111,8 +111,21 @@ def reader_of(data: DataSection, needs: Needs, source: DataSource) -> RowReader:
 # ---- counting -------------------------------------------------------------------------------------------------------
 
 
+UNREADABLE = (OSError, ValueError, EOFError, zlib.error, csv.Error)
+
+
 def count_rows(source: DataSource) -> int | None:
-    """Rows of a source, without parsing more than it takes; None where only the hub could tell."""
+    """Rows of a source, without parsing more than it takes; None where only the hub could tell, or where it cannot be
+    read: whoever reads it names the row."""
+    try:
+        return _count(source)
+    except UserError:  # what is asked for is wrong, not what is there
+        raise
+    except UNREADABLE:
+        return None
+
+
+def _count(source: DataSource) -> int | None:
     path = resolve(source.source)
     if path is None:
         return None
@@ -136,7 +149,7 @@ def num_read(data: DataSection) -> int | None:
     """Rows that are read to prepare the data; None where nobody knows before."""
     try:
         counts = [count_rows(s) for _, s in named_sources(data)]
-    except (UserError, OSError, ValueError, EOFError, zlib.error, csv.Error):
+    except UserError:
         return None  # reading will say what is wrong
     return None if None in counts else sum(min(c, data.num_rows or c) for c in counts if c is not None)
 

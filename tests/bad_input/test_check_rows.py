@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from mistakes import ROW, dump, pairs
 
 from align.cli.main import main
+from align.data.settings import DataSource
 from align.monitors.trackers import KNOWN
 from align.recipe import look_at_rows as recipe_rows
 
@@ -86,3 +88,28 @@ def test_a_tracker_that_is_not_installed_is_told(
 ):
     monkeypatch.setitem(sys.modules, KNOWN[tracker].module, None)
     assert "install it with: pip install 'align-hub[tracking]'" in check(capsys, f"logging.report_to=[{tracker}]")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
+def test_a_damaged_byte_far_into_a_file_is_named(name: str, capsys: pytest.CaptureFixture[str]):
+    """Beyond what is read for the first row, and also for who only counts rows."""
+    from align.recipe.look_at_data import count_rows
+
+    rows = [ROW | {"prompt": f"{ROW['prompt']} {i}"} for i in range(1000)]
+    whole = whole_file(name, rows)
+    where = len(whole) * 4 // 5
+    Path(name).write_bytes(whole[:where] + b"\xe5\xe5\xe5\xe5" + whole[where + 4 :])
+    if name.endswith((".jsonl", ".csv")):
+        assert count_rows(DataSource(source=name)) is None
+    told = check(capsys, f"data.train={name}")
+    assert name in told
+    assert "is not UTF-8" in told or name.endswith(".gz")
+
+
+def whole_file(name: str, rows: list[dict[str, Any]]) -> bytes:
+    frame = pandas.DataFrame(rows)
+    if name.endswith(".csv"):
+        frame.to_csv(name, index=False)
+    else:
+        frame.to_json(name, orient="records", lines=".jsonl" in name)
+    return Path(name).read_bytes()
