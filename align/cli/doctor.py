@@ -20,6 +20,7 @@ from align.cli.doctor_online import rehearse
 from align.data.text.describe import Seen, describe
 from align.data.text.template import own_bos
 from align.errors import RunError
+from align.methods.hooks import answered
 from align.models.settings import SoupSection
 from align.models.tokenizer import stop_ids
 from align.monitors.trackers import no_telemetry
@@ -49,7 +50,8 @@ def examine(recipe: Recipe, console: Console) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         setup = assemble(recipe, world, RunFolder(Path(scratch)), console.print)
         try:
-            problems = _online(setup, console) if isinstance(setup.source, Online) else _offline(setup, console)
+            with answered():
+                problems = _online(setup, console) if isinstance(setup.source, Online) else _offline(setup, console)
         finally:
             setup.source.close()
     for problem in problems:

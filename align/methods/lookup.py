@@ -12,7 +12,7 @@ from align.errors import UserError, did_you_mean
 from align.methods.acronyms import ACRONYMS
 from align.outside import load_outside
 
-NO_METHODS = ("base", "metrics", "acronyms", "lookup")  # files beside those of the methods
+NO_METHODS = ("base", "metrics", "acronyms", "lookup", "hooks")  # files beside those of the methods
 M = TypeVar("M")
 
 

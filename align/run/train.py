@@ -12,6 +12,7 @@ from typing import Any
 import transformers
 
 from align.errors import Mistakes, RunError
+from align.methods.hooks import answered
 from align.models.save import save_final
 from align.monitors.display import Display
 from align.monitors.trackers import check_trackers, no_telemetry, open_trackers
@@ -44,7 +45,8 @@ def train(
     """Runs a recipe to its report. Raises Stopped after SIGTERM or SIGINT, RunError for a run that failed."""
     with stoppable(stop) as stop:
         try:
-            _joined(recipe, resume, trust, stop)
+            with answered():
+                _joined(recipe, resume, trust, stop)
         except Exception as error:
             if lost(error) and not stop.asked:
                 raise RunError(f"another process of this run has ended; go on with --resume ({error})") from error

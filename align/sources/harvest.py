@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align.batches import Group, Tokens
+from align.batches import Ask, Group, Tokens
 from align.errors import RunError
 from align.functional.correction import bounded, sampler_weights
 from align.needs import Harvested, empty_batch
@@ -174,25 +174,35 @@ class Harvester:
 
 
 def filled(method: Any, batch: Any) -> Any:
-    """The batch with its advantages. TypeError where the method has made something else of it."""
+    """The batch with its advantages. RunError where the method has made something else of it."""
     made = method.advantages(batch)
     if not isinstance(made, type(batch)):
         told = "return dataclasses.replace(rollouts, advantages=...), or per_token(rollouts, ...)"
-        raise TypeError(f"{method.name}: advantages returned {type(made).__name__}, not the rollouts; {told}")
+        raise RunError(f"{method.name}: advantages returned {type(made).__name__}, not the rollouts; {told}")
     if made.advantages.shape != (shape := batch.completion.mask.shape):
         found, told = tuple(made.advantages.shape), "per_token spreads (B,) over the tokens of a completion"
-        raise TypeError(f"{method.name}: advantages are {found}; expected (B, T), {tuple(shape)}; {told}")
+        raise RunError(f"{method.name}: advantages are {found}; expected (B, T), {tuple(shape)}; {told}")
     return made
 
 
 def chosen(method: Any, batch: Any) -> Tensor:
-    """What the method keeps. TypeError where it is not True or False for each completion, or each token."""
+    """What the method keeps. RunError where it is not True or False for each completion, or each token."""
     made: Any = method.keep(batch)
     shape = batch.completion.mask.shape
     if not isinstance(made, Tensor) or made.dtype != torch.bool or made.shape not in (shape, shape[:1]):
         found = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
-        raise TypeError(f"{method.name}: keep returned {found}; expected bool, {tuple(shape[:1])} or {tuple(shape)}")
+        raise RunError(f"{method.name}: keep returned {found}; expected bool, {tuple(shape[:1])} or {tuple(shape)}")
     return made
+
+
+def wanted(method: Any, batch: Any) -> list[Ask]:
+    """What else the method asks to be written. RunError where it is no list of `Ask`, or of rows that are not there."""
+    asks: Any = method.resample(batch)
+    if not isinstance(asks, list | tuple) or not all(isinstance(ask, Ask) for ask in asks):
+        raise RunError(f"{method.name}: resample returned {str(asks)[:80]}; expected a list of align.batches.Ask")
+    if far := next((ask for ask in asks if not 0 <= ask.row < len(batch)), None):
+        raise RunError(f"{method.name}: resample asks for row {far.row}; there are rows 0 to {len(batch) - 1}")
+    return list(asks)
 
 
 def looked_at(batch: Any, method: Any) -> set[str]:

@@ -29,7 +29,7 @@ from align.runfolder.logs import Completion
 from align.scoring.experience import Batching
 from align.sources.audit import Auditor
 from align.sources.buffer import LENGTH, Buffer, refuse_middle
-from align.sources.harvest import Harvest, Harvester, minibatches
+from align.sources.harvest import Harvest, Harvester, minibatches, wanted
 from align.sources.held_out import Rivals, greedy
 from align.sources.rounds import RoundFiles
 from align.sources.told import experience_metrics, held_out_rewards
@@ -254,7 +254,7 @@ class Online:
         by_number, before = {p.number: p for p in prompts}, 0
         while True:
             judged, batch = self.harvester.unscored(written)
-            asks = method.resample(batch)
+            asks = wanted(method, batch)
             if not asks or len(judged) == before:  # what cannot be judged would be asked for again and again
                 keep = functools.partial(self.log.append, at.number)
                 return compared(self.writer, written, by_number, keep, seconds)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from align.errors import Elsewhere, RunError, Stopped
+from align.methods.hooks import answered
 from align.monitors.alarms import Alarms
 from align.monitors.display import Display
 from align.monitors.trackers import Tracker
 from align.needs import LEARNS, SOURCES, TRAIN
-from align.outside import AskedToEnd, contained, place_of
 from align.runfolder import checkpoint
 from align.runfolder.logs import Completion, CompletionsLog, MetricsLog, peak_memory_mb
 from align.scoring.experience import Batching, Experience
@@ -189,20 +189,16 @@ def _tell(run: Training, step: int, row: Mapping[str, float | int]) -> RunError 
 
 def _step(run: Training, progress: Progress, rates: Mapping[str, float]) -> tuple[Portion, StepResult]:
     alone, team = LEARNS not in rates, run.team
-    try:
-        with contained():
-            team.move("before writing", progress.step)
-            portion = run.source.next(progress)
-            team.move("before learning", progress.step)
-            method = portion.method.critic_alone() if alone else portion.method
-            streams = {TRAIN: portion.experience, **portion.beside}
-            result = train_step(team.learners, team.lessons(method, rates), streams, run.batching, rates)
-            if team.sources is not None:
-                team.sources.update(method.source_slopes(result.metrics), rates[SOURCES])
-            team.move("after step", progress.step)
-    except AskedToEnd as error:
-        cure = "correct it, then go on with --resume --allow-changes inputs"
-        raise RunError(f"step {progress.step + 1}: {place_of(error)}; {cure}") from error
+    with answered(f"step {progress.step + 1}"):
+        team.move("before writing", progress.step)
+        portion = run.source.next(progress)
+        team.move("before learning", progress.step)
+        method = portion.method.critic_alone() if alone else portion.method
+        streams = {TRAIN: portion.experience, **portion.beside}
+        result = train_step(team.learners, team.lessons(method, rates), streams, run.batching, rates)
+        if team.sources is not None:
+            team.sources.update(method.source_slopes(result.metrics), rates[SOURCES])
+        team.move("after step", progress.step)
     progress.critic_steps += alone
     if run.warmup is not None and progress.step < run.warmup.steps:
         progress.value_losses += [result.metrics["value"]] if "value" in result.metrics else []
@@ -248,7 +244,7 @@ def _evaluate(run: Training, progress: Progress, row: dict[str, float | int]) ->
     if not due or not (rows := run.source.held_out("validation")):
         return False
     progress.owed = {name: value if isinstance(value, int) else float(value) for name, value in row.items()}
-    with run.display.during("evaluating", len(rows)) as tick:
+    with answered(f"step {progress.step}"), run.display.during("evaluating", len(rows)) as tick:
         found = run.source.evaluate("validation", progress.step, tick)
     progress.owed = {}
     if wrong := [n for n, e in found.estimates.items() if not math.isfinite(e.value)]:

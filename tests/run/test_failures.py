@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from small_runs import lines, metrics, same, told, train, weights
 
 from align.cli.main import main
+from align.methods.grpo import GRPO
 from align.runfolder import checkpoint
 
 FRAIL = '''
@@ -32,6 +34,39 @@ class Frail(GRPO):
             return found
         terms = {n: dataclasses.replace(t, values=t.values * float("nan")) for n, t in found.terms.items()}
         return Loss(None, **terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raising(GRPO):
+    """Its hook raises once the third experience has been judged, while there is a file named `fail`."""
+
+    name = "raising"
+
+    hook: str = ""
+
+    def _asked(self, hook):
+        if hook == self.hook and Path("broken").exists():
+            raise KeyError("a dictionary of mine")  # the line that is told
+
+    def advantages(self, rollouts):
+        self._asked("advantages")
+        return super().advantages(rollouts)
+
+    def keep(self, rollouts):
+        self._asked("keep")
+        return super().keep(rollouts)
+
+    def resample(self, rollouts):
+        self._asked("resample")
+        return []
+
+    def controllers(self, rollouts):
+        self._asked("controllers")
+        return {}
+
+    def loss(self, batch):
+        self._asked("loss")
+        return super().loss(batch)
 
 
 def count():
@@ -94,6 +129,31 @@ def test_a_failure_in_an_experiences_first_step_keeps_its_numbers(here: Path):
     train("grpo", cut, *words, "--resume")
     assert metrics(cut) == metrics(whole)
     assert same(weights(cut), weights(whole))
+
+
+@pytest.mark.parametrize("hook", ["advantages", "keep", "resample", "controllers", "loss"])
+def test_a_hook_that_raises_is_named_and_nothing_is_lost(hook: str, here: Path, capsys: pytest.CaptureFixture[str]):
+    """Its class, its name, what it says and where: two experiences are learned from, and the third is written."""
+    words = (*RUN, "method.name=frail:Raising", f"method.hook={hook}", "reward.functions=['frail:vowels']")
+    words = (*words, "training.max_steps=3", "rollout.num_prompts=4", "rollout.record=true")
+    cut = failed(here, *words)
+    said = re.sub(r"\s+", " ", capsys.readouterr().err)
+    line = 1 + FRAIL.splitlines().index(next(t for t in FRAIL.splitlines() if "the line that is told" in t))
+    assert f"step 3: Raising.{hook}: KeyError: 'a dictionary of mine' ({here / 'frail.py'}, line {line})" in said
+    assert "Traceback" not in said
+    assert [checkpoint.step_of(p) for p in checkpoint.checkpoints(cut / "checkpoints")] == [2]
+    assert len(lines(cut / "rollouts" / "000002.jsonl")) >= 8, "what is written is there"
+    train("grpo", cut, *words, "--resume")
+    assert same(weights(cut), weights(train("grpo", here / "whole", *words)))
+
+
+def test_a_defect_of_ours_keeps_its_traceback(here: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(self: GRPO, rollouts: object) -> object:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(GRPO, "advantages", broken)
+    with pytest.raises(KeyError, match="ours"):
+        main(["train", "grpo", *RUN, "training.output_dir=cut"])
 
 
 def test_a_number_that_cannot_be_logged_loses_no_step(here: Path, capsys: pytest.CaptureFixture[str]):

@@ -12,6 +12,8 @@ from bench_of_steps import learn, tiny_llama
 from online_rig import OnlineRig, online_rig
 from rollout_batches import gradient, on_policy, random_rollouts
 
+from align.batches import Ask
+from align.errors import RunError
 from align.lab import bandit
 from align.methods.base import OF_COMPLETIONS, OnlineMethod, find_method, method_names
 from align.methods.dapo import DAPO
@@ -32,6 +34,7 @@ from align.scoring.experience import ModelRole
 from align.scoring.score import Kernel, Scorer
 from align.sources.harvest import Harvest, minibatches
 from align.sources.told import experience_metrics
+from align.training.snapshot import Progress
 
 ONLINE = [found() for name in method_names() if issubclass(found := find_method(name), OnlineMethod)]
 EVERY = [m for m in (*ONLINE, SPO(ratio_of="completion")) if m.correction_levels]
@@ -135,8 +138,24 @@ def test_hooks_that_return_something_else_are_told(
 ):
     rig = online_rig(RLOO(), tmp_path)
     monkeypatch.setattr(RLOO, hook, lambda self, rollouts: made(rollouts))
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises(RunError, match=said):
         harvested(rig, written(rig))
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda rollouts: None, "rloo: resample returned None; expected a list of align.batches.Ask"),
+        (lambda rollouts: [7], r"rloo: resample returned \[7\]; expected"),
+        (lambda rollouts: [Ask(len(rollouts))], r"rloo: resample asks for row 64; there are rows 0 to 63"),
+    ],
+)
+def test_a_resample_that_asks_for_something_else_is_told(
+    made: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(RLOO, "resample", lambda self, rollouts: made(rollouts))
+    with pytest.raises(RunError, match=said):
+        online_rig(RLOO(), tmp_path).source.next(Progress())
 
 
 def test_held_out_rewards_are_not_whitened(tmp_path: Path):
