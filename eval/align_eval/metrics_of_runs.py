@@ -14,12 +14,7 @@ from align.report.measures import Measure
 
 def compare_runs(before: Path, after: Path) -> Iterator[str]:
     """A head line, then a line for each metric that both have. UserError where there is nothing to compare."""
-    ours, theirs = _tested(after), _tested(before)
-    shared = [name for name in theirs if name in ours]
-    if not shared:
-        raise UserError(
-            f"{before} and {after} have no test metric in common; they have {', '.join(theirs)} and {', '.join(ours)}"
-        )
+    theirs, ours, shared = tested(before, after)
     first, second = (getattr(read(path), "method", "a pipeline") for path in (before, after))
     if first != second:
         yield f"{first} and {second} are different methods: their losses and rewards are different quantities"
@@ -31,6 +26,17 @@ def compare_runs(before: Path, after: Path) -> Iterator[str]:
         gap = compare(ours[name], theirs[name])
         verdict = _verdict(about(name, told), gap)
         yield f"{name:24} {_shown(theirs[name]):>20} {_shown(ours[name]):>20} {_shown(gap):>20}  {how}{verdict}"
+
+
+def tested(before: Path, after: Path) -> tuple[dict[str, Measure], dict[str, Measure], list[str]]:
+    """The test metrics of both, and the names that both have. UserError where there is nothing to compare."""
+    ours, theirs = _tested(after), _tested(before)
+    shared = [name for name in theirs if name in ours]
+    if not shared:
+        raise UserError(
+            f"{before} and {after} have no test metric in common; they have {', '.join(theirs)} and {', '.join(ours)}"
+        )
+    return theirs, ours, shared
 
 
 def _verdict(what: About, gap: Measure) -> str:

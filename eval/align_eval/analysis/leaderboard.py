@@ -17,9 +17,9 @@ import numpy as np
 
 from align.errors import UserError, did_you_mean
 from align.judges.base import Verdict
-from align_eval.analysis.evaluation import Evaluation, Source, evaluation_of
 from align_eval.analysis.games import by_pair, missing_verdicts
 from align_eval.analysis.judges import judge_rows
+from align_eval.analysis.material import Material, Source, material_of
 from align_eval.analysis.pairs import PairSettings, adjusted, pairs
 from align_eval.analysis.ratings import Games, Ratings, rate
 from align_eval.results.document import Failure, JudgeRow, Pair, Ranked, Sections
@@ -68,7 +68,7 @@ USUALLY = BoardSettings()
 
 def leaderboard(source: Source, judge: str = "", settings: BoardSettings = USUALLY) -> Leaderboard:
     """Of one judge's verdicts, or its grades where it compares no two. UserError where nothing can be ranked."""
-    evaluation = evaluation_of(source)
+    evaluation = material_of(source)
     name, verdicts = games_of(evaluation, judge)
     games = Games.of(verdicts, settings.strong)
     ratings = rate(games, settings.how, davidson=settings.ties == "davidson", prior=settings.prior)
@@ -92,19 +92,19 @@ def _few(told: Sequence[str]) -> list[str]:
     return [*told[:SHOWN], *([f"and {len(told) - SHOWN} more such remarks on pairs"] if len(told) > SHOWN else [])]
 
 
-def games_of(source: Evaluation, judge: str) -> tuple[str, list[Verdict]]:
+def games_of(source: Material, judge: str) -> tuple[str, list[Verdict]]:
     """The judge's name and its verdicts of two models; from grades of single answers, the higher one wins."""
     grading = list(dict.fromkeys(v.judge for v in source.verdicts if len(v.models) == 1))
-    known = source.judges or grading
-    if judge and judge not in (*source.judges, *grading):
-        there = ", ".join(dict.fromkeys([*source.judges, *grading])) or "none"
+    known = source.pairwise_judges or grading
+    if judge and judge not in (*source.pairwise_judges, *grading):
+        there = ", ".join(dict.fromkeys([*source.pairwise_judges, *grading])) or "none"
         raise UserError(f"{source.name}: no judge {judge!r}; there are {there}.{did_you_mean(judge, known)}")
     if not known:
         raise UserError(f"{source.name}: has no verdicts; make them with align-eval judge, or import them")
     if not judge and len(known) > 1:
         raise UserError(f"{source.name}: verdicts of {', '.join(known)}; name the judge whose they are to be (--judge)")
     name = judge or known[0]
-    if name in source.judges:
+    if name in source.pairwise_judges:
         return name, [v for v in source.pairwise if v.judge == name]
     return name, from_grades([v for v in source.verdicts if v.judge == name and len(v.models) == 1])
 
@@ -133,7 +133,7 @@ def from_grades(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _pairs(
-    source: Evaluation, verdicts: Sequence[Verdict], models: Sequence[str], settings: BoardSettings
+    source: Material, verdicts: Sequence[Verdict], models: Sequence[str], settings: BoardSettings
 ) -> list[tuple[Pair, list[str]]]:
     """Each two that met, the one that is rated higher first; without categories."""
     found = by_pair(verdicts)
@@ -166,7 +166,7 @@ def _elo(
 
 
 def _ranked(
-    i: int, games: Games, values: tuple[np.ndarray, np.ndarray], ratings: Ratings, source: Evaluation, how: Resampling
+    i: int, games: Games, values: tuple[np.ndarray, np.ndarray], ratings: Ratings, source: Material, how: Resampling
 ) -> Ranked:
     model = games.models[i]
     lengths = np.array(list(source.lengths.get(model, {}).values()))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from align.judges.base import Verdict
-from align_eval.analysis.evaluation import Evaluation
 from align_eval.analysis.games import Record, record, share_of
+from align_eval.analysis.material import Material
 from align_eval.results.document import Pair
 from align_eval.statistics import tests
 from align_eval.statistics.estimate import Estimate
@@ -31,7 +31,7 @@ PLAIN = PairSettings()
 
 
 def pairs(
-    source: Evaluation, verdicts: Sequence[Verdict], a: str, b: str, settings: PairSettings = PLAIN
+    source: Material, verdicts: Sequence[Verdict], a: str, b: str, settings: PairSettings = PLAIN
 ) -> tuple[list[Pair], list[str]]:
     """A row for all prompts and one for each category, from one judge's verdicts on the two; and warnings."""
     whole = record(verdicts, a, b, settings.strong)
@@ -72,7 +72,7 @@ def _row(found: Record, judge: str, how: Resampling, category: str = "") -> Pair
     )  # fmt: skip
 
 
-def _by_category(source: Evaluation, whole: Record, judge: str, how: Resampling) -> Iterator[Pair]:
+def _by_category(source: Material, whole: Record, judge: str, how: Resampling) -> Iterator[Pair]:
     groups: dict[str, list[str]] = defaultdict(list)
     for item in whole.items:
         if category := source.categories.get(item):
@@ -82,7 +82,7 @@ def _by_category(source: Evaluation, whole: Record, judge: str, how: Resampling)
 
 
 def _at_equal_length(
-    source: Evaluation, whole: Record, settings: PairSettings
+    source: Material, whole: Record, settings: PairSettings
 ) -> tuple[Controlled | None, list[str]]:
     """None where no answers are here. Joined by item; prompts without both lengths are left out, and told."""
     ours, theirs = source.lengths.get(whole.a, {}), source.lengths.get(whole.b, {})

@@ -9,16 +9,15 @@ over prompts i, whose order does not matter (Waudby-Smith and Ramdas, "Estimatin
 betting", JRSS B 86 (2024), arXiv 2010.09686). No assumption but independent prompts and known bounds. By Markov's
 inequality E(m) >= 1 / alpha happens with probability alpha at most.
 
-Several looks: look k has weight w_k = 1 / (k (k + 1)), which add up to 1, and the gate opens where the sum of w_k E_k
-reaches 1 / alpha. Its mean is at most 1 however the looks depend on each other, which they do where all checkpoints
-answer the same prompts; and it never falls, so the chance that it is ever reached is alpha at most, over any number of
-looks.
+Several looks: look k has weight w_k = 1 / (k (k + 1)), which add up to 1, and its gate opens where E_k reaches
+1 / (w_k alpha). So the chance that any look ever opens for a model that is no better is alpha at most, over any number
+of looks and however they depend on each other, which they do where all checkpoints answer the same prompts. Each look
+is judged by its own evidence: an earlier good checkpoint does not let a later bad one pass.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,20 +46,19 @@ def weight(look: int) -> float:
     return 1 / (look * (look + 1))
 
 
-def combined(log_evidences: Sequence[float]) -> float:
-    """log of the evidence of all looks together, in the order in which they were made."""
-    parts = [value + math.log(weight(k)) for k, value in enumerate(log_evidences, start=1)]
-    return _log_mean(np.array(parts)) + math.log(len(parts)) if parts else 0.0
+def log_needed(look: int, level: float = 0.95) -> float:
+    """log of the evidence at which the gate of this look opens."""
+    return -math.log1p(-level) - math.log(weight(look))
 
 
-def lower_bound(values: np.ndarray, log_needed: float, bounds: tuple[float, float] = (-1.0, 1.0)) -> float:
-    """The largest mean against which the evidence is `log_needed`: log(1 / alpha) for a single look."""
+def lower_bound(values: np.ndarray, needed: float, bounds: tuple[float, float] = (-1.0, 1.0)) -> float:
+    """The largest mean against which the log of the evidence is `needed`: log(1 / alpha) for a single look."""
     low, high = bounds
     if not len(values):
         return low
     while high - low > PRECISION:
         middle = (low + high) / 2
-        low, high = (middle, high) if log_evidence(values, middle, bounds) >= log_needed else (low, middle)
+        low, high = (middle, high) if log_evidence(values, middle, bounds) >= needed else (low, middle)
     return low
 
 
