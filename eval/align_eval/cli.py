@@ -1,4 +1,5 @@
-"""The command `align-eval`. Exit codes are those of `align`: 0 success, 2 the user's mistake, 1 a failure."""
+"""The command `align-eval`. Exit codes are those of `align`: 0 success, 2 the user's mistake, 1 a failure; and 3 where
+a gate of `compare` is not met: nothing went wrong, and what was asked for is not shown."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from align import __version__
 from align.cli.main import run_app
 from align.system.terminal import say
 from align_eval.commands.compare import compare
+from align_eval.commands.frontier import frontier
 from align_eval.commands.inspect import inspect
+from align_eval.commands.leaderboard import leaderboard
 from align_eval.commands.report import report
 
 app = typer.Typer(
@@ -41,7 +44,9 @@ def options(
 
 
 app.command()(compare)
+app.command()(frontier)
 app.command()(inspect)
+app.command()(leaderboard)
 app.command()(report)
 
 

@@ -16,11 +16,11 @@ from align.errors import UserError
 from align.judges.base import Verdict
 from align_eval.analysis import pairs as pairing
 from align_eval.analysis import scores as scoring
-from align_eval.analysis.games import by_pair, missing_verdicts, record
-from align_eval.analysis.judges import judge_rows
-from align_eval.analysis.material import Material, Source, material_of
+from align_eval.analysis.evaluation import Evaluation, Source, evaluation_of
+from align_eval.analysis.games import by_pair, missing_verdicts, one_order, record
+from align_eval.analysis.judges import agreements, judge_rows
 from align_eval.analysis.pairs import PairSettings
-from align_eval.results.document import Difference, Failure, JudgeRow, Pair, Scored, Sections
+from align_eval.results.document import Agreement, Difference, Failure, JudgeRow, Pair, Scored, Sections
 from align_eval.statistics.estimate import Estimate
 
 SETTINGS = PairSettings()
@@ -43,6 +43,7 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     scores: list[Scored] = field(default_factory=list)  # of both
     judges: list[JudgeRow] = field(default_factory=list)
+    agreement: list[Agreement] = field(default_factory=list)  # between judges
     quantities: dict[str, Quantity] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -56,7 +57,10 @@ class Comparison:
         return self.quantities["delta"].estimate
 
     def sections(self) -> Sections:
-        return Sections(pairs=self.pairs, differences=self.differences, scores=self.scores, judges=self.judges)
+        return Sections(
+            pairs=self.pairs, differences=self.differences, scores=self.scores, judges=self.judges,
+            agreement=self.agreement,
+        )  # fmt: skip
 
     @property
     def models(self) -> list[str]:
@@ -75,47 +79,48 @@ def compare(
         from align_eval.analysis.runs import compare_tests
 
         return compare_tests(Path(before), Path(after), settings.how)
-    material = material_of(evaluation).only(judge)
-    old, new = material.model(str(before)), material.model(str(after))
+    source = evaluation_of(evaluation).only(judge)
+    old, new = source.model(str(before)), source.model(str(after))
     if old == new:
         raise UserError(f"{old}: compared with itself; name two models")
-    said = by_pair(material.pairwise).get(frozenset((old, new)), [])
-    rows, warnings = _pairs(material, said, new, old, settings)
-    differences, told = scoring.differences(material, new, old, settings.how)
+    said = by_pair(source.pairwise).get(frozenset((old, new)), [])
+    rows, warnings = _pairs(source, said, new, old, settings)
+    differences, told = scoring.differences(source, new, old, settings.how)
     if not rows and not differences:
         raise UserError(
-            f"{material.name}: has neither verdicts on {old} against {new} nor scores of both; make them with "
+            f"{source.name}: has neither verdicts on {old} against {new} nor scores of both; make them with "
             "align-eval judge, run or reward"
         )
-    found = {**_of_pairs(rows, said, settings), **_of_scores(material, differences)}
+    found = {**_of_pairs(rows, said, settings), **_of_scores(source, differences)}
     return Comparison(
         before=old, after=new, pairs=pairing.adjusted(rows), differences=scoring.adjusted(differences),
-        scores=scoring.scored(material, settings.how, [old, new]), judges=judge_rows(_on(material, said), settings.how),
+        scores=scoring.scored(source, settings.how, [old, new]), judges=judge_rows(_on(source, said), settings.how),
+        agreement=agreements(_on(source, said), settings.how),
         quantities=_with_delta(found, [row.judge for row in rows if not row.category], differences),
-        warnings=[*material.warnings, *_coverage(material, said, old, new), *warnings, *told],
-        failures=[*missing_verdicts(said), *(f for f in scoring.missing_scores(material) if f.model in (old, new))],
+        warnings=[*source.warnings, *_coverage(source, said, old, new), *one_order(said), *warnings, *told],
+        failures=[*missing_verdicts(said), *(f for f in scoring.missing_scores(source) if f.model in (old, new))],
     )  # fmt: skip
 
 
-def _on(material: Material, verdicts: Sequence[Verdict]) -> Material:
-    return replace(material, verdicts=verdicts)
+def _on(source: Evaluation, verdicts: Sequence[Verdict]) -> Evaluation:
+    return replace(source, verdicts=verdicts)
 
 
 def _pairs(
-    material: Material, said: Sequence[Verdict], a: str, b: str, settings: PairSettings
+    source: Evaluation, said: Sequence[Verdict], a: str, b: str, settings: PairSettings
 ) -> tuple[list[Pair], list[str]]:
     """Of each judge."""
     rows: list[Pair] = []
     warnings: list[str] = []
     for judge in dict.fromkeys(v.judge for v in said):
-        found, told = pairing.pairs(material, [v for v in said if v.judge == judge], a, b, settings)
+        found, told = pairing.pairs(source, [v for v in said if v.judge == judge], a, b, settings)
         rows, warnings = [*rows, *found], [*warnings, *told]
     return rows, warnings
 
 
-def _coverage(material: Material, said: Sequence[Verdict], old: str, new: str) -> Iterator[str]:
+def _coverage(source: Evaluation, said: Sequence[Verdict], old: str, new: str) -> Iterator[str]:
     """Answers of one model alone, and pairs of answers that nobody judged."""
-    ours, theirs = (set(material.lengths.get(name, {})) for name in (new, old))
+    ours, theirs = (set(source.lengths.get(name, {})) for name in (new, old))
     if not ours and not theirs:
         return
     if alone := len(ours ^ theirs):
@@ -139,9 +144,9 @@ def _of_pairs(rows: Sequence[Pair], said: Sequence[Verdict], settings: PairSetti
     return found
 
 
-def _of_scores(material: Material, differences: Sequence[Difference]) -> dict[str, Quantity]:
+def _of_scores(source: Evaluation, differences: Sequence[Difference]) -> dict[str, Quantity]:
     """By TASK:METRIC, or the metric where it has no task."""
-    columns = {(c.task, c.metric, c.model): c for c in scoring.columns(material)}
+    columns = {(c.task, c.metric, c.model): c for c in scoring.columns(source)}
     found: dict[str, Quantity] = {}
     for row in differences:
         if row.category:

@@ -24,6 +24,7 @@ from align_eval.results.document import Checkpoint, Sections
 from align_eval.statistics.divergence import Envelope, envelope, overoptimised, shared_range
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.resampling import USUAL, Resampling
+from align_eval.statistics.shares import z_of
 
 BINS = 10  # of a run without evaluations
 PLACES = 5  # divergences at which two runs are compared
@@ -83,7 +84,8 @@ def of_points(points: Sequence[Checkpoint], how: Resampling = USUAL, warnings: S
 
 def _at(ours: Sequence[Checkpoint], theirs: Sequence[Checkpoint], kl: float, how: Resampling) -> AtEqualKl:
     a, b = (envelope(*_xy(points)).at(kl) for points in (ours, theirs))
-    assert a is not None and b is not None, "both have been there"
+    assert a is not None, "both have been there"
+    assert b is not None, "both have been there"
     errors = [_errors(points) for points in (ours, theirs)]
     bare = Estimate(value=a - b, level=how.level, n=len(ours) + len(theirs), why="evaluations without intervals")
     if not any(e is None for e in errors):
@@ -107,10 +109,11 @@ def _drawn(
 
 
 def _errors(points: Sequence[Checkpoint]) -> np.ndarray | None:
-    ends = [(p.reward.low, p.reward.high) for p in points]
-    if any(low is None or high is None for low, high in ends):
-        return None
-    return np.array([((high or 0) - (low or 0)) / 2 / stats.norm.ppf(0.975) for low, high in ends])
+    found = [
+        (p.reward.high - p.reward.low) / 2 / z_of(p.reward.level)
+        for p in points if p.reward.low is not None and p.reward.high is not None
+    ]  # fmt: skip
+    return np.array(found) if len(found) == len(points) else None
 
 
 def _xy(points: Sequence[Checkpoint]) -> tuple[list[float], list[float]]:
@@ -144,7 +147,7 @@ def _written_at(kl: Sequence[tuple[float, float]], step: float) -> float:
 def _evaluated(
     name: str, step: float, reward: Measure, length: Measure | None, kl: float, level: float
 ) -> Checkpoint:
-    divergence = Estimate(value=kl, level=level, unit="nats", why="the mean of one experience, logged without its spread")
+    divergence = Estimate(value=kl, level=level, unit="nats", why="of one experience, logged without its spread")
     return Checkpoint(
         run=name, step=int(step), kl=divergence, reward=of_error(reward.value, reward.stderr, reward.n, level),
         length=of_error(length.value, length.stderr, length.n, level, "tokens") if length else None,

@@ -6,7 +6,7 @@ A prompt's games (both orders, repeats) are averaged first: it weighs the same h
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -34,7 +34,6 @@ class Record:
     games: int
     missing: int  # verdicts without a score
     plain: bool  # every game was won, tied or lost: no probabilities
-    one_order: int  # prompts that were shown in one order only
 
     @cached_property
     def lost(self) -> np.ndarray:
@@ -46,7 +45,7 @@ class Record:
         kept = np.array([item in wanted for item in self.items], dtype=bool)
         return replace(
             self, items=tuple(i for i in self.items if i in wanted), values=self.values[kept], won=self.won[kept],
-            tied=self.tied[kept], games=int(kept.sum()), missing=0, one_order=0,
+            tied=self.tied[kept], games=int(kept.sum()), missing=0,
         )  # fmt: skip
 
     def win_rate(self, how: Resampling) -> Estimate:
@@ -76,7 +75,6 @@ def record(verdicts: Sequence[Verdict], a: str, b: str, strong: float = 1.0) -> 
         a=a, b=b, items=tuple(games), values=table[:, 0], won=table[:, 1], tied=table[:, 2],
         games=sum(map(len, games.values())), missing=missing,
         plain=all(v.score in PLAIN for found in games.values() for v in found),
-        one_order=sum(len({v.order for v in found} - {""}) == 1 for found in games.values()),
     )  # fmt: skip
 
 
@@ -102,6 +100,20 @@ def missing_verdicts(verdicts: Sequence[Verdict]) -> list[Failure]:
     return grouped(
         (("verdict", " against ".join(v.models), v.judge, v.why), v.item) for v in verdicts if v.score is None
     )
+
+
+def one_order(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """A warning for each judge that saw prompts in one order only."""
+    seen: dict[str, dict[tuple[str, frozenset[str]], set[str]]] = defaultdict(lambda: defaultdict(set))
+    for verdict in verdicts:
+        if verdict.score is not None and verdict.order:
+            seen[verdict.judge][(verdict.item, frozenset(verdict.models))].add(verdict.order)
+    for judge, found in seen.items():
+        if alone := sum(len(orders) == 1 for orders in found.values()):
+            yield (
+                f"judge {judge}: {alone} of {len(found)} pairs of answers were judged in one order only; a liking for "
+                "the first answer does not cancel there"
+            )
 
 
 Kind = tuple[str, str, str, str]  # what, model, judge, why

@@ -68,7 +68,7 @@ def judge(gate: Gate, comparison: Comparison) -> Ruling:
     end = found.low if gate.side == ">" else found.high
     passed = end > gate.bound if gate.side == ">" else end < gate.bound
     which = "from" if gate.side == ">" else "up to"
-    told = f"gate {gate}: {'passed' if passed else 'not passed'}: {found.value:.4g}, with its interval {which} {end:.4g}"
+    told = f"gate {gate}: {_said(passed)}: {found.value:.4g}, with its interval {which} {end:.4g}"
     return Ruling(passed=passed, told=told)
 
 
@@ -80,8 +80,8 @@ def look(gate: Gate, comparison: Comparison, record: Path) -> Ruling:
     found = _quantity(gate, comparison)
     if found.values is None or found.bounds is None:
         raise UserError(
-            f"gate {gate}: a sequence needs one number for each prompt between known bounds (verdicts, or scores that are "
-            f"right or wrong), which {gate.name} has not; use --gate alone, or another number"
+            f"gate {gate}: a sequence needs one number for each prompt between known bounds (verdicts, or scores that "
+            f"are right or wrong), which {gate.name} has not; use --gate alone, or another number"
         )
     sign = 1.0 if gate.side == ">" else -1.0
     bounds = found.bounds if sign > 0 else (-found.bounds[1], -found.bounds[0])
@@ -98,7 +98,7 @@ def look(gate: Gate, comparison: Comparison, record: Path) -> Ruling:
         row = {"look": number, "gate": str(gate), **mark, "prompts": len(values), "passed": passed}
         append_lines(record, [row])
     told = (
-        f"gate {gate}, look {number}: {'passed' if passed else 'not passed'}: {found.estimate.value:.4g}, "
+        f"gate {gate}, look {number}: {_said(passed)}: {found.estimate.value:.4g}, "
         f"{'at least' if sign > 0 else 'at most'} {end:.4g} over any number of looks"
     )
     return Ruling(passed=passed, told=told)
@@ -116,6 +116,10 @@ def _looks(record: Path, gate: Gate) -> list[dict[str, Any]]:
 
 def _quantity(gate: Gate, comparison: Comparison) -> Quantity:
     if gate.name not in comparison.quantities:
-        there = ", ".join(comparison.quantities)
-        raise UserError(f"gate {gate}: no number {gate.name!r}; there are {there}.{did_you_mean(gate.name, [*comparison.quantities])}")
+        near = did_you_mean(gate.name, comparison.quantities)
+        raise UserError(f"gate {gate}: no number {gate.name!r}; there are {', '.join(comparison.quantities)}.{near}")
     return comparison.quantities[gate.name]
+
+
+def _said(passed: bool) -> str:
+    return "passed" if passed else "not passed"

@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 
 from align.judges.base import Verdict
+from align_eval.analysis.evaluation import Evaluation
 from align_eval.analysis.games import per_item, share_of
-from align_eval.analysis.material import Material
 from align_eval.results.document import Agreement, JudgeRow
 from align_eval.statistics.agreement import cohen, fleiss, krippendorff, observed
 from align_eval.statistics.estimate import Estimate
@@ -22,7 +22,7 @@ LABELS = {1.0: "first", 0.5: "tie", 0.0: "second"}
 Question = tuple[str, frozenset[str], int]  # item, models, repeat
 
 
-def judge_rows(source: Material, how: Resampling = USUAL) -> list[JudgeRow]:
+def judge_rows(source: Evaluation, how: Resampling = USUAL) -> list[JudgeRow]:
     """One for each judge of two answers. A model against itself counts here, and nowhere else."""
     rows: list[JudgeRow] = []
     for judge in dict.fromkeys(v.judge for v in source.verdicts if len(v.models) == 2):
@@ -47,7 +47,7 @@ def first_wins(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate
     return _share(games, how, "no verdict that is no tie, with an order")
 
 
-def longer_wins(source: Material, verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate | None:
+def longer_wins(source: Evaluation, verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate | None:
     """Of verdicts that are no tie: for the answer of more characters. None where no answers are here."""
     games: list[tuple[str, float]] = []
     for verdict in verdicts:
@@ -81,10 +81,10 @@ def self_agreement(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Esti
 
 
 def agreements(
-    source: Material, how: Resampling = USUAL, reference: str = ""
+    source: Evaluation, how: Resampling = USUAL, reference: str = ""
 ) -> list[Agreement]:
     """Between each two judges, or each and `reference`, on questions that both decided; and among all."""
-    said = {judge: _labels(source, judge) for judge in source.pairwise_judges}
+    said = {judge: _labels(source, judge) for judge in source.judges}
     rows: list[Agreement] = []
     for one, other in combinations(said, 2):
         if reference and reference not in (one, other):
@@ -108,7 +108,7 @@ def _among_all(said: dict[str, dict[Question, str]], how: Resampling) -> Iterato
     yield Agreement(a=name, kind="Krippendorff's alpha", estimate=krippendorff(table, how=how))
 
 
-def _labels(source: Material, judge: str) -> dict[Question, str]:
+def _labels(source: Evaluation, judge: str) -> dict[Question, str]:
     """Who wins each question by all its games: the first of the two models, the second, or a tie.
 
     First and second as the first verdict on them names them, whoever judged.

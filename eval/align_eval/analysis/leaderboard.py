@@ -17,12 +17,12 @@ import numpy as np
 
 from align.errors import UserError, did_you_mean
 from align.judges.base import Verdict
-from align_eval.analysis.games import by_pair, missing_verdicts
-from align_eval.analysis.judges import judge_rows
-from align_eval.analysis.material import Material, Source, material_of
+from align_eval.analysis.evaluation import Evaluation, Source, evaluation_of
+from align_eval.analysis.games import by_pair, missing_verdicts, one_order
+from align_eval.analysis.judges import agreements, judge_rows
 from align_eval.analysis.pairs import PairSettings, adjusted, pairs
 from align_eval.analysis.ratings import Games, Ratings, rate
-from align_eval.results.document import Failure, JudgeRow, Pair, Ranked, Sections
+from align_eval.results.document import Agreement, Failure, JudgeRow, Pair, Ranked, Sections
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.resampling import USUAL, Resampling, mean
 from align_eval.statistics.shares import share
@@ -50,13 +50,16 @@ class Leaderboard:
     rows: list[Ranked]
     best: tuple[str, ...]  # who leads, and all who cannot be told from that model
     pairs: list[Pair]  # every two that met
-    judges: list[JudgeRow]
+    judges: list[JudgeRow]  # all of them, and their agreement
+    agreement: list[Agreement]
     nu: float  # of ties, in Davidson's model
     warnings: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     def sections(self) -> Sections:
-        return Sections(leaderboard=self.rows, pairs=self.pairs, judges=self.judges)
+        return Sections(
+            leaderboard=self.rows, pairs=self.pairs, judges=self.judges, agreement=self.agreement
+        )
 
     @property
     def models(self) -> list[str]:
@@ -68,7 +71,7 @@ USUALLY = BoardSettings()
 
 def leaderboard(source: Source, judge: str = "", settings: BoardSettings = USUALLY) -> Leaderboard:
     """Of one judge's verdicts, or its grades where it compares no two. UserError where nothing can be ranked."""
-    evaluation = material_of(source)
+    evaluation = evaluation_of(source)
     name, verdicts = games_of(evaluation, judge)
     games = Games.of(verdicts, settings.strong)
     ratings = rate(games, settings.how, davidson=settings.ties == "davidson", prior=settings.prior)
@@ -81,8 +84,8 @@ def leaderboard(source: Source, judge: str = "", settings: BoardSettings = USUAL
     leader = rows[0]
     return Leaderboard(
         judge=name, rows=rows, best=(leader.model, *leader.tied_with), pairs=adjusted([p for p, _ in met]),
-        judges=[row for row in judge_rows(evaluation, settings.how) if row.judge == name], nu=ratings.nu,
-        warnings=[*warnings, *_few(sorted({text for _, told in met for text in told}))],
+        judges=judge_rows(evaluation, settings.how), agreement=agreements(evaluation, settings.how), nu=ratings.nu,
+        warnings=[*warnings, *one_order(verdicts), *_few(sorted({text for _, told in met for text in told}))],
         failures=missing_verdicts([v for v in evaluation.verdicts if v.judge == name]),
     )  # fmt: skip
 
@@ -92,19 +95,19 @@ def _few(told: Sequence[str]) -> list[str]:
     return [*told[:SHOWN], *([f"and {len(told) - SHOWN} more such remarks on pairs"] if len(told) > SHOWN else [])]
 
 
-def games_of(source: Material, judge: str) -> tuple[str, list[Verdict]]:
+def games_of(source: Evaluation, judge: str) -> tuple[str, list[Verdict]]:
     """The judge's name and its verdicts of two models; from grades of single answers, the higher one wins."""
     grading = list(dict.fromkeys(v.judge for v in source.verdicts if len(v.models) == 1))
-    known = source.pairwise_judges or grading
-    if judge and judge not in (*source.pairwise_judges, *grading):
-        there = ", ".join(dict.fromkeys([*source.pairwise_judges, *grading])) or "none"
+    known = source.judges or grading
+    if judge and judge not in (*source.judges, *grading):
+        there = ", ".join(dict.fromkeys([*source.judges, *grading])) or "none"
         raise UserError(f"{source.name}: no judge {judge!r}; there are {there}.{did_you_mean(judge, known)}")
     if not known:
         raise UserError(f"{source.name}: has no verdicts; make them with align-eval judge, or import them")
     if not judge and len(known) > 1:
         raise UserError(f"{source.name}: verdicts of {', '.join(known)}; name the judge whose they are to be (--judge)")
     name = judge or known[0]
-    if name in source.pairwise_judges:
+    if name in source.judges:
         return name, [v for v in source.pairwise if v.judge == name]
     return name, from_grades([v for v in source.verdicts if v.judge == name and len(v.models) == 1])
 
@@ -133,7 +136,7 @@ def from_grades(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _pairs(
-    source: Material, verdicts: Sequence[Verdict], models: Sequence[str], settings: BoardSettings
+    source: Evaluation, verdicts: Sequence[Verdict], models: Sequence[str], settings: BoardSettings
 ) -> list[tuple[Pair, list[str]]]:
     """Each two that met, the one that is rated higher first; without categories."""
     found = by_pair(verdicts)
@@ -166,7 +169,7 @@ def _elo(
 
 
 def _ranked(
-    i: int, games: Games, values: tuple[np.ndarray, np.ndarray], ratings: Ratings, source: Material, how: Resampling
+    i: int, games: Games, values: tuple[np.ndarray, np.ndarray], ratings: Ratings, source: Evaluation, how: Resampling
 ) -> Ranked:
     model = games.models[i]
     lengths = np.array(list(source.lengths.get(model, {}).values()))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from align.judges.base import Verdict
+from align_eval.analysis.evaluation import Evaluation
 from align_eval.analysis.games import Record, record, share_of
-from align_eval.analysis.material import Material
 from align_eval.results.document import Pair
 from align_eval.statistics import tests
 from align_eval.statistics.estimate import Estimate
@@ -31,12 +31,11 @@ PLAIN = PairSettings()
 
 
 def pairs(
-    source: Material, verdicts: Sequence[Verdict], a: str, b: str, settings: PairSettings = PLAIN
+    source: Evaluation, verdicts: Sequence[Verdict], a: str, b: str, settings: PairSettings = PLAIN
 ) -> tuple[list[Pair], list[str]]:
     """A row for all prompts and one for each category, from one judge's verdicts on the two; and warnings."""
     whole = record(verdicts, a, b, settings.strong)
     judge = verdicts[0].judge if verdicts else ""
-    warnings = list(_warned(whole, judge))
     lengths, told = _at_equal_length(source, whole, settings) if settings.length_control else (None, [])
     rows = [
         replace(
@@ -45,19 +44,10 @@ def pairs(
             noise_floor=noise_floor(verdicts, a, settings.how),
         )
     ]
-    warnings += [f"{a} against {b}, judge {judge}: {text}" for text in told]
+    warnings = [f"{a} against {b}, judge {judge}: {text}" for text in told]
     if settings.categories:
         rows += list(_by_category(source, whole, judge, settings.how))
     return rows, warnings
-
-
-def _warned(whole: Record, judge: str) -> Iterator[str]:
-    who = f"{whole.a} against {whole.b}, judge {judge}"
-    if whole.one_order:
-        yield (
-            f"{who}: {whole.one_order} of {len(whole.items)} prompts were judged in one order only; a judge's liking "
-            "for the first answer does not cancel there"
-        )
 
 
 def _row(found: Record, judge: str, how: Resampling, category: str = "") -> Pair:
@@ -72,7 +62,7 @@ def _row(found: Record, judge: str, how: Resampling, category: str = "") -> Pair
     )  # fmt: skip
 
 
-def _by_category(source: Material, whole: Record, judge: str, how: Resampling) -> Iterator[Pair]:
+def _by_category(source: Evaluation, whole: Record, judge: str, how: Resampling) -> Iterator[Pair]:
     groups: dict[str, list[str]] = defaultdict(list)
     for item in whole.items:
         if category := source.categories.get(item):
@@ -82,7 +72,7 @@ def _by_category(source: Material, whole: Record, judge: str, how: Resampling) -
 
 
 def _at_equal_length(
-    source: Material, whole: Record, settings: PairSettings
+    source: Evaluation, whole: Record, settings: PairSettings
 ) -> tuple[Controlled | None, list[str]]:
     """None where no answers are here. Joined by item; prompts without both lengths are left out, and told."""
     ours, theirs = source.lengths.get(whole.a, {}), source.lengths.get(whole.b, {})

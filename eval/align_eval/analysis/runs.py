@@ -48,7 +48,8 @@ def _difference(
 ) -> tuple[Difference, Quantity]:
     if not paired(ours, theirs):
         found = _apart(ours, theirs, how.level)
-        return Difference(a=names[1], b=names[0], task="test", metric=metric, difference=found), Quantity(estimate=found)
+        row = Difference(a=names[1], b=names[0], task="test", metric=metric, difference=found)
+        return row, Quantity(estimate=found)
     mine, others = np.array(ours.rows), np.array(theirs.rows)
     gaps, binary = mine - others, _binary(mine) and _binary(others)
     found = discord(gaps, how.level) if binary else difference(mine, others, how)

@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
+from align_eval.analysis.evaluation import Evaluation
 from align_eval.analysis.games import grouped
-from align_eval.analysis.material import Material
 from align_eval.records import Score
 from align_eval.results.document import Difference, Failure, Scored
 from align_eval.statistics import tests
@@ -49,7 +49,7 @@ class Column:
         return share(numbers, how.level) if self.right_or_wrong else mean(numbers, how, self.unit)
 
 
-def columns(source: Material) -> list[Column]:
+def columns(source: Evaluation) -> list[Column]:
     """Every model's numbers by every metric, in the order in which they appear."""
     groups: dict[tuple[str, str, str], list[Score]] = defaultdict(list)
     for score in source.numbers:
@@ -98,7 +98,7 @@ def _answer(score: Score) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def scored(source: Material, how: Resampling = USUAL, models: Sequence[str] = ()) -> list[Scored]:
+def scored(source: Evaluation, how: Resampling = USUAL, models: Sequence[str] = ()) -> list[Scored]:
     """A row for each model and metric, over all prompts and in each category."""
     rows: list[Scored] = []
     for column in columns(source):
@@ -114,7 +114,7 @@ def scored(source: Material, how: Resampling = USUAL, models: Sequence[str] = ()
     return rows
 
 
-def differences(source: Material, a: str, b: str, how: Resampling = USUAL) -> tuple[list[Difference], list[str]]:
+def differences(source: Evaluation, a: str, b: str, how: Resampling = USUAL) -> tuple[list[Difference], list[str]]:
     """a less b on the prompts that both have a number for, and what could not be paired."""
     found = {(c.task, c.metric, c.model): c for c in columns(source) if c.model in (a, b)}
     rows: list[Difference] = []
@@ -161,7 +161,7 @@ def adjusted(rows: Sequence[Difference]) -> list[Difference]:
     return found
 
 
-def missing_scores(source: Material) -> list[Failure]:
+def missing_scores(source: Evaluation) -> list[Failure]:
     """Those that are None, and answers that count as wrong because nothing could be read in them; by reason."""
     missing = [
         ((f"score {_named(*named(s))}", s.model, "", s.why), s.item) for s in source.numbers if s.score is None
@@ -181,7 +181,7 @@ def named(score: Score) -> Metric:
     )  # fmt: skip
 
 
-def by_category(source: Material, items: Sequence[str] | dict[str, float]) -> list[tuple[str, list[str]]]:
+def by_category(source: Evaluation, items: Sequence[str] | dict[str, float]) -> list[tuple[str, list[str]]]:
     """Each category with its items, where there is more than one."""
     groups: dict[str, list[str]] = defaultdict(list)
     for item in items:

@@ -33,6 +33,7 @@ from align_eval.statistics.resampling import USUAL, Resampling, of_statistic
 WIDTH = 5.0  # standard deviation of the prior on theta_len and psi, in logits
 CS = tuple(float(c) for c in np.logspace(-4, 4, 10))
 FOLDS = 5
+RARE = 0.02  # share of prompts on one side of equal length
 REGULARIZE = 0.2  # lambda
 
 
@@ -140,6 +141,14 @@ def shifted(raw: float, value: float) -> str:
     return f"length control moves the win rate from {raw:.1%} to {value:.1%}: length decided much of it"
 
 
+def _one_side(rows: Lengths) -> str:
+    """Where hardly any answer is on the other side of equal length, the fit says what nobody has seen."""
+    above, below = int((rows.shorter > 0).sum()), int((rows.shorter < 0).sum())
+    if min(above, below) >= RARE * len(rows.preferences):
+        return ""
+    return f"{max(above, below)} of {len(rows.preferences)} answers are on one side of equal length, which is hardly seen"
+
+
 def _told(rows: Lengths, columns: np.ndarray, fits, how: Resampling) -> Controlled:
     def rate(counts: np.ndarray) -> np.ndarray:
         shares = special.expit(fits(counts)[:, 1:] @ columns[:, 1:].T)
@@ -149,10 +158,11 @@ def _told(rows: Lengths, columns: np.ndarray, fits, how: Resampling) -> Controll
     if estimate.value is None:
         return Controlled(estimate=estimate)
     found = fits(np.ones((1, len(columns))))[0]
+    raw, aside = float(np.mean(rows.preferences)), _one_side(rows)
     names = ["length", *(["difficulty"] if rows.difficulty is not None else []), "intercept"]
     return Controlled(
         estimate=estimate, coefficients=dict(zip(names, map(float, found), strict=True)),
-        warning=shifted(float(np.mean(rows.preferences)), estimate.value),
+        warning="; ".join(text for text in (shifted(raw, estimate.value), aside) if text),
     )  # fmt: skip
 
 

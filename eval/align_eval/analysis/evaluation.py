@@ -1,26 +1,30 @@
-"""An evaluation in memory as the analysis needs it: joined by model and item, with what was told while reading it."""
+"""An evaluation's folder in memory: what was asked, answered, judged and scored, and what was told while reading it."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from align.errors import UserError, did_you_mean
 from align.judges.base import Verdict
-from align_eval.evaluation import Evaluation, read_evaluation
-from align_eval.records import Item, Score
+from align_eval import store
+from align_eval.records import Answer, Item, Score
 
 GRADE = "grade"  # the task of a judge's grades of single answers; the metric is the judge
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material(Evaluation):
+class Evaluation:
     name: str = "these verdicts"  # of the folder, for messages
     items: Sequence[Item] = ()
+    answers: Sequence[Answer] = ()
+    verdicts: Sequence[Verdict] = ()
+    scores: Sequence[Score] = ()
+    warnings: list[str] = field(default_factory=list)
 
     @cached_property
     def pairwise(self) -> list[Verdict]:
@@ -28,7 +32,7 @@ class Material(Evaluation):
         return [v for v in self.verdicts if len(v.models) == 2 and v.models[0] != v.models[1]]
 
     @cached_property
-    def pairwise_judges(self) -> list[str]:
+    def judges(self) -> list[str]:
         """Those who compared two models."""
         return list(dict.fromkeys(v.judge for v in self.pairwise))
 
@@ -41,6 +45,12 @@ class Material(Evaluation):
             for v in self.verdicts if len(v.models) == 1
         ]  # fmt: skip
         return [*self.scores, *grades]
+
+    @cached_property
+    def models(self) -> list[str]:
+        """All that wrote, were judged or scored, in the order in which they appear."""
+        judged = [name for v in self.verdicts for name in v.models]
+        return list(dict.fromkeys([*(a.model for a in self.answers), *judged, *(s.model for s in self.scores)]))
 
     @cached_property
     def categories(self) -> dict[str, str]:
@@ -61,23 +71,31 @@ class Material(Evaluation):
             raise UserError(f"{self.name}: no model {name!r}; there are {there}.{did_you_mean(name, self.models)}")
         return name
 
-    def only(self, judge: str) -> Material:
+    def only(self, judge: str) -> Evaluation:
         """With the verdicts of one judge. UserError where there are none; an empty name leaves all."""
-        if judge and judge not in self.judges:
-            there = ", ".join(self.judges) or "none"
-            raise UserError(f"{self.name}: no judge {judge!r}; there are {there}.{did_you_mean(judge, self.judges)}")
+        known = list(dict.fromkeys(v.judge for v in self.verdicts))
+        if judge and judge not in known:
+            there = ", ".join(known) or "none"
+            raise UserError(f"{self.name}: no judge {judge!r}; there are {there}.{did_you_mean(judge, known)}")
         return replace(self, verdicts=[v for v in self.verdicts if not judge or v.judge == judge])
 
 
-Source = Material | Path | str
+Source = Evaluation | Path | str
 
 
-def material_of(source: Source) -> Material:
+def evaluation_of(source: Source) -> Evaluation:
     """The folder's, read once. UserError where it is none, or its rows are wrong."""
-    if isinstance(source, Material):
+    if isinstance(source, Evaluation):
         return source
-    found = read_evaluation(Path(source))
-    return Material(
-        name=str(source), items=found.items, answers=found.answers, verdicts=found.verdicts, scores=found.scores,
-        warnings=found.warnings,
-    )  # fmt: skip
+    folder = Path(source)
+    warnings: list[str] = []
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected an evaluation's, with items.jsonl, answers and verdicts")
+    return Evaluation(
+        name=str(folder),
+        items=store.read_items(folder, warnings.append),
+        answers=store.read_answers(folder, warnings.append),
+        verdicts=store.read_verdicts(folder, warnings.append),
+        scores=store.read_scores(folder, warnings.append),
+        warnings=warnings,
+    )

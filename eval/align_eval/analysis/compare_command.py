@@ -1,0 +1,52 @@
+"""What `align-eval compare` prints and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from align.errors import UserError
+from align_eval.analysis.comparison import Comparison, compare
+from align_eval.analysis.evaluation import evaluation_of
+from align_eval.analysis.gate import Gate, GateFailed, gate_of, judge, look
+from align_eval.analysis.pairs import PairSettings
+from align_eval.analysis.telling import of_comparison
+from align_eval.analysis.writing import put
+from align_eval.metrics_of_runs import compare_runs
+from align_eval.statistics.resampling import USUAL
+
+
+def run(
+    before: str, after: str, evaluation: Path | None, name: str, gate: tuple[str, Path | None]
+) -> Iterator[str]:
+    """Lines as they come. GateFailed at the end where the gate is not met."""
+    asked = gate_of(gate[0]) if gate[0] else None
+    if evaluation is None:
+        for path in (Path(before), Path(after)):
+            if not path.is_dir():
+                raise UserError(f"{path}: no such folder; give two runs, or two models and their --evaluation FOLDER")
+        yield from compare_runs(Path(before), Path(after))
+        if asked:
+            yield _ruled(asked, compare(before, after, settings=_at(asked)), gate[1])
+        return
+    source = evaluation_of(evaluation)
+    found = compare(before, after, source, judge=name)
+    yield from of_comparison(found)
+    told = (found.warnings, found.failures)
+    yield f"written: {put(evaluation, found.sections(), found.models, USUAL, told)}"
+    if asked:
+        if asked.level != USUAL.level:
+            found = compare(before, after, source, judge=name, settings=_at(asked))
+        yield _ruled(asked, found, gate[1])
+
+
+def _at(gate: Gate) -> PairSettings:
+    return PairSettings(how=replace(USUAL, level=gate.level), categories=False)
+
+
+def _ruled(gate: Gate, found: Comparison, record: Path | None) -> str:
+    ruling = judge(gate, found) if record is None else look(gate, found, record)
+    if not ruling.passed:
+        raise GateFailed(ruling.told)
+    return ruling.told

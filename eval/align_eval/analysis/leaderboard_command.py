@@ -1,0 +1,59 @@
+"""What `align-eval leaderboard` prints and writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from align.errors import UserError
+from align_eval.analysis.evaluation import Evaluation, evaluation_of
+from align_eval.analysis.leaderboard import BoardSettings, Ties, leaderboard
+from align_eval.analysis.scores import missing_scores, scored
+from align_eval.analysis.telling import of_leaderboard, of_remarks, of_scores
+from align_eval.analysis.writing import put
+from align_eval.results.document import Sections
+from align_eval.statistics.resampling import Resampling
+
+
+def run(folder: Path, judge: str, ties: str, anchors: dict[str, float], how: Resampling) -> Iterator[str]:
+    """Lines as they come. Of a folder with scores alone, these alone."""
+    kinds = {kind: kind for kind in get_args(Ties)}
+    if ties not in kinds:
+        raise UserError(f"--ties: found {ties!r}; expected {' or '.join(kinds)}")
+    source = evaluation_of(folder)
+    scores, failures = scored(source, how), missing_scores(source)
+    if not source.verdicts and scores and not judge:
+        yield from _scores_alone(folder, source, how)
+        return
+    found = leaderboard(source, judge, BoardSettings(how=how, ties=kinds[ties], anchors=anchors))
+    yield from of_leaderboard(found)
+    yield from of_scores(scores)
+    every = [*found.failures, *(f for f in failures if f not in found.failures)]
+    path = put(folder, replace(found.sections(), scores=scores), source.models, how, (found.warnings, every))
+    yield f"written: {path}"
+
+
+def _scores_alone(folder: Path, source: Evaluation, how: Resampling) -> Iterator[str]:
+    scores, failures = scored(source, how), missing_scores(source)
+    yield "no verdicts; scores:"
+    yield from of_scores(scores)
+    yield from of_remarks(source.warnings, failures)
+    told = (list(source.warnings), failures)
+    yield f"written: {put(folder, Sections(scores=scores), source.models, how, told)}"
+
+
+def anchors_of(words: Sequence[str]) -> dict[str, float]:
+    """MODEL=RATING, and a model's name may have an equals sign. UserError."""
+    found: dict[str, float] = {}
+    for word in words:
+        name, sign, number = word.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            sign = ""
+        if not sign or not name or not math.isfinite(found[name]):
+            raise UserError(f"--anchor: found {word!r}; expected MODEL=RATING, such as base=1000")
+    return found

@@ -1,0 +1,53 @@
+"""Results of an evaluation's folder on the disk, with all that they were made from: `results.json` and its tables."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from align import __version__
+from align.system.terminal import visible
+from align_eval.results.document import Failure, Results, Sections
+from align_eval.results.reading import add
+from align_eval.statistics.resampling import Resampling
+
+Told = tuple[list[str], list[Failure]]  # warnings, and what is missing
+PARTS = ("items.jsonl", "answers/*.jsonl", "verdicts/*.jsonl", "scores/*.jsonl")
+
+
+def put(
+    folder: Path, sections: Sections, models: Iterable[str], how: Resampling, told: Told
+) -> Path:
+    """Adds them to the folder's results; `told` are the warnings and what is missing."""
+    inputs = {str(p.relative_to(folder)): _sum(p) for part in PARTS for p in sorted(folder.glob(part))}
+    return add(folder, _results(folder, sections, models, manifest(inputs, how), told))
+
+
+def put_runs(folder: Path, sections: Sections, runs: Sequence[Path], how: Resampling, warnings: list[str]) -> Path:
+    """The same of run folders, into a folder of its own."""
+    inputs = {f"{run.name}/metrics.jsonl": _sum(run / "metrics.jsonl") for run in runs}
+    folder.mkdir(parents=True, exist_ok=True)
+    return add(folder, _results(folder, sections, [], manifest(inputs, how), (warnings, [])))
+
+
+def manifest(inputs: dict[str, str], how: Resampling) -> dict[str, Any]:
+    return {
+        "version": __version__, "seed": how.seed, "resamples": how.num, "level": how.level, "inputs": inputs,
+    }  # fmt: skip
+
+
+def _results(
+    folder: Path, sections: Sections, models: Iterable[str], about: dict[str, Any], told: Told
+) -> Results:
+    return Results(
+        title=folder.resolve().name, command=visible(" ".join(["align-eval", *sys.argv[1:]])), manifest=about,
+        models=[{"name": name} for name in models], warnings=told[0], failures=told[1], sections=sections,
+    )  # fmt: skip
+
+
+def _sum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
