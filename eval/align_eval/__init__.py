@@ -1,7 +1,7 @@
 """Evaluation: did it help, and how sure is that.
 
-Read `cli` first, then `commands`, `records` and `statistics`. What commands do is also here, as functions with typed
-results: `compare`, `leaderboard` and `frontier`.
+Read `cli` first, then `commands`, `records`, `statistics` and `analysis`. What commands do is also here, as functions
+with typed results: align_eval.compare, leaderboard and frontier.
 """
 
 from __future__ import annotations

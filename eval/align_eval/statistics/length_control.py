@@ -146,7 +146,7 @@ def _one_side(rows: Lengths) -> str:
     above, below = int((rows.shorter > 0).sum()), int((rows.shorter < 0).sum())
     if min(above, below) >= RARE * len(rows.preferences):
         return ""
-    return f"{max(above, below)} of {len(rows.preferences)} answers are on one side of equal length, which is hardly seen"
+    return f"{max(above, below)} of {len(rows.preferences)} answers are on one side of equal length, hardly seen here"
 
 
 def _told(rows: Lengths, columns: np.ndarray, fits, how: Resampling) -> Controlled:
