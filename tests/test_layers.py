@@ -15,13 +15,13 @@ from align.methods.base import method_names
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the ground up; a file imports from its own room and from floors below
-    ("errors", "batches", "functional", "judges"),
+    ("errors", "batches", "functional"),
     ("needs", "outside", "system", "assets"),
     ("methods", "data", "models", "world", "lab"),
     ("scoring", "runfolder"),
     ("rewards", "monitors"),
     ("training", "rollout", "report"),
-    ("sources", "recipe"),
+    ("sources", "recipe", "judges"),
     ("run", "align_eval"),
     ("cli",),
     ("__main__",),

@@ -39,7 +39,7 @@ class Verdict:
 
     item: str
     models: tuple[str, ...]
-    judge: str  # its name; what it is made of is its identity
+    judge: str  # its name
     order: Order = ""
     repeat: int = 0
     revision: int = 0  # of what is known of the question: where it was judged or read anew, the highest counts
@@ -54,7 +54,20 @@ class Verdict:
 class Judge(Protocol):
     """Whoever answers questions."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As it is called in results; what it is made of is its identity."""
+        ...
+
+    @property
+    def ordered(self) -> bool:
+        """Whether what it says may depend on who is shown first."""
+        ...
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether it is asked about two answers, or about one."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """All that its verdicts depend on: weights or endpoint and revision, instructions, decoding parameters."""

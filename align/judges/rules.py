@@ -1,0 +1,88 @@
+"""Rules as judges: `longer` and `shorter`, and every reward function.
+
+Characters are counted without white space at both ends. A reward function is one of `align.rewards`, or
+package.module:function of the user's own; one that looks at token ids needs a tokenizer to be named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from align.errors import UserError
+from align.judges.base import Question, Verdict
+from align.judges.scorers import Score, Scorer, sample_of
+from align.models.settings import ModelSection
+from align.models.sources import resolve, side_sums
+from align.models.tokenizer import load_tokenizer
+from align.rewards.base import Sample, text_of
+from align.rewards.judge import Judge, make_judge
+from align.rewards.settings import Function, RewardSection
+from align.system.origins import code_of
+from align.system.sums import digest_of
+
+LENGTHS: dict[str, Callable[[str], float]] = {
+    "longer": lambda text: float(len(text.strip())),
+    "shorter": lambda text: -float(len(text.strip())),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleJudge(Scorer):
+    """A rule: `longer`, `shorter`, or a reward function."""
+
+    rule: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = ""  # a folder, for rules that count tokens
+
+    def __post_init__(self):
+        if self.rule in LENGTHS:
+            if self.settings or self.tokenizer:
+                raise UserError(f"rule {self.rule}: takes no settings")
+            return
+        if self._functions.comparing and not self.pairwise:
+            raise UserError(f"rule {self.rule}: compares answers, so it cannot grade one")
+
+    def identity(self) -> dict[str, Any]:
+        about: dict[str, Any] = {"rule": self.rule, "settings": self.settings, "pairwise": self.pairwise}
+        if self.tokenizer:
+            about["tokenizer"] = digest_of(side_sums(resolve(self.tokenizer)))
+        return about | ({"code": code_of(self.rule)} if ":" in self.rule else {})
+
+    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+        if self.rule in LENGTHS:
+            return [(LENGTHS[self.rule](text_of(s.completion)), "") for s in samples]
+        told = self._functions(self._tokenized(samples))
+        return [self._value(one.rewards, one.failed) for one in told]
+
+    def judge(self, questions: Sequence[Question]) -> list[Verdict]:
+        if self.rule in LENGTHS or not self._functions.comparing:
+            return super().judge(questions)
+        groups = [self._tokenized([sample_of(q, answer) for answer in q.answers]) for q in questions]
+        told = self._functions.compare(groups)
+        return [
+            self.verdict(q, [self._value(one.rewards, one.failed) for one in pair])
+            for q, pair in zip(questions, told, strict=True)
+        ]
+
+    def _value(self, rewards: dict[str, float | None], failed: dict[str, str]) -> Score:
+        (value,) = rewards.values()
+        why = next(iter(failed.values()), "") or "the rule does not apply"
+        return value, "" if value is not None else why
+
+    def _tokenized(self, samples: Sequence[Sample]) -> list[Sample]:
+        if not self.tokenizer:
+            return list(samples)
+        ids = [self._tokens(text_of(s.completion), add_special_tokens=False)["input_ids"] for s in samples]
+        return [replace(sample, completion_ids=own) for sample, own in zip(samples, ids, strict=True)]
+
+    @cached_property
+    def _functions(self) -> Judge:
+        function = Function(name=self.rule, settings=self.settings)
+        return make_judge(RewardSection(functions=[function], on_error="mark"))
+
+    @cached_property
+    def _tokens(self) -> Any:
+        return load_tokenizer(ModelSection(model_name_or_path=self.tokenizer))
