@@ -18,8 +18,8 @@ from align.models.settings import ModelSection
 from align.models.sources import resolve, side_sums
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Sample, text_of
-from align.rewards.judge import Judge, make_judge
 from align.rewards.settings import Function, RewardSection
+from align.rewards.verdicts import RewardFunctions, make_reward_functions
 from align.system.origins import code_of
 from align.system.sums import digest_of
 
@@ -79,9 +79,9 @@ class RuleJudge(Scorer):
         return [replace(sample, completion_ids=own) for sample, own in zip(samples, ids, strict=True)]
 
     @cached_property
-    def _functions(self) -> Judge:
+    def _functions(self) -> RewardFunctions:
         function = Function(name=self.rule, settings=self.settings)
-        return make_judge(RewardSection(functions=[function], on_error="mark"))
+        return make_reward_functions(RewardSection(functions=[function], on_error="mark"))
 
     @cached_property
     def _tokens(self) -> Any:
