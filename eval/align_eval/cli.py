@@ -13,7 +13,9 @@ from align import __version__
 from align.cli.main import run_app
 from align.system.terminal import say
 from align_eval.commands.compare import compare
+from align_eval.commands.export import export
 from align_eval.commands.frontier import frontier
+from align_eval.commands.import_ import import_
 from align_eval.commands.inspect import inspect
 from align_eval.commands.leaderboard import leaderboard
 from align_eval.commands.report import report
@@ -45,6 +47,8 @@ def options(
 
 app.command()(compare)
 app.command()(frontier)
+app.command("import")(import_)
+app.command()(export)
 app.command()(inspect)
 app.command()(leaderboard)
 app.command()(report)

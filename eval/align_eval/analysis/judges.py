@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def first_wins(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate
     """Of verdicts that are no tie: for the answer that was shown first. Half is fair, over both orders."""
     games = [
         (v.item, float((v.score > 0.5) == (v.order == "ab")))
-        for v in verdicts if v.score is not None and v.score != 0.5 and v.order
+        for v in verdicts if v.score is not None and v.score != 0.5 and v.order and v.columns.get("order") != "unknown"
     ]  # fmt: skip
     return _share(games, how, "no verdict that is no tie, with an order")
 
@@ -70,9 +71,10 @@ def order_agreement(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Est
 
 def self_agreement(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate | None:
     """Of questions asked again in the same order: the same winner. None where none was."""
-    found: dict[tuple[str, frozenset[str], str], list[str]] = defaultdict(list)
+    found: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda v: v.repeat):
-        found[(verdict.item, frozenset(verdict.models), verdict.order)].append(winner(verdict))
+        turn = verdict.columns.get("turn")  # another turn of a conversation is another question
+        found[(verdict.item, frozenset(verdict.models), verdict.order, turn)].append(winner(verdict))
     games = [
         (key[0], float(np.mean([one == other for one, other in combinations(said, 2)])))
         for key, said in found.items() if len(said) > 1
