@@ -24,14 +24,15 @@ def run(folder: Path, judge: str, ties: str, anchors: dict[str, float], how: Res
     if ties not in kinds:
         raise UserError(f"--ties: found {ties!r}; expected {' or '.join(kinds)}")
     source = evaluation_of(folder)
-    scores, failures = scored(source, how), missing_scores(source)
+    scores = scored(source, how)
     if not source.verdicts and scores and not judge:
         yield from _scores_alone(folder, source, how)
         return
     found = leaderboard(source, judge, BoardSettings(how=how, ties=kinds[ties], anchors=anchors))
     yield from of_leaderboard(found)
     yield from of_scores(scores)
-    every = [*found.failures, *(f for f in failures if f not in found.failures)]
+    others = replace(source, verdicts=[v for v in source.verdicts if v.judge != found.judge])  # grades count once
+    every = [*found.failures, *missing_scores(others)]
     path = put(folder, replace(found.sections(), scores=scores), source.models, how, (found.warnings, every))
     yield f"written: {path}"
 
