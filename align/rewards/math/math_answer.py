@@ -51,11 +51,12 @@ class Reward:
     def _one(self, text: str, gold: Any) -> float | None:
         if gold is None or not str(gold).strip():
             return None  # without a right answer there is nothing to judge
-        right, said = reference(str(gold)), final_answer(typed(text))
-        if said is None:
-            return 0.0
-        if number(right) is not None:
-            said = measured(said)
-        if same(said, right):
-            return 1.0
-        return float(self.symbolic and not both_numbers(said, right) and equivalent(said, right))
+        said = final_answer(typed(text))
+        return 0.0 if said is None else float(is_right(said, reference(str(gold)), symbolic=self.symbolic))
+
+
+def is_right(said: str, right: str, *, symbolic: bool) -> bool:
+    """Whether an answer that was found in a text is the right one. `symbolic` asks math-verify, too."""
+    if number(right) is not None:
+        said = measured(said)
+    return same(said, right) or (symbolic and not both_numbers(said, right) and equivalent(said, right))
