@@ -20,7 +20,9 @@ THOUGHT = "</think>"  # what comes before it does not count
 def extract(how: Extractor, text: str) -> str | None:
     """The answer, or None where the extractor finds none."""
     found = WAYS[how.by](how, text.rpartition(THOUGHT)[2])
-    return found.strip() or None if found is not None else None
+    if found is None or how.by == "code":
+        return found
+    return found.strip() or None
 
 
 def _after(how: Extractor, text: str) -> str | None:

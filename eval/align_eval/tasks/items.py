@@ -118,15 +118,22 @@ class _Examples:
         self.shots: Shots | None = task.shots if count else None
         path = task.shots_file if count else None
         self.rows = list(read_rows(path)) if path else []
+        self.told: dict[str, str] = {}  # by the value of `shots.by`
 
     def before(self, row: Mapping[str, Any], place: str) -> str:
         """What stands before the question of a row."""
         shots = self.shots
         if shots is None:
             return ""
-        rows = [r for r in self.rows if not shots.by or r.get(shots.by) == row.get(shots.by)][: self.count]
+        key = json.dumps(row.get(shots.by)) if shots.by else ""
+        if key not in self.told:
+            self.told[key] = self._before(shots, row.get(shots.by), place)
+        return self.told[key]
+
+    def _before(self, shots: Shots, value: Any, place: str) -> str:
+        rows = [r for r in self.rows if not shots.by or r.get(shots.by) == value][: self.count]
         if len(rows) < self.count:
-            of = f" with {shots.by} {row.get(shots.by)!r}" if shots.by else ""
+            of = f" with {shots.by} {value!r}" if shots.by else ""
             raise UserError(f"{place}: shots={self.count}: {shots.rows} has {len(rows)} worked examples{of}")
         return "".join(self._one(shots, r, place) for r in rows)
 

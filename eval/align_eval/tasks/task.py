@@ -70,6 +70,7 @@ class Task:
     shots: Shots | None = None
     mode: Literal["write", "choose"] = "write"  # choose: the likeliest of `choices` by log-probability
     choices: str = ""  # of `choose`: a Jinja expression over the columns that gives a list of texts
+    gap: str = " "  # of `choose`: what stands between prompt and choice where no chat template is used
     ended: bool = False  # of `choose`: whether the end of the turn counts among a choice's tokens
     max_completion_length: AtLeastOne = 512  # tokens, where neither the command nor the run's recipe says another
     stop_strings: list[str] = field(default_factory=list)  # beside those of the run's recipe
@@ -146,7 +147,7 @@ def _fits(written: Written, task: Task, extractors: dict[str, Extractor]) -> Non
         mode = "choose" if choosing else "write"
         written.wrong("mode", f"found {task.mode}; score.by: {task.score.by} needs {mode}")
     if task.mode == "choose" and not task.choices:
-        written.wrong("choices", "missing; mode: choose needs a list, such as "[chosen, rejected]"")
+        written.wrong("choices", 'missing; mode: choose needs a list, such as "[chosen, rejected]"')
     if task.score.by in ("math", "text") and not extractors:
         written.wrong("extract", f"missing; score.by: {task.score.by} needs one, such as flexible: {{by: final_answer}}")
     if task.score.by in ("math", "text", "choice") and not task.reference:

@@ -1,0 +1,81 @@
+"""What a model is asked for, and what it gives: answers, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from align_eval.records import Answer, Item
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """Answers to one item."""
+
+    item: Item
+    samples: tuple[int, ...]  # their numbers
+    seeds: tuple[int, ...]  # of each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """An answer that could not be made."""
+
+    item: str
+    model: str
+    why: str
+    sample: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How answers to a task's items are written: the settings, with what the task and the run's recipe say."""
+
+    mode: str  # write or choose
+    max_completion_length: int
+    stop_strings: tuple[str, ...]
+    gap: str = " "  # between prompt and choice, where the form is text
+    ended: bool = False  # whether the end of the turn counts among a choice's tokens
+
+
+Made = Answer | Missing
+Keep = Callable[[Sequence[Made]], None]  # called as soon as something is there
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Whoever answers."""
+
+    name: str
+    side_by_side: int  # answers that are written together
+    whole_chunks: bool  # what is written together may depend on it by rounding: a chunk is made as a whole
+
+    def identity(self) -> dict[str, Any]:
+        """All that its answers depend on, beside items and decoding."""
+        ...
+
+    def trained(self) -> Trained:
+        """What its run's recipe says of completions."""
+        ...
+
+    def answer(self, asks: Sequence[Ask], plan: Plan, keep: Keep) -> None:
+        """Every answer that is asked for, or why it is missing, is given to `keep` once."""
+        ...
+
+    def count(self, items: Sequence[Item], plan: Plan) -> list[int] | None:
+        """Tokens of each prompt; None where nobody here can count them."""
+        ...
+
+    def close(self) -> None:
+        """Ends what was started."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a run's recipe says of completions; empty for a plain folder."""
+
+    max_completion_length: int = 0
+    stop_strings: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,214 @@
+"""A model in this process: written with by align's own engine, and scored by align's own scorer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from align.batches import Tokens
+from align.data.reading.messages import BadRow
+from align.models.frozen import freeze
+from align.models.load import writing
+from align.models.parts import context_of, unwrapped
+from align.models.sources import folder_fingerprint, side_sums
+from align.models.tokenizer import stop_ids
+from align.rollout.engine import Request, Sampling, StopReason
+from align.rollout.local.cache_check import cache_finding
+from align.rollout.local.engine import LocalEngine
+from align.rollout.local.uncached import PlainEngine
+from align.rollout.policy_engine import Readable, sharing_prompts, text_of
+from align.scoring.layout import lay_out
+from align.scoring.probe import probe
+from align.scoring.score import Scorer, scatter
+from align.system.sums import digest_of
+from align.training.build import HEAD_GAP, kernel_of
+from align.training.settings import TrainingSection
+from align_eval.generation.asked import Ask, Keep, Made, Missing, Plan, Trained
+from align_eval.generation.readings import Reading, form_of
+from align_eval.generation.settings import Settings
+from align_eval.generation.trained import Where, load, weights_of
+from align_eval.records import Answer, Item
+
+LOGPS = ("logps",)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is known of a model before its weights are looked at."""
+
+    reading: Reading
+    context: int  # tokens that it has positions for
+    stops: tuple[int, ...]
+
+
+class Local:
+    """Loaded when the first answer is wanted."""
+
+    whole_chunks = True
+
+    def __init__(self, name: str, where: Where, settings: Settings):
+        self.name, self.where, self.settings = name, where, settings
+        self.side_by_side = settings.max_rows
+
+    def identity(self) -> dict[str, Any]:
+        folder = self.where.section.model_name_or_path
+        found = {
+            "kind": "local", "weights": weights_of(self.where) or folder_fingerprint(folder),
+            "files": digest_of(side_sums(folder)) if folder else "", "template": digest_of(self.reading.template),
+            "form": self.reading.form,
+        }  # fmt: skip
+        if self.where.checkpoint:
+            found["recipe"] = digest_of({"model": self.where.part("model")})
+        return found
+
+    def trained(self) -> Trained:
+        return self.where.trained()
+
+    def close(self) -> None:
+        self.__dict__.pop("scorer", None)
+        self.__dict__.pop("_loaded", None)
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[Any, Any, str]:
+        return load(self.where)
+
+    @functools.cached_property
+    def reading(self) -> Reading:
+        _, tokenizer, template = self._loaded
+        own = tokenizer.chat_template
+        if self.where.checkpoint:
+            own = own or self.where.part("data").get("chat_template")
+        form = form_of(self.settings.form, own, self.name, self.settings.system)
+        return Reading(tokenizer, template, form, self.settings.system, self.where.special_tokens)
+
+    @functools.cached_property
+    def scorer(self) -> Scorer:
+        """The model on its device, as training computes with it."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = freeze(self._loaded[0]).to(device)
+        scorer = Scorer(model, kernel_of(model, TrainingSection(), device)).eval()
+        rows = lay_out(probe(unwrapped(model).config.get_text_config().vocab_size), "padded").to(device)
+        with torch.no_grad():
+            gap = float(scorer(rows, ("head_gap",), 1)["head_gap"])
+        scorer.kernel = replace(scorer.kernel, own_head=gap < HEAD_GAP)
+        return scorer
+
+    @property
+    def context(self) -> int:
+        return context_of(unwrapped(self._loaded[0]))
+
+    def count(self, items: Sequence[Item], plan: Plan) -> list[int] | None:
+        if plan.mode == "write":
+            return [len(self.reading.prompt(item).prompt) for item in items]
+        return [sum(map(len, self.reading.choices(item, plan.gap, ended=plan.ended))) for item in items]
+
+    def answer(self, asks: Sequence[Ask], plan: Plan, keep: Keep) -> None:
+        keep(list(self._written(asks, plan) if plan.mode == "write" else self._chosen(asks, plan)))
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def _written(self, asks: Sequence[Ask], plan: Plan) -> Iterator[Made]:
+        requests: list[tuple[Ask, Request]] = []
+        for ask in asks:
+            request, why = self._request(ask, plan)
+            if request is None:
+                yield from (Missing(item=ask.item.id, model=self.name, sample=s, why=why) for s in ask.samples)
+            else:
+                requests.append((ask, request))
+        with self._engine() as engine:
+            found = engine.write([request for _, request in requests], self._sampling(plan))
+        for (ask, request), written in zip(requests, found, strict=True):
+            for sample, one in zip(ask.samples, written, strict=True):
+                stop = StopReason.LENGTH if one.stop == StopReason.WINDOW else one.stop
+                yield Answer(
+                    item=ask.item.id, model=self.name, sample=sample, stop=str(stop), num_tokens=len(one.tokens),
+                    text=self._text(one.tokens), columns={"prompt_tokens": len(request.prompt)},
+                )  # fmt: skip
+
+    def _request(self, ask: Ask, plan: Plan) -> tuple[Request | None, str]:
+        try:
+            prompt = self.reading.prompt(ask.item).prompt
+        except BadRow as error:
+            return None, f"the prompt cannot be read: {error}"
+        room = self.context - len(prompt)
+        if room < 1:
+            return None, f"the prompt has {len(prompt)} tokens, and the model reads {self.context}"
+        window = room if room < plan.max_completion_length else 0
+        return Request(prompt.astype(np.int32), ask.seeds, window=window), ""
+
+    def _sampling(self, plan: Plan) -> Sampling:
+        s = self.settings
+        return Sampling(
+            plan.max_completion_length, stop_ids(self.reading.tokenizer, self.scorer.model), plan.stop_strings,
+            s.temperature, s.top_k, s.top_p, s.min_p,
+        )  # fmt: skip
+
+    @contextmanager
+    def _engine(self) -> Iterator[LocalEngine]:
+        """As in training: a cache shared by a prompt's completions, where that is right for this model."""
+        scorer = self.scorer
+        model = unwrapped(scorer.model)
+        with torch.no_grad(), scorer.precision(model.device), writing(scorer.model), sharing_prompts(model):
+            decode = functools.partial(text_of, self._readable)
+            pad = self.reading.tokenizer.pad_token_id
+            yield self._kind(scorer.model, pad, decode, self.settings.max_rows, refill=True)
+
+    @functools.cached_property
+    def _kind(self) -> type[LocalEngine]:
+        return PlainEngine if cache_finding(self.scorer) else LocalEngine
+
+    @functools.cached_property
+    def _readable(self) -> Any:
+        tokenizer = self.reading.tokenizer
+        added = {tokenizer.convert_tokens_to_ids(token) for token in self.where.section.add_tokens}
+        kept = added - {*stop_ids(tokenizer, None), tokenizer.bos_token_id, tokenizer.pad_token_id}
+        return Readable(tokenizer, frozenset(kept)) if kept else tokenizer
+
+    def _text(self, tokens: np.ndarray) -> str:
+        return text_of(self._readable, tokens)
+
+    # ---- choosing ---------------------------------------------------------------------------------------------------
+
+    def _chosen(self, asks: Sequence[Ask], plan: Plan) -> Iterator[Made]:
+        found: list[tuple[Ask, tuple[Tokens, ...]]] = []
+        for ask in asks:
+            try:
+                choices = self.reading.choices(ask.item, plan.gap, ended=plan.ended)
+            except BadRow as error:
+                yield Missing(item=ask.item.id, model=self.name, why=f"cannot be read: {error}")
+                continue
+            longest = max(map(len, choices))
+            if longest > self.context:
+                why = f"prompt and choice have {longest} tokens, and the model reads {self.context}"
+                yield Missing(item=ask.item.id, model=self.name, why=why)
+            else:
+                found.append((ask, choices))
+        logps = iter(self.logps([tokens for _, choices in found for tokens in choices]))
+        for ask, choices in found:
+            said = ask.item.columns["choices"]
+            values = [next(logps) for _ in choices]
+            columns = {"logps": values, "tokens": [len(t.completion) for t in choices],
+                       "bytes": [len(c.encode()) for c in said]}  # fmt: skip
+            best = max(range(len(said)), key=lambda i: values[i])
+            yield Answer(item=ask.item.id, model=self.name, text=said[best], columns=columns)
+
+    @torch.no_grad()
+    def logps(self, rows: Sequence[Tokens]) -> list[float]:
+        """Of each completion, nats, summed over its tokens; rows of like length together."""
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        device = next(self.scorer.parameters()).device
+        found = [0.0] * len(rows)
+        for start in range(0, len(order), self.settings.max_rows):
+            picked = order[start : start + self.settings.max_rows]
+            laid = lay_out([[rows[i]] for i in picked], "padded").to(device)
+            shape = (len(picked), max(len(rows[i].completion) for i in picked))
+            sums = scatter(self.scorer(laid, LOGPS, 1)["logps"].float(), laid, shape).double().sum(1)
+            for i, value in zip(picked, sums.tolist(), strict=True):
+                found[i] = value
+        return found

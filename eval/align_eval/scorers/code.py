@@ -1,0 +1,13 @@
+"""Placeholder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from align_eval.records import Answer, Item
+from align_eval.tasks.task import Task
+
+
+def of_code(task: Task, item: Item, answer: Answer) -> Iterator[tuple[str, float | None, str, dict[str, Any]]]:
+    raise NotImplementedError
