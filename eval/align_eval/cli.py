@@ -15,10 +15,12 @@ from align.system.terminal import say
 from align_eval.commands.compare import compare
 from align_eval.commands.export import export
 from align_eval.commands.frontier import frontier
+from align_eval.commands.generate import generate
 from align_eval.commands.import_ import import_
 from align_eval.commands.inspect import inspect
 from align_eval.commands.leaderboard import leaderboard
 from align_eval.commands.report import report
+from align_eval.commands.run import run
 
 app = typer.Typer(
     name="align-eval",
@@ -46,12 +48,14 @@ def options(
 
 
 app.command()(compare)
-app.command()(frontier)
 app.command("import")(import_)
 app.command()(export)
+app.command()(frontier)
+app.command()(generate)
 app.command()(inspect)
 app.command()(leaderboard)
 app.command()(report)
+app.command()(run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

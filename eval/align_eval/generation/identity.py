@@ -1,4 +1,4 @@
-"""When two writings are one: the same model, task and decoding. Under one name and folder there is one, never two mixed.
+"""When two writings are one: the same model, task and decoding. One name in one folder has one, never two mixed.
 
 `generation/MODEL.json` says what was written by whom. A command that would add answers of another model, of a task that
 has changed, or by other decoding is refused, and told what differs.

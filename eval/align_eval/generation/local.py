@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from align.batches import Tokens
 from align.data.reading.messages import BadRow
 from align.models.frozen import freeze
 from align.models.load import writing
-from align.models.parts import context_of, unwrapped
+from align.models.outline import config_of
+from align.models.parts import context_in, unwrapped
 from align.models.sources import folder_fingerprint, side_sums
 from align.models.tokenizer import stop_ids
 from align.rollout.engine import Request, Sampling, StopReason
@@ -32,19 +33,10 @@ from align.training.settings import TrainingSection
 from align_eval.generation.asked import Ask, Keep, Made, Missing, Plan, Trained
 from align_eval.generation.readings import Reading, form_of
 from align_eval.generation.settings import Settings
-from align_eval.generation.trained import Where, load, weights_of
+from align_eval.generation.trained import Where, model_of, vocabulary_of, weights_of
 from align_eval.records import Answer, Item
 
 LOGPS = ("logps",)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What is known of a model before its weights are looked at."""
-
-    reading: Reading
-    context: int  # tokens that it has positions for
-    stops: tuple[int, ...]
 
 
 class Local:
@@ -72,15 +64,15 @@ class Local:
 
     def close(self) -> None:
         self.__dict__.pop("scorer", None)
-        self.__dict__.pop("_loaded", None)
+        self.__dict__.pop("_model", None)
 
     @functools.cached_property
-    def _loaded(self) -> tuple[Any, Any, str]:
-        return load(self.where)
+    def _model(self) -> Any:
+        return model_of(self.where, self.reading.tokenizer)
 
     @functools.cached_property
     def reading(self) -> Reading:
-        _, tokenizer, template = self._loaded
+        tokenizer, template = vocabulary_of(self.where)
         own = tokenizer.chat_template
         if self.where.checkpoint:
             own = own or self.where.part("data").get("chat_template")
@@ -91,7 +83,7 @@ class Local:
     def scorer(self) -> Scorer:
         """The model on its device, as training computes with it."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = freeze(self._loaded[0]).to(device)
+        model = freeze(self._model).to(device)
         scorer = Scorer(model, kernel_of(model, TrainingSection(), device)).eval()
         rows = lay_out(probe(unwrapped(model).config.get_text_config().vocab_size), "padded").to(device)
         with torch.no_grad():
@@ -99,9 +91,9 @@ class Local:
         scorer.kernel = replace(scorer.kernel, own_head=gap < HEAD_GAP)
         return scorer
 
-    @property
+    @functools.cached_property
     def context(self) -> int:
-        return context_of(unwrapped(self._loaded[0]))
+        return context_in(config_of(self.where.section, self.reading.tokenizer, "lm"))
 
     def count(self, items: Sequence[Item], plan: Plan) -> list[int] | None:
         if plan.mode == "write":

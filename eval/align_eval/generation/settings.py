@@ -27,6 +27,7 @@ class Settings:
     max_completion_length: Count = 0  # tokens; 0: as the run's recipe has it, else as the task has it
     stop_strings: list[str] = field(default_factory=list)  # beside those of the run's recipe and of the task
     shots: int | None = None  # worked examples before each question; null: as many as the task says
+    rows: str = ""  # another file with the rows of the one task that is named, such as the whole of mmlu
     limit: Count = 0  # items of each task, as many of a category as its share; 0: all
     form: Literal["auto", "chat", "text"] = "auto"  # chat: through the chat template; auto: where the model has one
     system: str = ""  # a system message before each prompt, where the form is chat
@@ -39,7 +40,7 @@ class Settings:
 
     def decoding(self) -> dict[str, Any]:
         """What answers depend on, beside the model and the items."""
-        return {k: v for k, v in asdict(self).items() if k not in (*MEMORY, "shots")}
+        return {k: v for k, v in asdict(self).items() if k not in (*MEMORY, "shots", "rows")}
 
 
 def settings_of(words: Sequence[str]) -> Settings:

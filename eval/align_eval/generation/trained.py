@@ -13,7 +13,7 @@ from align.data.text.template import choose_template
 from align.errors import RunError, UserError
 from align.models.load import load_policy
 from align.models.settings import LoraSection, ModelSection, SoupSection
-from align.models.sources import resolve
+from align.models.sources import resolve, whole_weights
 from align.models.tokenizer import load_tokenizer
 from align.recipe.text import read
 from align.runfolder.checkpoint import checkpoints, step_of, verify
@@ -45,6 +45,11 @@ class Where:
             return Trained()
         stops = tuple(map(str, rollout.get("stop_strings") or ()))
         return Trained(max_completion_length=int(rollout.get("max_completion_length") or 0), stop_strings=stops)
+
+    @property
+    def init(self) -> Path:
+        """Where a run has put fresh weights."""
+        return self.run / "init" if self.run else Path()
 
     @property
     def special_tokens(self) -> Any:
@@ -103,17 +108,21 @@ def _section(run: Path, recipe: dict[str, Any]) -> ModelSection:
     )  # fmt: skip
 
 
-def load(where: Where) -> tuple[Any, Any, str]:
-    """The model with its weights, its tokenizer and its chat template. UserError, RunError."""
-    section = where.section
-    tokenizer = load_tokenizer(section)
+def vocabulary_of(where: Where) -> tuple[Any, str]:
+    """The tokenizer and the chat template. UserError."""
+    tokenizer = load_tokenizer(where.section)
     data = where.part("data") if where.checkpoint else {}  # final/ has its template in its tokenizer
-    template = choose_template(tokenizer, data.get("chat_template") or "", data.get("chat_template_kwargs") or {})
-    init = where.run / "init" if where.run else Path()
-    model = load_policy(section, tokenizer, "lm", init)
+    file, arguments = data.get("chat_template") or "", data.get("chat_template_kwargs") or {}
+    return tokenizer, choose_template(tokenizer, file, arguments)
+
+
+def model_of(where: Where, tokenizer: Any) -> Any:
+    """The model with its weights. UserError, RunError."""
+    with whole_weights():
+        model = load_policy(where.section, tokenizer, "lm", where.init)
     if where.checkpoint:
         _put(model, where.checkpoint / WEIGHTS)
-    return model, tokenizer, template
+    return model
 
 
 def _put(model: Any, file: Path) -> None:
@@ -122,7 +131,8 @@ def _put(model: Any, file: Path) -> None:
     found = model.load_state_dict(given, strict=False)
     changed = {name for name, p in model.named_parameters() if p.requires_grad}
     if found.unexpected_keys or not given:
-        raise RunError(f"{file}: is of another model: {', '.join(found.unexpected_keys[:3]) or 'no weights of a policy'}")
+        what = ", ".join(found.unexpected_keys[:3]) or "there are no weights of a policy"
+        raise RunError(f"{file}: is of another model: {what}")
     tied = set(getattr(getattr(model, "base_model", model), "all_tied_weights_keys", {}))
     if lacking := sorted(changed - given.keys() - tied):
         raise RunError(f"{file}: lacks weights that training changes: {', '.join(lacking[:3])} ({len(lacking)} in all)")

@@ -59,8 +59,8 @@ def of_truth(task: Task, item: Item, answer: Answer) -> Iterator[Found]:
     choices, false = item.columns["choices"], set(item.columns["incorrect_answers"])
     if "logps" not in answer.columns:
         chosen = [c for c in choices if same_text(c, answer.text)]
-        value = float(bool(chosen) and chosen[0] == choices[0])
-        yield "mc1", value, "", {"extracted": answer.text} if chosen else {"unparsed": "the text is none of the choices"}
+        columns = {"extracted": answer.text} if chosen else {"unparsed": "the text is none of the choices"}
+        yield "mc1", float(chosen[:1] == choices[:1]), "", columns
         yield "mc2", None, NO_LOGPS, {}
         return
     wrong = [i for i, choice in enumerate(choices) if choice in false]
@@ -76,7 +76,8 @@ def of_pair(task: Task, item: Item, answer: Answer) -> Iterator[Found]:
     """`accuracy`: 1 where the first of the two, the better one, is the likelier; 1/2 where they are as likely."""
     chosen, rejected = item.columns["choices"]
     if chosen == rejected:
-        yield "accuracy", None, "both answers are the same text", {}
+        for suffix in KINDS:
+            yield f"accuracy{suffix}", None, "both answers are the same text", {}
         return
     if "logps" not in answer.columns:
         yield _chosen_by_text([chosen, rejected], 0, answer)

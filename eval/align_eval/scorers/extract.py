@@ -47,7 +47,8 @@ def _letter(how: Extractor, text: str) -> str | None:
     for found in reversed(list(SAID.finditer(text))):
         if said := re.match(rf"[*_`$\s]*\(?{one}(?![A-Za-z'])", text[found.end() :]):
             return said[1]
-    alone = re.findall(rf"\({one}\)", text) or re.findall(rf"(?<![A-Za-z'\d]){one}(?![A-Za-z'\d])", _without_article(text))
+    bare = rf"(?<![A-Za-z'\d]){one}(?![A-Za-z'\d])"
+    alone = re.findall(rf"\({one}\)", text) or re.findall(bare, _without_article(text))
     return alone[-1] if alone else None
 
 

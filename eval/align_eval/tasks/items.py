@@ -7,6 +7,7 @@ template is a matter of the model. Ids are `TASK/ID`, so that several tasks can 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +19,12 @@ import jinja2
 import numpy as np
 from jinja2.sandbox import SandboxedEnvironment
 
+from align.data.reading.messages import BadRow, to_text
 from align.errors import UserError
 from align_eval.records import Item
 from align_eval.tasks.task import Shots, Task
 
+PROMPTS = ("prompt", "messages", "instruction", "question")  # columns of a file of prompts that may hold what is asked
 GAP = "\n\n"  # between worked examples, and before the question
 
 
@@ -60,9 +63,8 @@ def drawn(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """JSON objects, one a line, gzipped or not. UserError naming the line that is none."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
     try:
-        with opened as file:
+        with path.open("rb") as raw, io.TextIOWrapper(gzip.open(raw) if path.suffix == ".gz" else raw, "utf-8") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
@@ -79,12 +81,15 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _item(task: Task, number: int, row: Mapping[str, Any], examples: _Examples) -> Item:
     place = f"{task.rows_file}: row {number + 1}"
+    row = {**row, "row_number": number}
 
     def filled(key: str) -> str:
         return fill(getattr(task, key), row, f"{place}: {task.name}: {key}")
 
     if missing := [name for name in task.columns if name not in row]:
         raise UserError(f"{place}: lacks the column {missing[0]}; it has {', '.join(row)}")
+    if not task.prompt:
+        return _plain(task, number, row, place)
     columns: dict[str, Any] = {"task": task.name, **{name: row[name] for name in task.columns}}
     if task.mode == "choose":
         columns["choices"] = _choices(task, row, place)
@@ -97,6 +102,20 @@ def _item(task: Task, number: int, row: Mapping[str, Any], examples: _Examples) 
         category=filled("category") if task.category else "",
         columns=columns,
     )
+
+
+def _plain(task: Task, number: int, row: Mapping[str, Any], place: str) -> Item:
+    """A row of a file of prompts; whatever else it has is kept."""
+    key = next((key for key in PROMPTS if row.get(key)), None)
+    if key is None:
+        raise UserError(f"{place}: expected one of {', '.join(PROMPTS)}; it has {', '.join(row) or 'nothing'}")
+    try:
+        prompt = to_text(row[key], key)
+    except BadRow as error:
+        raise UserError(f"{place}: {error}") from None
+    rest = {k: v for k, v in row.items() if k not in (key, "id", "reference", "category")}
+    return Item(id=f"{task.name}/{row.get('id', number)}", prompt=prompt, reference=row.get("reference"),
+                category=str(row.get("category") or ""), columns={**rest, "task": task.name})  # fmt: skip
 
 
 def _choices(task: Task, row: Mapping[str, Any], place: str) -> list[str]:

@@ -6,7 +6,7 @@ names the row. A task has a version, which is raised whenever a score may change
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +45,7 @@ class Extractor:
 class Scorer:
     """How an answer is judged. See `align_eval.scorers`."""
 
-    by: Literal["math", "text", "ifeval", "code", "choice", "truth", "pair"]
+    by: Literal["math", "text", "ifeval", "code", "choice", "truth", "pair", "none"]
     timeout: float = 10.0  # of `code`: seconds that a program may run
     memory: AtLeastOne = 1024  # of `code`: MiB that it may take
     k: list[AtLeastOne] = field(default_factory=lambda: [1])  # of `code`: pass@k
@@ -76,8 +76,13 @@ class Task:
     stop_strings: list[str] = field(default_factory=list)  # beside those of the run's recipe
     extract: dict[str, Extractor] = field(default_factory=dict)  # name -> how; `strict` and `flexible`
     score: Scorer
-    headline: str = ""  # the metric that is told first; empty: the first one
+    headline: str  # the metric that is told first
     file: str = ""  # where it was read; set by `load`
+
+    @property
+    def scored_metric(self) -> str:
+        """Of the scores that the headline is made of."""
+        return "passed" if self.score.by == "code" else self.headline
 
     @property
     def rows_file(self) -> Path:
@@ -108,10 +113,8 @@ def load(name: str) -> Task:
     if name in task_names():
         path = HERE / f"{name}.yaml"
     elif path.suffix not in (".yaml", ".yml") or not path.is_file():
-        known = ", ".join(task_names())
-        raise UserError(
-            f"{name}: no such task; there are {known}, or give the path of a YAML file.{did_you_mean(name, task_names())}"
-        )
+        known = f"{', '.join(task_names())}, or give the path of a YAML file"
+        raise UserError(f"{name}: no such task; there are {known}.{did_you_mean(name, task_names())}")
     return _checked(read(path), path)
 
 
@@ -128,7 +131,7 @@ def _checked(written: Written, path: Path) -> Task:
         _fits(written, made, extractors)
     if written.mistakes or made is None:
         raise Mistakes(dict.fromkeys(m.replace(": task.", ": ", 1) for m in written.mistakes))
-    return Task(**{**vars(made), "extract": extractors})
+    return replace(made, extract=extractors)
 
 
 def _extractors(written: Written, values: Any) -> dict[str, Extractor]:
@@ -149,13 +152,30 @@ def _fits(written: Written, task: Task, extractors: dict[str, Extractor]) -> Non
     if task.mode == "choose" and not task.choices:
         written.wrong("choices", 'missing; mode: choose needs a list, such as "[chosen, rejected]"')
     if task.score.by in ("math", "text") and not extractors:
-        written.wrong("extract", f"missing; score.by: {task.score.by} needs one, such as flexible: {{by: final_answer}}")
+        example = "flexible: {by: final_answer}"
+        written.wrong("extract", f"missing; score.by: {task.score.by} needs one, such as {example}")
     if task.score.by in ("math", "text", "choice") and not task.reference:
         written.wrong("reference", f"missing; score.by: {task.score.by} compares with it")
+    metrics = metrics_of(replace(task, extract=extractors))
+    if task.headline not in metrics:
+        written.wrong("headline", f"found {task.headline}; expected one of {', '.join(metrics)}")
     for name, one in extractors.items():
         needed = {"after": "marker", "pattern": "pattern"}.get(one.by)
         if needed and not getattr(one, needed):
             written.wrong(f"extract.{name}.{needed}", f"missing; by: {one.by} needs it")
+
+
+def metrics_of(task: Task) -> list[str]:
+    """Those that may be the headline."""
+    lengths = ("", "_per_token", "_per_byte")
+    return {
+        "choice": [*(f"accuracy{kind}" for kind in lengths), "probability"],
+        "pair": [f"accuracy{kind}" for kind in lengths],
+        "truth": ["mc1", "mc2", "mc1_per_token", "mc2_per_token"],
+        "ifeval": [f"{level}_{how}" for level in ("prompt", "instruction") for how in ("strict", "loose")],
+        "code": [f"pass@{k}" for k in task.score.k],
+        "none": ["none"],
+    }.get(task.score.by, [f"accuracy_{name}" for name in task.extract])
 
 
 def _file(task: Task, name: str) -> Path:
@@ -163,5 +183,6 @@ def _file(task: Task, name: str) -> Path:
     places = [Path(task.file).parent / name, DATA / name, Path(name).expanduser()]
     found = next((p for p in places if p.is_file()), None)
     if found is None:
-        raise UserError(f"{task.file or task.name}: rows: {name}: no such file beside the task, nor among those that ship")
+        place = f"{task.file or task.name}: rows: {name}"
+        raise UserError(f"{place}: no such file, neither beside the task nor among those that ship")
     return found

@@ -1,0 +1,5 @@
+"""Answers are made, scored and summed up in one go.
+
+Read `run` first: a task and its models, from nothing to results.json. `scoring` scores what has no score yet, `summary`
+makes estimates of scores, and `dry` says what a command would cost.
+"""

@@ -1,0 +1,154 @@
+"""Tasks and models in, answers, scores and results.json out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import align
+from align.system.lines import Tell
+from align.system.sums import sha256_of
+from align_eval.generation.answers import Batch, Written, generate
+from align_eval.generation.asked import Model
+from align_eval.generation.identity import identities
+from align_eval.generation.settings import Settings
+from align_eval.records import Score
+from align_eval.results.document import Failure, Results, Scored, Sections
+from align_eval.results.reading import add
+from align_eval.running.scoring import score
+from align_eval.running.summary import failures, summarise
+from align_eval.scorers.texts import SYMBOLIC, symbolic
+from align_eval.tasks.items import items_of
+from align_eval.tasks.task import Task
+
+INPUTS = ("items.jsonl", "answers/*.jsonl", "scores/*.jsonl", "verdicts/*.jsonl")
+Progress = Callable[[str, str, int, int], object]  # model, task, answers there, answers in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What `run` made, in memory."""
+
+    folder: Path
+    results: Results
+    written: list[Written] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+
+    def scored(self, model: str, task: str, metric: str = "") -> Scored:
+        """One row; without a metric the task's headline. KeyError where there is none."""
+        rows = [s for s in self.results.sections.scores if (s.model, s.task, s.category) == (model, task, "")]
+        found = [s for s in rows if metric in ("", s.metric)]
+        if not found:
+            raise KeyError(f"{model}, {task}, {metric}: there are {', '.join(s.metric for s in rows) or 'no scores'}")
+        return found[0]
+
+
+def quiet(model: str, task: str, done: int, total: int) -> None:
+    """No word of progress."""
+
+
+def batches_of(tasks: Sequence[Task], settings: Settings) -> list[Batch]:
+    """UserError where a row does not fit its task."""
+    return [
+        Batch(task=t, items=items_of(t, settings.shots, settings.limit, settings.seed), shots=settings.shots)
+        for t in tasks
+    ]
+
+
+def write(
+    folder: Path, models: Sequence[Model], batches: Sequence[Batch], settings: Settings, progress: Progress = quiet,
+    tell: Tell | None = None,
+) -> list[Written]:  # fmt: skip
+    """Answers alone, one model after the other, so that one is in memory at a time."""
+    found: list[Written] = []
+    for model in models:
+        try:
+            for batch in batches:
+                found.append(_one(folder, model, batch, settings, progress, tell))
+        finally:
+            model.close()
+    return found
+
+
+def _one(
+    folder: Path, model: Model, batch: Batch, settings: Settings, progress: Progress, tell: Tell | None
+) -> Written:
+    total = len(batch.items) * (settings.num_samples if batch.task.mode == "write" else 1)
+    done = 0
+
+    def tick(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(model.name, batch.task.name, done, total)
+
+    options: dict[str, Any] = {"tell": tell} if tell else {}
+    return generate(folder, model, batch, settings, tick, **options)
+
+
+def run(
+    tasks: Sequence[Task], models: Sequence[Model], folder: Path, settings: Settings, progress: Progress = quiet
+) -> Outcome:
+    """Writes what is missing, scores it, and puts estimates into `folder`/results.json. UserError, RunError."""
+    warnings: list[str] = []
+    batches = batches_of(tasks, settings)
+    written = write(folder, models, batches, settings, progress, warnings.append)
+    scores: list[Score] = []
+    rows: list[Scored] = []
+    failed: list[Failure] = []
+    by_name = {batch.task.name: batch for batch in batches}
+    for one in written:
+        batch = by_name[one.task]
+        of = score(folder, batch.task, batch.items, one, warnings.append)
+        rows += summarise(batch.task, batch.items, one, of)
+        failed += failures(batch.task, one.model, of)
+        scores += of
+    results = Results(
+        title=f"{', '.join(by_name)}: {', '.join(dict.fromkeys(one.model for one in written))}",
+        command=" ".join(sys.argv),
+        manifest=_manifest(folder, batches, settings),
+        models=[_told(model.name, folder) for model in models],
+        warnings=[*dict.fromkeys(warnings), *_warnings(batches, written, settings)],
+        failures=failed,
+        sections=Sections(scores=rows),
+    )
+    add(folder, results)
+    return Outcome(folder=folder, results=results, written=written, scores=scores)
+
+
+def _manifest(folder: Path, batches: Sequence[Batch], settings: Settings) -> dict[str, Any]:
+    return {
+        "version": align.__version__, "command": " ".join(sys.argv), "seed": settings.seed,
+        "inputs": inputs_of(folder),
+        "tasks": {b.task.name: {"version": b.task.version, "items": len(b.items), "source": b.task.source}
+                  for b in batches},
+        "settings": {k: v for k, v in vars(settings).items() if v != getattr(Settings(), k)},
+        "models": {name: one["model"] for name, one in identities(folder).items()},
+    }  # fmt: skip
+
+
+def inputs_of(folder: Path) -> dict[str, str]:
+    """The sums of what results are made of."""
+    files = sorted(path for pattern in INPUTS for path in folder.glob(pattern))
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def _told(name: str, folder: Path) -> dict[str, Any]:
+    return {"name": name, **identities(folder).get(name, {}).get("model", {})}
+
+
+def _warnings(batches: Sequence[Batch], written: Sequence[Written], settings: Settings) -> list[str]:
+    found: list[str] = []
+    if not symbolic() and any(b.task.score.by == "math" for b in batches):
+        found.append(f"{SYMBOLIC} is not installed: formulas are right only where they read the same as the answer")
+    for batch in batches:
+        plans = {replace(one.plan, mode="") for one in written if one.task == batch.task.name}
+        if len({plan.max_completion_length for plan in plans}) > 1 and batch.task.mode == "write":
+            of = [one for one in written if one.task == batch.task.name]
+            lengths = ", ".join(f"{one.model} {one.plan.max_completion_length}" for one in of)
+            found.append(f"{batch.task.name}: not all models may write as much: tokens at most: {lengths}")
+        if settings.limit and settings.limit == len(batch.items):
+            found.append(f"{batch.task.name}: only {settings.limit} items, drawn with seed {settings.seed}")
+    return found
