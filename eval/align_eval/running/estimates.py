@@ -31,8 +31,8 @@ def mean_of(rows: Sequence[Row], unit: str) -> Estimate:
 def ratio_of(rows: Sequence[tuple[str, float, float]]) -> Estimate:
     """Sum over sum, such as instructions followed of all: every instruction weighs the same."""
     items = [item for item, _, _ in rows]
-    parts, wholes = (by_unit([row[i] for row in rows], items) for i in (1, 2))
-    return replace(ratio(parts, wholes, USUAL, "share"), n=int(sum(row[2] for row in rows)))
+    parts, wholes = by_unit([part for _, part, _ in rows], items), by_unit([whole for _, _, whole in rows], items)
+    return replace(ratio(parts, wholes, USUAL, "share"), n=int(sum(whole for _, _, whole in rows)))
 
 
 def pass_at(rows: Sequence[Row], k: int) -> Estimate:
