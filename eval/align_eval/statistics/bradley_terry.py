@@ -7,7 +7,8 @@ Davidson: D = pi_i + pi_j + 2 nu sqrt(pi_i pi_j), P(i beats j) = pi_i / D, P(tie
 `fit` is Newman's iteration, in place (M. E. J. Newman, "Efficient Computation of Rankings from Pairwise Comparisons",
 JMLR 24(238), 2023), and for Davidson the joint one. The maximum exists where everyone has beaten, over others, everyone
 else; `groups` finds out. A logistic prior, one win and one loss against an imagined player of strength 1 (his eq. 26),
-keeps those finite who never lost, and fixes the scale.
+keeps those finite who never lost, and fixes the scale. Sweeps alone find that scale slowly, the more slowly the more
+games there are, so `fit` sets it after each: the games do not change with it, and the prior alone has its best there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 from scipy.sparse.csgraph import connected_components
 
 from align.errors import RunError
@@ -58,7 +60,8 @@ def never_won(wins: np.ndarray) -> list[int]:
 
 def fit(wins: np.ndarray, *, prior: bool = True, tolerance: float = TOLERANCE) -> Fit:
     """`wins[i, j]` is how often i beat j; where ties are halves they are in it. The maximum must exist."""
-    strengths, count = _until(lambda pi: newman(wins, pi, prior=prior), np.ones(len(wins)), tolerance)
+    place = at_best_scale if prior else scaled
+    strengths, count = _until(lambda pi: place(newman(wins, pi, prior=prior)), np.ones(len(wins)), tolerance)
     return Fit(strengths=strengths, nu=0.0, iterations=count)
 
 
@@ -67,7 +70,13 @@ def fit_davidson(wins: np.ndarray, ties: np.ndarray, *, prior: bool = True, tole
     if not ties.any():
         return fit(wins, prior=prior, tolerance=tolerance)
     start = np.append(np.ones(len(wins)), START_NU)
-    found, count = _until(lambda both: np.append(*davidson(wins, ties, both, prior=prior)), start, tolerance)
+    place = at_best_scale if prior else scaled
+
+    def sweep(both: np.ndarray) -> np.ndarray:
+        strengths, nu = davidson(wins, ties, both, prior=prior)
+        return np.append(place(strengths), nu)
+
+    found, count = _until(sweep, start, tolerance)
     return Fit(strengths=found[:-1], nu=float(found[-1]), iterations=count)
 
 
@@ -122,6 +131,18 @@ def davidson(
 def scaled(strengths: np.ndarray) -> np.ndarray:
     """The same to a geometric mean of 1."""
     return strengths / math.exp(float(np.log(strengths).mean()))
+
+
+def at_best_scale(strengths: np.ndarray) -> np.ndarray:
+    """The same to the scale that the prior likes best: as many imagined games are won as lost."""
+    logs, shift = np.log(strengths), 0.0
+    for _ in range(100):
+        share = special.expit(logs + shift)
+        step = float((2 * share - 1).sum() / (2 * share * (1 - share)).sum())
+        shift -= max(-1.0, min(1.0, step))
+        if abs(step) < 1e-15 * max(1.0, abs(shift)):
+            break
+    return np.exp(logs + shift)
 
 
 def log_likelihood(wins: np.ndarray, found: Fit, ties: np.ndarray | None = None) -> float:

@@ -82,8 +82,10 @@ def controlled(rows: Lengths, how: Resampling = USUAL) -> Controlled:
     targets = np.append(rows.preferences, 0.5)
     widths = np.append(np.full(columns.shape[1] - 1, WIDTH), 1e6)
 
+    nearby = ridged(shape, targets, np.ones((1, len(shape))), widths)[0]
+
     def fits(counts: np.ndarray) -> np.ndarray:
-        return ridged(shape, targets, np.hstack([counts, np.ones((len(counts), 1))]), widths)
+        return ridged(shape, targets, np.hstack([counts, np.ones((len(counts), 1))]), widths, nearby)
 
     return _told(rows, columns, fits, how)
 
@@ -151,6 +153,8 @@ def _one_side(rows: Lengths) -> str:
 
 def _told(rows: Lengths, columns: np.ndarray, fits, how: Resampling) -> Controlled:
     def rate(counts: np.ndarray) -> np.ndarray:
+        if rows.difficulty is None:
+            return special.expit(fits(counts)[:, 1])  # the same for every prompt
         shares = special.expit(fits(counts)[:, 1:] @ columns[:, 1:].T)
         return (counts * shares).sum(1) / counts.sum(1)
 

@@ -20,9 +20,11 @@ HALVINGS = 40
 INNER = 200  # rounds of coordinate descent
 
 
-def ridged(columns: np.ndarray, targets: np.ndarray, weights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """(R, K) for (R, n) weights of (n, K) rows with targets (n,) from 0 to 1."""
-    found = np.zeros((len(weights), columns.shape[1]))
+def ridged(
+    columns: np.ndarray, targets: np.ndarray, weights: np.ndarray, widths: np.ndarray, start: np.ndarray | None = None
+) -> np.ndarray:
+    """(R, K) for (R, n) weights of (n, K) rows with targets (n,) from 0 to 1; `start` (K,) is a point nearby."""
+    found = np.zeros((len(weights), columns.shape[1])) + (0.0 if start is None else start)
     for _ in range(STEPS):
         gradient, hessian = _slopes(columns, targets, weights, found)
         gradient += found / widths**2
