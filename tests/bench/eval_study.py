@@ -105,7 +105,8 @@ def _win_rate(world: str, n: int, random: np.random.Generator) -> tuple[list[tup
     truth = ties / 2 + (1 - ties) * float(weights @ both / weights.sum())
     logits = centre + spread * random.normal(size=n)
     games = [
-        np.where(random.random(n) < ties, 0.5, random.random(n) < special.expit(logits + side)) for side in (bias, -bias)
+        np.where(random.random(n) < ties, 0.5, random.random(n) < special.expit(logits + side))
+        for side in (bias, -bias)
     ]
     found = share(np.mean(games, axis=0))
     return [_ends(found)], [truth]
@@ -194,9 +195,9 @@ def section() -> str:
     if not found:
         return ""
     head = (
-        "\n## Intervals\n\nMade by `make study-eval`: how often the 95 % intervals of `align-eval` hold the truth of worlds "
-        "whose truth is\nknown, in per cent with the standard error of that. Win rates and pass@k: Agresti-Coull over "
-        "prompts; length control\nand ratings: the expanded percentile bootstrap over prompts, 1,000 resamples.\n\n"
+        "\n## Intervals\n\nMade by `make study-eval`: how often the 95 % intervals of `align-eval` hold the truth of "
+        "worlds whose truth is\nknown, in per cent with the standard error of that. Win rates and pass@k: Agresti-Coull "
+        "over prompts; length control\nand ratings: the expanded percentile bootstrap over prompts, 1,000 resamples.\n\n"
     )
     return head + coverage_table(found) + "\n" + gate_text(found)
 
@@ -215,8 +216,8 @@ def coverage_table(found: list[dict[str, Any]]) -> str:
 def gate_text(found: list[dict[str, Any]]) -> str:
     cells = {c["world"]: c for c in found if c["number"] == "gate"}
     lines = [
-        f"A gate `delta > 0 at 95%` asked of {LOOKS} checkpoints one after the other, {PROMPTS} prompts that all of them "
-        "answer; share of\nsequences in which it ever opens, and in which it opens at one look:\n",
+        f"A gate `delta > 0 at 95%` asked of {LOOKS} checkpoints one after the other, {PROMPTS} prompts that all of "
+        "them answer; share of\nsequences in which it ever opens, and in which it opens at one look:\n",
         "| checkpoints are | `--gate` ever | `--gate-sequence` ever | at look 1 | at look 50 |",
         "|" + "---|" * 5,
     ]

@@ -59,7 +59,8 @@ def never_won(wins: np.ndarray) -> list[int]:
 
 
 def fit(wins: np.ndarray, *, prior: bool = True, tolerance: float = TOLERANCE) -> Fit:
-    """`wins[i, j]` is how often i beat j; where ties are halves they are in it. The maximum must exist."""
+    """`wins[i, j]` is how often i beat j; where ties are halves they are in it. RunError where no maximum exists."""
+    _require(wins, prior)
     place = at_best_scale if prior else scaled
     strengths, count = _until(lambda pi: place(newman(wins, pi, prior=prior)), np.ones(len(wins)), tolerance)
     return Fit(strengths=strengths, nu=0.0, iterations=count)
@@ -69,6 +70,7 @@ def fit_davidson(wins: np.ndarray, ties: np.ndarray, *, prior: bool = True, tole
     """`ties[i, j] = ties[j, i]` is how often i and j tied. Where nobody did, nu is 0."""
     if not ties.any():
         return fit(wins, prior=prior, tolerance=tolerance)
+    _require(wins + ties / 2, prior)
     start = np.append(np.ones(len(wins)), START_NU)
     place = at_best_scale if prior else scaled
 
@@ -91,7 +93,12 @@ def _until(sweep: Callable[[np.ndarray], np.ndarray], values: np.ndarray, tolera
             return values, count
         if not math.isfinite(gap):
             break
-    raise RunError(f"Bradley-Terry: no maximum after {SWEEPS} sweeps; the players have not all beaten each other")
+    raise RunError(f"Bradley-Terry: the strengths did not settle in {SWEEPS} sweeps")
+
+
+def _require(halves: np.ndarray, prior: bool) -> None:
+    if not prior and len(groups(halves, strong=True)) > 1:
+        raise RunError("Bradley-Terry: no maximum without a prior: the players have not all beaten each other")
 
 
 def newman(wins: np.ndarray, strengths: np.ndarray, *, prior: bool = False, in_place: bool = True) -> np.ndarray:

@@ -31,6 +31,7 @@ from align_eval.statistics.logistic import lassoed, log_likelihoods, ridged
 from align_eval.statistics.resampling import USUAL, Resampling, of_statistic
 
 WIDTH = 5.0  # standard deviation of the prior on theta_len and psi, in logits
+WIDE = 1e6  # of one that does nothing but hold a column of zeros
 CS = tuple(float(c) for c in np.logspace(-4, 4, 10))
 FOLDS = 5
 RARE = 0.02  # share of prompts on one side of equal length
@@ -80,7 +81,7 @@ def controlled(rows: Lengths, how: Resampling = USUAL) -> Controlled:
     columns = _columns(rows)
     shape = np.vstack([columns, _imagined(columns)])
     targets = np.append(rows.preferences, 0.5)
-    widths = np.append(np.full(columns.shape[1] - 1, WIDTH), 1e6)
+    widths = np.append(np.full(columns.shape[1] - 1, WIDTH), WIDE)
 
     nearby = ridged(shape, targets, np.ones((1, len(shape))), widths)[0]
 
@@ -98,7 +99,7 @@ def alpaca(rows: Lengths, gamed: Gamed | None, c: float, how: Resampling = USUAL
     def fits(counts: np.ndarray) -> np.ndarray:
         each = np.hstack([np.tile(weights[:first], (len(counts), 1)), counts])
         if math.isinf(c):
-            return ridged(shape, targets, each, np.full(shape.shape[1], math.inf))
+            return ridged(shape, targets, each, np.full(shape.shape[1], WIDE))
         return lassoed(shape, targets, each, c)
 
     found = _told(rows, shape[first:], fits, how)
