@@ -1,4 +1,4 @@
-"""Published and recorded numbers of real judgments, made again by the commands from files as their authors keep them."""
+"""Published and recorded numbers of real judgments, made again by the commands from files of their authors' kinds."""
 
 from __future__ import annotations
 

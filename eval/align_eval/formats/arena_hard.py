@@ -68,10 +68,9 @@ def _item(row: Row, place: str) -> Item:
     turns = [content_of(t.get("content", "")) for t in row.get("turns", [])]
     messages = [{"role": "user", "content": turn} for turn in turns]
     prompt = row["prompt"] if "prompt" in row else turns[0] if len(turns) == 1 else messages
-    return Item(
-        id=_id(row, place), prompt=prompt, category=str(row.get("subcategory") or row.get("category") or ""),
-        columns=rest(row, "uid", "question_id", "prompt", "turns"),
-    )  # fmt: skip
+    finer = "subcategory" if row.get("subcategory") else "category"
+    columns = rest(row, "uid", "question_id", "prompt", "turns", finer)
+    return Item(id=_id(row, place), prompt=prompt, category=str(row.get(finer) or ""), columns=columns)
 
 
 def _answers(row: Row, place: str) -> Iterator[Answer]:
@@ -159,7 +158,8 @@ def _save(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _asked(item: Item) -> Row:
-    return {"category": item.category, **item.columns, "uid": item.id, "prompt": as_text(item.prompt)}
+    finer = "subcategory" if "category" in item.columns else "category"
+    return {**item.columns, finer: item.category, "uid": item.id, "prompt": as_text(item.prompt)}
 
 
 def _answered(answer: Answer) -> Row:
