@@ -163,8 +163,10 @@ def read_verdict(judge: str, question: Question, replies: Sequence[Reply], shape
         columns["grades"] = list(counted.grades[::-1] if question.order == "ba" else counted.grades)
     if counted.flags:
         columns["flags"] = list(counted.flags)
-    if cut := [reply.stop == "length" for reply in replies]:
-        columns |= {"cut": cut} if any(cut) else {}
+    if len(replies) > 1:
+        columns["votes"] = len(replies)  # `raw` is a list
+    if any(cut := [reply.stop == "length" for reply in replies]):
+        columns["cut"] = cut
     value = counted.value
     if value is not None and shape.pairwise and question.order == "ba":
         value = 1 - value

@@ -18,6 +18,7 @@ from align_eval.commands.frontier import frontier
 from align_eval.commands.generate import generate
 from align_eval.commands.import_ import import_
 from align_eval.commands.inspect import inspect
+from align_eval.commands.judge import judge
 from align_eval.commands.leaderboard import leaderboard
 from align_eval.commands.report import report
 from align_eval.commands.run import run
@@ -53,6 +54,7 @@ app.command()(export)
 app.command()(frontier)
 app.command()(generate)
 app.command()(inspect)
+app.command()(judge)
 app.command()(leaderboard)
 app.command()(report)
 app.command()(run)

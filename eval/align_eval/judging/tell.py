@@ -1,0 +1,93 @@
+"""What `align-eval judge` says."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from align.errors import Stopped
+from align.judges.named import make_judge, read_spec
+from align.system.lines import warn
+from align.system.terminal import say
+from align_eval.analysis.evaluation import evaluation_of
+from align_eval.analysis.judges import judge_rows
+from align_eval.judging.reread import reread
+from align_eval.judging.run import Judged, costs, judge, means_of
+from align_eval.judging.settings import settings_of
+from align_eval.results.document import JudgeRow
+from align_eval.results.wording import told
+
+SHOWN = 5  # reasons that are listed
+EVERY = 5.0  # seconds between words of progress
+
+
+class Progress:
+    """How far it is, on the standard error."""
+
+    def __init__(self) -> None:
+        self.next = time.monotonic() + EVERY
+
+    def __call__(self, done: int, of: int) -> None:
+        if time.monotonic() >= self.next:
+            say(f"{done} of {of} replies", file=sys.stderr)
+            self.next = time.monotonic() + EVERY
+
+
+def run(folder: Path, named: Sequence[str], words: Sequence[str], base_url: str, *, dry_run: bool) -> None:
+    """Judges, or says what that would cost. Stopped where the budget has ended it."""
+    settings, details = settings_of(words, base_url)
+    means = means_of(folder, settings, Progress())
+    judges = [make_judge(read_spec(one, details), means) for one in named]  # mistakes in the last before the first pays
+    left: list[str] = []
+    for one in judges:
+        if dry_run:
+            for name, (count, cost) in costs(folder, one, settings).items():
+                say(f"{name}: {count:,} questions; {cost if cost is not None else 'no model is asked'}")
+            continue
+        found = judge(folder, one, settings, warn)
+        rows = {row.judge: row for row in judge_rows(evaluation_of(folder))}
+        for judged in found:
+            for line in lines(judged, rows.get(judged.judge)):
+                say(line)
+        for gap in found[-1].gaps:
+            say(f"  {gap}")
+        left += [f"{j.unasked} questions of {j.judge}" for j in found if j.unasked]
+    if means.budget.spent_calls:
+        say(f"asked: {means.budget.spent_calls:,} calls, {means.budget.spent_tokens:,} tokens as far as they were told")
+    if left:
+        raise Stopped(f"{means.budget.told}: {', '.join(left)} were not asked. What was replied is kept; the same "
+                      "command goes on where this one ended")  # fmt: skip
+
+
+def lines(judged: Judged, row: JudgeRow | None) -> Iterator[str]:
+    """A judge's verdicts in numbers, what is missing, what is flagged, and how it leans."""
+    known = [v for v in judged.verdicts if v.score is not None]
+    ties = sum(v.score == 0.5 for v in known if len(v.models) == 2)
+    before = len(judged.verdicts) - judged.new
+    yield (
+        f"{judged.judge}: {len(judged.verdicts):,} questions ({before:,} judged before), {len(known):,} verdicts"
+        + (f" ({ties:,} ties)" if ties else "")
+        + (f", {len(judged.verdicts) - len(known):,} without" if len(known) < len(judged.verdicts) else "")
+    )
+    for why, count in judged.missing.most_common(SHOWN):
+        yield f"  {count:,} without a verdict: {why}"
+    if more := len(judged.missing) - SHOWN:
+        yield from [f"  and {more} other reasons: align-eval inspect"] if more > 0 else []
+    for flag, count in judged.flags.most_common(SHOWN):
+        yield f"  {count:,} flagged: {flag}"
+    if row is not None:
+        agrees = f"; both orders agree in {told(row.order_agreement)}" if row.order_agreement else ""
+        again = f"; asked again it says the same in {told(row.self_agreement)}" if row.self_agreement else ""
+        longer = f"; the longer answer in {told(row.longer_wins)}" if row.longer_wins else ""
+        yield f"  the answer shown first wins {told(row.first_wins)}{longer}{agrees}{again}"
+
+
+def run_again(folder: Path, names: Sequence[str]) -> None:
+    """`--reparse`."""
+    found = reread(folder, names)
+    say(f"{found.read:,} replies read anew, {len(found.changed):,} verdicts changed, {found.without:,} have no reply")
+    for before, after in found.changed[:SHOWN]:
+        was, now = (f"{v.score:g}" if v.score is not None else f"none ({v.why})" for v in (before, after))
+        say(f"  {before.item} {' and '.join(before.models)} {before.order}: was {was}, is {now}")
