@@ -100,13 +100,18 @@ def _said(content: Any) -> str:
     return "" if content is None else content_of(content)
 
 
+def _raw(game: Row) -> str:
+    judgment = game.get("judgment")
+    return _said(judgment) if isinstance(judgment, dict) and "answer" in judgment else raw_of(judgment)
+
+
 def _verdicts(row: Row, place: str, names: Names) -> Iterator[Verdict]:
     games = need(row, "games", place)
     model, judge, item = text(row, "model", place), text(row, "judge", place), _id(row, place)
     if len(games) == 1 and not isinstance(games[0].get("score"), str):
         score = number(games[0].get("score"))
         yield Verdict(
-            item=item, models=(model,), judge=judge, score=score, raw=raw_of(games[0].get("judgment")),
+            item=item, models=(model,), judge=judge, score=score, raw=_raw(games[0]),
             why="no rating could be read (score null)" if score is None else "",
         )  # fmt: skip
         return
@@ -123,7 +128,7 @@ def _verdicts(row: Row, place: str, names: Names) -> Iterator[Verdict]:
         yield Verdict(
             item=item, models=(model, baseline), judge=judge, order=order, score=score, strong=strong,
             why="no verdict label could be read (score null)" if score is None else "",
-            raw=raw_of(game.get("judgment")),
+            raw=_raw(game),
         )  # fmt: skip
 
 
