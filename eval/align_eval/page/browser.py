@@ -19,8 +19,9 @@ from align_eval.analysis.evaluation import Evaluation
 from align_eval.items import About, as_text, by_item, judges_of
 from align_eval.page.embedded import block, deflated, json_of
 
-BUDGET = 11_000_000  # bytes of all texts, as they stand in the page
-LIMITS = (20_000, 8_000, 4_000, 2_000, 1_000, 500, 250, 120, 60)  # characters of a text, the largest that fits
+BUDGET = 12_200_000  # bytes of all texts, as they stand in the page
+# characters of a text, the largest that fits
+LIMITS = (20_000, 8_000, 4_000, 2_800, 2_000, 1_400, 1_000, 700, 500, 350, 250, 180, 120, 60, 0)
 PART = 400_000  # characters of JSON in a part, about
 HEAD = 110  # characters of a prompt in the list
 PROBES = 400  # items by which the size is estimated
