@@ -195,9 +195,9 @@ def section() -> str:
     if not found:
         return ""
     head = (
-        "\n## Intervals\n\nMade by `make study-eval`: how often the 95 % intervals of `align-eval` hold the truth of "
-        "worlds whose truth is\nknown, in per cent with the standard error of that. Win rates and pass@k: Agresti-Coull "
-        "over prompts; length control\nand ratings: the expanded percentile bootstrap over prompts, 1,000 resamples.\n\n"
+        "\n## Intervals\n\nMade by `make study-eval`: how often the 95 % intervals of `align-eval` hold the truth, in "
+        "worlds where it is known;\nper cent, with the standard error of that. Win rates and pass@k: Agresti-Coull "
+        "over prompts; length control and\nratings: the expanded percentile bootstrap over them, 1,000 resamples.\n\n"
     )
     return head + coverage_table(found) + "\n" + gate_text(found)
 

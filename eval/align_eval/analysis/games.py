@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -102,11 +103,21 @@ def missing_verdicts(verdicts: Sequence[Verdict]) -> list[Failure]:
     )
 
 
+def is_shown(verdict: Verdict) -> bool:
+    """Whether it is known who was shown first."""
+    return bool(verdict.order) and verdict.columns.get("order") != "unknown"
+
+
+def asked(verdict: Verdict) -> tuple[Any, ...]:
+    """The question without its repeat: the same when it is asked again. Another turn of a conversation is another."""
+    return verdict.item, frozenset(verdict.models), verdict.order, verdict.columns.get("turn")
+
+
 def one_order(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """A warning for each judge that saw prompts in one order only."""
     seen: dict[str, dict[tuple[str, frozenset[str]], set[str]]] = defaultdict(lambda: defaultdict(set))
     for verdict in verdicts:
-        if verdict.score is not None and verdict.order:
+        if verdict.score is not None and is_shown(verdict):
             seen[verdict.judge][(verdict.item, frozenset(verdict.models))].add(verdict.order)
     for judge, found in seen.items():
         if alone := sum(len(orders) == 1 for orders in found.values()):

@@ -12,7 +12,7 @@ import numpy as np
 
 from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation
-from align_eval.analysis.games import per_item, share_of
+from align_eval.analysis.games import asked, is_shown, per_item, share_of
 from align_eval.results.document import Agreement, JudgeRow
 from align_eval.statistics.agreement import cohen, fleiss, krippendorff, observed
 from align_eval.statistics.estimate import Estimate
@@ -43,7 +43,7 @@ def first_wins(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate
     """Of verdicts that are no tie: for the answer that was shown first. Half is fair, over both orders."""
     games = [
         (v.item, float((v.score > 0.5) == (v.order == "ab")))
-        for v in verdicts if v.score is not None and v.score != 0.5 and v.order and v.columns.get("order") != "unknown"
+        for v in verdicts if v.score is not None and v.score != 0.5 and is_shown(v)
     ]  # fmt: skip
     return _share(games, how, "no verdict that is no tie, with an order")
 
@@ -73,8 +73,7 @@ def self_agreement(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Esti
     """Of questions asked again in the same order: the same winner. None where none was."""
     found: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda v: v.repeat):
-        turn = verdict.columns.get("turn")  # another turn of a conversation is another question
-        found[(verdict.item, frozenset(verdict.models), verdict.order, turn)].append(winner(verdict))
+        found[asked(verdict)].append(winner(verdict))
     games = [
         (key[0], float(np.mean([one == other for one, other in combinations(said, 2)])))
         for key, said in found.items() if len(said) > 1

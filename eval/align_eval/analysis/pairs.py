@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation
-from align_eval.analysis.games import Record, record, share_of
+from align_eval.analysis.games import Record, asked, record, share_of
 from align_eval.results.document import Pair
 from align_eval.statistics import tests
 from align_eval.statistics.estimate import Estimate
@@ -99,14 +100,14 @@ def noise_floor(verdicts: Sequence[Verdict], a: str, how: Resampling) -> Estimat
     From prompts whose games were judged again: one judging's variance there, its orders averaged. None where nothing
     was judged twice.
     """
-    again: dict[tuple[str, str], list[float]] = defaultdict(list)
+    again: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for verdict in verdicts:
         value = share_of(verdict, a)
         if value is not None:
-            again[(verdict.item, verdict.order)].append(value)
+            again[asked(verdict)].append(value)
     spread: dict[str, list[float]] = defaultdict(list)
     orders: dict[str, int] = defaultdict(int)
-    for (item, _), values in again.items():
+    for (item, *_), values in again.items():
         orders[item] += 1
         if len(values) > 1:
             spread[item].append(float(np.var(values, ddof=1)))

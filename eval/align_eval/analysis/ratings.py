@@ -144,14 +144,15 @@ class Ratings:
     def _reach(self) -> tuple[np.ndarray, float]:
         """(M, M) standard errors of differences, and how many of them the largest of all reaches by chance."""
         errors = self.gaps.std(0, ddof=1)
-        errors[errors < 1e-12] = np.inf
-        return errors, float(np.quantile(np.abs(self.gaps / errors).max((1, 2)), self.level))
+        errors[errors < 1e-12] = 0.0  # an anchor to itself, or what no resample changes
+        reach = np.divide(np.abs(self.gaps), errors, out=np.zeros_like(self.gaps), where=errors > 0)
+        return errors, float(np.quantile(reach.max((1, 2)), self.level))
 
     def tied_with(self, i: int) -> list[int]:
         if len(self.resampled) < 2:
             return []
         errors, reach = self._reach
-        within = np.abs(self.logs - self.logs[i]) <= np.where(np.isinf(errors[i]), 1e-9, reach * errors[i])
+        within = np.abs(self.logs - self.logs[i]) <= reach * errors[i] + 1e-9
         return [int(j) for j in np.flatnonzero(within) if j != i]
 
 

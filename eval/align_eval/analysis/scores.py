@@ -36,6 +36,7 @@ class Column:
     task: str
     metric: str
     values: dict[str, float]  # by item
+    counts: dict[str, int]  # of samples, by item
     right_or_wrong: bool  # each sample is 0 or 1
     single: bool  # one sample a prompt
     unit: str = ""
@@ -45,8 +46,10 @@ class Column:
         return self.right_or_wrong and self.single
 
     def estimate(self, how: Resampling, items: Sequence[str] | None = None) -> Estimate:
-        numbers = np.array([self.values[i] for i in (self.values if items is None else items)])
-        return share(numbers, how.level) if self.right_or_wrong else mean(numbers, how, self.unit)
+        wanted = list(self.values) if items is None else items
+        numbers = np.array([self.values[i] for i in wanted])
+        found = share(numbers, how.level) if self.right_or_wrong else mean(numbers, how, self.unit)
+        return replace(found, n=sum(self.counts[i] for i in wanted))
 
 
 def columns(source: Evaluation) -> list[Column]:
@@ -65,6 +68,7 @@ def columns(source: Evaluation) -> list[Column]:
         whole = Column(
             model=model, task=task, metric=metric,
             values={item: statistics.fmean(_number(s) for s in some) for item, some in samples.items()},
+            counts={item: len(some) for item, some in samples.items()},
             right_or_wrong=all(s.score in (0.0, 1.0) for s in known), single=max(map(len, samples.values())) == 1,
             unit=str(known[0].columns.get("unit", "")),
         )  # fmt: skip

@@ -21,8 +21,8 @@ import math
 
 import numpy as np
 
-BETS = 60
-LEAST_BET = 0.005
+BETS = 40
+LEAST_BET = 0.02
 PRECISION = 1e-9
 
 
