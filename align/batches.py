@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -197,13 +198,12 @@ class Batch:
 
         return dataclasses.replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
+    def to(self: SomeBatch, device: torch.device) -> SomeBatch:
+        return self.map(lambda tensor: tensor.to(device))
+
     def select(self: SomeBatch, rows: Tensor) -> SomeBatch:
         """The given rows (int64 indices), in the given order."""
-
-        def pick(tensor: Tensor) -> Tensor:
-            return tensor[rows]
-
-        return self.map(pick)
+        return self.map(lambda tensor: tensor[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,10 +258,10 @@ class Rollouts(Batch, Generic[C]):
     divisible = True
 
     completion: C
-    groups: Int[Tensor, " B"] = of_completion("group", lambda c: c.group)  # which prompt, from 0 in this experience
-    rewards: Float[Tensor, " B"] = of_completion("reward", lambda c: c.reward)  # of the reward functions, shaped
-    earned: Float[Tensor, " B"] = of_completion("earned", lambda c: c.earned)  # before `reward.shape`
-    auxiliary: Bool[Tensor, " B"] = of_completion("auxiliary", lambda c: c.written.auxiliary, 0.0)  # by `resample`
+    groups: Int[Tensor, " B"] = of_completion("group", attrgetter("group"))  # which prompt, from 0 in this experience
+    rewards: Float[Tensor, " B"] = of_completion("reward", attrgetter("reward"))  # of the reward functions, shaped
+    earned: Float[Tensor, " B"] = of_completion("earned", attrgetter("earned"))  # before `reward.shape`
+    auxiliary: Bool[Tensor, " B"] = of_completion("auxiliary", attrgetter("written.auxiliary"), 0.0)  # by `resample`
     advantages: Float[Tensor, "B T"] = prepared()
 
     @property

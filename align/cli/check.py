@@ -25,7 +25,7 @@ from align.recipe.look_at_data import first_told, train_rows
 from align.recipe.look_at_models import model_folder, num_tokens, read_config
 from align.recipe.look_at_rows import look_at_rows
 from align.recipe.online import is_online
-from align.recipe.steps import count_steps, steps_of_phase
+from align.recipe.steps import count_steps, steps_of_experience
 from align.runfolder.folder import RunFolder
 from align.scoring.role_table import REFERENCE, loaded, maker
 from align.system.machine import unwritable
@@ -122,31 +122,31 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
 def online_lines(recipe: Recipe) -> Iterator[str]:
     t, r = recipe.training, recipe.rollout
     prompts = r.num_prompts or t.batch_size
-    per_phase = steps_of_phase(recipe)
+    per_experience = steps_of_experience(recipe)
     waiting = f" of {r.max_rows + r.waiting_rows}" if r.waiting_rows else ""
     yield (
         f"experience: {prompts} prompts x {r.num_generations} completions of up to {r.max_completion_length} tokens, "
-        f"written by {r.engine} engine, {r.max_rows} at once{waiting} on each rank; learned from in {per_phase} "
-        f"step{'s' if per_phase > 1 else ''} of {t.batch_size} prompts"
+        f"written by {r.engine} engine, {r.max_rows} at once{waiting} on each rank; learned from in {per_experience} "
+        f"step{'s' if per_experience > 1 else ''} of {t.batch_size} prompts"
     )
     rows = train_rows(recipe.data)
     if rows is None:
         yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
         return
     steps = count_steps(recipe, rows)
-    written = ceil(steps / per_phase) * prompts
+    written = ceil(steps / per_experience) * prompts
     total = written * r.num_generations
     yield f"steps: {steps}; completions written: {total}, of {written} prompts ({rows} in the data)"
     yield from _not_counted(recipe)
     if recipe.method.rounds:
-        yield f"rounds: {steps // per_phase} of {per_phase} steps, each with an evaluation at its end"
+        yield f"rounds: {steps // per_experience} of {per_experience} steps, each with an evaluation at its end"
     yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
 
 
 def _not_counted(recipe: Recipe) -> Iterator[str]:
     """What is written of an experience beside the completions of its prompts, whose number nobody knows before."""
     method, rollout = recipe.method, recipe.rollout
-    if isinstance(method, OnlineMethod) and type(method).resample is not OnlineMethod.resample:
+    if isinstance(method, OnlineMethod) and method.resamples():
         yield f"  and those that {method.name} asks for in view of these (the metric `auxiliary` tells how many)"
     if rollout.max_refills:
         yield f"  and up to {rollout.max_refills} times as many, where too few prompts are left to learn from"

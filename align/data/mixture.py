@@ -49,10 +49,10 @@ class Mixture:
         """Positions [start, stop) of the endless stream, (stop - start,) int64."""
         return _stretch(self.epoch, len(self), start, stop)
 
-    def rows_of_step(self, step: int, batch_size: int, total: int) -> np.ndarray:
+    def rows_of_step(self, step: int, batch_size: int, total: int | None = None) -> np.ndarray:
         """The rows of an optimiser step; the last step of a run over `total` rows takes the rest."""
-        start = step * batch_size
-        return self.rows(min(start, total), min(start + batch_size, total))
+        start, stop = step * batch_size, (step + 1) * batch_size
+        return self.rows(start, stop) if total is None else self.rows(min(start, total), min(stop, total))
 
 
 def steps_of(total: int, batch_size: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -157,6 +157,9 @@ class Store:
             token, mask = token + length, mask + length
         values = zip(self.numbers, found["numbers"].tolist(), strict=True)
         return Group(tuple(members), {n: v for n, v in values if v == v}, int(i))  # absent numbers are NaN
+
+    def rows(self, numbers: Iterable[int]) -> list[Group]:
+        return [self[i] for i in numbers]
 
     def extras(self, i: int) -> dict[str, Any]:
         """The columns of prompt `i`, and `prompt` itself as text or messages."""

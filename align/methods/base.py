@@ -195,6 +195,11 @@ class OnlineMethod(Method[R]):
         """More completions that are wanted, asked again until there are none; before any stored column is made."""
         return []
 
+    @classmethod
+    def resamples(cls) -> bool:
+        """Whether it ever asks for more."""
+        return cls.resample is not OnlineMethod.resample
+
     def writers(self) -> Sequence[str]:
         """The copies of the policy, each of which `moves` names, that `resample` asks to write. Most ask the policy."""
         return ()

@@ -86,11 +86,11 @@ class Display:
         self.done = step
         self._rate.add(time.monotonic(), row.get("num_tokens", 0))
         self._lasting |= {key: row[key] for key in LASTING if key in row}
-        facts = self.facts(self._lasting | dict(row))
+        told = self._lasting | dict(row)
         if self._live:
-            self._live.update(self._task, completed=step, facts="  ".join(facts))
+            self._live.update(self._task, completed=step, facts="  ".join(self.facts(told)))
         elif self.main and (step % self.logging_steps == 0 or step == self.num_steps):
-            self._line("  ".join([f"step {step}/{self.num_steps}", *facts]))
+            self._line("  ".join([f"step {step}/{self.num_steps}", *self.facts(told)]))
 
     def facts(self, numbers: Mapping[str, float | int]) -> list[str]:
         left = self._rate.time_left(self.num_steps - self.done)

@@ -18,9 +18,11 @@ def total_rows(recipe: Recipe, num_rows: int) -> int:
     return total + max(0, recipe.method.smallest_batch - rest) if rest else total
 
 
-def steps_of_phase(recipe: Recipe) -> int:
-    """Optimiser steps on one experience of a policy that writes."""
-    return recipe.rollout.lasting(recipe.training.batch_size)
+def steps_of_experience(recipe: Recipe) -> int:
+    """Optimiser steps on one experience."""
+    if isinstance(recipe.method, OnlineMethod):
+        return recipe.rollout.lasting(recipe.training.batch_size)
+    return recipe.training.num_minibatches
 
 
 def count_steps(recipe: Recipe, num_rows: int) -> int:
@@ -28,9 +30,4 @@ def count_steps(recipe: Recipe, num_rows: int) -> int:
     if training.max_steps or not isinstance(recipe.method, OnlineMethod):
         return training.max_steps or steps_of(total_rows(recipe, num_rows), training.batch_size)
     num_prompts = recipe.rollout.num_prompts or training.batch_size
-    return steps_of_phase(recipe) * steps_of(total_rows(recipe, num_rows), num_prompts)
-
-
-def steps_of_experience(recipe: Recipe) -> int:
-    """The same, also of rows that are there before."""
-    return steps_of_phase(recipe) if isinstance(recipe.method, OnlineMethod) else recipe.training.num_minibatches
+    return steps_of_experience(recipe) * steps_of(total_rows(recipe, num_rows), num_prompts)

@@ -24,8 +24,9 @@ from align.recipe.roles import METRICS
 from align.rewards.columns import Finding, misfit, misfits
 from align.rewards.verdicts import make_reward_functions
 from align.rollout.hints import HintColumn
-from align.run.parts import hint_column, prompt_of
+from align.run.parts import hint_column
 from align.scoring.role_table import loaded
+from align.sources.rows import prompts_of
 from align.training.build import SAMPLE
 from align.training.settings import TrainingSection
 
@@ -202,7 +203,7 @@ def check_hints(recipe: Recipe, store: Store, column: HintColumn) -> None:
             f"a list of texts, from the least hint to the most. There are {', '.join(store.extras(0))}"
         )
     for row in heapq.nlargest(LONGEST, lengths, key=lambda row: lengths[row]):
-        prompt = prompt_of(store, row, 0)
+        (prompt,) = prompts_of(store, [row], range(1))
         try:
             for hint in range(column.count(prompt)):
                 column.told(prompt, hint + 1)

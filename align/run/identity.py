@@ -29,7 +29,7 @@ from align.models.sources import side_sums
 from align.models.tokenizer import source_of
 from align.outside import load_outside
 from align.recipe.load import Recipe
-from align.recipe.steps import count_steps, steps_of_phase
+from align.recipe.steps import count_steps, steps_of_experience
 from align.rewards.base import find_reward
 from align.rewards.settings import Function
 from align.rewards.verdicts import named
@@ -165,6 +165,6 @@ def _replayed(recipe: Recipe, num_rows: int) -> Sums:
     """The recorded experiences that this run learns from; later ones do not count."""
     if not recipe.rollout.replay:
         return {}
-    wanted = -(-count_steps(recipe, num_rows) // steps_of_phase(recipe))
+    wanted = -(-count_steps(recipe, num_rows) // steps_of_experience(recipe))
     files = (Path(recipe.rollout.replay, "rollouts", f"{number:06d}.jsonl") for number in range(wanted))
     return {file.name: sha256_of(file) for file in files if file.exists()}

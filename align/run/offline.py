@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 from align.batches import Group
 from align.data.mixture import Mixture
 from align.data.prepare import default_cache
-from align.data.store import Store
 from align.models.adapters import reference_kind
 from align.models.save import fingerprint, settings_digest
-from align.needs import SOURCE
 from align.recipe.steps import total_rows
 from align.rollout.samples import complete, distinct_prompts
 from align.run.parts import Parts
@@ -22,18 +19,17 @@ from align.scoring.experience import ModelRole, Role
 from align.scoring.role_table import POLICY, loaded
 from align.scoring.roles import cached
 from align.sources.offline import Offline
+from align.sources.rows import RowsOfSteps
 from align.sources.two_levels import TwoLevels
 from align.training.build import autocast_of
 
 
 def offline_source(parts: Parts, say: Callable[[str], Any]) -> Offline:
     recipe, store = parts.recipe, parts.splits.train
-    mixture = parts.splits.mixture(recipe.training.seed)
-    total = total_rows(recipe, len(store))
-
-    def rows_of_step(step: int) -> list[Group]:
-        return [store[int(i)] for i in mixture.rows_of_step(step, recipe.training.batch_size, total)]
-
+    rows = RowsOfSteps(
+        store=store, mixture=parts.splits.mixture(recipe.training.seed), batch_size=recipe.training.batch_size,
+        total=total_rows(recipe, len(store)), with_source=parts.team.sources is not None,
+    )  # fmt: skip
     made: dict[str, Any] = {
         "trainee": parts.trainee, "method": recipe.method, "batching": parts.batching, "roles": make_roles(parts, say),
         "place_of": {name: s.place for name, s in parts.stores.items()},
@@ -41,26 +37,17 @@ def offline_source(parts: Parts, say: Callable[[str], Any]) -> Offline:
         "complete": _completions(parts), "num_minibatches": recipe.training.num_minibatches,
     }  # fmt: skip
     if parts.team.sources is None:
-        return Offline(rows_of_step=rows_of_step, **made)
-    return TwoLevels(
-        rows_of_step=lambda step: [with_source(group, store) for group in rows_of_step(step)],
-        trusted_of_step=_trusted_of_step(parts), sources=parts.team.sources, **made,
-    )  # fmt: skip
+        return Offline(rows_of_step=rows, **made)
+    return TwoLevels(rows_of_step=rows, trusted_of_step=_trusted_rows(parts), sources=parts.team.sources, **made)
 
 
-def with_source(group: Group, store: Store) -> Group:
-    """The row with the number of its source."""
-    return dataclasses.replace(group, row={**group.row, SOURCE: float(store.index[group.index]["source"])})
-
-
-def _trusted_of_step(parts: Parts) -> Callable[[int], list[Group]]:
+def _trusted_rows(parts: Parts) -> RowsOfSteps:
     """The rows of the trusted set that a step has: all of them, shuffled, before any comes again."""
     store, levels = parts.splits.trusted, parts.recipe.method.levels()
     assert levels is not None
     assert store is not None
-    count = levels.trusted_rows
     mixture = Mixture(sizes=(len(store),), weights=(1.0,), seed=parts.recipe.training.seed)
-    return lambda step: [store[int(i)] for i in mixture.rows(step * count, (step + 1) * count)]
+    return RowsOfSteps(store=store, mixture=mixture, batch_size=levels.trusted_rows)
 
 
 def _completions(parts: Parts) -> Callable[[int], list[Completion]]:

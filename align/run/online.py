@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.recipe.steps import count_steps, steps_of_phase
+from align.recipe.steps import count_steps, steps_of_experience
 from align.rewards.shape import piece
 from align.rewards.verdicts import make_reward_functions
 from align.rollout.engine import Sampling
@@ -16,8 +16,8 @@ from align.rollout.policy_engine import Engines, LocalEngines, text_of
 from align.rollout.steps import find_segmenter, token_starts
 from align.rollout.stop_strings import UNFINISHED
 from align.rollout.turns import Turns, find_environment
-from align.rollout.writer import Prompt, Writer
-from align.run.parts import Parts, hint_column, prompt_of
+from align.rollout.writer import Writer
+from align.run.parts import Parts, hint_column
 from align.run.server import server_engines
 from align.runfolder.folder import RunFolder
 from align.scoring.experience import ModelRole, Role
@@ -27,17 +27,13 @@ from align.sources.harvest import Harvester
 from align.sources.held_out import Rivals
 from align.sources.online import Online
 from align.sources.rounds import ROUNDS, RoundFiles
+from align.sources.rows import Prompts, prompts_of
 
 
 def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:
     recipe, store = parts.recipe, parts.splits.train
     rollout, world = recipe.rollout, parts.batching.world
     judge = make_reward_functions(recipe.reward)
-    mixture = parts.splits.mixture(recipe.training.seed)
-
-    def prompts(start: int, stop: int) -> list[Prompt]:
-        return [prompt_of(store, int(i), start + n) for n, i in enumerate(mixture.rows(start, stop))]
-
     sampling = sampling_of(parts)
     hinted = parts.batching.needs.batch.hinted
     hints = hint_column(recipe, parts.splits, parts.tokenizer, parts.context) if hinted else None
@@ -51,14 +47,15 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
         parts.batching, roles, judge, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
     )
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
-    rounds = RoundFiles(folder.path / ROUNDS, writer, steps_of_phase(recipe)) if recipe.method.rounds else None
+    rounds = RoundFiles(folder.path / ROUNDS, writer, steps_of_experience(recipe)) if recipe.method.rounds else None
     rival = held_against(type(recipe.method), rollout.engine)
     return Online(
         method=recipe.method, writer=writer,
         harvester=harvester,
         audit=Auditor(rollout.audit, writer, harvester, folder.path / "values") if rollout.audit else None,
-        batch_size=recipe.training.batch_size, prompts=prompts,
-        splits={n: [prompt_of(s, i, i) for i in range(parts.held_out(n))] for n, s in held_out.items()},
+        batch_size=recipe.training.batch_size,
+        prompts=Prompts(store=store, mixture=parts.splits.mixture(recipe.training.seed)),
+        splits={n: prompts_of(s, [*range(count := parts.held_out(n))], range(count)) for n, s in held_out.items()},
         place_of={name: s.place for name, s in parts.stores.items()},
         log=RolloutLog(
             folder.path / "rollouts", record=rollout.record, main=world.main, by=parts.digest, say=say,

@@ -21,7 +21,6 @@ from align.models.tokenizer import Head, stop_ids
 from align.recipe.load import Recipe
 from align.rollout.hints import HintColumn
 from align.rollout.policy_engine import Readable, Texts
-from align.rollout.writer import Prompt
 from align.scoring.experience import Batching, Columns
 from align.scoring.role_table import REFERENCE, section_of
 from align.scoring.roles import AdapterOff
@@ -48,10 +47,6 @@ def hint_column(recipe: Recipe, splits: Splits, tokenizer: Any, context: int) ->
     texts = Writer(tokenizer, template, names=Names(tokenizer, data_of(recipe).special_tokens))
     room = context - recipe.rollout.max_completion_length
     return HintColumn(texts, Encoder(tokenizer, template), store.marked, room, store.place)
-
-
-def prompt_of(store: Store, row: int, number: int) -> Prompt:
-    return Prompt(row=row, number=number, tokens=store[row].members[0].prompt, columns=store.extras(row))
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ def blocked_attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention function; query (R, heads, L, d), answer (R, L, heads, d)."""
     blocks: tuple[Block, ...] | None = getattr(attention_mask, "blocks", None)
-    query, key, value = lowered(query, key, value)
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = lowered(query, key, value)
     if blocks is None or rest.get("dropout") or blocks[0].mask.dtype != query.dtype:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
     groups = getattr(module, "num_key_value_groups", 1)

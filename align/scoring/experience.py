@@ -75,10 +75,10 @@ class Batching:
 
     def plan(self, groups: Sequence[Group], members: Sequence[str]) -> Plan:
         if not self.needs.batch.divisible:
-            return make_plan([shapes(self._pick(g, members), self.layout) for g in groups], self.layout, self.limits)
+            return make_plan(shapes([self._pick(g, members) for g in groups], self.layout), self.layout, self.limits)
         bundles = families(groups) if self.needs.batch.together else bundled(groups, self.layout, self.limits)
         picked = [[t for i in bundle for t in self._pick(groups[i], members)] for bundle in bundles]
-        plan = make_plan([shapes(tokens, self.layout) for tokens in picked], self.layout, self.limits)
+        plan = make_plan(shapes(picked, self.layout), self.layout, self.limits)
         return dataclasses.replace(plan, ranks=tuple(tuple(_unbundled(m, bundles) for m in r) for r in plan.ranks))
 
     def mine(self, plan: Plan) -> tuple[MicroBatch, ...]:
@@ -157,7 +157,7 @@ def bundled(groups: Sequence[Group], layout: RowLayout, limits: Limits) -> list[
     shared."""
     if layout != "shared":
         return [(i,) for i in range(len(groups))]
-    total = sum(len(member) for group in groups for member in group.members)
+    total = sum(len(member.prompt) + len(member.completion) for group in groups for member in group.members)
     room = min(limits.max_tokens, -(-total // limits.world_size))
     bundles: list[list[int]] = []
     held = 0
@@ -208,7 +208,7 @@ def live_batch(
 ) -> Any:
     """The rows of a micro-batch with their live columns, on this rank's device."""
     rows = torch.tensor(micro.groups, dtype=torch.int64)
-    batch = experience.batch.select(rows).map(lambda tensor: tensor.to(world.device))
+    batch = experience.batch.select(rows).to(world.device)
     has = {m: vars(getattr(batch, m)).keys() for m in made}
     again = {m: {c: made[m]["logps"].detach() for c in experience.repeats if c in has[m]} for m in made}
     replaced = {m: dataclasses.replace(getattr(batch, m), **made[m], **again[m]) for m in made}

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from align.batches import Tokens
-from align.scoring.packing import pack_best_fit
+from align.scoring.packing import pack
 
 RowLayout = Literal["padded", "packed", "shared"]
 Shape = tuple[int, tuple[int, ...]]  # a tree's lengths: its trunk, its branches
@@ -60,10 +60,12 @@ class Tree:
         return len(self.members[0].prompt) + sum(len(m.completion) for m in self.members)
 
 
-def shapes(members: Sequence[Tokens], layout: RowLayout) -> tuple[Shape, ...]:
-    """The lengths of a group's trees in this layout: what a plan needs to know of it."""
-    trees = _trees(members, layout)
-    return tuple((len(t.members[0].prompt), tuple(len(m.completion) for m in t.members)) for t in trees)
+def shapes(groups: Sequence[Sequence[Tokens]], layout: RowLayout) -> list[tuple[Shape, ...]]:
+    """The lengths of each group's trees in this layout: what a plan needs to know of it."""
+    return [
+        tuple((len(t.members[0].prompt), tuple(len(m.completion) for m in t.members)) for t in _trees(members, layout))
+        for members in groups
+    ]
 
 
 def lay_out(groups: Sequence[Sequence[Tokens]], layout: RowLayout, row_tokens: int = 0) -> Rows:
@@ -79,13 +81,8 @@ def lay_out(groups: Sequence[Sequence[Tokens]], layout: RowLayout, row_tokens: i
     if layout == "padded":
         return _rows([[tree] for group in trees for tree in group], plain=True)
     widths = [sum(len(tree) for tree in group) for group in trees]
-    bins = pack_best_fit(widths, capacity(widths, row_tokens))
+    bins = pack(widths, row_tokens)
     return _rows([[tree for i in row for tree in trees[i]] for row in bins], plain=False)
-
-
-def capacity(widths: Sequence[int], row_tokens: int) -> int:
-    """How many tokens a packed or shared row holds at most, for groups of these many."""
-    return max([row_tokens, 1, *widths])
 
 
 def _trees(members: Sequence[Tokens], layout: RowLayout, start: int = 0) -> list[Tree]:

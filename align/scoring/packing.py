@@ -7,6 +7,11 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 
+def pack(widths: Sequence[int], row_tokens: int) -> list[list[int]]:
+    """The groups of each row, for groups of these many tokens: rows are as wide as the widest, or `row_tokens`."""
+    return pack_best_fit(widths, max([row_tokens, 1, *widths]))
+
+
 def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Best-fit decreasing: the documents of each row, rows in the order in which they were opened.
 

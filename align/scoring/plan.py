@@ -12,8 +12,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from align.scoring.layout import RowLayout, Shape, capacity
-from align.scoring.packing import pack_best_fit
+from align.scoring.layout import RowLayout, Shape
+from align.scoring.packing import pack
 
 GroupShape = tuple[Shape, ...]  # the trees of one group
 
@@ -67,7 +67,7 @@ def filled_rows(shapes: Sequence[GroupShape], layout: RowLayout, row_tokens: int
     if layout == "padded":
         return [[(tree,)] for shape in shapes for tree in shape]
     widths = [row_width(shape, layout) for shape in shapes]
-    return [[shapes[i] for i in row] for row in pack_best_fit(widths, capacity(widths, row_tokens))]
+    return [[shapes[i] for i in row] for row in pack(widths, row_tokens)]
 
 
 def num_padded(shapes: Sequence[GroupShape], layout: RowLayout, row_tokens: int) -> int:

@@ -125,7 +125,7 @@ class Harvester:
         kept = chosen(method, batch)  # by the advantages as they are, so before they are weighed
         kept = batch.completion.mask & (kept if kept.ndim == 2 else kept[:, None])
         batch, metrics = self._corrected(batch)
-        learned = [len(g.members[0]) for g in groups if len(g.members[0].completion)]
+        learned = [len(t.prompt) + n for g in groups for t in g.members if (n := len(t.completion))]
         metrics["scored_tokens"] = float(len(roles) * sum(learned))
         usable = batch.completion.mask
         if self.settings.mask_truncated:

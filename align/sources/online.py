@@ -38,8 +38,6 @@ from align.training.evaluate import Evaluation
 from align.training.loop import Past, Portion
 from align.training.snapshot import Progress
 
-Prompts = Callable[[int, int], Sequence[Prompt]]  # start, stop of the endless stream -> prompts
-
 
 @dataclass(frozen=True)
 class At:
@@ -58,7 +56,7 @@ class Online:
     writer: Writer
     harvester: Harvester
     batch_size: int  # prompts of a step
-    prompts: Prompts
+    prompts: Callable[[int, int], Sequence[Prompt]]  # start, stop of an endless stream of them
     splits: Mapping[str, Sequence[Prompt]]  # validation, test
     place_of: Mapping[str, Callable[[int], str]]
     log: RolloutLog
@@ -252,15 +250,16 @@ class Online:
         places = tuple(range(self.settings.num_generations))
         written = self._written([Job(prompt=p, places=places) for p in prompts], at, seconds)
         by_number, before = {p.number: p for p in prompts}, 0
-        while True:
+        while method.resamples():
             judged, batch = self.harvester.unscored(written)
             asks = wanted(method, batch)
             if not asks or len(judged) == before:  # what cannot be judged would be asked for again and again
-                keep = functools.partial(self.log.append, at.number)
-                return compared(self.writer, written, by_number, keep, seconds)
+                break
             before, taken = len(judged), collections.Counter(t.number for t in written)
             jobs = jobs_of(asks, judged, taken, by_number, self.writer.hints)
             written = written + self._written(jobs, at, seconds)
+        keep = functools.partial(self.log.append, at.number)
+        return compared(self.writer, written, by_number, keep, seconds)
 
     def _written(self, jobs: Sequence[Job], at: At, seconds: Seconds) -> list[Trajectory]:
         """Chunk by chunk; those that were finished before, by weights that will do, are read, not written again."""

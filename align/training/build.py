@@ -182,7 +182,7 @@ def choose_layout(
         right.update((name, finding or of_other[name]) for name, finding in right.items())
     if right["padded"]:
         raise UserError(f"the model does not score padded rows as it scores a sequence alone: {right['padded']}")
-    lengths: dict[RowLayout, list[GroupShape]] = {n: [shapes(members, n) for members in sample.groups] for n in right}
+    lengths: dict[RowLayout, list[GroupShape]] = {n: shapes(sample.groups, n) for n in right}
     sparse = leaves_out_blocks(unwrapped(model).config._attn_implementation, world.device)
     area = 2.0 * config.hidden_size * config.num_hidden_layers
     cost = Cost(float(num_block_params(model)), area, BLOCK if sparse else 0)

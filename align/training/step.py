@@ -178,7 +178,8 @@ def train_step(
             raise Diverged(finding, [g.index for g in streams[first.stream].groups], spoilt=spoilt, stream=first.stream)
     told |= {f"{name}_grad_norm": norm for name, norm in norms.items() if name != LEARNS}
     seen = dict.fromkeys(lesson.stream for lesson in lessons)
-    tokens = sum(len(m) for stream in seen for g in streams[stream].groups for m in g.members)
+    members = (m for stream in seen for group in streams[stream].groups for m in group.members)
+    tokens = sum(len(m.prompt) + len(m.completion) for m in members)
     return StepResult(told, tokens, next(iter(norms.values())), what)
 
 

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, TypeVar
 
 import torch
@@ -47,26 +47,20 @@ class World:
 
     accelerator: Accelerator
     sharding: str  # none | ddp | zero1 | zero2 | zero3 | fsdp2
+    rank: int = field(init=False)
+    size: int = field(init=False)  # how many processes there are
+    main: bool = field(init=False)
+    device: torch.device = field(init=False)  # of this rank
+    deepspeed: bool = field(init=False)
 
-    @property
-    def rank(self) -> int:
-        return self.accelerator.process_index
-
-    @property
-    def size(self) -> int:
-        return self.accelerator.num_processes
-
-    @property
-    def main(self) -> bool:
-        return self.rank == 0
-
-    @property
-    def device(self) -> torch.device:
-        return self.accelerator.device
-
-    @property
-    def deepspeed(self) -> bool:
-        return self.sharding.startswith("zero")
+    def __post_init__(self):
+        known = {
+            "rank": self.accelerator.process_index, "size": self.accelerator.num_processes,
+            "main": self.accelerator.process_index == 0, "device": self.accelerator.device,
+            "deepspeed": self.sharding.startswith("zero"),
+        }  # fmt: skip
+        for name, value in known.items():
+            object.__setattr__(self, name, value)
 
     def barrier(self) -> None:
         if self.size > 1:

@@ -94,7 +94,7 @@ def test_the_last_token_of_each_sequence_sees_the_whole_of_it(seed: int, layout:
 def test_tokens_that_are_laid_out_are_those_that_the_shapes_promise(seed: int, layout: RowLayout):
     groups = random_groups(seed)
     rows = lay_out(groups, layout)
-    promised = sum(trunk + sum(branches) for group in groups for trunk, branches in shapes(group, layout))
+    promised = sum(trunk + sum(branches) for trees in shapes(groups, layout) for trunk, branches in trees)
     assert int((rows.input_ids > 0).sum()) == promised
     if layout == "shared":  # each prompt of a group once
         prompts = sum(len(p) for g in groups for p in {m.prompt.tobytes(): m.prompt for m in g}.values())
@@ -107,7 +107,7 @@ def test_members_with_different_prompts_are_different_trees():
     one, two = np.array([1, 2], dtype=np.int32), np.array([3, 4], dtype=np.int32)
     end, yes = np.array([5], dtype=np.int32), np.array([True])
     group = [Tokens(one, end, yes), Tokens(two, end, yes), Tokens(one.copy(), end, yes)]
-    assert shapes(group, "shared") == ((2, (1, 1)), (2, (1,)))
+    assert shapes([group], "shared") == [((2, (1, 1)), (2, (1,)))]
     rows = lay_out([group], "shared")
     assert rows.input_ids.tolist() == [[1, 2, 5, 5, 3, 4, 5]]
     assert rows.position_ids.tolist() == [[0, 1, 2, 2, 0, 1, 2]]

@@ -30,7 +30,7 @@ def random_step(seed: int, count: int = 30) -> list[list[Tokens]]:
 
 
 def shapes_of(groups: list[list[Tokens]], layout: RowLayout) -> list[GroupShape]:
-    return [shapes(group, layout) for group in groups]
+    return shapes(groups, layout)
 
 
 CASES = list(itertools.product(LAYOUTS, (1, 2, 5), (60, 200, 5000), (0, 200)))

@@ -130,7 +130,7 @@ class LocalEngine:
     def _stop(self, row: Unfinished, sampling: Sampling) -> StopReason | None:
         if row.tokens[-1] in sampling.stop_token_ids:
             return StopReason.EOS
-        if row.strings.found(row.tokens):
+        if sampling.stop_strings and row.strings.found(row.tokens):
             return StopReason.STRING
         return row.last if len(row.tokens) == row.room else None
 
