@@ -198,7 +198,8 @@ class OnlineMethod(Method[R]):
     @classmethod
     def resamples(cls) -> bool:
         """Whether it ever asks for more."""
-        return cls.resample is not OnlineMethod.resample
+        plain: Any = OnlineMethod
+        return cls.resample is not plain.resample
 
     def writers(self) -> Sequence[str]:
         """The copies of the policy, each of which `moves` names, that `resample` asks to write. Most ask the policy."""
