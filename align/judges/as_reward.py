@@ -32,7 +32,7 @@ from align.rewards.base import Text, text_of
 from align.rewards.pairwise.oracle import win_rates
 from align.system.lines import warn
 
-OF_FILES = ("local", "reward", "pairwise")  # kinds of judges that are read from a folder
+OF_FILES = ("local", "reward", "implicit", "pairwise")  # kinds of judges that are read from a folder
 
 
 @dataclass(frozen=True, kw_only=True)

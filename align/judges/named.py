@@ -1,6 +1,8 @@
 """A judge by what is written on a command line or in a YAML file.
 
-    recorded:FILE   rule:longer   reward:FOLDER   pairwise:FOLDER   local:FOLDER   http:MODEL   or a YAML file:
+    recorded:FILE   rule:longer   reward:FOLDER   implicit:FOLDER   pairwise:FOLDER   local:FOLDER   http:MODEL
+
+or a YAML file:
 
     judges: [rule:longer, {judge: "http:small", base_url: "http://127.0.0.1:8000/v1"}]     a panel
     rule: majority
@@ -32,10 +34,10 @@ from align.judges.prompts import load_instructions
 from align.judges.recorded import RecordedJudge
 from align.judges.replies import Decoding, Replies, Speaker
 from align.judges.rules import RuleJudge
-from align.judges.scorers import PairwiseJudge, RewardJudge
+from align.judges.scorers import ImplicitJudge, PairwiseJudge, RewardJudge
 from align.judges.served import EndpointSpeaker
 
-KINDS = ("recorded", "rule", "reward", "pairwise", "local", "http")
+KINDS = ("recorded", "rule", "reward", "implicit", "pairwise", "local", "http")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -63,6 +65,8 @@ class JudgeSpec:
     settings: dict[str, Any] = field(default_factory=dict)  # of a rule
     tokenizer: str = ""  # of a rule that counts tokens
     scale: float = 1.0  # of a pairwise model
+    reference: str = ""  # of an implicit reward: the model that its policy was trained from
+    beta: float = 0.1  # of an implicit reward
 
     @property
     def kind(self) -> str:
@@ -107,6 +111,11 @@ def make_judge(spec: JudgeSpec | Panelled, means: Means | None = None) -> Judge:
         return RuleJudge(name=name, rule=what, settings=spec.settings, tokenizer=spec.tokenizer, pairwise=pairwise)
     if spec.kind == "reward":
         return RewardJudge(name=name, model=what, batch_size=spec.batch_size, pairwise=pairwise)
+    if spec.kind == "implicit":
+        if not spec.reference:
+            raise UserError(f"judge {spec.judge}: has no reference; name the model it was trained from: reference=...")
+        of = {"model": what, "reference": spec.reference, "beta": spec.beta}
+        return ImplicitJudge(name=name, batch_size=spec.batch_size, pairwise=pairwise, **of)
     if spec.kind == "pairwise":
         return PairwiseJudge(name=name, model=what, batch_size=spec.batch_size, scale=spec.scale)
     return ModelJudge(
@@ -133,13 +142,14 @@ def _speaker(spec: JudgeSpec) -> Speaker:
 OF_MODELS = ("temperature", "top_p", "max_tokens", "votes", "rubric")
 OF_KIND: dict[str, tuple[str, ...]] = {
     "recorded": (), "rule": ("instructions", "settings", "tokenizer"), "reward": ("instructions", "batch_size"),
-    "pairwise": ("batch_size", "scale"), "local": ("instructions", "batch_size", *OF_MODELS),
+    "implicit": ("instructions", "batch_size", "reference", "beta"), "pairwise": ("batch_size", "scale"),
+    "local": ("instructions", "batch_size", *OF_MODELS),
     "http": ("instructions", "base_url", "key_env", "revision", "timeout", "retries", "per_minute", "concurrency",
              "extra", *OF_MODELS),
 }  # fmt: skip
 LEAST: dict[str, float] = {
     "temperature": 0, "max_tokens": 1, "votes": 1, "timeout": 0.001, "retries": 0, "per_minute": 0, "concurrency": 1,
-    "batch_size": 1, "scale": 1e-9, "top_p": 1e-9,
+    "batch_size": 1, "scale": 1e-9, "beta": 1e-9, "top_p": 1e-9,
 }  # fmt: skip
 
 

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
+from align.batches import Tokens
+from align.data.reading.messages import BadRow
 from align.errors import RunError
 from align.judges.asking import no_verdict
 from align.judges.base import Question, Verdict
+from align.models.embeddings import check_same_vocabulary
 from align.rewards.base import Sample, Text
 from align.rewards.learned import Reward as Learned
 from align.rewards.pairwise.oracle import from_logits
-from align.rollout.folder import identity_of
+from align.rollout.folder import FolderWriter, identity_of
 
 Score = tuple[float | None, str]  # and why there is none
 
@@ -119,6 +122,49 @@ class RewardJudge(Scorer):
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     return (samples[at : at + size] for at in range(0, len(samples), size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImplicitJudge(Scorer):
+    """The reward that a policy trained by DPO has learned (arXiv:2305.18290, eq. 5, without the term of the prompt):
+    beta (log pi(answer | prompt) - log ref(answer | prompt)), over the answer and its end."""
+
+    model: str
+    reference: str
+    beta: float = 0.1
+
+    def identity(self) -> dict[str, Any]:
+        models = {"implicit": dict(identity_of(self.model)), "reference": dict(identity_of(self.reference))}
+        return {**models, "beta": self.beta, "pairwise": self.pairwise}
+
+    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+        policy, reference = self._policy, self._reference
+        check_same_vocabulary(policy.tokenizer, reference.tokenizer, f"reference {self.reference}")
+        rows: dict[int, Tokens] = {}
+        found: list[Score] = [(None, "")] * len(samples)
+        for place, sample in enumerate(samples):
+            try:
+                rows[place] = self._fitting(sample)
+            except BadRow as error:
+                found[place] = (None, str(error))
+        ours, theirs = policy.logps(list(rows.values())), reference.logps(list(rows.values()))
+        for place, one, other in zip(rows, ours, theirs, strict=True):
+            found[place] = (self.beta * (one - other), "")
+        return found
+
+    def _fitting(self, sample: Sample) -> Tokens:
+        tokens, context = self._policy.tokens(sample.prompt, sample.completion), self._policy.context
+        if len(tokens) > context:
+            raise BadRow(f"prompt and answer have {len(tokens)} tokens; there is room for {context}")
+        return tokens
+
+    @cached_property
+    def _policy(self) -> FolderWriter:
+        return FolderWriter(self.model, batch_size=self.batch_size)
+
+    @cached_property
+    def _reference(self) -> FolderWriter:
+        return FolderWriter(self.reference, batch_size=self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,5 @@
 """A model's folder that writes texts, for evaluations and judges: prompts as in training, through the local engine.
+It also says how likely a text is.
 
 What is written depends on the weights, the prompt, the style and the seed of each completion, and not on what is
 written beside it, but for rounding.
@@ -16,16 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from align.batches import Tokens
 from align.data.reading.messages import BadRow, Text
 from align.data.reading.rows import Row
-from align.data.text.script import Writer
+from align.data.text.script import PrefixBroken, Writer
 from align.data.text.special import Names
 from align.data.text.template import choose_template
 from align.data.text.tokens import Encoder
 from align.errors import UserError
 from align.models.frozen import freeze
 from align.models.load import load_policy, writing
-from align.models.parts import context_of, unwrapped
+from align.models.parts import context_of, head_gap, unwrapped
 from align.models.settings import ModelSection
 from align.models.sources import folder_fingerprint, has_adapter, read_json, resolve, side_sums, whole_weights
 from align.models.tokenizer import load_tokenizer, stop_ids
@@ -34,9 +36,12 @@ from align.rollout.local.cache_check import cache_finding
 from align.rollout.local.engine import LocalEngine
 from align.rollout.local.uncached import PlainEngine
 from align.rollout.policy_engine import sharing_prompts, text_of
-from align.scoring.score import Kernel, Scorer
+from align.scoring.layout import lay_out
+from align.scoring.score import Kernel, Scorer, scatter
 from align.system.sums import digest_of
 from align.world.distributed import precision_of
+
+HEAD_GAP = 1e-3  # largest difference between our head and the model's logits that counts as rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +113,29 @@ class FolderWriter:
             for several in written
         ]
 
+    def tokens(self, prompt: Text, completion: Text) -> Tokens:
+        """A prompt and what follows it, with its end, as in training. BadRow as for `ids`."""
+        asked, said = self._writer.as_text(prompt), self._writer.as_text(completion)
+        row = Row(prompt=asked, completions=(said,), key="", numbers={})
+        try:
+            return self._encoder.one(self._writer.script(row)).members[0]
+        except PrefixBroken as error:
+            raise BadRow(f"the chat template rewrites earlier turns: {error}") from None
+
+    @torch.no_grad()
+    def logps(self, rows: Sequence[Tokens]) -> list[float]:
+        """log pi(completion | prompt) of each, in nats, summed over its tokens."""
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        found = [0.0] * len(rows)
+        for start in range(0, len(order), self.batch_size):
+            picked = order[start : start + self.batch_size]
+            laid = lay_out([[rows[i]] for i in picked], "padded").to(next(self._scorer.parameters()).device)
+            shape = (len(picked), max(len(rows[i].completion) for i in picked))
+            made = self._scorer(laid, ("logps",), 1)["logps"].float()
+            for i, value in zip(picked, scatter(made, laid, shape).double().sum(1).tolist(), strict=True):
+                found[i] = value
+        return found
+
     def decode(self, ids: Any) -> str:
         return text_of(self.tokenizer, ids)
 
@@ -131,8 +159,10 @@ class FolderWriter:
             model = freeze(load_policy(section, self.tokenizer, "lm", Path()))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         autocast = torch.bfloat16 if precision_of("auto", device) == "bf16" else None
-        kernel = Kernel(str(unwrapped(model).config._attn_implementation), autocast)
-        return Scorer(model.to(device), kernel).eval().requires_grad_(False)
+        attention, probe = str(unwrapped(model).config._attn_implementation), torch.arange(3, 12)[None]
+        with torch.no_grad():  # some models do more to their logits than is known
+            own_head = head_gap(model, probe) <= HEAD_GAP
+        return Scorer(model.to(device), Kernel(attention, autocast, own_head=own_head)).eval().requires_grad_(False)
 
     @contextmanager
     def _engine(self) -> Iterator[LocalEngine]:

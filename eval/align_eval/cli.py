@@ -13,6 +13,7 @@ from align import __version__
 from align.cli.main import run_app
 from align.system.terminal import say
 from align_eval.commands.compare import compare
+from align_eval.commands.doctor import doctor
 from align_eval.commands.export import export
 from align_eval.commands.frontier import frontier
 from align_eval.commands.generate import generate
@@ -21,6 +22,7 @@ from align_eval.commands.inspect import inspect
 from align_eval.commands.judge import judge
 from align_eval.commands.leaderboard import leaderboard
 from align_eval.commands.report import report
+from align_eval.commands.reward import reward
 from align_eval.commands.run import run
 
 app = typer.Typer(
@@ -51,12 +53,14 @@ def options(
 app.command()(compare)
 app.command("import")(import_)
 app.command()(export)
+app.command()(doctor)
 app.command()(frontier)
 app.command()(generate)
 app.command()(inspect)
 app.command()(judge)
 app.command()(leaderboard)
 app.command()(report)
+app.command()(reward)
 app.command()(run)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,18 @@ def _of(
     texts = [own[0].text for own in samples]
     if len(models) == 2 and models[0] == models[1]:
         texts[1] = samples[1][-1].text  # another sample, where there is one
-    asked = material.items[item]
+    asked = question_of(material.items[item], models, tuple(texts))
     for repeat in range(settings.repeats):
         for order in _orders(judge, settings):
-            yield Question(
-                item=item, prompt=asked.prompt, models=models, answers=tuple(texts), order=order, repeat=repeat,
-                reference=_text(asked.reference), category=asked.category, columns=asked.columns,
-            )  # fmt: skip
+            yield replace(asked, order=order, repeat=repeat)
+
+
+def question_of(item: Item, models: tuple[str, ...], answers: tuple[str, ...]) -> Question:
+    """Of answers to one item, in no order yet."""
+    return Question(
+        item=item.id, prompt=item.prompt, models=models, answers=answers, reference=_text(item.reference),
+        category=item.category, columns=item.columns,
+    )  # fmt: skip
 
 
 def _orders(judge: Judge, settings: Judging) -> tuple[Order, ...]:
