@@ -8,7 +8,7 @@ VLLM   := .venv-vllm
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test test-vllm lint fuzz bench study-online study-credit study-psft clean
+.PHONY: quickstart test test-vllm lint fuzz bench study-online study-credit study-psft study-eval clean
 
 quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
 	bash launch/pipelines/quickstart.sh
@@ -38,6 +38,9 @@ study-credit: $(STAMP)  ## VinePPO, VC-PPO, T-PPO, P3O, APA and what their paper
 
 study-psft: $(STAMP)  ## proximal SFT beside SFT over long training: STUDIES.md; can be cut
 	$(RUN)/python -m tests.bench.psft_study
+
+study-eval: $(STAMP)  ## coverage of intervals and false alarms of gates in known worlds: STUDIES.md; ten minutes, can be cut
+	$(RUN)/python -m tests.bench.eval_study
 
 # torch first and by its exact version: a range would fetch the CUDA build and gigabytes with it.
 # The Makefile of a checkout that moved makes a new environment: scripts in .venv/bin name their interpreter absolutely.

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import credit_tables, psft_study
+from tests.bench import credit_tables, eval_study, psft_study
 from tests.bench.cases import REPOSITORY
 from tests.bench.cells import align_train, every
 
@@ -147,7 +147,8 @@ def write_tables(cells: Sequence[dict[str, Any]]) -> None:
     )
     head += "nats a completion, of the last five experiences' samples, from the model that training starts from.\n"
     worlds = "".join(f"\n## {world.capitalize()}\n\n{table(cells, world)}" for world in TITLES)
-    (REPOSITORY / "STUDIES.md").write_text(head + worlds + credit_part() + psft_study.section(), encoding="utf-8")
+    parts = credit_part() + psft_study.section() + eval_study.section()
+    (REPOSITORY / "STUDIES.md").write_text(head + worlds + parts, encoding="utf-8")
     readme = REPOSITORY / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
     readme.write_text(before + MARKS[0] + table(cells, "stories") + MARKS[1] + rest.partition(MARKS[1])[2], "utf-8")

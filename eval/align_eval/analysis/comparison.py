@@ -17,7 +17,7 @@ from align.judges.base import Verdict
 from align_eval.analysis import pairs as pairing
 from align_eval.analysis import scores as scoring
 from align_eval.analysis.evaluation import Evaluation, Source, evaluation_of
-from align_eval.analysis.games import by_pair, missing_verdicts, one_order, record
+from align_eval.analysis.games import by_pair, flagged, missing_verdicts, one_order, record
 from align_eval.analysis.judges import agreements, judge_rows
 from align_eval.analysis.pairs import PairSettings
 from align_eval.results.document import Agreement, Difference, Failure, JudgeRow, Pair, Scored, Sections
@@ -97,8 +97,14 @@ def compare(
         scores=scoring.scored(source, settings.how, [old, new]), judges=judge_rows(_on(source, said), settings.how),
         agreement=agreements(_on(source, said), settings.how),
         quantities=_with_delta(found, [row.judge for row in rows if not row.category], differences),
-        warnings=[*source.warnings, *_coverage(source, said, old, new), *one_order(said), *warnings, *told],
-        failures=[*missing_verdicts(said), *(f for f in scoring.missing_scores(source) if f.model in (old, new))],
+        warnings=[
+            *source.warnings, *_coverage(source, said, old, new), *one_order(said), *flagged(said), *warnings,
+            *told,
+        ],
+        failures=[
+            *missing_verdicts(said),
+            *(f for f in [*source.unmade, *scoring.missing_scores(source)] if f.model in (old, new)),
+        ],
     )  # fmt: skip
 
 

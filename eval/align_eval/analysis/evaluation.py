@@ -11,9 +11,12 @@ from pathlib import Path
 
 from align.errors import UserError, did_you_mean
 from align.judges.base import Verdict
+from align.system.lines import read_folder
 from align_eval import store
 from align_eval.records import Answer, Item, Score
+from align_eval.results.document import Failure
 
+UNMADE = "missing"  # a folder of what could not be generated
 GRADE = "grade"  # the task of a judge's grades of single answers; the metric is the judge
 
 
@@ -24,6 +27,7 @@ class Evaluation:
     answers: Sequence[Answer] = ()
     verdicts: Sequence[Verdict] = ()
     scores: Sequence[Score] = ()
+    unmade: Sequence[Failure] = ()  # answers that could not be made
     warnings: list[str] = field(default_factory=list)
 
     @cached_property
@@ -91,11 +95,24 @@ def evaluation_of(source: Source) -> Evaluation:
     warnings: list[str] = []
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected an evaluation's, with items.jsonl, answers and verdicts")
+    answers = store.read_answers(folder, warnings.append)
     return Evaluation(
         name=str(folder),
         items=store.read_items(folder, warnings.append),
-        answers=store.read_answers(folder, warnings.append),
+        answers=answers,
+        unmade=_unmade(folder, answers, warnings),
         verdicts=store.read_verdicts(folder, warnings.append),
         scores=store.read_scores(folder, warnings.append),
         warnings=warnings,
     )
+
+
+def _unmade(folder: Path, answers: Sequence[Answer], warnings: list[str]) -> list[Failure]:
+    """Of `missing/`, those that have not been made since, counted by model and reason."""
+    made = {(a.item, a.model, a.sample) for a in answers}
+    counts: dict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
+    for _, row in read_folder(folder / UNMADE, warnings.append):
+        item, model, sample = str(row.get("item")), str(row.get("model")), int(row.get("sample") or 0)
+        if (item, model, sample) not in made:
+            counts[model, str(row.get("why"))].add((item, sample))
+    return [Failure(what="answer", model=model, count=len(at), why=why) for (model, why), at in counts.items()]

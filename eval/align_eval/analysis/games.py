@@ -105,7 +105,8 @@ def missing_verdicts(verdicts: Sequence[Verdict]) -> list[Failure]:
 
 def is_shown(verdict: Verdict) -> bool:
     """Whether it is known who was shown first."""
-    return bool(verdict.order) and verdict.columns.get("order") != "unknown"
+    told = verdict.columns
+    return bool(verdict.order) and told.get("order") != "unknown" and told.get("ordered") is not False
 
 
 def asked(verdict: Verdict) -> tuple[Any, ...]:
@@ -125,6 +126,17 @@ def one_order(verdicts: Sequence[Verdict]) -> Iterator[str]:
                 f"judge {judge}: {alone} of {len(found)} pairs of answers were judged in one order only; a liking for "
                 "the first answer does not cancel there"
             )
+
+
+def flagged(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What is worth knowing of verdicts that count, such as one that contradicts its own explanation; by judge."""
+    seen: dict[tuple[str, str], int] = defaultdict(int)
+    totals: dict[str, int] = defaultdict(int)
+    for verdict in verdicts:
+        totals[verdict.judge] += 1
+        for flag in dict.fromkeys(map(str, verdict.columns.get("flags", ()))):
+            seen[verdict.judge, flag] += 1
+    yield from (f"judge {judge}: {n} of {totals[judge]} verdicts: {flag}" for (judge, flag), n in seen.items())
 
 
 Kind = tuple[str, str, str, str]  # what, model, judge, why

@@ -18,7 +18,7 @@ import numpy as np
 from align.errors import UserError, did_you_mean
 from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation, Source, evaluation_of
-from align_eval.analysis.games import by_pair, missing_verdicts, one_order
+from align_eval.analysis.games import by_pair, flagged, missing_verdicts, one_order
 from align_eval.analysis.judges import agreements, judge_rows
 from align_eval.analysis.pairs import PairSettings, adjusted, pairs
 from align_eval.analysis.ratings import Games, Ratings, rate
@@ -85,8 +85,8 @@ def leaderboard(source: Source, judge: str = "", settings: BoardSettings = USUAL
     return Leaderboard(
         judge=name, rows=rows, best=(leader.model, *leader.tied_with), pairs=adjusted([p for p, _ in met]),
         judges=judge_rows(evaluation, settings.how), agreement=agreements(evaluation, settings.how), nu=ratings.nu,
-        warnings=[*warnings, *one_order(verdicts), *_few(sorted({text for _, told in met for text in told}))],
-        failures=missing_verdicts([v for v in evaluation.verdicts if v.judge == name]),
+        warnings=[*warnings, *one_order(verdicts), *flagged(verdicts), *_few([text for _, t in met for text in t])],
+        failures=[*missing_verdicts([v for v in evaluation.verdicts if v.judge == name]), *evaluation.unmade],
     )  # fmt: skip
 
 

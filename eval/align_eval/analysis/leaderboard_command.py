@@ -41,6 +41,7 @@ def _scores_alone(folder: Path, source: Evaluation, how: Resampling) -> Iterator
     scores, failures = scored(source, how), missing_scores(source)
     yield "no verdicts; scores:"
     yield from of_scores(scores)
+    failures = [*failures, *source.unmade]
     yield from of_remarks(source.warnings, failures)
     told = (list(source.warnings), failures)
     yield f"written: {put(folder, Sections(scores=scores), source.models, how, told)}"

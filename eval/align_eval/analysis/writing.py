@@ -13,6 +13,7 @@ from align.system.terminal import visible
 from align_eval.results.document import Failure, Results, Sections
 from align_eval.results.reading import add
 from align_eval.statistics.resampling import Resampling
+from align_eval.store.judges import read_judges
 
 Told = tuple[list[str], list[Failure]]  # warnings, and what is missing
 PARTS = ("items.jsonl", "answers/*.jsonl", "verdicts/*.jsonl", "scores/*.jsonl")
@@ -23,7 +24,10 @@ def put(
 ) -> Path:
     """Adds them to the folder's results; `told` are the warnings and what is missing."""
     inputs = {str(p.relative_to(folder)): _sum(p) for part in PARTS for p in sorted(folder.glob(part))}
-    return add(folder, _results(folder, sections, models, manifest(inputs, how), told))
+    about = manifest(inputs, how)
+    if judges := {name: one["identity"] for name, one in read_judges(folder).items()}:
+        about["judges"] = judges
+    return add(folder, _results(folder, sections, models, about, told))
 
 
 def put_runs(folder: Path, sections: Sections, runs: Sequence[Path], how: Resampling, warnings: list[str]) -> Path:

@@ -17,7 +17,7 @@ from scipy import special, stats
 
 from align_eval.statistics.estimate import Estimate
 
-CHUNK = 4_000_000  # numbers of a block of resamples that are held at once
+CHUNK = 400_000  # numbers of a block of resamples, which stays near the processor
 Statistic = Callable[[np.ndarray], np.ndarray]  # (R, n) counts of units -> (R,) or (R, K) values
 
 

@@ -84,6 +84,16 @@ def test_answers_that_nobody_judged_are_told():
     assert "judge J: 2 items with both answers have no verdict; they are in no number here" in found.warnings
 
 
+def test_answers_that_could_not_be_made_are_listed(tmp_path: Path):
+    answers = [Answer(item="p", model="a", text="x")]
+    folder = folder_of(tmp_path / "e", both_orders("p", "a", "b", [1.0, 1.0]), (), answers)
+    (folder / "missing").mkdir()
+    rows = [{"item": i, "model": m, "sample": 0, "why": "timeout"} for i, m in (("p", "a"), ("p", "b"), ("q", "b"))]
+    (folder / "missing" / "b.0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare("a", "b", folder)
+    assert [(f.what, f.model, f.count, f.why) for f in found.failures] == [("answer", "b", 2, "timeout")]
+
+
 def test_what_could_not_be_read_counts_as_wrong_and_is_listed():
     unread = Score(item="p", model="a", metric="sums:accuracy", score=0.0, columns={"unparsed": "no number"})
     source = Evaluation(scores=[unread])

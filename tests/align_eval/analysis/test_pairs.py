@@ -8,7 +8,7 @@ from judged import both_orders, verdict
 
 from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation
-from align_eval.analysis.games import missing_verdicts, one_order, record
+from align_eval.analysis.games import flagged, missing_verdicts, one_order, record
 from align_eval.analysis.judges import (
     agreements,
     first_wins,
@@ -67,6 +67,12 @@ def test_missing_is_counted_and_never_a_tie():
         "judge J: 1 of 1 pairs of answers were judged in one order only; a liking for the first answer does not cancel "
         "there"
     ]
+
+
+def test_flags_of_verdicts_are_counted():
+    flags = {"flags": ["contradicts its explanation"]}
+    said = [verdict("p", "a", "b", 1.0, columns=flags), verdict("q", "a", "b", 1.0)]
+    assert list(flagged(said)) == ["judge J: 1 of 2 verdicts: contradicts its explanation"]
 
 
 def test_tests_and_their_adjustment_are_over_prompts():
