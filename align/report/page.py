@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 from align.errors import UserError
 from align.report.compare import comparable, comparison, opening, title
 from align.report.folder import Pipeline, Run, read
 from align.report.headline import headline
+from align.report.pipeline import evaluations
 from align.report.sections import lead, run_body, tiles
 from align.report.text import escape
 from align.system.files import replace_file
@@ -53,6 +55,10 @@ def _pipeline(pipeline: Pipeline) -> str:
     lines = "".join(
         f'<li><a href="#stage-{i}">{escape(run.name)}</a>: {headline(run)[0]}</li>'
         for i, run in enumerate(pipeline.stages)
+    )
+    lines += "".join(
+        f'<li><a href="{escape(quote(place))}">Evaluation: {escape(title)}</a></li>'
+        for title, place in evaluations(pipeline.path)
     )
     notes = f'<ul class="notices">{notes}</ul>' if notes else ""
     top = f'<ul class="runs">{lines}</ul>{tiles(pipeline.summary)}{notes}</header>'

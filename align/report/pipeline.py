@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def summarise(folder: Path, wanted: Sequence[str]) -> Path:
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     write_json(path, before | found)
     return path
+
+
+def evaluations(folder: Path) -> Iterator[tuple[str, str]]:
+    """Title and place, from `folder`, of the pages that `align-eval report` has written in it."""
+    for results in sorted(folder.glob("*/results.json")):
+        page = results.with_name("report.html")
+        if page.is_file():
+            with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):  # of what cannot be read, the page says so itself
+                title = json.loads(results.read_text(encoding="utf-8"))["title"]
+                yield str(title), f"{results.parent.name}/{page.name}"
 
 
 def lines(path: Path) -> Iterator[str]:

@@ -23,6 +23,19 @@ def test_completions_in_between_are_folded_away_with_their_rewards(tmp_path: Pat
     assert "In between" not in read(write([run])).words
 
 
+def test_a_pipeline_leads_to_the_pages_of_its_evaluations(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "quickstart")
+    for name, title in (("polite words", "polite <b>after</b> sft"), ("broken", ""), ("unwritten", "no page yet")):
+        (folder / name).mkdir()
+        write_json(folder / name / "results.json", {"title": title})
+        if name != "unwritten":
+            (folder / name / "report.html").write_text("the page")
+    (folder / "broken/results.json").write_text("{")
+    found = read(write([folder]))
+    assert "Evaluation: polite <b>after</b> sft" in found.words
+    assert [a["href"] for a in found.having("a") if "report.html" in a["href"]] == ["polite%20words/report.html"]
+
+
 def test_a_number_of_a_pipeline_says_what_it_is_a_mean_over(tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path / "quickstart")
     kl = {"value": 5.7, "stderr": 0.1, "n": 4, "unit": "steps"}
