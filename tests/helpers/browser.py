@@ -93,14 +93,16 @@ class Browser:
     def open(self, path: Path) -> float:
         """Seconds until the page's first item, or the page where it has none, is there."""
         start = time.perf_counter()
-        self.ask("Page.navigate", url=path.resolve().as_uri())
+        failed = self.ask("Page.navigate", url=path.resolve().as_uri()).get("errorText")
+        assert not failed, f"{path}: {failed}"
         self.wait("document.readyState === 'complete' && (!document.getElementById('index') "
                   "|| document.querySelector('#item .said'))")  # fmt: skip
         return time.perf_counter() - start
 
     def wait(self, condition: str) -> None:
+        """A page that is still being read fails to answer; it is asked again."""
         end = time.monotonic() + PATIENCE
-        while not self.run(f"Boolean({condition})"):
+        while not self.run(f"(() => {{ try {{ return Boolean({condition}); }} catch {{ return false; }} }})()"):
             assert time.monotonic() < end, f"never came: {condition}; {self.said}"
             time.sleep(0.01)
 

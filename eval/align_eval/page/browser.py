@@ -37,10 +37,11 @@ class Browser:
     cut: int  # texts
 
 
-def browser(found: Evaluation, pair: Sequence[str] = ()) -> Browser:
-    """`pair`: the two models that are shown first."""
+def browser(found: Evaluation, pair: Sequence[str] = (), order: Sequence[str] = ()) -> Browser:
+    """`pair`: the two models that are shown first; `order`: in which models are offered, others after them."""
     about = list(by_item(found).values())
-    models, judges = found.models, judges_of(found.verdicts)
+    models = sorted(found.models, key=lambda m: order.index(m) if m in order else len(order))
+    judges = judges_of(found.verdicts)
     numbers = {id(v): i for i, v in enumerate(v for one in about for v in one.verdicts)}
     limit = _limit(about, models, numbers)
     cut = _Cut(limit)

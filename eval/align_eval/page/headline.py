@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from align.report.text import listed
 from align.system.terminal import visible
+from align_eval.analysis.evaluation import Evaluation
+from align_eval.items import by_item, judges_of
 from align_eval.page.parts import HALF, leads
 from align_eval.results.document import Difference, Pair, Ranked, Results
 from align_eval.results.wording import told
@@ -27,11 +29,12 @@ def headline(found: Results) -> list[Markup]:
     return [_of_difference(r) for r in [r for r in sections.differences if not r.category][:MOST]]
 
 
-def facts(found: Results) -> list[tuple[str, str]]:
+def facts(found: Results, evaluation: Evaluation) -> list[tuple[str, str]]:
     """Names and numbers for one line."""
-    verdicts = sum(r.win_rate.n for r in found.sections.pairs if not r.category)
+    judges, items = len(judges_of(evaluation.verdicts)), len(by_item(evaluation))
+    counts = [("models", len(found.models)), ("items", items), ("judges", judges)]
+    counts += [("verdicts", len(evaluation.verdicts)), ("scores", len(evaluation.scores))]
     lost = sum(f.count for f in found.failures)
-    counts = [("models", len(found.models)), ("judges", len(found.sections.judges)), ("verdicts", verdicts)]
     return [(name, f"{n:,}") for name, n in counts if n] + [("could not be judged, read or made", f"{lost:,}")]
 
 

@@ -43,12 +43,13 @@ def page(found: Results, evaluation: Evaluation) -> str:
     """The whole document."""
     script = "\n".join(packaged(f"templates/{name}", "align_eval.page") for name in SCRIPTS)
     first = next((p for p in found.sections.pairs), None)
-    items = browser(evaluation, (first.a, first.b) if first else ())
+    order = [row.model for row in found.sections.leaderboard] or [str(model["name"]) for model in found.models]
+    items = browser(evaluation, (first.a, first.b) if first else (), order)
     return _template().render(
         results=found,
         warnings=list(dict.fromkeys([*found.warnings, *evaluation.warnings, *strays(evaluation)])),
         headline=headline(found),
-        facts=[*facts(found), ("items", f"{items.items:,}")] if items.items else facts(found),
+        facts=facts(found, evaluation),
         parts=_parts(found, evaluation),
         matrices=matrices(found),
         failures=found.failures[:SHOWN_FAILURES],

@@ -26,11 +26,32 @@ function partOf(index, item) {
   return low;
 }
 
+// Grades of both models by one judge are a game: the higher one wins.
+function gamesOf(index, numbers, first, second) {
+  const { a, b, judge, repeat, score } = index.verdicts;
+  const grades = new Map();
+  for (const n of numbers) {
+    if (b[n] >= 0 || ![first, second].includes(a[n])) continue;
+    const key = `${judge[n]} ${repeat[n]}`;
+    if (!grades.has(key)) grades.set(key, { judge: judge[n] });
+    grades.get(key)[a[n]] = score[n];
+  }
+  return [...grades.values()].filter((game) => first in game && second in game).map((game) => {
+    const gap = game[first] === null || game[second] === null ? null : game[first] - game[second];
+    return { judge: game.judge, score: gap === null ? null : (Math.sign(gap) + 1) / 2 };
+  });
+}
+
 // What the verdicts of a pair come to, from the first model's side.
 function outcomeOf(index, numbers, first, second) {
   const { a, b, judge, swapped, repeat, score } = index.verdicts;
   const scores = [], byJudge = new Map(), byOrder = new Map();
   let missing = 0;
+  for (const game of first === second ? [] : gamesOf(index, numbers, first, second)) {
+    if (game.score === null) { missing += 1; continue; }
+    scores.push(game.score);
+    byJudge.set(game.judge, [...(byJudge.get(game.judge) ?? []), game.score]);
+  }
   for (const n of numbers) {
     if (b[n] < 0 || !((a[n] === first && b[n] === second) || (a[n] === second && b[n] === first))) continue;
     if (score[n] === null) { missing += 1; continue; }
