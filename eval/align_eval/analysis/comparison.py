@@ -19,6 +19,7 @@ from align_eval.analysis import scores as scoring
 from align_eval.analysis.evaluation import Evaluation, Source, evaluation_of
 from align_eval.analysis.games import by_pair, flagged, missing_verdicts, one_order, record
 from align_eval.analysis.judges import agreements, judge_rows
+from align_eval.analysis.missing import missing_scores
 from align_eval.analysis.pairs import PairSettings
 from align_eval.results.document import Agreement, Difference, Failure, JudgeRow, Pair, Scored, Sections
 from align_eval.statistics.estimate import Estimate
@@ -103,7 +104,7 @@ def compare(
         ],
         failures=[
             *missing_verdicts(said),
-            *(f for f in [*source.unmade, *scoring.missing_scores(source)] if f.model in (old, new)),
+            *(f for f in [*source.unmade, *missing_scores(source)] if f.model in (old, new)),
         ],
     )  # fmt: skip
 

@@ -11,7 +11,8 @@ from typing import get_args
 from align.errors import UserError
 from align_eval.analysis.evaluation import Evaluation, evaluation_of
 from align_eval.analysis.leaderboard import BoardSettings, Ties, leaderboard
-from align_eval.analysis.scores import missing_scores, scored
+from align_eval.analysis.missing import missing_scores
+from align_eval.analysis.scores import scored
 from align_eval.analysis.telling import of_leaderboard, of_remarks, of_scores
 from align_eval.analysis.writing import put
 from align_eval.results.document import Sections

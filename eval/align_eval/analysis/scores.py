@@ -15,12 +15,12 @@ from functools import cached_property
 import numpy as np
 
 from align_eval.analysis.evaluation import Evaluation
-from align_eval.analysis.games import grouped
+from align_eval.analysis.missing import named
 from align_eval.records import Score
-from align_eval.results.document import Difference, Failure, Scored
+from align_eval.results.document import Difference, Scored
 from align_eval.statistics import tests
 from align_eval.statistics.estimate import Estimate
-from align_eval.statistics.resampling import USUAL, Resampling, difference, mean
+from align_eval.statistics.resampling import USUAL, Resampling, difference, mean, of_statistic, ratio
 from align_eval.statistics.samples import maj_at_k, pass_at_k, pass_hat_k
 from align_eval.statistics.shares import discord, share
 
@@ -40,6 +40,7 @@ class Column:
     right_or_wrong: bool  # each sample is 0 or 1
     single: bool  # one sample a prompt
     unit: str = ""
+    parts: dict[str, tuple[float, float]] | None = None  # by item, how many of how many, where each of these counts
 
     @cached_property
     def yes_or_no(self) -> bool:
@@ -47,9 +48,28 @@ class Column:
 
     def estimate(self, how: Resampling, items: Sequence[str] | None = None) -> Estimate:
         wanted = list(self.values) if items is None else items
+        if self.parts is not None:
+            above, below = self._sums(wanted)
+            return replace(ratio(above, below, how, "share"), n=int(below.sum()))
         numbers = np.array([self.values[i] for i in wanted])
         found = share(numbers, how.level) if self.right_or_wrong else mean(numbers, how, self.unit)
         return replace(found, n=sum(self.counts[i] for i in wanted))
+
+    def _sums(self, items: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        parts = self.parts or {}
+        return np.array([parts[i][0] for i in items]), np.array([parts[i][1] for i in items])
+
+    def less(self, other: Column, items: Sequence[str], how: Resampling) -> Estimate:
+        """This one's mean less the other's on the same prompts."""
+        mine = np.array([self.values[i] for i in items], dtype=np.float64)
+        theirs = np.array([other.values[i] for i in items], dtype=np.float64)
+        if self.parts is not None and other.parts is not None:
+            (f, o), (g, p) = self._sums(items), other._sums(items)
+            return of_statistic(lambda n: n @ f / (n @ o) - n @ g / (n @ p), len(f), how, "share")
+        if self.yes_or_no and other.yes_or_no:
+            return discord(mine - theirs, how.level)
+        unit = "share" if self.right_or_wrong and other.right_or_wrong else self.unit
+        return difference(mine, theirs, how, unit)
 
 
 def columns(source: Evaluation) -> list[Column]:
@@ -70,12 +90,22 @@ def columns(source: Evaluation) -> list[Column]:
             values={item: statistics.fmean(_number(s) for s in some) for item, some in samples.items()},
             counts={item: len(some) for item, some in samples.items()},
             right_or_wrong=all(s.score in (0.0, 1.0) for s in known), single=max(map(len, samples.values())) == 1,
-            unit=str(known[0].columns.get("unit", "")),
+            unit=str(known[0].columns.get("unit", "")), parts=_parts(samples),
         )  # fmt: skip
         found.append(whole)
         if whole.right_or_wrong and not whole.single:
             found += _of_samples(whole, samples)
     return found
+
+
+def _parts(samples: dict[str, list[Score]]) -> dict[str, tuple[float, float]] | None:
+    """Where each score is so many of so many, as of several instructions in one prompt."""
+    if not all("of" in s.columns and "followed" in s.columns for some in samples.values() for s in some):
+        return None
+    return {
+        item: (sum(float(s.columns["followed"]) for s in some), sum(float(s.columns["of"]) for s in some))
+        for item, some in samples.items()
+    }
 
 
 def _of_samples(whole: Column, samples: dict[str, list[Score]]) -> Iterator[Column]:
@@ -139,15 +169,12 @@ def differences(source: Evaluation, a: str, b: str, how: Resampling = USUAL) -> 
 
 
 def _difference(ours: Column, theirs: Column, items: Sequence[str], how: Resampling, category: str) -> Difference:
-    mine = np.array([ours.values[i] for i in items], dtype=np.float64)
-    others = np.array([theirs.values[i] for i in items], dtype=np.float64)
-    gaps, binary = mine - others, ours.yes_or_no and theirs.yes_or_no
-    found = discord(gaps, how.level) if binary else difference(mine, others, how, ours.unit)
-    if ours.right_or_wrong and theirs.right_or_wrong:
-        found = replace(found, unit="share")
+    gaps = np.array([ours.values[i] - theirs.values[i] for i in items], dtype=np.float64)
+    binary = ours.yes_or_no and theirs.yes_or_no
     sign = tests.sign_test(int((gaps > 0).sum()), int((gaps < 0).sum()))
     return Difference(
-        a=ours.model, b=theirs.model, task=ours.task, metric=ours.metric, category=category, difference=found,
+        a=ours.model, b=theirs.model, task=ours.task, metric=ours.metric, category=category,
+        difference=ours.less(theirs, items, how),
         tests={"mcnemar" if binary else "sign": sign, "permutation": tests.permutation(gaps, seed=how.seed)}
         if len(gaps) else {},
         detectable=tests.detectable(gaps, how.level),
@@ -163,26 +190,6 @@ def adjusted(rows: Sequence[Difference]) -> list[Difference]:
         for i, by_holm, by_bh in zip(places, tests.holm(values), tests.bh(values), strict=True):
             found[i] = replace(found[i], adjusted={"holm": by_holm, "bh": by_bh})
     return found
-
-
-def missing_scores(source: Evaluation) -> list[Failure]:
-    """Those that are None, and answers that count as wrong because nothing could be read in them; by reason."""
-    missing = [
-        ((f"score {_named(*named(s))}", s.model, "", s.why), s.item) for s in source.numbers if s.score is None
-    ]
-    unread = [
-        ((f"reading an answer for {_named(*named(s))}", s.model, "", str(s.columns["unparsed"])), s.item)
-        for s in source.numbers if s.score is not None and s.columns.get("unparsed")
-    ]  # fmt: skip
-    return grouped([*missing, *unread])
-
-
-def named(score: Score) -> Metric:
-    """Task and metric: of a metric TASK:METRIC its parts, else the column `task`."""
-    task, colon, metric = score.metric.partition(":")
-    return (task, metric) if colon and "task" not in score.columns else (
-        str(score.columns.get("task", "")), score.metric.removeprefix(f"{score.columns.get('task', '')}:")
-    )  # fmt: skip
 
 
 def by_category(source: Evaluation, items: Sequence[str] | dict[str, float]) -> list[tuple[str, list[str]]]:

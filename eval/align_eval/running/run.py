@@ -11,6 +11,7 @@ from typing import Any
 import align
 from align.system.lines import Tell
 from align.system.sums import sha256_of
+from align_eval.analysis.missing import failures
 from align_eval.generation.answers import Batch, Written, generate
 from align_eval.generation.asked import Model
 from align_eval.generation.identity import identities
@@ -19,7 +20,7 @@ from align_eval.records import Score
 from align_eval.results.document import Failure, Results, Scored, Sections
 from align_eval.results.reading import add
 from align_eval.running.scoring import score
-from align_eval.running.summary import failures, summarise
+from align_eval.running.summary import summarise
 from align_eval.scorers.texts import SYMBOLIC, symbolic
 from align_eval.tasks.items import items_of
 from align_eval.tasks.task import Task
@@ -103,7 +104,7 @@ def run(
         batch = by_name[one.task]
         of = score(folder, batch.task, batch.items, one, warnings.append)
         rows += summarise(batch.task, batch.items, one, of)
-        failed += failures(batch.task, one.model, of)
+        failed += failures(batch.task.name, one.model, of)
         scores += of
     results = Results(
         title=f"{', '.join(by_name)}: {', '.join(dict.fromkeys(one.model for one in written))}",

@@ -10,12 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from align_eval.generation.answers import Written
 from align_eval.records import Item, Score
-from align_eval.results.document import Failure, Scored
+from align_eval.results.document import Scored
 from align_eval.running.estimates import mean_of, none, pass_at, ratio_of, share_of
 from align_eval.statistics.estimate import Estimate
 from align_eval.tasks.task import Task
-
-SHOWN = 3  # items that a failure names
 
 
 def summarise(task: Task, items: Sequence[Item], written: Written, scores: Sequence[Score]) -> list[Scored]:
@@ -96,27 +94,3 @@ def _of_texts(task: Task, written: Written) -> Iterator[tuple[str, Estimate]]:
     if counted:
         yield "tokens", mean_of(counted, "tokens")
         yield "cut", share_of([(a.item, float(a.stop == "length")) for a in written.answers])
-
-
-# ---- what failed ----------------------------------------------------------------------------------------------------
-
-
-def failures(task: Task, model: str, scores: Sequence[Score]) -> list[Failure]:
-    """Answers without a score, and answers in which none was found, by their reason."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for score in scores:
-        if score.score is None:
-            groups.setdefault(("not scored", score.why), []).append(score.item)
-        elif "unparsed" in score.columns:
-            groups.setdefault(("unparsed, counted as wrong", str(score.columns["unparsed"])), []).append(score.item)
-    return [
-        Failure(what=f"{task.name}: {what}", model=model, count=len(of), why=f"{why} ({_named(of)})",
-                item=of[0] if len(of) == 1 else "")
-        for (what, why), of in groups.items()
-    ]  # fmt: skip
-
-
-def _named(items: Sequence[str]) -> str:
-    names = list(dict.fromkeys(items))
-    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"

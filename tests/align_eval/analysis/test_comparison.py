@@ -13,7 +13,8 @@ import align_eval
 from align.errors import UserError
 from align_eval.analysis.comparison import compare, net
 from align_eval.analysis.evaluation import Evaluation
-from align_eval.analysis.scores import columns, missing_scores, scored
+from align_eval.analysis.missing import missing_scores
+from align_eval.analysis.scores import columns, scored
 from align_eval.records import Answer, Score
 from align_eval.results.reading import read
 from align_eval.statistics.estimate import Estimate
@@ -72,7 +73,7 @@ def test_what_one_of_them_lacks_is_left_out_and_told():
     assert found.warnings == ["sums accuracy: 2 prompts have a score of one of new and old; 2 are paired"]
     (failure,) = found.failures
     assert (failure.what, failure.model, failure.item, failure.count, failure.why) == (
-        "score sums accuracy", "old", "p2", 1, "timeout",
+        "sums: not scored", "old", "p2", 1, "timeout (p2)",
     )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def test_what_could_not_be_read_counts_as_wrong_and_is_listed():
     source = Evaluation(scores=[unread])
     assert scored(source)[0].estimate.value == 0.0
     (failure,) = missing_scores(source)
-    assert (failure.what, failure.why) == ("reading an answer for sums accuracy", "no number")
+    assert (failure.what, failure.why) == ("sums: unparsed, counted as wrong", "no number (p)")
 
 
 def test_several_samples_make_pass_at_k_and_majorities():
@@ -117,6 +118,18 @@ def test_several_samples_make_pass_at_k_and_majorities():
     # pairs of p: 4-5 half, 4-4 one, 4-none one, 5-4 half, 5-none 0, 4-none one
     assert found["right maj@2"]["p"] == pytest.approx((0.5 + 1 + 1 + 0.5 + 0 + 1) / 6)
     assert scored(Evaluation(scores=rows))[0].estimate.n == 8
+
+
+def test_parts_of_prompts_weigh_alike():
+    """Of p 1 of 1 and 0 of 1 followed, of q 1 of 4 and 3 of 4: 2/5 and 3/5, however the prompts' own shares are."""
+    rows = [
+        Score(item=i, model=m, metric="if:followed", score=f / n, columns={"followed": f, "of": n})
+        for i, m, f, n in (("p", "old", 1, 1), ("p", "new", 0, 1), ("q", "old", 1, 4), ("q", "new", 3, 4))
+    ]
+    found = compare("old", "new", Evaluation(scores=rows))
+    assert [r.estimate.value for r in found.scores] == pytest.approx([2 / 5, 3 / 5])
+    assert found.scores[0].estimate.n == 5
+    assert found.delta.value == pytest.approx(1 / 5)
 
 
 def test_rewards_that_are_no_shares_are_bootstrapped():
