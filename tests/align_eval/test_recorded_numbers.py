@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import recorded
 
 from align_eval.cli import main
+from align_eval.page.write import write as write_page
 from align_eval.results.document import Results
 from align_eval.results.reading import read
 
@@ -108,3 +110,26 @@ def test_positions_of_llmbar(tmp_path: Path) -> None:
         assert rows[judge].n == 838
         assert getattr(rows[judge].first_wins, "value", None) == pytest.approx(first, abs=5e-4)
         assert getattr(rows[judge].order_agreement, "value", None) == pytest.approx(orders, abs=5e-4)
+
+
+def test_positions_of_llmbar_by_recorded_judges(tmp_path: Path) -> None:
+    """The same by the command that asks judges, from answers: nothing but items and answers is imported."""
+    items, verdicts, _ = recorded.llmbar(tmp_path)
+    said = [json.loads(line) for line in verdicts.read_text().splitlines()]
+    models = ("output_1", "output_2")
+    answers = [{"item": f"i{i}", "model": m, "text": m} for i in range(419) for m in models]
+    evaluation = tmp_path / "evaluation"
+    run("import", "rows", items, recorded.lines(tmp_path / "answers.jsonl", answers), "--into", evaluation)
+    for judge in ("ChatGPT", "GPT-4"):
+        rows = [{k: v for k, v in row.items() if k != "judge"} for row in said if row["judge"].startswith(judge)]
+        run("judge", evaluation, "--judge", f"recorded:{recorded.lines(tmp_path / f'{judge}.jsonl', rows)}")
+    run("compare", *models, "-e", evaluation)
+    found = {row.judge: row for row in read(evaluation).sections.judges}
+    for judge, first, orders in (("ChatGPT", 0.647, 0.659), ("GPT-4", 0.512, 0.928)):
+        row = found[f"recorded:{judge}"]
+        assert (row.n, row.missing) == (838, 0)
+        assert getattr(row.first_wins, "value", None) == pytest.approx(first, abs=5e-4)
+        assert getattr(row.order_agreement, "value", None) == pytest.approx(orders, abs=5e-4)
+    page = write_page(evaluation).read_text(encoding="utf-8")
+    assert "64.7 % [" in page
+    assert "92.8 % [" in page

@@ -49,7 +49,7 @@ def _of_pair(row: Pair) -> Markup:
     by = f" by {row.judge}" if row.judge else ""
     tail = ""
     if (apart := _excludes(row.win_rate, HALF)) is not None:
-        could = row.detectable is not None and f"; only {row.detectable * 100:.1f} points from 50 % would show"
+        could = row.detectable is not None and f"; {row.detectable * 100:.1f} points from 50 % would have shown"
         tail = "; the interval excludes 50 %" if apart else f": they cannot be told apart{could or ''}"
     said = "{} is preferred to {}{} in {} of the prompts{}."
     return _said(said, row.a, _strong(row.b), by, told(row.win_rate), tail)

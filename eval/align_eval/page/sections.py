@@ -43,28 +43,32 @@ def leaderboard(rows: Sequence[Ranked]) -> Part:
 
 
 def pairs(rows: Sequence[Pair]) -> list[Part]:
-    """One for each judge."""
+    """One for each judge; one for all of them where they judged the same two models."""
     whole = [r for r in rows if not r.category]
+    alone = len({frozenset((r.a, r.b)) for r in whole}) == 1
+    groups = [("", whole)] if alone else grouped(whole, lambda r: r.judge)
     return [
         part_of(
-            [Forest(title="Win rate of the first over the second", strips=list(_of_pairs(some)), middle=HALF)],
+            [Forest(title="Win rate of the first over the second", strips=list(_of_pairs(some, alone)), middle=HALF)],
             title=judge,
-            note=_blind(some),
+            note=_blind(some) if some is groups[0][1] else "",
             tables=[("Counts, tests and what could have been found", pair_table(some))],
         )
-        for judge, some in grouped(whole, lambda r: r.judge)
+        for judge, some in groups
     ]
 
 
-def _of_pairs(rows: Sequence[Pair]) -> Iterable[Strip]:
+def _of_pairs(rows: Sequence[Pair], with_judge: bool) -> Iterable[Strip]:
     for r in rows:
-        name = f"{r.a} over {r.b}"
-        yield Strip(name=name, found=r.win_rate, detectable=r.detectable)
+        name, who = f"{r.a} over {r.b}", r.judge if with_judge else ""
+        floor = f"judged twice: {told(r.noise_floor)} apart" if r.noise_floor else ""
+        yield Strip(name=name, note=_joined(who, floor), found=r.win_rate, detectable=r.detectable)
         if r.lc_win_rate:
-            yield Strip(name=name, note="at equal length", found=r.lc_win_rate, slot=1)
-        if r.noise_floor:
-            floor = told(r.noise_floor)
-            yield Strip(name=name, note=f"judged twice, it comes out apart by {floor}", found=None, slot=7)
+            yield Strip(name=name, note=_joined(who, "at equal length"), found=r.lc_win_rate, slot=1)
+
+
+def _joined(*words: str) -> str:
+    return ", ".join(w for w in words if w)
 
 
 def _blind(rows: Sequence[Pair | Difference]) -> str:
@@ -76,16 +80,16 @@ def _blind(rows: Sequence[Pair | Difference]) -> str:
 def pair_table(rows: Sequence[Pair]) -> Grid:
     tests = list(dict.fromkeys(name for r in rows for name in r.tests))
     kinds = list(dict.fromkeys(name for r in rows for name in r.adjusted))
-    head = ["Pair", "Wins", "Ties", "Losses", "Missing", "Win rate", "At equal length", "Detectable", "Noise floor"]
+    head = ["Pair", "Judge", "Wins", "Ties", "Losses", "Missing", "Win rate", "At equal length", "Detectable"]
     body = [
         [
-            f"{r.a} over {r.b}", short(r.wins), short(r.ties), short(r.losses), f"{r.missing:,}", told(r.win_rate),
-            told(r.lc_win_rate) if r.lc_win_rate else "not made", _distance(r.detectable),
+            f"{r.a} over {r.b}", r.judge, short(r.wins), short(r.ties), short(r.losses), f"{r.missing:,}",
+            told(r.win_rate), told(r.lc_win_rate) if r.lc_win_rate else "not made", _distance(r.detectable),
             told(r.noise_floor) if r.noise_floor else "not made", *_p_values(r, tests, kinds),
         ]
         for r in rows
     ]  # fmt: skip
-    return _used(Grid(head=[*head, *_test_heads(tests, kinds)], rows=body))
+    return _used(Grid(head=[*head, "Noise floor", *_test_heads(tests, kinds)], rows=body))
 
 
 def _test_heads(tests: Sequence[str], kinds: Sequence[str]) -> list[str]:

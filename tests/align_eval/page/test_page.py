@@ -79,6 +79,12 @@ def test_every_section_is_there(made: Read) -> None:
         assert words in made.said, words
 
 
+def test_how_far_the_same_pairs_come_out_apart_stands_beside_their_difference(made: Read) -> None:
+    assert "judged twice: 3.0 % [2.0, 4.0] apart" in made.said
+    assert "14.0 points" not in made.said
+    assert "9.0 points" in made.said  # detectable
+
+
 def test_nothing_comes_from_elsewhere_and_the_policy_forbids_it(made: Read) -> None:
     for tag, attributes in made.tags:
         assert not {"src", "onerror", "onclick", "onload"} & attributes.keys(), tag
@@ -168,7 +174,7 @@ def test_the_headline_claims_no_more_than_the_interval() -> None:
     said = "<strong>A</strong> is preferred to <strong>B</strong> by j in"
     assert of_pair(0.7, 0.1) == f"{said} 70.0 % [60.0, 80.0] of the prompts; the interval excludes 50 %."
     assert of_pair(0.55, 0.1, 0.14) == (
-        f"{said} 55.0 % [45.0, 65.0] of the prompts: they cannot be told apart; only 14.0 points from 50 % would show."
+        f"{said} 55.0 % [45.0, 65.0] of the prompts: they cannot be told apart; 14.0 points from 50 % would have shown."
     )
     row = Difference(a="A", b="B", task="t", metric="m", difference=of(0.02, 0.05))
     assert str(headline(Results(title="x", sections=Sections(differences=[row])))[0]).endswith("cannot be told apart.")
