@@ -150,6 +150,13 @@ def no_verdict(judge: str, question: Question, why: str, columns: dict[str, Any]
     )  # fmt: skip
 
 
+def said(judge: str, question: Question, score: float, **columns: Any) -> Verdict:
+    return Verdict(
+        item=question.item, models=question.models, judge=judge, order=question.order, repeat=question.repeat,
+        score=score, columns=columns,
+    )  # fmt: skip
+
+
 def read_verdict(judge: str, question: Question, replies: Sequence[Reply], shape: Shape) -> Verdict:
     """What the replies to one question say, in the order of its models."""
     answers = shown(question)

@@ -71,9 +71,7 @@ class Endpoint:
                 f"--base-url: {parts.hostname}: has a name, a password or a query in it, which would be written into "
                 f"results; leave it out and put the key into the environment variable {self.key_env}"
             )
-        # made here, not when they are first needed: that may be in several threads at once
         vars(self)["_pace"] = Pace(60 / self.per_minute if self.per_minute else 0.0)
-        vars(self)["_client"] = httpx.Client(timeout=self.timeout, follow_redirects=False, trust_env=not self.local)
 
     @property
     def url(self) -> str:
@@ -93,15 +91,17 @@ class Endpoint:
             raise Refused(f"{self.url}: answers {path} with a {type(found).__name__}, expected an object")
         return found
 
-    def begin(self) -> None:
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """While this lasts it may be asked; connections are kept open between requests."""
         self._pace.stopped.clear()
+        with httpx.Client(timeout=self.timeout, follow_redirects=False, trust_env=not self.local) as client:
+            vars(self)["_client"] = client
+            yield
 
     def stop(self) -> None:
-        """Ends the tries of all threads, until they begin anew."""
+        """Ends the tries of all threads, until it is connected again."""
         self._pace.stopped.set()
-
-    def close(self) -> None:
-        self._client.close()
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         trouble = ""

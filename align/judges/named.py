@@ -28,13 +28,10 @@ from align.judges.asking import ModelJudge
 from align.judges.base import Judge
 from align.judges.budget import Budget
 from align.judges.endpoint import Endpoint
-from align.judges.local import LocalSpeaker
 from align.judges.panel import Panel
 from align.judges.prompts import load_instructions
 from align.judges.recorded import RecordedJudge
 from align.judges.replies import Decoding, Replies, Speaker
-from align.judges.rules import RuleJudge
-from align.judges.scorers import ImplicitJudge, PairwiseJudge, RewardJudge
 from align.judges.served import EndpointSpeaker
 
 KINDS = ("recorded", "rule", "reward", "implicit", "pairwise", "local", "http")
@@ -107,17 +104,8 @@ def make_judge(spec: JudgeSpec | Panelled, means: Means | None = None) -> Judge:
     name, what, pairwise = spec.called, spec.what, load_instructions(spec.instructions).kind == "pairwise"
     if spec.kind == "recorded":
         return RecordedJudge(name=name, file=Path(what).expanduser())
-    if spec.kind == "rule":
-        return RuleJudge(name=name, rule=what, settings=spec.settings, tokenizer=spec.tokenizer, pairwise=pairwise)
-    if spec.kind == "reward":
-        return RewardJudge(name=name, model=what, batch_size=spec.batch_size, pairwise=pairwise)
-    if spec.kind == "implicit":
-        if not spec.reference:
-            raise UserError(f"judge {spec.judge}: has no reference; name the model it was trained from: reference=...")
-        of = {"model": what, "reference": spec.reference, "beta": spec.beta}
-        return ImplicitJudge(name=name, batch_size=spec.batch_size, pairwise=pairwise, **of)
-    if spec.kind == "pairwise":
-        return PairwiseJudge(name=name, model=what, batch_size=spec.batch_size, scale=spec.scale)
+    if spec.kind not in ("local", "http"):
+        return _scorer(spec, pairwise)
     return ModelJudge(
         name=name, speaker=_speaker(spec), instructions=load_instructions(spec.instructions), rubric=spec.rubric,
         decoding=Decoding(max_tokens=spec.max_tokens, temperature=spec.temperature, top_p=spec.top_p), votes=spec.votes,
@@ -125,8 +113,28 @@ def make_judge(spec: JudgeSpec | Panelled, means: Means | None = None) -> Judge:
     )  # fmt: skip
 
 
+def _scorer(spec: JudgeSpec, pairwise: bool) -> Judge:
+    # imported where they are needed: torch takes seconds, which nobody waits for who asks an endpoint
+    from align.judges.rules import RuleJudge
+    from align.judges.scorers import ImplicitJudge, PairwiseJudge, RewardJudge
+
+    name, what = spec.called, spec.what
+    if spec.kind == "rule":
+        return RuleJudge(name=name, rule=what, settings=spec.settings, tokenizer=spec.tokenizer, pairwise=pairwise)
+    if spec.kind == "reward":
+        return RewardJudge(name=name, model=what, batch_size=spec.batch_size, pairwise=pairwise)
+    if spec.kind == "pairwise":
+        return PairwiseJudge(name=name, model=what, batch_size=spec.batch_size, scale=spec.scale)
+    if not spec.reference:
+        raise UserError(f"judge {spec.judge}: has no reference; name the model it was trained from: reference=...")
+    of = {"model": what, "reference": spec.reference, "beta": spec.beta}
+    return ImplicitJudge(name=name, batch_size=spec.batch_size, pairwise=pairwise, **of)
+
+
 def _speaker(spec: JudgeSpec) -> Speaker:
     if spec.kind == "local":
+        from align.judges.local import LocalSpeaker
+
         return LocalSpeaker(spec.what, spec.batch_size)
     if not spec.base_url:
         raise UserError(f"judge {spec.judge}: has no endpoint; add --base-url, such as http://127.0.0.1:8000/v1")

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from align.errors import UserError
-from align.judges.asking import AGAIN, no_verdict
+from align.judges.asking import AGAIN, no_verdict, said
 from align.judges.base import Judge, Question, Verdict
-from align.judges.scorers import said
 
 
 @dataclass(frozen=True, kw_only=True)

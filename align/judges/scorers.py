@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from align.batches import Tokens
 from align.data.reading.messages import BadRow
 from align.errors import RunError
-from align.judges.asking import no_verdict
+from align.judges.asking import no_verdict, said
 from align.judges.base import Question, Verdict
 from align.models.embeddings import check_same_vocabulary
 from align.rewards.base import Sample, Text
@@ -72,13 +72,6 @@ class Scorer:
             return said(self.name, question, values[0])
         better = 0.5 if values[0] == values[1] else float(values[0] > values[1])
         return said(self.name, question, better, grades=values)
-
-
-def said(judge: str, question: Question, score: float, **columns: Any) -> Verdict:
-    return Verdict(
-        item=question.item, models=question.models, judge=judge, order=question.order, repeat=question.repeat,
-        score=score, columns=columns,
-    )  # fmt: skip
 
 
 def _key(question: Question, answer: str) -> str:

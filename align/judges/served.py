@@ -43,9 +43,12 @@ class EndpointSpeaker:
 
     def speak(self, asks: Iterator[Ask]) -> Iterator[tuple[Ask, Reply]]:
         """RunError where nothing comes back any more, UserError where nothing ever could."""
+        with self.endpoint.connected():
+            yield from self._spoken(asks)
+
+    def _spoken(self, asks: Iterator[Ask]) -> Iterator[tuple[Ask, Reply]]:
         running: dict[Future[Reply], Ask] = {}
         failures, pool = 0, ThreadPoolExecutor(self.concurrency)
-        self.endpoint.begin()
         try:
             while True:
                 while len(running) < self.concurrency and (ask := next(asks, None)) is not None:
@@ -113,7 +116,9 @@ class EndpointSpeaker:
         """The sum of the weights that a server on this machine says it serves; empty where that is not known."""
         with contextlib.suppress(Unanswered, UserError, Stopping, KeyError, TypeError, AttributeError, OSError):
             once = replace(self.endpoint, retries=0, timeout=LOOK)
-            for card in once.get("/models")["data"] if self.endpoint.local else ():
+            with once.connected():
+                cards = once.get("/models")["data"] if self.endpoint.local else []
+            for card in cards:
                 if card.get("id") == self.model and Path(str(card.get("root"))).is_dir():
                     return f"weights {folder_fingerprint(str(card['root']))[:16]}"
         return ""

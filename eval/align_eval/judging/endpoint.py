@@ -64,6 +64,11 @@ def examine(base_url: str, model: str = "", key_env: str = "OPENAI_API_KEY", tim
     """Tries what judges need. UserError for an address that is none or a key that is refused, RunError where no model
     is named and none is served."""
     endpoint = Endpoint(base_url=base_url, key_env=key_env, timeout=timeout, retries=1)
+    with endpoint.connected():
+        return _examined(endpoint, model)
+
+
+def _examined(endpoint: Endpoint, model: str) -> Examined:
     served = Check(what="models", works="unknown", told="")
     names = list[str]()
     try:
@@ -82,7 +87,6 @@ def examine(base_url: str, model: str = "", key_env: str = "OPENAI_API_KEY", tim
         found.append(_tried(check, patient))
         if check is _chat and found[-1].works != "yes":
             break  # nothing else can work
-    endpoint.close()
     return Examined(url=endpoint.url, model=patient.model, checks=found)
 
 
