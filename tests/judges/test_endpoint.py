@@ -261,13 +261,14 @@ def test_a_budget_of_calls_and_of_tokens(tmp_path: Path) -> None:
         assert len(server.bodies) == 8  # what was replied is not asked again
         assert all(v.score == 1.0 for v in verdicts)
     with serving() as server:
-        judge = judge_of(server, Means(Replies(), Budget(tokens=1000)), max_tokens=100)
-        cost = judge.cost(questions(4))
+        cost = judge_of(server, max_tokens=100).cost(questions(4))
         assert (cost.calls, cost.completion_tokens, cost.exact) == (8, 800, False)
+        limit = cost.prompt_tokens // 8 + 100 + 200  # the most that one call may take, and what one or two really take
+        judge = judge_of(server, Means(Replies(), Budget(tokens=limit)), max_tokens=100)
         judge.judge(questions(4))
         assert judge.budget.out
-        assert judge.budget.spent_tokens <= 1000 < cost.prompt_tokens
-        assert 1000 // (cost.prompt_tokens // 8 + 100) <= len(server.bodies) < 8
+        assert judge.budget.spent_tokens <= limit
+        assert 1 < len(server.bodies) < 8
 
 
 def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
