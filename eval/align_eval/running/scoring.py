@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from align.system.lines import Tell, warn
@@ -20,8 +22,9 @@ def score(folder: Path, task: Task, items: Sequence[Item], written: Written, tel
     known = {(s.item, s.sample, s.metric): s for s in read_scores(folder, tell) if s.model == written.model}
     by_id = {item.id: item for item in items}
     found: list[Score] = []
-    for answer in written.answers:
-        found += _of(task, by_id[answer.item], answer, known)
+    with ThreadPoolExecutor((os.cpu_count() or 1) if task.score.by in COSTLY else 1) as pool:
+        for scores in pool.map(lambda answer: _of(task, by_id[answer.item], answer, known), written.answers):
+            found += scores
     for lost in written.missing:
         nothing = Answer(item=lost.item, model=lost.model, sample=lost.sample, text="")
         found += no_answer(task, nothing, f"no answer: {lost.why}", [task.scored_metric])
