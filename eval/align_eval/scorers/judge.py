@@ -54,7 +54,7 @@ def _compared(task: Task, item: Item, answer: Answer) -> Iterator[Found]:
         metric = f"accuracy_{name}"
         said = extract(how, answer.text)
         if said is None:
-            yield metric, 0.0, "", {"unparsed": f"{name}: {_wanted(how)}"}
+            yield metric, 0.0, "", {"unparsed": f"{name}: {_wanted(how)}", "extracted": None}
         else:
             yield metric, float(SAME[task.score.by](said, right)), "", {"extracted": said[:SHOWN]}
 

@@ -1,5 +1,5 @@
-"""Programs of unknown intent, each in a process of its own: limits on time, memory and files, no network where the system
-can take it away, and an end of all that they started.
+"""Programs of unknown intent, each in a process of its own: limits on time, memory and files, no network where the
+system can take it away, and an end of all that they started.
 
 It is a fence and no prison: where the system gives no name spaces (`Ran.apart` says what it gave), a hostile program
 may still read this user's files and reach the network. Run tasks of code on a machine that can be lost.

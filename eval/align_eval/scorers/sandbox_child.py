@@ -127,8 +127,8 @@ def _read_only(libc: ctypes.CDLL, folder: str) -> bool:
 
 
 def _be_nobody(libc: ctypes.CDLL) -> None:
-    """Root, of whose processes the system counts none, becomes a user who owns nothing, and keeps the one right to read:
-    Python's own modules may lie where nobody may look."""
+    """Root, of whose processes the system counts none, becomes a user who owns nothing, and keeps the one right to
+    read: Python's own modules may lie where nobody may look."""
     libc.prctl(KEEP_RIGHTS, 1)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)

@@ -24,7 +24,8 @@ HOWS = ("strict", "loose")
 def follows(kind: str, arguments: Mapping[str, Any], text: str, prompt: str = "") -> bool:
     """Whether a text follows one instruction, strictly. UserError for a kind that is not known."""
     if kind not in KINDS:
-        raise UserError(f"ifeval: no such instruction: {kind}; there are {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
+        there = f"there are {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}"
+        raise UserError(f"ifeval: no such instruction: {kind}; {there}")
     given = dict(arguments) or ({"prompt_to_repeat": prompt} if kind == "combination:repeat_prompt" else {})
     return bool(text.strip()) and KINDS[kind](text, **given)
 

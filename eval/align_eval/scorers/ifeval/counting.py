@@ -7,10 +7,11 @@ import re
 WORD = re.compile(r"\w+")
 TOKEN = re.compile(r"\w+(?:[-.'\u2019&/]\w+)*")
 QUOTES = "\"'\u201c\u201d\u2018\u2019"
-SHORT = frozenset(  # words that a full stop follows without ending a sentence
-    "mr mrs ms dr prof sr jr st vs etc e.g i.e cf no vol fig inc ltd co corp dept est approx jan feb mar apr jun jul aug"
-    " sep sept oct nov dec gen col sgt capt lt rev hon u.s u.k p.s p.p.s a.m p.m".split()
-)
+ABBREVIATIONS = """
+mr mrs ms dr prof sr jr st vs etc e.g i.e cf no vol fig inc ltd co corp dept est approx gen col sgt capt lt rev hon
+jan feb mar apr jun jul aug sep sept oct nov dec u.s u.k p.s p.p.s a.m p.m
+"""
+SHORT = frozenset(ABBREVIATIONS.split())  # words that a full stop follows without ending a sentence
 ENDS = re.compile(r"([.!?\u0964\u06d4\u061f\u3002\uff01\uff1f]+)([\"'\u201d\u2019)\]*_]*)(?=\s|$)")
 
 
@@ -39,7 +40,8 @@ def _goes_on(said: str) -> bool:
     words = said.split()
     last = words[-1].strip(QUOTES + "([*_").lower() if words else ""
     initial = len(last) == 1 and last != "i" and words[-1][-1:].isupper()
-    return last in SHORT or initial or (last.isdigit() and (len(words) == 1 or said.rpartition("\n")[2].strip() == last))
+    of_a_list = last.isdigit() and (len(words) == 1 or said.rpartition("\n")[2].strip() == last)
+    return last in SHORT or initial or of_a_list
 
 
 def capital_words(text: str) -> list[str]:

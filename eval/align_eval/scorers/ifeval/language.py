@@ -4,6 +4,7 @@ A rule and not a trained model: right for answers of some sentences in one langu
 unable to tell close relatives (Bokmål and Danish) apart. A text without letters is in any language, as for the authors.
 """
 
+# ruff: noqa: RUF001  letters of other alphabets
 from __future__ import annotations
 
 import re
