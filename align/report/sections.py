@@ -16,6 +16,7 @@ from align.report.headline import before, compare, headline, outcome, points, to
 from align.report.measures import Measure
 from align.report.rounds import rounds_section
 from align.report.rows import data_section
+from align.report.task_scores import task_scores_section
 from align.report.text import clip, escape, exact, folded, is_share, label, part, short, table
 from align.report.values import values_section
 
@@ -31,6 +32,7 @@ def run_body(run: Run, level: int) -> str:
             notices(run),
             part("Results on held-out rows", results(run), level),
             part("Rounds", rounds_section(run), level),
+            part("Task scores of checkpoints", task_scores_section(run.path), level),
             part("The game", game_section(run), level),
             part("Curves", curves(run), level),
             part("Weights of the sources", weights_section(run), level),

@@ -19,17 +19,19 @@ POINTS = 120  # steps at which shares are drawn
 TINY = 1e-290  # likewise, of ends that are next to nothing
 
 Points = Sequence[tuple[Number, Number]]
+Error = Number | tuple[Number, Number] | None  # a standard error, or an interval's ends
+Dot = tuple[Number, Number, Error]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line of (step, value), or evaluations of (step, value, standard error)."""
+    """A line of (step, value), or evaluations of (step, value, standard error or interval)."""
 
     label: str
     slot: int  # which colour
     line: Points = ()
     smoothed: bool = False  # draws the line faintly under its moving average
-    dots: Sequence[tuple[Number, Number, Number | None]] = ()
+    dots: Sequence[Dot] = ()
     joined: bool = True  # the dots, by a thin line
 
 
@@ -106,7 +108,7 @@ def _told(points: Points) -> list[list[Number]]:
 def _value_axis(spec: Chart) -> Axis:
     ys = [y for s in spec.series for y in _ends(Curve.of(s.line).values)]
     for s in spec.series:
-        ys += [end for _, y, e in s.dots for end in (y - (e or 0), y + (e or 0))]
+        ys += [end for _, y, e in s.dots for end in reach(y, e)]
     ys += [spec.guide[0]] if spec.guide else []
     low, high = min(ys), max(ys)
     if spec.log:
@@ -115,6 +117,11 @@ def _value_axis(spec: Chart) -> Axis:
     floor = 0.0 if low >= 0 and (spec.zero or low < 0.35 * high) else low - pad
     ceiling = min(high + pad, 1.0) if spec.share and high <= 1 else high + pad
     return Axis(floor, apart(floor, max(ceiling, floor + pad)), HEIGHT - BOTTOM, TOP)
+
+
+def reach(value: Number, error: Error) -> tuple[Number, Number]:
+    """Where a whisker begins and ends."""
+    return error if isinstance(error, tuple) else (value - (error or 0), value + (error or 0))
 
 
 def _ends(values: np.ndarray) -> Iterator[float]:
@@ -173,22 +180,29 @@ def _path(points: Points, x: Axis, y: Axis) -> str:
 
 
 def _evaluations(series: Series, x: Axis, y: Axis, spec: Chart) -> str:
-    """A band of one standard error, the line through the means, and a dot with whiskers for each evaluation."""
+    """A band of one standard error or of intervals, the line through the means, a dot with whiskers for each."""
     kept = {a for a, _ in thin([d[:2] for d in series.dots], 60)}
     dots = [d for d in series.dots if d[0] in kept]
     low = y.low if y.log else -math.inf  # a whisker below zero has no place on a logarithmic axis
-    upper = [f"{x(a)} {y(b + (e or 0))}" for a, b, e in dots]
-    lower = [f"{x(a)} {y(max(low, b - (e or 0)))}" for a, b, e in dots]
+    upper = [f"{x(a)} {y(reach(b, e)[1])}" for a, b, e in dots]
+    lower = [f"{x(a)} {y(max(low, reach(b, e)[0]))}" for a, b, e in dots]
     out = ""
     if series.joined:
         out += f'<path class="band c{series.slot}" d="M{"L".join(upper + lower[::-1])}Z"/>' if len(dots) > 1 else ""
         out += f'<path class="line thin c{series.slot}" d="{_path([d[:2] for d in dots], x, y)}"/>'
     for (a, b, e), top, bottom in zip(dots, upper, lower, strict=True):
-        words = f"step {a:,.0f}: {series.label} {amount(b, e, share=spec.share)}"
+        words = f"step {a:,.0f}: {series.label} {_amount(b, e, share=spec.share)}"
         whisker = f'<path d="M{top}L{bottom}"/>' if e else ""
         dot = f'<circle cx="{x(a)}" cy="{y(b)}" r="3"/>'
         out += f'<g class="dot c{series.slot}"><title>{escape(words)}</title>{whisker}{dot}</g>'
     return out
+
+
+def _amount(value: Number, error: Error, *, share: bool) -> str:
+    if not isinstance(error, tuple):
+        return amount(value, error, share=share)
+    low, high = (f"{100 * end:.1f}" if share else short(end) for end in error)
+    return f"{amount(value, None, share=share)} [{low}, {high}]"
 
 
 def _latest(spec: Chart) -> str:
@@ -197,7 +211,7 @@ def _latest(spec: Chart) -> str:
     words = ""
     if first and first.dots:
         _, value, error = first.dots[-1]
-        words = exact(value, amount(value, error, share=spec.share))
+        words = exact(value, _amount(value, error, share=spec.share))
     elif first:
         words = exact(first.line[-1][1], amount(first.line[-1][1], share=spec.share))
     return f"<output>{words}</output>"

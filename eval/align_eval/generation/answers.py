@@ -56,6 +56,7 @@ def plan_of(model: Model, task: Task, settings: Settings) -> Plan:
         mode=task.mode,
         max_completion_length=settings.max_completion_length or run.max_completion_length or task.max_completion_length,
         stop_strings=tuple(dict.fromkeys(stops)),
+        kept_strings=run.stop_strings,
         gap=task.gap,
         ended=task.ended,
     )

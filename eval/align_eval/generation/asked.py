@@ -35,8 +35,14 @@ class Plan:
     mode: str  # write or choose
     max_completion_length: int
     stop_strings: tuple[str, ...]
+    kept_strings: tuple[str, ...] = ()  # those of the run's recipe, which stay at the end of an answer as in training
     gap: str = " "  # between prompt and choice, where the form is text
     ended: bool = False  # whether the end of the turn counts among a choice's tokens
+
+    def cut_at(self, text: str) -> str:
+        """A text without the first stop string in it and what follows, unless that is one to be kept."""
+        places = [i for s in self.stop_strings if s not in self.kept_strings and (i := text.find(s)) >= 0]
+        return text[: min(places)] if places else text
 
 
 Made = Answer | Missing

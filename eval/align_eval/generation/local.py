@@ -14,7 +14,7 @@ import torch
 from align.batches import Tokens
 from align.data.reading.messages import BadRow
 from align.models.frozen import freeze
-from align.models.load import writing
+from align.models.load import where, writing
 from align.models.outline import config_of
 from align.models.parts import context_in, unwrapped
 from align.models.sources import folder_fingerprint, side_sums
@@ -44,18 +44,19 @@ class Local:
 
     whole_chunks = True
 
-    def __init__(self, name: str, where: Where, settings: Settings):
-        self.name, self.where, self.settings = name, where, settings
+    def __init__(self, name: str, found: Where, settings: Settings):
+        self.name, self.where, self.settings = name, found, settings
         self.side_by_side = settings.max_rows
 
     def identity(self) -> dict[str, Any]:
-        folder = self.where.section.model_name_or_path
+        places = where(self.where.section, self.where.init)
+        folder = places.adapter or places.weights
         found = {
             "kind": "local", "weights": weights_of(self.where) or folder_fingerprint(folder),
-            "files": digest_of(side_sums(folder)) if folder else "", "template": digest_of(self.reading.template),
+            "files": digest_of(side_sums(folder)), "template": digest_of(self.reading.template),
             "form": self.reading.form,
         }  # fmt: skip
-        if self.where.checkpoint:
+        if not self.where.final:
             found["recipe"] = digest_of({"model": self.where.part("model")})
         return found
 
@@ -74,7 +75,7 @@ class Local:
     def reading(self) -> Reading:
         tokenizer, template = vocabulary_of(self.where)
         own = tokenizer.chat_template
-        if self.where.checkpoint:
+        if not self.where.final:
             own = own or self.where.part("data").get("chat_template")
         form = form_of(self.settings.form, own, self.name, self.settings.system)
         return Reading(tokenizer, template, form, self.settings.system, self.where.special_tokens)
@@ -120,7 +121,7 @@ class Local:
                 stop = StopReason.LENGTH if one.stop == StopReason.WINDOW else one.stop
                 yield Answer(
                     item=ask.item.id, model=self.name, sample=sample, stop=str(stop), num_tokens=len(one.tokens),
-                    text=self._text(one.tokens), columns={"prompt_tokens": len(request.prompt)},
+                    text=plan.cut_at(self._text(one.tokens)), columns={"prompt_tokens": len(request.prompt)},
                 )  # fmt: skip
 
     def _request(self, ask: Ask, plan: Plan) -> tuple[Request | None, str]:

@@ -32,6 +32,7 @@ class Where:
     section: ModelSection
     run: Path | None = None  # whose recipe counts
     checkpoint: Path | None = None
+    final: bool = True  # a folder that stands by itself, with its template; else what training began with
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def part(self, name: str) -> dict[str, Any]:
@@ -85,7 +86,13 @@ def _checkpoint(path: Path) -> Where:
         raise UserError(f"{path}: holds DeepSpeed's files, which only a run of that kind reads; name the run's final/")
     run = path.parent.parent
     recipe = _recipe(run)
-    return Where(section=_section(run, recipe), run=run, checkpoint=path, recipe=recipe)
+    return Where(section=_section(run, recipe), run=run, checkpoint=path, recipe=recipe, final=False)
+
+
+def beginning_of(run: Path) -> Where:
+    """What a run began with, read as its own recipe reads it."""
+    recipe = _recipe(run)
+    return Where(section=_section(run, recipe), run=run, recipe=recipe, final=False)
 
 
 def _recipe(run: Path) -> dict[str, Any]:
@@ -111,7 +118,7 @@ def _section(run: Path, recipe: dict[str, Any]) -> ModelSection:
 def vocabulary_of(where: Where) -> tuple[Any, str]:
     """The tokenizer and the chat template. UserError."""
     tokenizer = load_tokenizer(where.section)
-    data = where.part("data") if where.checkpoint else {}  # final/ has its template in its tokenizer
+    data = {} if where.final else where.part("data")  # final/ has its template in its tokenizer
     file, arguments = data.get("chat_template") or "", data.get("chat_template_kwargs") or {}
     return tokenizer, choose_template(tokenizer, file, arguments)
 

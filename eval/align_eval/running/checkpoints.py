@@ -1,11 +1,146 @@
-"""Placeholder of the scores of a run's checkpoints."""
+"""Task scores of every checkpoint of a run, with the same code as everywhere, into the run's folder.
+
+`RUN/evaluations/` is an evaluation folder whose models are `RUN@STEP`: what training began with (step 0), the
+checkpoints that are there, and final/. `checkpoints.jsonl` in it has a row for each step, task and metric, which the
+report of the run shows. What was answered before is not written again, so this can be called while a run goes on.
+"""
 
 from __future__ import annotations
 
-from typing import NoReturn
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from align.errors import UserError
+from align.report.page import write as write_report
+from align.runfolder.checkpoint import step_of
+from align.system.files import replace_file
+from align.system.lines import read_lines, warn
+from align.system.terminal import say
+from align_eval.generation.asked import Model
+from align_eval.generation.local import Local
+from align_eval.generation.settings import Settings
+from align_eval.generation.trained import beginning_of, find, steps_of
+from align_eval.results.wording import told
+from align_eval.running.dry import costs
+from align_eval.running.run import Outcome, Progress, batches_of, quiet, run
+from align_eval.tasks.task import Task, load
+
+FOLDER, NAME = "evaluations", "checkpoints.jsonl"
 
 
-def tell_checkpoints(*_: object, dry_run: bool) -> NoReturn:
-    raise UserError("run: --checkpoints is not there yet")
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One metric of one checkpoint."""
+
+    step: int
+    task: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    n: int
+    method: str
+    unit: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a run's scores went."""
+
+    run: Path
+    outcome: Outcome
+    points: list[Point]  # by task, metric and step
+
+    def curve(self, task: str, metric: str = "") -> list[Point]:
+        """Of one metric, by step; without a name the one that comes first, the task's headline."""
+        of = [p for p in self.points if p.task == task]
+        wanted = metric or (of[0].metric if of else "")
+        return sorted((p for p in of if p.metric == wanted), key=lambda p: p.step)
+
+
+def evaluate_checkpoints(
+    run: Path | str, *tasks: Task | str, settings: Settings | None = None, progress: Progress = quiet
+) -> Course:
+    """Scores what is there of a run on tasks (names, YAML files). UserError, RunError as for `run`."""
+    path, how = Path(run), settings or Settings()
+    found = [load(task) if isinstance(task, str) else task for task in tasks]
+    if not found:
+        raise UserError("evaluate_checkpoints: no task is named")
+    models = models_in(path, how)
+    outcome = run_tasks(path, found, list(models.values()), how, progress)
+    points = points_of(outcome, {model.name: step for step, model in models.items()})
+    write_points(path / FOLDER / NAME, points)
+    write_report([path])
+    return Course(run=path, outcome=outcome, points=points)
+
+
+def run_tasks(
+    path: Path, tasks: Sequence[Task], models: Sequence[Model], settings: Settings, progress: Progress
+) -> Outcome:
+    return run(tasks, models, path / FOLDER, settings, progress)
+
+
+def models_in(path: Path, settings: Settings) -> dict[int, Model]:
+    """By step: 0 is what training began with. UserError where a run has no checkpoints."""
+    if settings.engine != "local":
+        raise UserError(f"engine={settings.engine}: checkpoints are read in this process; leave engine out")
+    name = path.resolve().name
+    found: dict[int, Model] = {0: Local(f"{name}@0", beginning_of(path), settings)}
+    final = _final_step(path)
+    for folder in steps_of(path):
+        step = step_of(folder)
+        found[step] = Local(f"{name}@{step}", find(str(folder)), settings)
+    if final is not None and final not in found:
+        found[final] = Local(f"{name}@{final}", find(str(path / "final")), settings)
+    return dict(sorted(found.items()))
+
+
+def _final_step(path: Path) -> int | None:
+    """Whose weights final/ holds; None where there is none."""
+    try:
+        return int(json.loads((path / "outcome.json").read_text(encoding="utf-8"))["final_step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def points_of(outcome: Outcome, steps: dict[str, int]) -> list[Point]:
+    rows = [row for row in outcome.results.sections.scores if not row.category]
+    return [
+        Point(step=steps[row.model], task=row.task, metric=row.metric, value=e.value, low=e.low, high=e.high,
+              level=e.level, n=e.n, method=e.method, unit=e.unit, why=e.why)
+        for row in rows
+        if (e := row.estimate)
+    ]  # fmt: skip
+
+
+def write_points(path: Path, points: Sequence[Point]) -> None:
+    """Beside those of other tasks and steps that are there."""
+    before = [row for _, row in read_lines(path, warn)] if path.exists() else []
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {_key(row): row for row in before}
+    rows |= {_key(row): row for row in map(asdict, points)}
+    replace_file(path, "".join(json.dumps(row) + "\n" for row in rows.values()))
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row.get("task"), row.get("metric"), row.get("step")
+
+
+def tell_checkpoints(runs: Sequence[Path], tasks: Sequence[Task], settings: Settings, *, dry_run: bool) -> None:
+    """What `run --checkpoints` prints."""
+    for path in runs:
+        if dry_run:
+            models, batches = list(models_in(path, settings).values()), batches_of(tasks, settings)
+            for cost in costs(path / FOLDER, models, batches, settings):
+                say(f"{cost.task} by {cost.model}: {cost.calls:,} answers to make, {cost.prompt_tokens:,} tokens read")
+            continue
+        course = evaluate_checkpoints(path, *tasks, settings=settings)
+        for task in tasks:
+            for point in course.curve(task.name):
+                row = course.outcome.scored(f"{path.resolve().name}@{point.step}", task.name, point.metric)
+                say(f"{task.name:12} {row.model:24} {row.metric:24} {told(row.estimate)}")
+        say(f"{path / 'report.html'}")
