@@ -129,7 +129,7 @@ def _length(world: str, n: int, random: np.random.Generator) -> tuple[list[tuple
 
 
 def _ratings(world: str, n: int, random: np.random.Generator) -> tuple[list[tuple[float, float]], list[float]]:
-    from align_eval.analysis.ratings import Games, rate
+    from align_eval.analysis.ratings import Games, fitted
     from align_eval.statistics.resampling import USUAL
 
     strengths = np.linspace(1, -1, 5) * {"near": 0.4, "far": 1.2}[world]
@@ -139,7 +139,7 @@ def _ratings(world: str, n: int, random: np.random.Generator) -> tuple[list[tupl
         models=[f"m{i}" for i in range(5)], items=[str(i) for i in range(n)], item=np.repeat(np.arange(n), 10),
         first=first, second=second, won=won, tied=np.zeros(len(won)), counts=np.full(len(won), 2.0), plain=True,
     )  # fmt: skip
-    found = rate(games, USUAL)
+    found = fitted(games, USUAL)
     low, high = np.percentile(found.resampled, games.tails(0.95), axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True)), strengths.tolist()
 

@@ -19,6 +19,7 @@ from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.resampling import Resampling, mean
 from align_eval.statistics.shares import share
 
+FEW = 2  # games of a prompt: both orders
 PLAIN = (0.0, 0.5, 1.0)  # what a judge says that gives no probabilities
 
 
@@ -50,8 +51,17 @@ class Record:
         )  # fmt: skip
 
     def win_rate(self, how: Resampling) -> Estimate:
-        found = share(self.values, how.level) if self.plain else mean(self.values, how, "share")
-        return replace(found, n=self.games)
+        return rate(self.values, self.games, how, plain=self.plain)
+
+
+def rate(values: np.ndarray, games: int, how: Resampling, *, plain: bool = True) -> Estimate:
+    """The mean of prompts' shares. Where a prompt has one or two games, won, tied or lost, the interval is that of a
+    share; means of many games, and probabilities, spread less than that allows for, and are bootstrapped."""
+    few = games <= FEW * len(values)
+    found = share(values, how.level) if plain and few else mean(values, how, "share")
+    if found.low is None and plain and len(values) > 1:
+        found = share(values, how.level)  # all prompts alike, of which a bootstrap sees nothing
+    return replace(found, n=games)
 
 
 def share_of(verdict: Verdict, model: str) -> float | None:

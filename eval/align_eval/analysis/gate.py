@@ -87,7 +87,7 @@ def look(gate: Gate, comparison: Comparison, record: Path) -> Ruling:
     bounds = found.bounds if sign > 0 else (-found.bounds[1], -found.bounds[0])
     values, bound = sign * found.values, sign * gate.bound
     looks = _looks(record, gate)
-    digest = hashlib.sha256(np.ascontiguousarray(found.values).tobytes()).hexdigest()
+    digest = hashlib.sha256(np.sort(found.values).tobytes()).hexdigest()  # the evidence knows no order either
     mark = {"before": comparison.before, "after": comparison.after, "values": digest}
     known = next((row["look"] for row in looks if {k: row.get(k) for k in mark} == mark), None)
     number = known or len(looks) + 1

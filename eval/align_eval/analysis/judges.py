@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -12,12 +11,11 @@ import numpy as np
 
 from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation
-from align_eval.analysis.games import asked, is_shown, per_item, share_of
+from align_eval.analysis.games import asked, is_shown, per_item, rate, share_of
 from align_eval.results.document import Agreement, JudgeRow
 from align_eval.statistics.agreement import cohen, fleiss, krippendorff, observed
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.resampling import USUAL, Resampling
-from align_eval.statistics.shares import share
 
 LABELS = {1.0: "first", 0.5: "tie", 0.0: "second"}
 Question = tuple[str, frozenset[str], int]  # item, models, repeat
@@ -150,4 +148,4 @@ def _share(games: Sequence[tuple[str, float]], how: Resampling, why: str) -> Est
     if not games:
         return Estimate(value=None, level=how.level, unit="share", why=why)
     values = per_item(games, lambda numbers: float(np.mean(numbers)))
-    return replace(share(np.array(list(values.values())), how.level), n=len(games))
+    return rate(np.array(list(values.values())), len(games), how)

@@ -18,14 +18,13 @@ import numpy as np
 from align.errors import UserError, did_you_mean
 from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation, Source, evaluation_of
-from align_eval.analysis.games import by_pair, flagged, missing_verdicts, one_order
+from align_eval.analysis.games import by_pair, flagged, missing_verdicts, one_order, rate
 from align_eval.analysis.judges import agreements, judge_rows
 from align_eval.analysis.pairs import PairSettings, adjusted, pairs
-from align_eval.analysis.ratings import Games, Ratings, rate
+from align_eval.analysis.ratings import Games, Ratings, fitted
 from align_eval.results.document import Agreement, Failure, JudgeRow, Pair, Ranked, Sections
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.resampling import USUAL, Resampling, mean
-from align_eval.statistics.shares import share
 
 Ties = Literal["half", "davidson"]
 SHOWN = 5  # remarks on pairs
@@ -74,7 +73,7 @@ def leaderboard(source: Source, judge: str = "", settings: BoardSettings = USUAL
     evaluation = evaluation_of(source)
     name, verdicts = games_of(evaluation, judge)
     games = Games.of(verdicts, settings.strong)
-    ratings = rate(games, settings.how, davidson=settings.ties == "davidson", prior=settings.prior)
+    ratings = fitted(games, settings.how, davidson=settings.ties == "davidson", prior=settings.prior)
     warnings = [*evaluation.warnings, *games.warnings(settings.prior)]
     values = _elo(ratings, games.models, settings.anchors)
     order = sorted(range(len(games.models)), key=lambda i: -values[0][i])
@@ -174,10 +173,10 @@ def _ranked(
     model = games.models[i]
     lengths = np.array(list(source.lengths.get(model, {}).values()))
     won = games.per_prompt(i)
-    rate = share(won, how.level) if games.plain else mean(won, how, "share")
+    tied = [games.models[j] for j in ratings.tied_with(i)]
     return Ranked(
-        rank=0, model=model, rating=_rating(float(values[0][i]), values[1][:, i], games, how),
-        win_rate=replace(rate, n=games.verdicts_of(i)), tied_with=[games.models[j] for j in ratings.tied_with(i)],
+        rank=0, model=model, tied_with=tied, rating=_rating(float(values[0][i]), values[1][:, i], games, how),
+        win_rate=rate(won, games.verdicts_of(i), how, plain=games.plain),
         mean_length=mean(lengths, how, "characters") if len(lengths) else None, n=games.verdicts_of(i),
     )  # fmt: skip
 

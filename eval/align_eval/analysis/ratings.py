@@ -156,7 +156,7 @@ class Ratings:
         return [int(j) for j in np.flatnonzero(within) if j != i]
 
 
-def rate(games: Games, how: Resampling, *, davidson: bool = False, prior: bool = True) -> Ratings:
+def fitted(games: Games, how: Resampling, *, davidson: bool = False, prior: bool = True) -> Ratings:
     """The whole data by Newman's iteration; resamples by Newton's, always with the prior: many lack a maximum."""
     list(games.warnings(prior))  # refuses what has no common scale
     wins, ties = (table[0] for table in games.tables(np.ones((1, len(games.items)))))
