@@ -7,13 +7,15 @@ a group's mean difference and win rate, each with its interval.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from markupsafe import Markup
 
+from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation
 from align_eval.analysis.games import by_pair, record
-from align_eval.page.parts import HALF
+from align_eval.page.parts import HALF, grouped
 from align_eval.page.scatter import Cloud, Point, Scatter, scatter
 from align_eval.results.document import Pair
 from align_eval.statistics.resampling import USUAL, mean
@@ -24,12 +26,21 @@ SHOWN = 6  # pairs
 
 def by_length(rows: Sequence[Pair], evaluation: Evaluation) -> list[Markup]:
     """A drawing for each of the first pairs whose answers are there."""
-    found = (_drawn(row, evaluation) for row in rows if not row.category)
-    return [drawn for _, drawn in zip(range(SHOWN), (d for d in found if d), strict=False)]
+    found = (_drawn(row, said, evaluation) for row, said in _judged(rows, evaluation))
+    return list(islice((drawn for drawn in found if drawn), SHOWN))
 
 
-def _drawn(row: Pair, evaluation: Evaluation) -> Markup:
-    verdicts = by_pair([v for v in evaluation.pairwise if v.judge == row.judge]).get(frozenset((row.a, row.b)), [])
+def _judged(rows: Sequence[Pair], evaluation: Evaluation) -> Iterator[tuple[Pair, list[Verdict]]]:
+    """Each pair with its judge's verdicts, whose answers are known at all."""
+    said = {
+        judge: by_pair(verdicts) for judge, verdicts in grouped(evaluation.pairwise, lambda verdict: verdict.judge)
+    }
+    for row in rows:
+        if not row.category and row.a in evaluation.lengths and row.b in evaluation.lengths:
+            yield row, said.get(row.judge, {}).get(frozenset((row.a, row.b)), [])
+
+
+def _drawn(row: Pair, verdicts: Sequence[Verdict], evaluation: Evaluation) -> Markup:
     ours, theirs = (evaluation.lengths.get(name, {}) for name in (row.a, row.b))
     games = record(verdicts, row.a, row.b)
     known = [(ours[i] - theirs[i], value) for i, value in zip(games.items, games.values, strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,14 +70,15 @@ def add(folder: Path, results: Results) -> Path:
     old = read(folder)
     if old.manifest.get("inputs") == results.manifest.get("inputs"):
         return write(folder, _merged(old, results))
-    gone = [f.name for f in fields(Sections) if getattr(old.sections, f.name) and not getattr(results.sections, f.name)]
-    note = f"left out, because they were made from other verdicts, answers or scores: {', '.join(gone)}"
+    lost = {name: _keyed(old, name).keys() - _keyed(results, name).keys() for name in KEYS}
+    gone = [f"{len(rows)} of {name}" for name, rows in lost.items() if rows]
+    note = f"rows left out, because they were made from other verdicts, answers or scores: {', '.join(gone)}"
     return write(folder, replace(results, warnings=[*results.warnings, note]) if gone else results)
 
 
 def as_tree(results: Results) -> dict[str, Any]:
-    """As it stands in the file: the version first, no empty sections."""
-    tree = asdict(results)
+    """As it stands in the file: the version first, no empty sections; half a character pair becomes ?."""
+    tree = json.loads(json.dumps(asdict(results), ensure_ascii=False).encode(errors="replace"))
     tree["sections"] = {name: rows for name, rows in tree["sections"].items() if rows}
     return {"schema": tree.pop("schema"), **tree}
 
@@ -100,12 +101,10 @@ def parse(tree: Any, path: Path) -> Results:
 
 def _merged(old: Results, new: Results) -> Results:
     sections = {}
-    for name, keys in KEYS.items():
-        rows = {tuple(getattr(r, k) for k in keys): r for r in [*getattr(old.sections, name)]}
-        if name == "leaderboard" and new.sections.leaderboard:
-            rows = {}  # ranks are of one table
-        rows |= {tuple(getattr(r, k) for k in keys): r for r in getattr(new.sections, name)}
-        sections[name] = list(rows.values())
+    for name in KEYS:
+        whole = name == "leaderboard" and new.sections.leaderboard  # ranks are of one table
+        before = {} if whole else _keyed(old, name)
+        sections[name] = list((before | _keyed(new, name)).values())
     models = {m["name"]: m for m in [*old.models, *new.models]}
     return replace(
         new,
@@ -115,6 +114,11 @@ def _merged(old: Results, new: Results) -> Results:
         failures=list(dict.fromkeys([*old.failures, *new.failures])),
         sections=Sections(**sections),
     )
+
+
+def _keyed(found: Results, name: str) -> dict[tuple[Any, ...], Any]:
+    """The rows of a section by what makes each of them that very row."""
+    return {tuple(getattr(row, k) for k in KEYS[name]): row for row in getattr(found.sections, name)}
 
 
 # ---- what types do not say ------------------------------------------------------------------------------------------

@@ -33,6 +33,11 @@ def test_sections_without_rows_are_absent(tmp_path: Path) -> None:
     assert read(tmp_path) == Results(title="empty")
 
 
+def test_half_a_character_pair_in_a_name_is_no_obstacle(tmp_path: Path) -> None:
+    write(tmp_path, Results(title="a\ud800b", models=[{"name": "x\udc80"}]))
+    assert (read(tmp_path).title, read(tmp_path).models) == ("a?b", [{"name": "x?"}])
+
+
 def wrong(change: Any) -> str:
     tree = json.loads(json.dumps(as_tree(results())))
     change(tree)
@@ -110,7 +115,9 @@ def test_rows_made_from_other_inputs_go_and_are_named(tmp_path: Path) -> None:
     add(tmp_path, new)
     found = read(tmp_path)
     assert not found.sections.leaderboard
-    assert found.warnings[-1].endswith("scores: leaderboard, scores, differences, judges, agreement, frontier")
+    assert found.warnings[-1].endswith(
+        "scores: 3 of leaderboard, 3 of scores, 1 of differences, 1 of judges, 1 of agreement, 3 of frontier"
+    )
     assert not (tmp_path / "tables" / "leaderboard.csv").exists()
     assert (tmp_path / "tables" / "pairs.csv").exists()
 
