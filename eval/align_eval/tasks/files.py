@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from align.data.reading.sources import resolve
 from align.errors import UserError
 from align_eval.tasks.task import Scorer, Task, load
 
@@ -12,8 +11,8 @@ def task_of(name: str) -> Task:
     """A task by its name or YAML file, or the prompts of a .jsonl file. UserError."""
     if not name.endswith((".jsonl", ".jsonl.gz")):
         return load(name)
-    path = Path(name).expanduser()
-    if not path.is_file():
+    path = resolve(name)
+    if path is None or not path.is_file():
         raise UserError(f"{name}: no such file")
     plain = path.name.partition(".jsonl")[0]
     return Task(name=plain, version=1, rows=str(path.resolve()), prompt="", score=Scorer(by="none"), headline="none",
