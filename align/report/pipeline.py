@@ -48,7 +48,7 @@ def evaluations(folder: Path) -> Iterator[tuple[str, str]]:
     for results in sorted(folder.glob("*/results.json")):
         page = results.with_name("report.html")
         if page.is_file():
-            with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):  # of what cannot be read, the page says so itself
+            with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):  # the page itself is there
                 title = json.loads(results.read_text(encoding="utf-8"))["title"]
                 yield str(title), f"{results.parent.name}/{page.name}"
 
