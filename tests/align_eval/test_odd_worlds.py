@@ -72,8 +72,13 @@ def test_empty_answers_and_missing_verdicts_are_counted(tmp_path: Path) -> None:
     assert sum(failure.count for failure in found.failures if "verdict" in failure.what) == 12
 
 
-def test_one_model_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_model_alone_is_no_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = world(tmp_path, answers("a"))
+    assert main(["leaderboard", str(folder)]) == 2
+    assert "has no verdicts; make them with align-eval judge, or import them" in capsys.readouterr().err
+    grades = [{"item": str(i), "models": ["a"], "judge": "j", "score": float(i)} for i in range(12)]
+    lines(tmp_path / "grades.jsonl", grades)
+    assert main(["import", "rows", str(tmp_path / "grades.jsonl"), "--into", str(folder)]) == 0
     assert main(["leaderboard", str(folder)]) == 2
     assert "a leaderboard needs verdicts with a score on two models or more; there are none" in capsys.readouterr().err
 
