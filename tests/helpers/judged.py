@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,4 +47,14 @@ def folder_of(
     store.append_verdicts(folder, verdicts)
     store.append_scores(folder, scores)
     store.append_answers(folder, answers)
+    return folder
+
+
+def run_of(folder: Path, rows: Sequence[float]) -> Path:
+    """A run whose test split has an accuracy of these rows, and a loss that is told without rows."""
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("name: x\nmethod: {name: dpo}\n")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
+    measured = {"value": sum(rows) / len(rows), "stderr": 0.1, "n": len(rows), "rows": list(rows)}
+    (folder / "test.json").write_text(json.dumps({"accuracy": measured, "loss": {"value": 1.0, "stderr": 0.1, "n": 9}}))
     return folder

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -95,16 +96,26 @@ def evaluation_of(source: Source) -> Evaluation:
     warnings: list[str] = []
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected an evaluation's, with items.jsonl, answers and verdicts")
-    answers = store.read_answers(folder, warnings.append)
+    items, answers = store.read_items(folder, warnings.append), store.read_answers(folder, warnings.append)
+    warnings += _same_prompts(items)
     return Evaluation(
         name=str(folder),
-        items=store.read_items(folder, warnings.append),
+        items=items,
         answers=answers,
         unmade=_unmade(folder, answers, warnings),
         verdicts=store.read_verdicts(folder, warnings.append),
         scores=store.read_scores(folder, warnings.append),
         warnings=warnings,
     )
+
+
+def _same_prompts(items: Sequence[Item]) -> list[str]:
+    """Intervals take items to be independent, which those of one prompt are not."""
+    counts = Counter(json.dumps(item.prompt, sort_keys=True) for item in items)
+    if repeated := sum(n for n in counts.values() if n > 1):
+        unique = sum(n > 1 for n in counts.values())
+        return [f"{repeated} items share {unique} prompts; they count as independent, so intervals may be too narrow"]
+    return []
 
 
 def _unmade(folder: Path, answers: Sequence[Answer], warnings: list[str]) -> list[Failure]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judged import both_orders, folder_of, verdict, world
+from judged import both_orders, folder_of, run_of, verdict, world
 
 import align_eval
 from align.errors import UserError
@@ -95,6 +95,13 @@ def test_answers_that_could_not_be_made_are_listed(tmp_path: Path):
     assert [(f.what, f.model, f.count, f.why) for f in found.failures] == [("answer", "b", 2, "timeout")]
 
 
+def test_items_of_one_prompt_are_told(tmp_path: Path):
+    folder = folder_of(tmp_path / "e", [verdict("p", "a", "b", 1.0), verdict("q", "a", "b", 1.0)])
+    (folder / "items.jsonl").write_text('{"id": "p", "prompt": "Why?"}\n{"id": "q", "prompt": "Why?"}\n')
+    (told,) = (w for w in compare("a", "b", folder).warnings if "share" in w)
+    assert told == "2 items share 1 prompts; they count as independent, so intervals may be too narrow"
+
+
 def test_what_could_not_be_read_counts_as_wrong_and_is_listed():
     unread = Score(item="p", model="a", metric="sums:accuracy", score=0.0, columns={"unparsed": "no number"})
     source = Evaluation(scores=[unread])
@@ -168,18 +175,9 @@ def test_a_net_rate_is_twice_the_win_rate_less_one():
     assert net(Estimate(value=None, why="x")).value is None
 
 
-def run_folder(folder: Path, rows: list[float]) -> Path:
-    folder.mkdir()
-    (folder / "recipe.yaml").write_text("name: x\nmethod: {name: dpo}\n")
-    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
-    measured = {"value": sum(rows) / len(rows), "stderr": 0.1, "n": len(rows), "rows": rows}
-    (folder / "test.json").write_text(json.dumps({"accuracy": measured, "loss": {"value": 1.0, "stderr": 0.1, "n": 9}}))
-    return folder
-
-
 def test_two_runs_through_the_package(tmp_path: Path):
-    before = run_folder(tmp_path / "b", [0.0, 0.0, 1.0, 0.0] * 5)
-    after = run_folder(tmp_path / "a", [1.0, 0.0, 1.0, 1.0] * 5)
+    before = run_of(tmp_path / "b", [0.0, 0.0, 1.0, 0.0] * 5)
+    after = run_of(tmp_path / "a", [1.0, 0.0, 1.0, 1.0] * 5)
     found = align_eval.compare(before, after)
     assert isinstance(found, align_eval.Comparison)
     accuracy, loss = found.differences

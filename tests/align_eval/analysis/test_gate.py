@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judged import both_orders, folder_of, world
+from judged import both_orders, folder_of, run_of, world
 
 from align.errors import RunError, UserError
 from align_eval.analysis.comparison import Comparison, Quantity
@@ -121,3 +121,17 @@ def test_exit_codes_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["compare", "old", "new", "--judge", "J"]) == 2
     nobody = str(folder_of(tmp_path / "none", both_orders("p", "old", "new", [None, None])))
     assert main(["compare", "old", "new", "-e", nobody, "--gate", "delta > 0 at 95%"]) == 1
+
+
+def test_gates_on_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    before = str(run_of(tmp_path / "b", [0.0, 1.0] * 40))
+    after = str(run_of(tmp_path / "a", [1.0, 1.0] * 39 + [0.0, 1.0]))
+    words = ["compare", before, after, "--gate"]
+    assert main([*words, "accuracy > 0.3 at 95%"]) == 0
+    out = capsys.readouterr().out
+    assert "paired, 80 rows, better" in out  # what the command has always told
+    assert "gate accuracy > 0.3 at 95%: passed: 0.4875" in out
+    assert main([*words, "accuracy > 0.6 at 95%"]) == 3
+    assert main([*words, "accuracy > 0 at 95%", "--gate-sequence", str(tmp_path / "looks")]) == 0
+    assert main([*words, "accuracy > 0 at 95%", "--gate-sequence", str(tmp_path / "looks")]) == 0
+    assert len((tmp_path / "looks").read_text().splitlines()) == 1
