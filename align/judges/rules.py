@@ -6,12 +6,13 @@ package.module:function of the user's own; one that looks at token ids needs a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from align.errors import UserError
+from align.errors import RunError, UserError
 from align.judges.base import Question, Verdict
 from align.judges.scorers import Score, Scorer, sample_of
 from align.models.settings import ModelSection
@@ -54,18 +55,29 @@ class RuleJudge(Scorer):
     def scores(self, samples: Sequence[Sample]) -> list[Score]:
         if self.rule in LENGTHS:
             return [(LENGTHS[self.rule](text_of(s.completion)), "") for s in samples]
-        told = self._functions(self._tokenized(samples))
+        with self._mistakes():
+            told = self._functions(self._tokenized(samples))
         return [self._value(one.rewards, one.failed) for one in told]
 
     def judge(self, questions: Sequence[Question]) -> list[Verdict]:
         if self.rule in LENGTHS or not self._functions.comparing:
             return super().judge(questions)
         groups = [self._tokenized([sample_of(q, answer) for answer in q.answers]) for q in questions]
-        told = self._functions.compare(groups)
+        with self._mistakes():
+            told = self._functions.compare(groups)
         return [
             self.verdict(q, [self._value(one.rewards, one.failed) for one in pair])
             for q, pair in zip(questions, told, strict=True)
         ]
+
+    @contextmanager
+    def _mistakes(self) -> Iterator[None]:
+        """A function that is no reward function, or looks at tokens that nobody has made, is a mistake of whoever
+        named it, not an answer's."""
+        try:
+            yield
+        except RunError as error:
+            raise UserError(f"judge {self.name}: {error}") from None
 
     def _value(self, rewards: dict[str, float | None], failed: dict[str, str]) -> Score:
         (value,) = rewards.values()
