@@ -210,6 +210,17 @@ class Move:
         return within == moment and number % self.every == self.at
 
 
+def jumps(method: Any) -> bool:
+    """Whether the policy is ever extrapolated."""
+    return any(move.how == "extrapolate" for move in method.moves())
+
+
+def beside_jumps(method: Any) -> str:
+    """What of a method's moves an adapter that jumps does not take part in; empty where there is nothing."""
+    others = dict.fromkeys(move.how for move in method.moves() if move.how not in ("extrapolate", "begin again"))
+    return ", ".join(others) if jumps(method) else ""
+
+
 def copies_of(method: Any) -> tuple[str, ...]:
     """The roles that are copies of the policy, and follow it."""
     return tuple(dict.fromkeys(move.role for move in method.moves() if move.role != LEARNS))

@@ -25,6 +25,7 @@ from align.monitors.trackers import no_telemetry
 from align.recipe.load import Recipe
 from align.run.assemble import prepare_data
 from align.run.checks import look_before
+from align.run.copies import refuse_jump
 from align.run.critic import check_critic, critic_section, optim_of
 from align.run.identity import check_inputs
 from align.run.parts import head_of
@@ -92,6 +93,7 @@ def _models(recipe: Recipe, tokenizer: Any, found: Findings) -> list[str]:
         refuse_checkpointing(policy, recipe.training)
         refuse_routerless(policy, section)
         check_arguments(policy, recipe.optim)
+        refuse_jump(recipe.method, policy)
     with found:
         references(section)
     for role in loaded(recipe.method, section):

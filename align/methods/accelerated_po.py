@@ -30,8 +30,9 @@ share of pairs with u_w > u_l (in a round's first step both are 0 but for roundi
 Departures: the default beta is DPO's usual 0.1 for every round. The paper does not say where a round's training starts
 (unconfirmed); it is theta_t here, where all log-ratios are 0. Its inner SPPO is in units of beta u, beta^2 times ours
 with the same minimiser. Log-probabilities are taken at the temperature of writing, as everywhere here. Every experience
-asks for the next prompts, not for a third of the data; AdamW instead of RMSprop is the recipe's choice. An adapter
-is refused but with extrapolation_alpha 0: a jump of its factors is not the jump of their product.
+asks for the next prompts, not for a third of the data; AdamW instead of RMSprop is the recipe's choice. With an adapter
+the jump is that of its matrices, B A, and stands beside the factors, which learn on from their solution: the last
+policy is in final/ as an adapter of r times as many ranks as there were rounds. DoRA is refused.
 """
 
 from __future__ import annotations

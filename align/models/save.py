@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from align.errors import RunError, UserError
+from align.models.ahead import widen
 from align.models.embeddings import gathered
 from align.models.frozen import freeze
 from align.models.generate import without_defaults
@@ -81,15 +82,25 @@ def _save_adapter(
 ) -> None:
     config = model.peft_config["default"]
     folder = str(config.base_model_name_or_path)
-    name = base_name or folder
+    name = _base_of(base_name, folder)
     if Path(name).is_dir() and Path(name).resolve().is_relative_to(directory.resolve().parent):
         name = os.path.relpath(Path(name).resolve(), directory.resolve())  # the run folder may be moved
     # new rows are saved by trainable_token_indices; the whole tables need not be
     model.save_pretrained(str(aside), state_dict=state_dict, save_embedding_layers=False)
+    widen(aside, model)
     note = {"name": name, "fingerprint": folder_fingerprint(folder)}
     write_json(aside / "align_base.json", note)
     if (aside / "README.md").exists():
         (aside / "README.md").unlink()  # peft's empty model card
+
+
+def _base_of(name: str, folder: str) -> str:
+    """What an adapter's base is called, where the recipe says `name`: of an adapter that has gone on, its own base."""
+    if not name or not has_adapter(inside := resolve(name)):
+        return name or folder
+    note = Path(inside, "align_base.json")
+    before = str(read_json(note).get("name") or "") if note.exists() else ""
+    return folder if not before or Path(inside, before).is_dir() else before
 
 
 def fingerprint(model_or_dir: nn.Module | str | Path) -> str:

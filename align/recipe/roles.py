@@ -9,11 +9,12 @@ from typing import Any
 from align.batches import LIVE_COLUMNS
 from align.data.settings import DataSection
 from align.methods.base import Method, OnlineMethod
-from align.models.settings import ModelSection, SoupSection
-from align.needs import LEARNS, TRAIN, TRUSTED, TWIN, Needs, copies_of, made_by
+from align.models.settings import LoraSection, ModelSection, SoupSection
+from align.needs import LEARNS, TRAIN, TRUSTED, TWIN, Needs, beside_jumps, copies_of, made_by
 from align.recipe.text import Written
 from align.scoring.role_table import ENGINE, MAKERS, POLICY, idle, maker, models_of, named_by
 
+CURE = "remove model.lora"
 METRICS = ("loss", "router_loss")  # told beside the losses of sources, by their names
 TOLD = ("source_names", "source_weights")  # fields of a method over two levels, which the run fills
 
@@ -30,7 +31,7 @@ def check_roles(written: Written, cls: type[Method[Any]], method: Method[Any] | 
         written.wrong("method.name", f"{cls.name} {finding}")
     _named(written, cls, method, section)
     if method is not None:
-        for finding in misled(method, adapter=section.lora is not None):
+        for finding in misled(method, section.lora):
             written.wrong("method.name", f"{cls.name} {finding}")
     if "ref" in models_of(needs):
         _reference(written, section)
@@ -65,7 +66,7 @@ def unmade(needs: Needs, *, online: bool, cached: bool) -> Iterator[str]:
                 yield f"reads {column}, which its {maker(role).words} does not make; it makes {', '.join(able)}"
 
 
-def misled(method: Method[Any], *, adapter: bool) -> Iterator[str]:
+def misled(method: Method[Any], lora: LoraSection | None) -> Iterator[str]:
     """What is wrong with moves that cannot be made, and with copies that are to write."""
     writers = tuple(method.writers()) if isinstance(method, OnlineMethod) else ()
     moves, known = method.moves(), (*models_of(method.needs()), *writers)
@@ -78,8 +79,10 @@ def misled(method: Method[Any], *, adapter: bool) -> Iterator[str]:
     hows = {move.how for move in moves}
     if "put back" in hows and "take" not in hows:
         yield f"has {LEARNS} put back, and nothing is ever taken"
-    if "extrapolate" in hows and adapter:
-        yield "extrapolates weights, and an adapter's product is not linear in its factors; remove model.lora"
+    if lora is not None and (others := beside_jumps(method)):
+        yield f"extrapolates an adapter and has other moves of it ({others}), which know nothing of the jump; {CURE}"
+    if "extrapolate" in hows and lora is not None and lora.use_dora:
+        yield f"extrapolates weights, and a jump of what DoRA scales (model.lora.use_dora) has no low rank; {CURE}"
 
 
 def _named(written: Written, cls: type[Method[Any]], method: Method[Any] | None, section: ModelSection) -> None:

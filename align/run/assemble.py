@@ -28,7 +28,7 @@ from align.recipe.load import Recipe
 from align.recipe.look_at_data import num_read
 from align.recipe.steps import steps_of_experience
 from align.run.checks import look_before, with_direction
-from align.run.copies import make_copies
+from align.run.copies import let_jump, make_copies
 from align.run.critic import make_critic, warmup_of
 from align.run.identity import FORMAT, digest, inputs_of
 from align.run.offline import offline_source
@@ -102,6 +102,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     seed_generators(recipe.training.seed)  # a new adapter is drawn alike on every rank
     policy = load_policy(recipe.model, tokenizer, head, init)
     refuse_sharded_experts(policy, world.sharding)
+    let_jump(recipe.method, policy)
     for note in notes_of(policy, recipe.model.lora):
         say(note)
     places = where(recipe.model, init)

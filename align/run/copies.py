@@ -1,18 +1,37 @@
-"""Copies of the policy that follow it: the roles that a method's moves name."""
+"""What a method's moves need beside the policy: copies that follow it, by their roles; an adapter that can jump."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
+
+from align.errors import UserError
+from align.models import ahead
 from align.models.load import load_policy
-from align.needs import copies_of
+from align.needs import beside_jumps, copies_of, jumps
 from align.recipe.load import Recipe
 from align.run.parts import head_of
 from align.runfolder.state_files import seed_generators
 from align.training.build import frozen, kernel_of
 from align.training.moves import copy
 from align.training.step import Trainee
+
+
+def refuse_jump(method: Any, policy: Any) -> None:
+    """UserError where the moves extrapolate an adapter, and its product cannot be."""
+    if jumps(method) and isinstance(policy, PeftModel):
+        if others := beside_jumps(method):
+            raise UserError(f"{method.name} extrapolates, and has other moves ({others}), of an adapter: {ahead.CURE}")
+        ahead.refuse(policy)
+
+
+def let_jump(method: Any, policy: Any) -> None:
+    """Prepares an adapter for the jumps of the method, where it has any. UserError as `refuse_jump`."""
+    refuse_jump(method, policy)
+    if jumps(method) and isinstance(policy, PeftModel):
+        ahead.prepare(policy)
 
 
 def make_copies(recipe: Recipe, trainee: Trainee, tokenizer: Any, init: Path) -> dict[str, Any]:

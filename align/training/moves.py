@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.training.pieces import at_rest, piece_of, pieces, settle
+from align.models.ahead import ADAPTER, Ahead, adapted
+from align.training.pieces import at_rest, piece_of, pieces, settle, whole
 from align.training.step import Trainee
 from align.world.distributed import World
 
@@ -48,7 +49,7 @@ def extrapolate(module: Any, world: World, before: Mapping[str, Tensor], alpha: 
     """w <- w + alpha * (w - before), in float32 and rounded once; returns what w was, the next one's `before`.
 
     `before` must be what an earlier `hat` or `extrapolate` has given: solution minus solution, not minus where the
-    module's own training began. Not of an adapter's factors, whose product is not linear in them.
+    module's own training began. Not of an adapter's factors, whose product is not linear in them (`jump`).
     """
     assert not any("lora_" in name for name in before), "the factors of an adapter cannot be extrapolated one by one"
     was = hat(module, world, before.keys())
@@ -58,6 +59,22 @@ def extrapolate(module: Any, world: World, before: Mapping[str, Tensor], alpha: 
                 mine.copy_(torch.add(was[name], was[name] - before[name], alpha=alpha))
     settle(module)
     return was
+
+
+def jump(module: Any, world: World, alpha: float | None = None) -> None:
+    """The same of what an adapter's factors make together, beside them (`align.models.ahead`). Without `alpha` the
+    model is where its first jump is to be from."""
+    for layer in adapted(at_rest(module, world)).values():
+        if hasattr(layer, "ahead"):
+            down, up = (whole(part[ADAPTER].weight).float() for part in (layer.lora_A, layer.lora_B))
+            up = layer.scaling[ADAPTER] * up
+            layer.ahead = Ahead.at(down, up) if alpha is None else layer.ahead.jumped(down, up, alpha)
+
+
+def straight(module: Any, world: World, names: Collection[str]) -> set[str]:
+    """Those of the parameters that the weights are linear in: all but an adapter's factors."""
+    within = tuple(f"{layer}.lora_" for layer in adapted(world.unwrap(module)))
+    return {name for name in names if not name.startswith(within)}
 
 
 def _beside(into: Any, of: Any, world: World, names: Collection[str] | None) -> Iterator[tuple[Tensor, Tensor]]:

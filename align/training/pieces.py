@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import distribute_tensor
 
 from align.errors import UserError
+from align.models.embeddings import gathered
 from align.runfolder.state_files import load_state, save_state
 from align.world.distributed import World
 
@@ -54,6 +55,13 @@ def piece_of(parameter: Any, like: Any = None) -> Tensor:
         whole = parameter.detach()
         return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None).to_local()
     return parameter.detach().to_local() if cut else parameter.data
+
+
+def whole(parameter: Any) -> Tensor:
+    """All of it on every rank, a copy; all of them ask together, where it is at rest."""
+    with gathered(parameter):
+        found = parameter.detach()
+        return found.full_tensor() if hasattr(found, "full_tensor") else found.clone()
 
 
 def settle(module: Any) -> None:

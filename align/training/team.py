@@ -11,12 +11,26 @@ import torch
 from torch import Tensor
 
 from align.errors import UserError
+from align.models.ahead import jumps_of, put_ahead
 from align.needs import LEARNS, SOURCES, Lesson, Move, When
 from align.runfolder.state_files import load_state, save_state
 from align.scoring.experience import Columns
 from align.training import member_files
 from align.training.critic import Together
-from align.training.moves import Moments, Taken, average, copy, extrapolate, hat, moments, put_back, put_moments, take
+from align.training.moves import (
+    Moments,
+    Taken,
+    average,
+    copy,
+    extrapolate,
+    hat,
+    jump,
+    moments,
+    put_back,
+    put_moments,
+    straight,
+    take,
+)
 from align.training.pieces import at_rest, load_pieces, save_pieces
 from align.training.sources import SourceLogits
 from align.training.step import Trainee
@@ -44,7 +58,9 @@ class Team:
     def __post_init__(self):
         self.fresh = moments(self.policy) if any(move.how == "begin again" for move in self.moves) else {}
         if any(move.how == "extrapolate" for move in self.moves) and not self.start:
-            self.start = hat(self.policy.module, self.world, self.policy.changing)
+            module, world = self.policy.module, self.world
+            self.start = hat(module, world, straight(module, world, self.policy.changing))
+            jump(module, world)
 
     @property
     def world(self) -> World:
@@ -84,6 +100,7 @@ class Team:
             average(self.copies[move.role], policy, world, move.rate, self.policy.changing)
         elif move.how == "extrapolate":
             self.start = extrapolate(policy, world, self.start, move.rate)
+            jump(policy, world, move.rate)
         elif move.how == "take":
             self.taken = {name: take(learner) for name, learner in self.learners.items()}
         elif move.how == "begin again":
@@ -103,7 +120,8 @@ class Team:
         for name, module in self.copies.items():
             save_pieces(folder / name / WEIGHTS, module, self.world, self._following(module))
         if self.moves:
-            state = {"taken": self.taken, "start": self.start, "done": list(self.done)}
+            ahead = {name: vars(of) for name, of in jumps_of(self.world.unwrap(self.policy.module)).items()}
+            state = {"taken": self.taken, "start": self.start, "done": list(self.done), "ahead": ahead}
             save_state(state, self._moved(folder))
 
     def read(self, folder: Path) -> None:
@@ -121,6 +139,7 @@ class Team:
             device = self.world.device
             self.taken, self.start = _on(state["taken"], device), _on(state["start"], device)
             self.done = (state["done"][0], state["done"][1])
+            put_ahead(self.world.unwrap(self.policy.module), _on(state.get("ahead", {}), device))
 
     def _moved(self, folder: Path) -> Path:
         return folder / f"{MOVED}-{self.world.rank:05d}.pt"

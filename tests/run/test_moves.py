@@ -67,9 +67,11 @@ class Jumping(OfflineMethod[Demonstrations[Sequences]]):
     paper = ""
 
     alpha: float = 0.5
+    tries: bool = False
 
     def moves(self):
-        return (Move("policy", "extrapolate", when="after step", rate=self.alpha, every=2, at=1),)
+        jump = Move("policy", "extrapolate", when="after step", rate=self.alpha, every=2, at=1)
+        return (jump, Move("policy", "take", when="before learning")) if self.tries else (jump,)
 
     def loss(self, batch):
         completion = batch.completion
@@ -150,7 +152,8 @@ def test_a_jump_goes_on_from_solution_to_solution(tmp_path: Path):
         (GAME, ("model.roles={target: 'asset:stories260k'}",), "target is a copy of the policy, which game moves"),
         (GAME, ("method.kappa=1.5",), "the rate 1.5; expected 0 to 1"),
         (GAME, ("method.writes=rival",), "asks rival to write, and moves no copy of that name"),
-        (JUMPING, ("model.lora={r: 2}",), "extrapolates weights, and an adapter's product is not linear"),
+        (JUMPING, ("model.lora={r: 2, use_dora: true}",), "a jump of what DoRA scales (model.lora.use_dora) has no low"),
+        (JUMPING, ("model.lora={r: 2}", "method.tries=true"), "extrapolates an adapter and has other moves of it (take)"),
     ],
 )
 def test_moves_that_cannot_be_made_are_told(

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from align.models.ahead import jumps_of, merge
 from align.models.parts import unwrapped
 from align.models.save import save_final
 from align.system.files import write_json
@@ -32,6 +33,7 @@ def save_served(
     plain: Any = model
     if isinstance(model, PeftModel):
         plain = copy.deepcopy(model).merge_and_unload()
+        merge(plain, jumps_of(model))
     save_final(plain, tokenizer, folder, state)
     twins = dict(getattr(unwrapped(plain), "all_tied_weights_keys", None) or {})
     if untied and twins:
