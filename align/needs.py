@@ -210,6 +210,22 @@ class Move:
         return within == moment and number % self.every == self.at
 
 
+@dataclass(frozen=True)
+class Pull:
+    """In every step, before the policy's gradients are clipped: gradient <- gradient + rate (weights - anchor).
+
+    It is the slope of rate / 2 |weights - anchor|^2. The anchor is a copy of the policy: what the moves make of it, or
+    the policy before the first step where none names it.
+    """
+
+    towards: str
+    rate: float
+
+    def __post_init__(self):
+        if self.towards == LEARNS or self.rate < 0:
+            raise ValueError(f"a pull towards {self.towards} has the rate {self.rate}; expected a copy, and 0 or more")
+
+
 def jumps(method: Any) -> bool:
     """Whether the policy is ever extrapolated."""
     return any(move.how == "extrapolate" for move in method.moves())
@@ -222,8 +238,9 @@ def beside_jumps(method: Any) -> str:
 
 
 def copies_of(method: Any) -> tuple[str, ...]:
-    """The roles that are copies of the policy, and follow it."""
-    return tuple(dict.fromkeys(move.role for move in method.moves() if move.role != LEARNS))
+    """The roles that are copies of the policy: they follow it, or it is pulled towards them."""
+    moved = [move.role for move in method.moves() if move.role != LEARNS]
+    return tuple(dict.fromkeys([*moved, *(pull.towards for pull in method.pulls())]))
 
 
 # ---- rounds ----------------------------------------------------------------------------------------------------------

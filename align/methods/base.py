@@ -24,7 +24,7 @@ from align.functional.surrogate import clipped_value_loss, ratio_of
 from align.methods.lookup import find
 from align.methods.lookup import method_names as method_names
 from align.methods.metrics import About
-from align.needs import LEARNS, TRAIN, Lesson, Levels, Move, Needs, needs_of
+from align.needs import LEARNS, TRAIN, Lesson, Levels, Move, Needs, Pull, needs_of
 from align.system.ranges import misfits
 
 LEVELS = ("token", "sequence", "geometric")
@@ -132,6 +132,10 @@ class Method(Generic[B]):
 
     def moves(self) -> Sequence[Move]:
         """What happens to weights between steps, in order, beside the optimiser's updates. Most move nothing."""
+        return ()
+
+    def pulls(self) -> Sequence[Pull]:
+        """What draws the policy towards a copy of it, beside its loss. Most have no such pull."""
         return ()
 
     def levels(self) -> Levels | None:

@@ -23,7 +23,7 @@ def check_roles(written: Written, cls: type[Method[Any]], method: Method[Any] | 
     """`method` is None where its knobs are wrong."""
     needs = cls.needs()
     try:
-        _ = method and method.moves()
+        _ = method and (method.moves(), method.pulls())
     except ValueError as error:
         written.wrong("method.name", f"{cls.name}: {error}")
         method = None
@@ -69,7 +69,8 @@ def unmade(needs: Needs, *, online: bool, cached: bool) -> Iterator[str]:
 def misled(method: Method[Any], lora: LoraSection | None) -> Iterator[str]:
     """What is wrong with moves that cannot be made, and with copies that are to write."""
     writers = tuple(method.writers()) if isinstance(method, OnlineMethod) else ()
-    moves, known = method.moves(), (*models_of(method.needs()), *writers)
+    anchors = tuple(pull.towards for pull in method.pulls())
+    moves, known = method.moves(), (*models_of(method.needs()), *writers, *anchors)
     for role in (role for role in writers if role not in copies_of(method)):
         yield f"asks {role} to write, and moves no copy of that name"
     for role in copies_of(method):
@@ -79,6 +80,8 @@ def misled(method: Method[Any], lora: LoraSection | None) -> Iterator[str]:
     hows = {move.how for move in moves}
     if "put back" in hows and "take" not in hows:
         yield f"has {LEARNS} put back, and nothing is ever taken"
+    if lora is not None and anchors:
+        yield f"pulls weights towards {anchors[0]}, and an adapter's are a product, whose slope is another; {CURE}"
     if lora is not None and (others := beside_jumps(method)):
         yield f"extrapolates an adapter and has other moves of it ({others}), which know nothing of the jump; {CURE}"
     if "extrapolate" in hows and lora is not None and lora.use_dora:

@@ -20,8 +20,12 @@ from align.training.step import Trainee
 
 
 def refuse_jump(method: Any, policy: Any) -> None:
-    """UserError where the moves extrapolate an adapter, and its product cannot be."""
-    if jumps(method) and isinstance(policy, PeftModel):
+    """UserError where the moves extrapolate an adapter, and its product cannot be; where an adapter would be pulled."""
+    if not isinstance(policy, PeftModel):
+        return
+    if method.pulls():
+        raise UserError(f"{method.name} pulls weights towards a copy, and an adapter's are a product; {ahead.CURE}")
+    if jumps(method):
         if others := beside_jumps(method):
             raise UserError(f"{method.name} extrapolates, and has other moves ({others}), of an adapter: {ahead.CURE}")
         ahead.refuse(policy)

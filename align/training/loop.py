@@ -195,7 +195,8 @@ def _step(run: Training, progress: Progress, rates: Mapping[str, float]) -> tupl
         team.move("before learning", progress.step)
         method = portion.method.critic_alone() if alone else portion.method
         streams = {TRAIN: portion.experience, **portion.beside}
-        result = train_step(team.learners, team.lessons(method, rates), streams, run.batching, rates)
+        lessons, tugs = team.lessons(method, rates), team.tugs(method)
+        result = train_step(team.learners, lessons, streams, run.batching, rates, tugs)
         if team.sources is not None:
             team.sources.update(method.source_slopes(result.metrics), rates[SOURCES])
         team.move("after step", progress.step)

@@ -77,6 +77,12 @@ def straight(module: Any, world: World, names: Collection[str]) -> set[str]:
     return {name for name in names if not name.startswith(within)}
 
 
+def anchor_of(copy: Any, policy: Any, world: World) -> dict[str, Tensor]:
+    """What a copy has at the places of this rank's pieces of the policy, by name; good until either changes."""
+    theirs = dict(at_rest(copy, world).named_parameters())
+    return {name: piece_of(theirs[name], like=p) for name, p in at_rest(policy, world).named_parameters()}
+
+
 def _beside(into: Any, of: Any, world: World, names: Collection[str] | None) -> Iterator[tuple[Tensor, Tensor]]:
     """Pieces to be written, each with what stands at its place in the other module; gradients are off meanwhile."""
     theirs = dict(at_rest(of, world).named_parameters())

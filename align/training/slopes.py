@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,23 +23,33 @@ class Slope:
     part: Callable[[Tensor], Tensor]  # the same entries of another tensor in the shape of this rank's piece
 
 
-Pull = Callable[[Slope], None]  # adds to slope.gradient in place; called once for each parameter that has one
+Tug = Callable[[Slope], None]  # adds to slope.gradient in place; called once for each parameter that has one
 
 
-def pull_towards(anchor: Mapping[str, Tensor], coef: float) -> Pull:
+def pull_towards(anchor: Mapping[str, Tensor], coef: float) -> Tug:
     """coef/2 |w - anchor|^2 as a term of the loss that is in no backward pass; the anchor's pieces by name."""
 
-    def pull(slope: Slope) -> None:
+    def tug(slope: Slope) -> None:
         slope.gradient.add_(slope.weight - slope.part(anchor[slope.name]).reshape(slope.weight.shape), alpha=coef)
 
-    return pull
+    return tug
 
 
-def pulled(pull: Pull, module: Any, world: World) -> None:
-    """Calls `pull` for everything that this rank is about to clip and to step by. After the last backward pass."""
+def together(tugs: Sequence[Tug]) -> Tug:
+    """All of them, one after the other."""
+
+    def tug(slope: Slope) -> None:
+        for one in tugs:
+            one(slope)
+
+    return tug
+
+
+def pulled(tug: Tug, module: Any, world: World) -> None:
+    """Calls `tug` for everything that this rank is about to clip and to step by. After the last backward pass."""
     with torch.no_grad():
         for slope in slopes(module, world):
-            pull(slope)
+            tug(slope)
 
 
 def slopes(module: Any, world: World) -> Iterator[Slope]:

@@ -27,7 +27,7 @@ from align.scoring.experience import Batching, Columns, Experience, live_batch, 
 from align.scoring.routing import counted
 from align.training.critic import Made, Together, constant_but
 from align.training.optim import set_rate
-from align.training.slopes import Pull, pulled
+from align.training.slopes import Tug, pulled
 from align.world.distributed import World
 
 NONE: Mapping[str, Any] = {}
@@ -84,14 +84,14 @@ class Trainee:
         else:
             loss.backward()
 
-    def update(self, rate: float, pull: Pull | None = None) -> float:
+    def update(self, rate: float, tug: Tug | None = None) -> float:
         """Clips, steps, forgets the gradients; returns the norm before clipping. Not finite: the weights stay.
 
-        `pull` adds to the gradients before they are clipped.
+        `tug` adds to the gradients before they are clipped.
         """
         set_rate(self.optimizer, rate)
-        if pull is not None:
-            pulled(pull, self.module, self.world)
+        if tug is not None:
+            pulled(tug, self.module, self.world)
         if self.world.deepspeed:
             self.module.step()
             return _number(self.module.get_global_grad_norm())
@@ -152,10 +152,10 @@ def train_step(
     streams: Mapping[str, Experience],
     batching: Batching,
     rates: Mapping[str, float],
-    pulls: Mapping[str, Pull] = NONE,
+    tugs: Mapping[str, Tug] = NONE,
 ) -> StepResult:
     """plan -> score -> loss -> backward for every micro-batch of this rank, in each lesson; then one update of each
-    learner that has had one, in the order of `learners`. `pulls` are on their gradients, before they are clipped.
+    learner that has had one, in the order of `learners`. `tugs` are on their gradients, before they are clipped.
 
     Raises Diverged on every rank where a number is not finite.
     """
@@ -171,7 +171,7 @@ def train_step(
     first = lessons[0]
     norms: dict[str, float] = {}
     for name, trainee in learning.items():
-        norms[name] = norm = trainee.update(rates[name], pulls.get(name))
+        norms[name] = norm = trainee.update(rates[name], tugs.get(name))
         if not math.isfinite(norm):
             finding = f"the gradient norm is {norm} while the loss is {told[first.prefix + 'loss']:.4g}"
             spoilt = len(norms) > 1 or (trainee.world.deepspeed and trainee.module.was_step_applied())

@@ -20,6 +20,7 @@ from align.training.critic import Together
 from align.training.moves import (
     Moments,
     Taken,
+    anchor_of,
     average,
     copy,
     extrapolate,
@@ -32,6 +33,7 @@ from align.training.moves import (
     take,
 )
 from align.training.pieces import at_rest, load_pieces, save_pieces
+from align.training.slopes import Tug, pull_towards, together
 from align.training.sources import SourceLogits
 from align.training.step import Trainee
 from align.world.distributed import World
@@ -108,6 +110,12 @@ class Team:
         else:
             for name, taken in self.taken.items():
                 put_back(self.learners[name], taken)
+
+    def tugs(self, method: Any) -> dict[str, Tug]:
+        """Learner -> what pulls it in this step, as the method says."""
+        policy, pulls = self.policy.module, [pull for pull in method.pulls() if pull.rate]
+        anchors = {p.towards: anchor_of(self.copies[p.towards], policy, self.world) for p in pulls}
+        return {LEARNS: together([pull_towards(anchors[p.towards], p.rate) for p in pulls])} if pulls else {}
 
     # ---- a checkpoint -----------------------------------------------------------------------------------------------
 

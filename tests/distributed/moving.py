@@ -14,9 +14,13 @@ sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from bench_of_steps import learn, random_groups, tiny_llama
 
 from align.methods.sft import SFT
+from align.models import ahead
+from align.models.adapters import new_adapter
+from align.models.ahead import jumps_of
 from align.models.embeddings import gathered
+from align.models.settings import LoraSection
 from align.models.sources import whole_weights
-from align.needs import BEGIN_AGAIN, Move
+from align.needs import BEGIN_AGAIN, Move, Pull
 from align.runfolder.state_files import save_tensors
 from align.scoring.experience import Batching, gather_experience
 from align.scoring.plan import Limits
@@ -25,7 +29,6 @@ from align.training import moves, snapshot
 from align.training.build import frozen, make_trainee
 from align.training.pieces import at_rest
 from align.training.settings import OptimSection, TrainingSection
-from align.training.slopes import pull_towards
 from align.training.snapshot import Progress
 from align.training.team import Team
 from align.world.distributed import World
@@ -64,10 +67,10 @@ def same(one: Weights, other: Weights) -> bool:
 class Bench:
     """A policy that learns from rows of its own for every step, and keeps its weights in files by name."""
 
-    def __init__(self, world: World, folder: Path):
+    def __init__(self, world: World, folder: Path, policy: Any = None):
         self.world, self.folder, self.steps = world, folder, 0
         self.method = SFT()
-        self.trainee = make_trainee(model(0), KERNEL, OPTIM, TrainingSection(), world)
+        self.trainee = make_trainee(policy or model(0), KERNEL, OPTIM, TrainingSection(), world)
         self.batching = Batching(self.method.needs(), "padded", Limits(60, 1000, world.size), world)
 
     def learn(self, pull: Any = None) -> None:
@@ -96,7 +99,7 @@ def go(world: World, folder: Path) -> dict[str, bool]:
         folder.mkdir()
     world.barrier()
     bench, kept = Bench(world, folder), dict[str, bool]()
-    for act in (_copied, _averaged, _extrapolated, _tried, _pulled, _rested, _resumed, _in_rounds):
+    for act in (_copied, _averaged, _extrapolated, _tried, _pulled, _rested, _resumed, _in_rounds, _jumped):
         act(bench, kept.__setitem__)
     return kept
 
@@ -154,10 +157,54 @@ def _tried(bench: Bench, tell: Tell) -> None:
 
 
 def _pulled(bench: Bench, tell: Tell) -> None:
-    anchor = moves.hat(bench.trainee.module, bench.world)
-    for _ in range(3):
-        bench.learn(pull_towards(anchor, 5.0))
+    """Towards a copy, as a method declares it: as it was, and then as it follows."""
+    target = _target(bench)
+    moves.copy(target, bench.trainee.module, bench.world)
+    follow = Move("target", "average", when="after step", rate=0.3)
+    team = Team({"policy": bench.trainee}, {"target": target}, (follow,))
+    for step in range(3):
+        bench.look()
+        bench.learn(team.tugs(Pulled())["policy"])
+        team.move("after step", step)
     bench.keep("pulled")
+
+
+class Pulled(SFT):
+    def pulls(self) -> tuple[Pull, ...]:
+        return (Pull("target", 5.0),)
+
+
+def _jumped(bench: Bench, tell: Tell) -> None:
+    """An adapter's product, with a round's new moments and a checkpoint between its jumps."""
+    other = Bench(bench.world, bench.folder / "adapter", adapted())
+    jump = Move("policy", "extrapolate", when="before writing", rate=0.3, unit="experience")
+    team = Team({"policy": other.trainee}, moves=(jump, BEGIN_AGAIN), lasting=2)
+    for step in range(6):
+        team.move("before writing", step)
+        if step == 4:
+            was, ahead = other.weights(), jumps_of(at_rest(other.trainee.module, bench.world))
+            path = snapshot.save(other.folder, team, Progress(step=1))
+            other.learn()
+            team.move("before writing", 6)
+            other.steps -= 1
+            snapshot.restore(path, team, trusted=True)
+            again = jumps_of(at_rest(other.trainee.module, bench.world))
+            tell("its jumps are saved", same(other.weights(), was) and all(
+                torch.equal(of.up, again[name].up) and torch.equal(of.down, again[name].down)
+                for name, of in ahead.items()
+            ))  # fmt: skip
+        other.look()
+        other.learn()
+    found = jumps_of(at_rest(other.trainee.module, bench.world))
+    tell("it has jumped twice", all(len(of.down) == 6 for of in found.values()) and len(found) == 14)
+    bench.keep("jumped", other.weights() | {f"{n} ahead": (of.up @ of.down).cpu() for n, of in found.items()})
+
+
+def adapted() -> Any:
+    with whole_weights():
+        made = new_adapter(tiny_llama("lm", 0, 61), LoraSection(r=3, lora_alpha=6), ())
+    ahead.prepare(made)
+    return made
 
 
 def _rested(bench: Bench, tell: Tell) -> None:

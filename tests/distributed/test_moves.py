@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
 
-MOVES = ("copied", "averaged", "extrapolated", "tried", "pulled", "rounds")
+MOVES = ("copied", "averaged", "extrapolated", "tried", "pulled", "rounds", "jumped")
 
 
 def names(mode: str) -> tuple[str, ...]:
@@ -19,7 +19,7 @@ def names(mode: str) -> tuple[str, ...]:
 def test_what_is_promised_bitwise_holds_on_every_rank(launch: Launch, mode: str, alone: Launch):
     notes = [*(note[name] for name in names(mode) for note in launch.notes), alone.notes[0]["moves"]]
     for note in notes:
-        assert len(note) == 12
+        assert len(note) == 14
         assert all(note.values()), note
 
 

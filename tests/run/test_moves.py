@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import BRIEF, FRESH, assert_resumes, lines, train, weights, write_recipe
+from small_runs import BRIEF, FRESH, assert_resumes, lines, same, train, weights, write_recipe
 
 from align.cli.main import main
 from align.runfolder.state_files import load_state
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from align.batches import Rollouts, Sampled, Sequences, Demonstrations
 from align.methods.base import Loss, OfflineMethod, OnlineMethod, metric, per_token, reinforce_loss
-from align.needs import Move
+from align.needs import Move, Pull
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,26 @@ class Jumping(OfflineMethod[Demonstrations[Sequences]]):
         completion = batch.completion
         return Loss(-(completion.logps * completion.mask).sum(-1))
 '''
+PULLED = '''
+
+@dataclass(frozen=True, kw_only=True)
+class Pulled(OfflineMethod[Demonstrations[Sequences]]):
+    name = "pulled"
+    paper = ""
+
+    rate: float = 3.0
+    follows: bool = False
+
+    def moves(self):
+        return (Move("anchor", "average", when="after step", rate=0.5),) if self.follows else ()
+
+    def pulls(self):
+        return (Pull("anchor", self.rate),)
+
+    def loss(self, batch):
+        completion = batch.completion
+        return Loss(-(completion.logps * completion.mask).sum(-1))
+'''
 TRAINING = {"batch_size": 2, "max_steps": 4, "save_steps": 1, "save_total_limit": 9, "eval_steps": 0}
 GAME = {
     "method": {"name": "our_moves:Game"}, "model": FRESH,
@@ -98,7 +118,7 @@ JUMPING = {
 @pytest.fixture(autouse=True)
 def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    (tmp_path / "our_moves.py").write_text(METHODS)
+    (tmp_path / "our_moves.py").write_text(METHODS + PULLED)
     sys.modules.pop("our_moves", None)
     yield
     sys.modules.pop("our_moves", None)
@@ -145,6 +165,35 @@ def test_a_jump_goes_on_from_solution_to_solution(tmp_path: Path):
     assert weights(run).keys() == weights(plain).keys()
 
 
+SGD = {
+    "optim": "SGD", "learning_rate": 1e-2, "lr_scheduler_type": "constant", "weight_decay": 0.0, "max_grad_norm": 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_pull_is_towards_its_anchor(follows: bool, tmp_path: Path):
+    """Plain gradient steps: the run with a pull parts from the one without by what the distance says, step by step."""
+    recipe = {**JUMPING, "method": {"name": "our_moves:Pulled", "follows": follows}, "optim": SGD}
+    recipe["data"] = {**JUMPING["data"], "num_rows": 2}  # the same rows in every step
+    path = write_recipe(tmp_path / "pulled.yaml", recipe)
+    run = train(path, tmp_path / "run")
+    free = train(path, tmp_path / "free", "method.rate=0")
+    first = {f"model.{n}": w for n, w in load_file(run / "init" / "model.safetensors").items()}
+    policy = [load_file(at(run, step) / "weights.safetensors") for step in (1, 2)]
+    assert same(policy[0], load_file(at(free, 1) / "weights.safetensors")), "it begins at its anchor"
+    without = load_file(at(free, 2) / "weights.safetensors")
+    for name, was in first.items():
+        anchor = was.lerp(policy[0][name], 0.5) if follows else was
+        wanted = without[name] - 1e-2 * 3.0 * (policy[0][name] - anchor)
+        torch.testing.assert_close(policy[1][name], wanted, rtol=1e-5, atol=1e-7)
+        assert (policy[1][name] - without[name]).abs().max() > 1e-6
+        saved = load_state(at(run, 1) / "anchor" / "weights-00000.pt")
+        torch.testing.assert_close(saved[name], anchor)
+    for step in (1, 2):
+        assert_resumes(str(path), run, tmp_path, step)
+    assert not (run / "copies").exists(), "an anchor is none of the results"
+
+
 @pytest.mark.parametrize(
     ("recipe", "words", "told"),
     [
@@ -152,8 +201,10 @@ def test_a_jump_goes_on_from_solution_to_solution(tmp_path: Path):
         (GAME, ("model.roles={target: 'asset:stories260k'}",), "target is a copy of the policy, which game moves"),
         (GAME, ("method.kappa=1.5",), "the rate 1.5; expected 0 to 1"),
         (GAME, ("method.writes=rival",), "asks rival to write, and moves no copy of that name"),
-        (JUMPING, ("model.lora={r: 2, use_dora: true}",), "a jump of what DoRA scales (model.lora.use_dora) has no low"),
-        (JUMPING, ("model.lora={r: 2}", "method.tries=true"), "extrapolates an adapter and has other moves of it (take)"),
+        (JUMPING, ("model.lora={r: 2, use_dora: true}",), "a jump of what DoRA scales (model.lora.use_dora) has no"),
+        (JUMPING, ("method.name=our_moves:Pulled", "method.rate=-1"), "a pull towards anchor has the rate -1"),
+        (JUMPING, ("method.name=our_moves:Pulled", "model.lora={r: 2}"), "an adapter's are a product, whose slope"),
+        (JUMPING, ("model.lora={r: 2}", "method.tries=true"), "extrapolates an adapter and has other moves of it"),
     ],
 )
 def test_moves_that_cannot_be_made_are_told(

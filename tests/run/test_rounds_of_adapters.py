@@ -41,9 +41,11 @@ def recipe(tmp_path: Path, own_module: Callable[[str, str], None]) -> Callable[.
                 "record": True,
             },
             "reward": {"functions": ["our_judge:judge"]},
-            "optim": {"learning_rate": RATE, "lr_scheduler_type": "constant", "adam_epsilon": 1e-3, "weight_decay": 0.0},
+            "optim": {
+                "learning_rate": RATE, "lr_scheduler_type": "constant", "adam_epsilon": 1e-3, "weight_decay": 0.0,
+            },
             "training": {
-                "batch_size": 4, "max_steps": ROUNDS * LASTING, "save_steps": 1, "save_total_limit": 99, "eval_steps": 0,
+                "batch_size": 4, "max_steps": ROUNDS * LASTING, "eval_steps": 0, "save_steps": 1, "save_total_limit": 99
             },
             "logging": BRIEF,
         }  # fmt: skip
@@ -110,9 +112,9 @@ class Plain:
         for _ in range(LASTING):
             losses = [
                 -torch.nn.functional.logsigmoid(
-                    BETA * (self.said(w, grad=True) - was[0] - self.said(l, grad=True) + was[1])
+                    BETA * (self.said(best, grad=True) - was[0] - self.said(worst, grad=True) + was[1])
                 )
-                for (w, l), was in zip(pairs, old, strict=True)
+                for (best, worst), was in zip(pairs, old, strict=True)
             ]
             torch.stack(losses).mean().backward()
             torch.nn.utils.clip_grad_norm_(self.factors.values(), 1.0)
@@ -126,7 +128,7 @@ def written(run: Path, number: int) -> list[dict[str, Any]]:
 
 
 def test_a_run_is_a_plain_loop_over_whole_matrices(recipe: Callable[..., Path], tmp_path: Path):
-    """From the same first factors and completions: each solution, each round's start, and what peft makes of final/."""
+    """From the same first factors and completions: each solution, each round's start, what peft makes of final/."""
     run = train(recipe(), tmp_path / "run")
     first = train(recipe(), tmp_path / "first", f"training.max_steps={LASTING}", "optim.learning_rate=1e-30")
     plain = Plain(load_file(at(first, 1) / "weights.safetensors"))

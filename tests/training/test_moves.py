@@ -10,7 +10,7 @@ from bench_of_steps import alone, random_groups, rig
 from torch import nn
 
 from align.methods.sft import SFT
-from align.needs import BEGIN_AGAIN, Move
+from align.needs import BEGIN_AGAIN, Move, Pull
 from align.training import moves
 from align.training.slopes import Slope, pull_towards, pulled
 from align.training.step import Trainee
@@ -132,6 +132,43 @@ def test_a_pull_is_the_gradient_of_half_the_squared_distance():
     pulled(pull_towards(anchor, 3.0), one, alone())
     for name, p in one.named_parameters():
         torch.testing.assert_close(p.grad, wanted[name])
+
+
+def test_a_pull_that_a_method_declares_is_a_term_of_a_plain_loop():
+    """Towards a copy that follows; before the gradients are clipped, and beside another pull."""
+    torch.manual_seed(3)
+    one, other = two()
+    moves.copy(other, one, alone())
+    plain, anchor = weights(one), weights(one)
+    still = dict(anchor)
+    leaves = {n: w.clone().requires_grad_() for n, w in plain.items()}
+
+    class Method:
+        def pulls(self):
+            return Pull("target", 3.0), Pull("start", 0.5), Pull("start", 0.0)
+
+    start = nn.Linear(3, 2)
+    moves.copy(start, one, alone())
+    optimizer = torch.optim.AdamW(one.parameters(), lr=0.1)
+    trainee = Trainee(one, optimizer, alone(), 0.7, changing=frozenset(plain))
+    follow = Move("target", "average", when="after step", rate=0.25)
+    team = Team({"policy": trainee}, {"target": other, "start": start}, (follow,))
+    by_hand = torch.optim.AdamW(leaves.values(), lr=0.1)
+    for step in range(5):
+        x = torch.randn(4, 3)
+        (one(x) ** 2).mean().backward()
+        trainee.update(0.1, team.tugs(Method())["policy"])
+        team.move("after step", step)
+        loss = (nn.functional.linear(x, leaves["weight"], leaves["bias"]) ** 2).mean()
+        for n, w in leaves.items():
+            loss = loss + 1.5 * ((w - anchor[n]) ** 2).sum() + 0.25 * ((w - still[n]) ** 2).sum()
+        loss.backward()
+        nn.utils.clip_grad_norm_(leaves.values(), 0.7)
+        by_hand.step()
+        by_hand.zero_grad()
+        anchor = {n: anchor[n].lerp(w.detach(), 0.25) for n, w in leaves.items()}
+        for name, p in one.named_parameters():
+            torch.testing.assert_close(p.detach(), leaves[name].detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_what_has_no_gradient_is_not_pulled():
