@@ -8,6 +8,7 @@ from pathlib import Path
 from align.errors import UserError, did_you_mean
 from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation
+from align_eval.analysis.games import is_shown
 from align_eval.items import About, as_text, by_item, whole
 from align_eval.records import Answer, Score
 
@@ -79,7 +80,7 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
 def said(verdict: Verdict) -> str:
     """A verdict in words: who is preferred, who was shown first, or why there is none."""
     first = verdict.models[0 if verdict.order != "ba" else -1]
-    shown = f" ({first} shown first)" if len(verdict.models) > 1 else ""
+    shown = f" ({first} shown first)" if is_shown(verdict) else " (no order is known)" if verdict.order else ""
     about = " and ".join(verdict.models)
     if verdict.score is None:
         return f"no verdict on {about}{shown}: {verdict.why}"

@@ -57,5 +57,10 @@ def test_verdicts_in_words(score: float | None, order: Order, words: str) -> Non
     assert said(verdict) == words
 
 
+def test_an_order_that_nobody_knows_is_not_told() -> None:
+    verdict = Verdict(item="1", models=("a", "b"), judge="j", order="ab", score=1.0, columns={"ordered": False})
+    assert said(verdict) == "a preferred to b (no order is known)"
+
+
 def test_a_grade_in_words() -> None:
     assert said(Verdict(item="1", models=("a",), judge="j", score=9.5)) == "grade 9.5 for a"

@@ -115,8 +115,7 @@ def missing_verdicts(verdicts: Sequence[Verdict]) -> list[Failure]:
 
 def is_shown(verdict: Verdict) -> bool:
     """Whether it is known who was shown first."""
-    told = verdict.columns
-    return bool(verdict.order) and told.get("order") != "unknown" and told.get("ordered") is not False
+    return bool(verdict.order) and verdict.columns.get("ordered") is not False
 
 
 def asked(verdict: Verdict) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@
 A preference of 1 is for output_1, 2 for output_2, 1.5 a tie, as was 0 in old files; what lies between is a weight, so
 the score of generator_1 is 2 - preference. null is missing. Instructions are the items: they have no ids, so an id is
 made of the text. Which output was shown first is not in the files (AlpacaEval draws it): such verdicts have the column
-`order: unknown`, and do not count for "first wins".
+`ordered: false`, and do not count for "first wins".
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from align.judges.base import Verdict
 from align.system.files import inner_folder, replace_file
 from align.system.lines import safe_name
 from align_eval.analysis.evaluation import Evaluation
+from align_eval.analysis.games import is_shown
 from align_eval.formats.base import (
     MESSAGES,
     UNKNOWN_ORDER,
@@ -140,7 +141,7 @@ def write(found: Evaluation, folder: Path) -> Counter[str]:
     losses["references of items"] += sum(i.reference is not None for i in found.items)
     losses[MESSAGES] += sum(isinstance(i.prompt, list) for i in found.items)
     pairs = [v for v in found.verdicts if len(v.models) == 2]
-    losses["orders of verdicts: which was shown first"] += sum(v.columns.get("order") != "unknown" for v in pairs)
+    losses["orders of verdicts: which was shown first"] += sum(is_shown(v) for v in pairs)
     losses["verdicts on one answer (grades)"] += sum(len(v.models) == 1 for v in found.verdicts)
     losses["scores"] += len(found.scores)
     return losses
@@ -158,7 +159,7 @@ def _annotation(
 ) -> Row:
     one, two = verdict.models
     return {
-        **{k: v for k, v in verdict.columns.items() if k != "order"},
+        **{k: v for k, v in verdict.columns.items() if k not in UNKNOWN_ORDER},
         "instruction": prompts.get(verdict.item, ""),
         "output_1": texts.get((verdict.item, one)), "generator_1": one,
         "output_2": texts.get((verdict.item, two)), "generator_2": two,

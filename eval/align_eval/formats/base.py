@@ -18,7 +18,7 @@ from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation
 from align_eval.records import Answer, Item, Score
 
-UNKNOWN_ORDER = {"order": "unknown"}  # columns of a verdict whose file does not say which answer was shown first
+UNKNOWN_ORDER = {"ordered": False}  # columns of a verdict whose file does not say which answer was shown first
 MESSAGES = "prompts of several messages are written as one text"  # a loss that several formats have
 Row = dict[str, Any]
 

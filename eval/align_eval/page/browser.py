@@ -16,6 +16,7 @@ from align.judges.base import Verdict
 from align.report.text import clip
 from align.system.terminal import visible
 from align_eval.analysis.evaluation import Evaluation
+from align_eval.analysis.games import is_shown
 from align_eval.items import About, as_text, by_item, judges_of
 from align_eval.page.embedded import block, deflated, json_of
 
@@ -98,7 +99,7 @@ def _index(about: Sequence[About], models: Sequence[str], judges: Sequence[str])
             "a": [slot[v.models[0]] for _, v in verdicts],
             "b": [slot[v.models[1]] if len(v.models) > 1 else -1 for _, v in verdicts],
             "judge": [seat[v.judge] for _, v in verdicts],
-            "swapped": [int(v.order == "ba") for _, v in verdicts],
+            "swapped": [int(v.order == "ba") if is_shown(v) else None for _, v in verdicts],  # None: nobody knows
             "repeat": [v.repeat for _, v in verdicts],
             "score": [v.score for _, v in verdicts],
         },

@@ -33,7 +33,7 @@ def test_a_preference_between_1_and_2_is_a_weight_for_the_second(tmp_path: Path)
     verdict = found.verdicts[0]
     assert (verdict.models, verdict.score, verdict.judge) == (("base", "tuned"), 0.25, "gpt4")
     assert verdict.raw == '{"text": "m"}'
-    assert verdict.columns == {"price_per_example": 0.01, "order": "unknown"}
+    assert verdict.columns == {"price_per_example": 0.01, "ordered": False}
     assert {(a.model, a.text) for a in found.answers} == {("base", "Red"), ("tuned", "Blue")}
     assert (found.items[0].prompt, found.items[0].category) == ("Name a colour.", "helpful_base")
     assert found.losses["verdicts do not say which output was shown first"] == 1

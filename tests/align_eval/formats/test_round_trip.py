@@ -53,7 +53,7 @@ def evaluation(folder: Path, name: str) -> Path:
 def _verdicts(ids: list[str], name: str):
     if name in ("lm_eval", "inspect_ai"):
         return
-    columns = {"alpaca_eval": {"order": "unknown"}, "mt_bench": {"turn": 1}}.get(name, {})
+    columns = {"alpaca_eval": {"ordered": False}, "mt_bench": {"turn": 1}}.get(name, {})
     for i, item in enumerate(ids):
         for order in ("ab",) if name == "alpaca_eval" else ("ab", "ba"):
             yield Verdict(item=item, models=("a/1", "b"), judge="gpt-4", order=order, score=(1.0, 0.5)[i], raw=HOSTILE,

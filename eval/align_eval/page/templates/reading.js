@@ -57,12 +57,13 @@ function outcomeOf(index, numbers, first, second) {
     if (score[n] === null) { missing += 1; continue; }
     const value = a[n] === first ? score[n] : 1 - score[n];
     scores.push(value);
+    if (!byJudge.has(judge[n])) byJudge.set(judge[n], []);
+    byJudge.get(judge[n]).push(value);
+    if (swapped[n] === null) continue; // nobody knows the order
     const key = `${judge[n]} ${repeat[n]}`;
     const order = swapped[n] !== (a[n] === first ? 0 : 1) ? 1 : 0;
     if (!byOrder.has(key)) byOrder.set(key, [null, null]);
     byOrder.get(key)[order] = value;
-    if (!byJudge.has(judge[n])) byJudge.set(judge[n], []);
-    byJudge.get(judge[n]).push(value);
   }
   const mean = (some) => some.reduce((x, y) => x + y, 0) / some.length;
   const side = (value) => Math.sign(Math.round((value - 0.5) * 1e9));
@@ -111,7 +112,7 @@ function told(index, n) {
   const [first, second] = [index.models[a[n]], b[n] < 0 ? "" : index.models[b[n]]];
   if (score[n] === null) return "no verdict";
   if (b[n] < 0) return `grade ${score[n]} for ${first}`;
-  const order = `${swapped[n] ? second : first} shown first`;
+  const order = swapped[n] === null ? "no order is known" : `${swapped[n] ? second : first} shown first`;
   if (score[n] === 0.5) return `tie (${order})`;
   const sure = score[n] === 0 || score[n] === 1 ? "" : ` with ${Math.max(score[n], 1 - score[n]).toFixed(2)}`;
   return `${score[n] > 0.5 ? first : second} preferred${sure} (${order})`;
