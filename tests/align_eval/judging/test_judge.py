@@ -1,0 +1,259 @@
+"""`align-eval judge` from answers to verdicts: once, in both orders, within a budget, through kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from judging_server import JudgingServer, serving
+
+from align.errors import UserError
+from align.judges import endpoint as endpoints
+from align.judges.base import Verdict
+from align.judges.named import JudgeSpec
+from align_eval.cli import main
+from align_eval.judging.run import judge
+from align_eval.judging.settings import Judging
+from align_eval.records import Answer, Item
+from align_eval.store import append_answers, append_items, append_verdicts, read_verdicts
+from align_eval.store.judges import read_judges
+
+COUNT = 12
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "BACK_OFF", 0.01)
+
+
+@pytest.fixture
+def server() -> Iterator[JudgingServer]:
+    with serving() as started:
+        yield started
+
+
+def evaluation(folder: Path, **texts: list[str]) -> Path:
+    """Of a model for each keyword, whose names get a `/`; a None is no answer."""
+    count = max(map(len, texts.values()))
+    append_items(folder, [Item(id=f"q{i}", prompt=f"Question {i}?", reference="yes") for i in range(count)])
+    told = [(i, f"org/{m}", t) for m, answers in texts.items() for i, t in enumerate(answers) if t is not None]
+    append_answers(folder, [Answer(item=f"q{i}", model=m, text=t) for i, m, t in told])
+    return folder
+
+
+def usual(folder: Path) -> Path:
+    return evaluation(folder, a=["x" * i for i in range(COUNT)], b=["y" * 5] * COUNT)
+
+
+def command(folder: Path, server: JudgingServer, *words: str) -> int:
+    return main(["judge", str(folder), "--judge", "http:judge-1", "--base-url", server.url, *words])
+
+
+def scores(folder: Path) -> dict[tuple[str, str, int], float | None]:
+    return {(v.item, v.order, v.repeat): v.score for v in read_verdicts(folder)}
+
+
+RIGHT = {(f"q{i}", order, 0): float(i > 5) if i != 5 else 0.5 for i in range(COUNT) for order in ("ab", "ba")}
+
+
+def test_both_orders_once(tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = usual(tmp_path / "e")
+    assert command(folder, server, "--dry-run") == 0
+    assert not server.bodies
+    assert "http:judge-1: 24 questions; 24 calls, about " in capsys.readouterr().out
+    assert command(folder, server) == 0
+    assert scores(folder) == RIGHT
+    out = capsys.readouterr().out
+    assert "http:judge-1: 24 questions (0 judged before), 24 verdicts (2 ties)" in out
+    assert "the answer shown first wins 50.0 %" in out
+    assert "1 answers of org/a are empty, and are judged as such" in out
+    assert command(folder, server) == 0
+    assert server.served == 24
+    assert "(24 judged before)" in capsys.readouterr().out
+    assert read_judges(folder)["http:judge-1"]["identity"]["endpoint"] == server.url
+
+
+def test_repeats_one_order_and_itself(
+    tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = usual(tmp_path / "e")
+    assert command(folder, server, "repeats=2", "one_order=true", "items=3") == 0
+    assert server.served == 6
+    assert "asked again it says the same in 100.0 %" in capsys.readouterr().out
+    assert command(folder, server, "itself=true", "models=org/a", "items=3") == 0
+    selves = [v for v in read_verdicts(folder) if v.models == ("org/a", "org/a")]
+    assert [v.score for v in selves] == [0.5] * 6
+
+
+def test_a_budget_ends_it_and_the_same_command_goes_on(
+    tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = usual(tmp_path / "e")
+    assert command(folder, server, "max_calls=10") == 75
+    assert "14 questions of http:judge-1 were not asked" in capsys.readouterr().err
+    assert len(scores(folder)) == 10
+    assert command(folder, server, "max_calls=14") == 0
+    assert server.served == 24
+    assert scores(folder) == RIGHT
+
+
+def test_a_kill_and_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = usual(tmp_path / "e")
+    with serving(delay=0.05) as server:
+        words = ["judge", str(folder), "--judge", "http:judge-1", "--base-url", server.url, "concurrency=2"]
+        process = subprocess.Popen([sys.executable, "-m", "align_eval", *words])
+        while server.served < 8:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        paid = server.served
+        server.delay = 0.0
+        server.fault = lambda number: (500, {}, b"down") if number % 3 == 0 else None
+        assert command(folder, server, "retries=0", "concurrency=2") == 0
+        assert any(score is None for score in scores(folder).values())
+        assert "without a verdict: http://127.0.0.1" in capsys.readouterr().out
+        server.fault = lambda number: None
+        assert command(folder, server) == 0
+        assert scores(folder) == RIGHT
+        assert 24 <= server.served <= 24 + 2  # what was under way when it was killed
+        assert paid <= 10
+    assert max(v.revision for v in read_verdicts(folder)) == 1
+
+
+def test_two_judges_of_one_name_are_not_mixed(
+    tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = usual(tmp_path / "e")
+    assert command(folder, server) == 0
+    assert command(folder, server, "temperature=0.7") == 2
+    assert "that was another judge: decoding differ" in capsys.readouterr().err
+    assert command(folder, server, "temperature=0.7", "name=warm") == 0
+    assert {v.judge for v in read_verdicts(folder)} == {"http:judge-1", "warm"}
+    assert server.served == 48
+
+
+def test_answers_that_were_replaced_are_judged_anew(tmp_path: Path) -> None:
+    folder = evaluation(tmp_path / "e", a=["long one"], b=["short"])
+    spec = JudgeSpec(judge="rule:longer")
+    assert [v.score for v in judge(folder, spec)[0].verdicts] == [1.0, 1.0]
+    for path in folder.glob("answers/*a-*.jsonl"):
+        path.unlink()
+    append_answers(folder, [Answer(item="q0", model="org/a", text="s")])
+    (found,) = judge(folder, spec)
+    assert [v.score for v in found.verdicts] == [0.0, 0.0]
+    assert [v.score for v in read_verdicts(folder)] == [0.0, 0.0]
+
+
+def test_unequal_coverage_and_duplicate_prompts(tmp_path: Path, server: JudgingServer) -> None:
+    folder = tmp_path / "e"
+    append_items(folder, [Item(id=f"q{i}", prompt="The same?") for i in range(4)])
+    append_answers(folder, [Answer(item=f"q{i}", model="a", text="same") for i in range(4)])
+    append_answers(folder, [Answer(item=f"q{i}", model="b", text="other") for i in range(3)])
+    append_answers(folder, [Answer(item="strange", model="b", text="other")])
+    told: list[str] = []
+    (found,) = judge(folder, JudgeSpec(judge="http:judge-1", base_url=server.url), tell=told.append)
+    assert found.gaps == [
+        "1 answers of b are to items that " + str(folder) + " does not have", "1 of 4 items have no answer of b"
+    ]  # fmt: skip
+    assert len(found.verdicts) == 6  # each item has its own
+    assert server.served == 2  # and the same prompt is asked once in each order
+
+
+def test_all_ties_and_a_baseline(tmp_path: Path) -> None:
+    folder = evaluation(tmp_path / "e", a=["xx"] * 3, b=["yy"] * 3, c=["zz"] * 3)
+    (found,) = judge(folder, JudgeSpec(judge="rule:longer"), Judging(baseline="org/c"))
+    assert {v.models for v in found.verdicts} == {("org/a", "org/c"), ("org/b", "org/c")}
+    assert {v.score for v in found.verdicts} == {0.5}
+    (all_pairs,) = judge(folder, JudgeSpec(judge="rule:longer"))
+    assert len(all_pairs.verdicts) == 18
+    assert all_pairs.new == 6
+
+
+def test_what_there_is_nothing_to_judge_in(tmp_path: Path) -> None:
+    spec = JudgeSpec(judge="rule:longer")
+    with pytest.raises(UserError, match="has no items"):
+        judge(tmp_path, spec)
+    append_items(tmp_path, [Item(id="q", prompt="?"), Item(id="r", prompt="?")])
+    with pytest.raises(UserError, match="has no answers to its items"):
+        judge(tmp_path, spec)
+    append_answers(tmp_path, [Answer(item="q", model="a", text="x")])
+    with pytest.raises(UserError, match="there are answers of a alone"):
+        judge(tmp_path, spec)
+    graded = JudgeSpec(judge="rule:longer", instructions="graded")
+    assert [v.score for v in judge(tmp_path, graded)[0].verdicts] == [1.0]
+    with pytest.raises(UserError, match="no answers of 'x'; there are a"):
+        judge(tmp_path, spec, Judging(baseline="x"))
+    append_answers(tmp_path, [Answer(item="r", model="b", text="x")])
+    with pytest.raises(UserError, match="no item has an answer of both"):
+        judge(tmp_path, JudgeSpec(judge="rule:shorter"))
+
+
+def test_a_panel_keeps_all_its_judges_verdicts(tmp_path: Path, server: JudgingServer) -> None:
+    folder = usual(tmp_path / "e")
+    human = [{"item": f"q{i}", "models": ["org/b", "org/a"], "winner": "org/b"} for i in range(3)]
+    (tmp_path / "human.jsonl").write_text("".join(json.dumps(row) + "\n" for row in human))
+    (tmp_path / "panel.yaml").write_text(
+        f"judges:\n- rule:longer\n- {{judge: 'http:judge-1', base_url: '{server.url}'}}\n"
+        f"- recorded:{tmp_path}/human.jsonl\nquorum: 3\n"
+    )
+    assert main(["judge", str(folder), "--judge", str(tmp_path / "panel.yaml")]) == 0
+    found: dict[str, list[Verdict]] = {}
+    for verdict in read_verdicts(folder):
+        found.setdefault(verdict.judge, []).append(verdict)
+    assert {name: len(said) for name, said in found.items()} == {
+        "rule:longer": 24, "http:judge-1": 24, "recorded:human": 24, "panel": 24
+    }  # fmt: skip
+    known = [v for v in found["panel"] if v.score is not None]
+    assert {v.item for v in known} == {"q0", "q1", "q2"}
+    assert {v.score for v in known} == {0.0}
+    assert {v.why for v in found["panel"] if v.score is None} == {
+        "2 of 3 judges have a verdict, 3 are needed (recorded:human: is not recorded in human.jsonl)"
+    }
+
+
+def test_replies_are_read_anew(tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = usual(tmp_path / "e")
+    assert command(folder, server) == 0
+    right = scores(folder)
+    before = read_verdicts(folder)
+    spoilt = [v for v in before if v.item in ("q0", "q11")]
+    append_verdicts(folder, [replace(v, score=None, why="an old parser could not", revision=1) for v in spoilt])
+    capsys.readouterr()
+    assert main(["judge", str(folder), "--reparse"]) == 0
+    out = capsys.readouterr().out
+    assert "24 replies read anew, 4 verdicts changed, 0 have no reply" in out
+    assert "q0 org/a and org/b ab: was none (an old parser could not), is 0" in out
+    assert scores(folder) == right
+    assert server.served == 24
+    assert main(["judge", str(folder), "--reparse", "--judge", "nobody"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "finding"),
+    [
+        (["repeats=0"], "repeats: found 0; expected 1 or more"),
+        (["repeat=2"], "repeat: no such setting; there are models"),
+        (["repeats"], "repeats: expected KEY=VALUE"),
+        (["repeats=2", "repeats=3"], "repeats: is given twice"),
+        (["one_order=1"], "one_order: found 1; expected bool"),
+        (["temperature=1"], "temperature has no effect on a judge of kind rule"),
+    ],
+)
+def test_settings_that_are_refused(
+    tmp_path: Path, words: list[str], finding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["judge", str(usual(tmp_path / "e")), "--judge", "rule:longer", *words]) == 2
+    assert finding in capsys.readouterr().err
+
+
+def test_no_judge_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["judge", str(tmp_path)]) == 2
+    assert "no judge is named; add --judge: recorded:FILE" in capsys.readouterr().err
