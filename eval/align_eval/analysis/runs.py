@@ -81,9 +81,9 @@ def _mean(found: Measure, how: Resampling) -> Estimate:
 
 def of_error(value: float, stderr: float | None, n: int | None, level: float, unit: str = "") -> Estimate:
     """Of a mean that was told with its standard error."""
-    bare = Estimate(value=value, level=level, n=n or 0, unit=unit, why="no standard error was told")
-    if stderr is None:
-        return bare
+    if not stderr:
+        why = "no standard error was told" if stderr is None else "all values are the same"
+        return Estimate(value=value, level=level, n=n or 0, unit=unit, why=why)
     half = z_of(level) * stderr
     return Estimate(
         value=value, low=value - half, high=value + half, level=level, n=n or 0, unit=unit,
