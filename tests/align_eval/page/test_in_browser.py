@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import PROGRAM, Browser
-from evaluations import HOSTILE, folder, results
+from evaluations import HOSTILE, MODELS, folder, results
 
 from align_eval.page import browser as items
 from align_eval.page.write import write
@@ -48,7 +48,9 @@ def test_nothing_of_a_text_is_obeyed_and_all_of_it_is_shown(browser: Browser, pa
     shown = HOSTILE.replace("\u2028", "⟨U+2028⟩").replace("\u202e", "⟨U+202E⟩")
     assert browser.run("[...document.querySelectorAll('#item .asked .text')][0].textContent") == f"prompt 0 {shown}"
     answers = browser.run("[...document.querySelectorAll('#item .said .text')].map((x) => x.textContent)")
-    assert answers == [f"org/base says 0 {shown}", f"tuned </title> says 0 {shown}"]
+    assert answers == [f"{model} says 0 {shown}" for model in MODELS]
+    assert browser.run("[...document.querySelectorAll('#item .answers .said')].length") == 2
+    assert browser.run("document.querySelector('#item .others summary').textContent") == "Answers of other models: 1"
     assert browser.run("typeof window.hacked") == "undefined"
     assert browser.said == []
 
@@ -95,6 +97,7 @@ def test_other_models_and_categories(browser: Browser, page: Path) -> None:
     browser.wait("document.getElementById('count').textContent === '15 of 30 items'")
     choose(browser, "second", "2")
     browser.wait("document.querySelectorAll('#item .said .who b')[1].textContent === 'a|b_c%=1'")
+    assert browser.run("document.querySelector('#item .verdicts details').open")
     assert "No verdicts on these two" in browser.run("document.querySelector('#item .verdicts').textContent")
 
 

@@ -144,7 +144,7 @@ class Items {
     const part = partOf(this.index, item);
     const row = (await texts(part))[item - this.index.starts[part]];
     if (item !== this.shown[this.at]) return;
-    this.$item.replaceChildren(this.asking(item, row), this.answers(row), this.verdicts(row));
+    this.$item.replaceChildren(this.asking(item, row), this.answers(row), this.others(row), this.verdicts(row));
   }
 
   asking(item, row) {
@@ -164,20 +164,31 @@ class Items {
     for (const model of new Set(this.pair)) {
       const own = row.answers.filter((answer) => answer[0] === model);
       if (!own.length && this.index.models[model] !== undefined) own.push([model, 0, null, 0, "", null]);
-      for (const [, sample, text, length, stop, tokens] of own) {
-        const said = element("div", "said"), who = element("p", "who");
-        const scores = row.scores.filter((s) => s[0] === model && s[1] === sample)
-          .map((s) => `${s[2]} ${s[3] === null ? `missing: ${s[4]}` : s[3]}`);
-        const about = [text === null ? "" : `${length.toLocaleString("en")} characters`,
-          tokens === null ? "" : `${tokens.toLocaleString("en")} tokens`, stop, ...scores];
-        who.append(element("b", "", this.index.models[model] + (sample ? ` (sample ${sample})` : "")),
-          element("span", "", about.filter(Boolean).join(" · ")));
-        said.append(who, text === null ? element("p", "note", "(no answer)")
-          : text.trim() ? marked("text", text, this.words) : element("p", "note", "(empty)"));
-        made.append(said);
-      }
+      made.append(...own.map((answer) => this.answer(answer, row)));
     }
     return made;
+  }
+
+  others(row) {
+    const rest = row.answers.filter((answer) => !this.pair.includes(answer[0]));
+    const made = element("details", "others");
+    made.hidden = !rest.length;
+    made.append(element("summary", "", `Answers of other models: ${rest.length}`));
+    made.append(...rest.map((answer) => this.answer(answer, row)));
+    return made;
+  }
+
+  answer([model, sample, text, length, stop, tokens], row) {
+    const said = element("div", "said"), who = element("p", "who");
+    const scores = row.scores.filter((s) => s[0] === model && s[1] === sample)
+      .map((s) => `${s[2]} ${s[3] === null ? `missing: ${s[4]}` : s[3]}`);
+    const about = [text === null ? "" : `${length.toLocaleString("en")} characters`,
+      tokens === null ? "" : `${tokens.toLocaleString("en")} tokens`, stop, ...scores];
+    who.append(element("b", "", this.index.models[model] + (sample ? ` (sample ${sample})` : "")),
+      element("span", "", about.filter(Boolean).join(" · ")));
+    said.append(who, text === null ? element("p", "note", "(no answer)")
+      : text.trim() ? marked("text", text, this.words) : element("p", "note", "(empty)"));
+    return said;
   }
 
   verdicts(row) {
@@ -188,6 +199,7 @@ class Items {
     made.append(...own.flatMap((verdict) => this.verdict(verdict)));
     if (others.length) {
       const folded = element("details");
+      folded.open = !own.length;
       folded.append(element("summary", "", `Verdicts on other models: ${others.length}`));
       folded.append(...others.flatMap((verdict) => this.verdict(verdict)));
       made.append(folded);
