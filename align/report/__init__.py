@@ -1,5 +1,5 @@
 """The page of a run: one self-contained HTML file.
 
 Read `page` first, then `folder` (what a run folder says), `headline`, `sections`, `findings`; `curves` and `svg`
-draw, `values`, `rounds`, `game` and `text` write. `compare` and `pipeline` set several runs side by side.
+draw, `values`, `rounds`, `measured` and `text` write. `compare` and `pipeline` set several runs side by side.
 """

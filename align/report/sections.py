@@ -11,12 +11,12 @@ import yaml
 from align.report.curves import curves, weights_section
 from align.report.findings import findings, is_cut
 from align.report.folder import LoggedCompletion, Run
-from align.report.game import game_section
 from align.report.headline import before, compare, headline, outcome, points, told
+from align.report.measured.game import game_section
+from align.report.measured.task_scores import task_scores_section
 from align.report.measures import Measure
 from align.report.rounds import rounds_section
 from align.report.rows import data_section
-from align.report.task_scores import task_scores_section
 from align.report.text import clip, escape, exact, folded, is_share, label, part, short, table
 from align.report.values import values_section
 

@@ -1,7 +1,7 @@
 """Evaluation: did it help, and how sure is that.
 
 Read `cli` first, then `commands`, `records`, `statistics` and `analysis`. What commands do is also here, as functions
-with typed results: align_eval.judge, compare, leaderboard and frontier.
+with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, compare, leaderboard and frontier.
 """
 
 from __future__ import annotations
@@ -16,25 +16,31 @@ if TYPE_CHECKING:
     from align_eval.analysis.leaderboard import Leaderboard, leaderboard
     from align_eval.judging.run import judge
     from align_eval.records import Answer, Item
+    from align_eval.running.checkpoints import Course, evaluate_checkpoints
+    from align_eval.running.run import Outcome, run_tasks
     from align_eval.statistics.estimate import Estimate
 
 __all__ = [
-    "Answer", "Comparison", "Estimate", "Frontier", "Item", "JudgeSpec", "Leaderboard",
-    "compare", "frontier", "judge", "leaderboard",
+    "Answer", "Comparison", "Course", "Estimate", "Frontier", "Item", "JudgeSpec", "Leaderboard", "Outcome",
+    "compare", "evaluate_checkpoints", "frontier", "judge", "leaderboard", "run_tasks",
 ]  # fmt: skip
 
 PLACES = {  # imported when they are asked for: a command that needs none of them starts at once
     "Answer": "align_eval.records",
     "Comparison": "align_eval.analysis.comparison",
+    "Course": "align_eval.running.checkpoints",
     "Estimate": "align_eval.statistics.estimate",
     "Frontier": "align_eval.analysis.frontier",
     "Item": "align_eval.records",
     "JudgeSpec": "align.judges.named",
     "Leaderboard": "align_eval.analysis.leaderboard",
+    "Outcome": "align_eval.running.run",
     "compare": "align_eval.analysis.comparison",
+    "evaluate_checkpoints": "align_eval.running.checkpoints",
     "frontier": "align_eval.analysis.frontier",
     "judge": "align_eval.judging.run",
     "leaderboard": "align_eval.analysis.leaderboard",
+    "run_tasks": "align_eval.running.run",
 }
 
 

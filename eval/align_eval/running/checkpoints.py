@@ -25,7 +25,7 @@ from align_eval.generation.settings import Settings
 from align_eval.generation.trained import beginning_of, find, steps_of
 from align_eval.results.wording import told
 from align_eval.running.dry import costs
-from align_eval.running.run import Outcome, Progress, batches_of, quiet, run
+from align_eval.running.run import Outcome, Progress, batches_of, quiet, run_tasks
 from align_eval.tasks.task import Task, load
 
 FOLDER, NAME = "evaluations", "checkpoints.jsonl"
@@ -66,23 +66,17 @@ class Course:
 def evaluate_checkpoints(
     run: Path | str, *tasks: Task | str, settings: Settings | None = None, progress: Progress = quiet
 ) -> Course:
-    """Scores what is there of a run on tasks (names, YAML files). UserError, RunError as for `run`."""
+    """Scores what is there of a run on tasks (names, YAML files). UserError, RunError as for `run_tasks`."""
     path, how = Path(run), settings or Settings()
     found = [load(task) if isinstance(task, str) else task for task in tasks]
     if not found:
         raise UserError("evaluate_checkpoints: no task is named")
     models = models_in(path, how)
-    outcome = run_tasks(path, found, list(models.values()), how, progress)
+    outcome = run_tasks(found, list(models.values()), path / FOLDER, how, progress)
     points = points_of(outcome, {model.name: step for step, model in models.items()})
     write_points(path / FOLDER / NAME, points)
     write_report([path])
     return Course(run=path, outcome=outcome, points=points)
-
-
-def run_tasks(
-    path: Path, tasks: Sequence[Task], models: Sequence[Model], settings: Settings, progress: Progress
-) -> Outcome:
-    return run(tasks, models, path / FOLDER, settings, progress)
 
 
 def models_in(path: Path, settings: Settings) -> dict[int, Model]:

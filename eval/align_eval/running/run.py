@@ -31,7 +31,7 @@ Progress = Callable[[str, str, int, int], object]  # model, task, answers there,
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What `run` made, in memory."""
+    """What `run_tasks` made, in memory."""
 
     folder: Path
     results: Results
@@ -89,7 +89,7 @@ def _one(
     return generate(folder, model, batch, settings, tick, **options)
 
 
-def run(
+def run_tasks(
     tasks: Sequence[Task], models: Sequence[Model], folder: Path, settings: Settings, progress: Progress = quiet
 ) -> Outcome:
     """Writes what is missing, scores it, and puts estimates into `folder`/results.json. UserError, RunError."""

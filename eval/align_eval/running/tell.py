@@ -13,8 +13,7 @@ from align_eval.generation.models import models_of
 from align_eval.generation.settings import Settings, parted, settings_of
 from align_eval.results.wording import told
 from align_eval.running.dry import costs
-from align_eval.running.run import Outcome, batches_of, write
-from align_eval.running.run import run as run_tasks
+from align_eval.running.run import Outcome, batches_of, run_tasks, write
 from align_eval.tasks.files import task_of
 from align_eval.tasks.task import Task, task_names
 
