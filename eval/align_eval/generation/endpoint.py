@@ -79,7 +79,7 @@ class Remote:
         return None
 
     def close(self) -> None:
-        self.endpoint.close()
+        """Its connections were closed with the last answer."""
 
     def answer(self, asks: Sequence[Ask], plan: Plan, keep: Keep) -> None:
         """RunError where requests were not answered; what came is kept."""
@@ -87,20 +87,20 @@ class Remote:
         wanted = [(ask.item, s, seed) for ask in asks for s, seed in zip(ask.samples, ask.seeds, strict=True)]
         failed, in_a_row, last = 0, 0, ""
         pool = ThreadPoolExecutor(self.settings.concurrency)
-        self.endpoint.begin()
-        try:
-            running = [pool.submit(one, item, sample, seed, plan) for item, sample, seed in wanted]
-            for future in as_completed(running):
-                try:
-                    keep([future.result()])
-                    in_a_row = 0
-                except (Unanswered, Stopping) as error:
-                    failed, in_a_row, last = failed + 1, in_a_row + 1, str(error) or last
-                if in_a_row >= GIVE_UP * self.settings.concurrency:
-                    break
-        finally:
-            self.endpoint.stop()
-            pool.shutdown(cancel_futures=True)
+        with self.endpoint.connected():
+            try:
+                running = [pool.submit(one, item, sample, seed, plan) for item, sample, seed in wanted]
+                for future in as_completed(running):
+                    try:
+                        keep([future.result()])
+                        in_a_row = 0
+                    except (Unanswered, Stopping) as error:
+                        failed, in_a_row, last = failed + 1, in_a_row + 1, str(error) or last
+                    if in_a_row >= GIVE_UP * self.settings.concurrency:
+                        break
+            finally:
+                self.endpoint.stop()
+                pool.shutdown(cancel_futures=True)
         if failed:
             raise RunError(
                 f"{self.name}: {failed} of {len(wanted)} requests were not answered, the last: {last}. What came is "
