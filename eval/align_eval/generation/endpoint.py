@@ -35,7 +35,8 @@ def endpoint_of(name: str, address: str, settings: Settings) -> Remote:
 
 def _only_model(endpoint: Endpoint) -> str:
     try:
-        served = [str(card["id"]) for card in endpoint.get("/models")["data"]]
+        with endpoint.connected():
+            served = [str(card["id"]) for card in endpoint.get("/models")["data"]]
     except (Unanswered, KeyError, TypeError) as error:
         raise UserError(f"{endpoint.url}: tells no models ({error}); name one: {endpoint.url}#MODEL") from None
     if len(served) != 1:
@@ -61,7 +62,8 @@ class Remote:
     @cached_property
     def _card(self) -> dict[str, Any]:
         try:
-            cards = self.endpoint.get("/models")["data"]
+            with self.endpoint.connected():
+                cards = self.endpoint.get("/models")["data"]
             root = next((str(card["root"]) for card in cards if card.get("id") == self.model), "")
         except (Refused, KeyError, TypeError, AttributeError):
             return {}
