@@ -60,7 +60,7 @@ class Endpoint:
     retries: int = 5  # further tries
     per_minute: float = 0.0  # requests, over all threads; 0: no limit
     _pace: Pace = field(init=False, repr=False, compare=False)
-    _client: httpx.Client = field(init=False, repr=False, compare=False)
+    _client: httpx.Client | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self):
         parts = urlsplit(self.base_url)
@@ -93,14 +93,29 @@ class Endpoint:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """While this lasts it may be asked; connections are kept open between requests."""
-        self._pace.stopped.clear()
-        with httpx.Client(timeout=self.timeout, follow_redirects=False, trust_env=not self.local) as client:
-            vars(self)["_client"] = client
+        """While this lasts, connections are kept open between requests."""
+        self.begin()
+        try:
             yield
+        finally:
+            self.close()
+
+    def begin(self) -> None:
+        """From here on connections are kept open, until `close`. Without it every request opens one of its own."""
+        self._pace.stopped.clear()
+        if self._client is None:
+            vars(self)["_client"] = self._new_client()
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            vars(self)["_client"] = None
+
+    def _new_client(self) -> httpx.Client:
+        return httpx.Client(timeout=self.timeout, follow_redirects=False, trust_env=not self.local)
 
     def stop(self) -> None:
-        """Ends the tries of all threads, until it is connected again."""
+        """Ends the tries of all threads, until it begins again."""
         self._pace.stopped.set()
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
@@ -142,8 +157,15 @@ class Endpoint:
             if not (key.isascii() and key.isprintable()):
                 raise UserError(f"the environment variable {self.key_env} holds characters that no key has")
             headers["Authorization"] = f"Bearer {key}"
-        with self._client.stream(method, self.url + path, json=body, headers=headers) as answer:
-            yield answer
+        own = None if self._client else self._new_client()
+        try:
+            client = self._client or own
+            assert client is not None
+            with client.stream(method, self.url + path, json=body, headers=headers) as answer:
+                yield answer
+        finally:
+            if own is not None:
+                own.close()
 
     def _read(self, answer: httpx.Response, text: str, path: str) -> Any:
         status = answer.status_code

@@ -70,7 +70,7 @@ class RecordedJudge:
         if found is None:
             return None
         score = 1 - found.score if turn and found.score is not None else found.score
-        columns: dict[str, Any] = {**found.columns, **({} if found.order else {"order": "unknown"})}
+        columns: dict[str, Any] = {**found.columns, **({} if found.order else {"ordered": False})}
         if turn and isinstance(columns.get("grades"), list):
             columns["grades"] = columns["grades"][::-1]
         return Verdict(

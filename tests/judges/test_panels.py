@@ -57,7 +57,7 @@ def test_recorded_verdicts_in_any_form(tmp_path: Path) -> None:
 def test_people_who_saw_no_order(tmp_path: Path) -> None:
     judge = recorded(tmp_path, {"item": "q", "models": ["b", "a"], "winner": "a"})
     (verdict,) = judge.judge([question()])
-    assert (verdict.score, verdict.columns) == (1.0, {"order": "unknown"})
+    assert (verdict.score, verdict.columns) == (1.0, {"ordered": False})
     assert not judge.ordered
 
 
