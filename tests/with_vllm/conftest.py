@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from with_vllm.wider import make_wider
 
+from align.data.text.template import choose_template
 from align.rollout.local.engine import LocalEngine
 from align.rollout.policy_engine import text_of
 from align.rollout.settings import RolloutSection
@@ -63,11 +64,16 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(wide: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serves that model; under two names, so that a run may join it too."""
     folder = tmp_path_factory.mktemp("served")
-    save_served(loaded(wide), AutoTokenizer.from_pretrained(wide), folder / "model", None, untied=True)
+    tokenizer = AutoTokenizer.from_pretrained(wide)
+    save_served(loaded(wide), tokenizer, folder / "model", None, untied=True)
+    (folder / "chat.jinja").write_text(choose_template(tokenizer))  # as dialogues are written out in this process
     settings = RolloutSection(
         engine="vllm",
         vllm_command=COMMAND,
-        vllm_arguments=[EAGER, "--block-size", "32", "--served-model-name", "policy", str(wide)],
+        vllm_arguments=[
+            EAGER, "--block-size", "32", "--chat-template", str(folder / "chat.jinja"),
+            "--served-model-name", "policy", str(wide),
+        ],
     )
     arguments = ("--dtype", "float32", "--logprobs-mode", "processed_logprobs")
     server = start(settings, folder / "model", arguments, folder / "vllm.log")
