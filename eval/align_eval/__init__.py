@@ -1,7 +1,7 @@
 """Evaluation: did it help, and how sure is that.
 
 Read `cli` first, then `commands`, `records`, `statistics` and `analysis`. What commands do is also here, as functions
-with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, compare, leaderboard and frontier.
+with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, reward, examine, compare, leaderboard, frontier.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from align_eval.analysis.comparison import Comparison, compare
     from align_eval.analysis.frontier import Frontier, frontier
     from align_eval.analysis.leaderboard import Leaderboard, leaderboard
-    from align_eval.judging.run import judge
+    from align_eval.judging.endpoint import Examined, examine
+    from align_eval.judging.rewarding import Rewarded, reward
+    from align_eval.judging.run import Judged, judge
+    from align_eval.judging.settings import Judging
     from align_eval.records import Answer, Item
     from align_eval.running.checkpoints import Course, evaluate_checkpoints
     from align_eval.running.run import Outcome, run_tasks
     from align_eval.statistics.estimate import Estimate
 
 __all__ = [
-    "Answer", "Comparison", "Course", "Estimate", "Frontier", "Item", "JudgeSpec", "Leaderboard", "Outcome",
-    "compare", "evaluate_checkpoints", "frontier", "judge", "leaderboard", "run_tasks",
+    "Answer", "Comparison", "Course", "Estimate", "Examined", "Frontier", "Item", "JudgeSpec", "Judged", "Judging",
+    "Leaderboard", "Outcome", "Rewarded", "compare", "evaluate_checkpoints", "examine", "frontier", "judge",
+    "leaderboard", "reward", "run_tasks",
 ]  # fmt: skip
 
 PLACES = {  # imported when they are asked for: a command that needs none of them starts at once
@@ -30,16 +34,22 @@ PLACES = {  # imported when they are asked for: a command that needs none of the
     "Comparison": "align_eval.analysis.comparison",
     "Course": "align_eval.running.checkpoints",
     "Estimate": "align_eval.statistics.estimate",
+    "Examined": "align_eval.judging.endpoint",
     "Frontier": "align_eval.analysis.frontier",
     "Item": "align_eval.records",
     "JudgeSpec": "align.judges.named",
+    "Judged": "align_eval.judging.run",
+    "Judging": "align_eval.judging.settings",
     "Leaderboard": "align_eval.analysis.leaderboard",
     "Outcome": "align_eval.running.run",
+    "Rewarded": "align_eval.judging.rewarding",
     "compare": "align_eval.analysis.comparison",
     "evaluate_checkpoints": "align_eval.running.checkpoints",
+    "examine": "align_eval.judging.endpoint",
     "frontier": "align_eval.analysis.frontier",
     "judge": "align_eval.judging.run",
     "leaderboard": "align_eval.analysis.leaderboard",
+    "reward": "align_eval.judging.rewarding",
     "run_tasks": "align_eval.running.run",
 }
 
