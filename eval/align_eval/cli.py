@@ -17,6 +17,7 @@ from align_eval.commands.doctor import doctor
 from align_eval.commands.export import export
 from align_eval.commands.frontier import frontier
 from align_eval.commands.generate import generate
+from align_eval.commands.harness import harness
 from align_eval.commands.import_ import import_
 from align_eval.commands.inspect import inspect
 from align_eval.commands.judge import judge
@@ -56,6 +57,7 @@ app.command()(export)
 app.command()(doctor)
 app.command()(frontier)
 app.command()(generate)
+app.command()(harness)
 app.command()(inspect)
 app.command()(judge)
 app.command()(leaderboard)

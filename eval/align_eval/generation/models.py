@@ -34,9 +34,15 @@ def models_of(words: Sequence[str], settings: Settings) -> list[Model]:
     return found
 
 
+def named(word: str) -> tuple[str, str]:
+    """The name of `[NAME=]WHAT`, its usual one where none is given, and WHAT."""
+    found = NAMED.fullmatch(word)
+    return (found[1], found[2]) if found else (_name_of(Path(word).expanduser(), word), word)
+
+
 def model_of(word: str, settings: Settings) -> Model:
-    named = NAMED.fullmatch(word)
-    name, what = (named[1], named[2]) if named else ("", word)
+    found = NAMED.fullmatch(word)
+    name, what = (found[1], found[2]) if found else ("", word)
     if what == GOLD:
         return Gold(name or GOLD)
     if what.startswith(("http://", "https://")):
