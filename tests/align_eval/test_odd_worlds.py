@@ -9,7 +9,7 @@ import pytest
 from recorded import lines
 
 from align_eval.cli import main
-from align_eval.page.write import write
+from align_eval.page.write import report
 from align_eval.results.document import Results
 from align_eval.results.reading import read
 
@@ -36,7 +36,7 @@ def world(folder: Path, *rows: list[dict[str, Any]]) -> Path:
 
 def told(folder: Path, *command: str) -> Results:
     assert main([*command, str(folder)]) == 0
-    write(folder)
+    report(folder)
     return read(folder)
 
 

@@ -10,7 +10,7 @@ import pytest
 import recorded
 
 from align_eval.cli import main
-from align_eval.page.write import write as write_page
+from align_eval.page.write import report as write_page
 from align_eval.results.document import Results
 from align_eval.results.reading import read
 

@@ -22,7 +22,7 @@ from align.judges.base import Verdict
 from align.system.terminal import say
 from align_eval.analysis.evaluation import evaluation_of
 from align_eval.analysis.leaderboard import BoardSettings, leaderboard
-from align_eval.page.write import write as write_page
+from align_eval.page.write import report as write_page
 from align_eval.records import Answer, Item
 from align_eval.results.document import Pair, Results, Sections
 from align_eval.results.reading import write

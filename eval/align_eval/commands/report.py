@@ -17,6 +17,6 @@ def report(
     ] = None,
 ) -> None:
     """Writes one self-contained HTML page: all numbers with their intervals, and every item with its verdicts."""
-    from align_eval.page.write import write
+    from align_eval.page import write
 
-    say(write(folder, out))
+    say(write.report(folder, out))

@@ -32,7 +32,7 @@ SHOWN_FAILURES = 200
 SCRIPTS = ("reading.js", "page.js")  # one after the other
 
 
-def write(folder: Path, out: Path | None = None) -> Path:
+def report(folder: Path, out: Path | None = None) -> Path:
     """Writes `folder`/report.html, or `out`, and returns its path. UserError: no results, or it cannot be written."""
     target = out or folder / NAME
     save(target, page(read(folder), whole(folder)))

@@ -10,7 +10,7 @@ from browser import PROGRAM, Browser
 from evaluations import HOSTILE, MODELS, folder, results
 
 from align_eval.page import browser as items
-from align_eval.page.write import write
+from align_eval.page.write import report
 from align_eval.results.reading import write as write_results
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here")
@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder(tmp_path_factory.mktemp("evaluation"))
     write_results(path, results())
-    return write(path)
+    return report(path)
 
 
 def item(browser: Browser) -> str:
@@ -132,7 +132,7 @@ def test_large_data_is_unpacked_and_a_browser_that_cannot_says_so(
 ) -> None:
     monkeypatch.setattr("align_eval.page.embedded.PLAIN", 0)
     monkeypatch.setattr(items, "PART", 2_000)
-    packed = write(page.parent, page.parent / "packed.html")
+    packed = report(page.parent, page.parent / "packed.html")
     assert packed.read_text().count('"deflated":') > 5
     browser.open(packed)
     browser.press(["j"] * 9)

@@ -20,7 +20,7 @@ from align_eval.page import browser as items
 from align_eval.page.embedded import PLAIN, block
 from align_eval.page.headline import headline
 from align_eval.page.matrix import matrices
-from align_eval.page.write import page, write
+from align_eval.page.write import page, report
 from align_eval.records import Answer, Item
 from align_eval.results.document import Difference, Pair, Results, Sections
 from align_eval.results.reading import write as write_results
@@ -144,7 +144,7 @@ def test_texts_are_cut_where_all_would_be_too_large(monkeypatch: pytest.MonkeyPa
 
 def test_a_page_without_items_or_verdicts(tmp_path: Path) -> None:
     write_results(tmp_path, Results(title="scores alone"))
-    found = Read(write(tmp_path, tmp_path / "out.html").read_text(encoding="utf-8"))
+    found = Read(report(tmp_path, tmp_path / "out.html").read_text(encoding="utf-8"))
     assert "items" not in [a.get("id") for t, a in found.tags if t == "section"]
 
 
@@ -198,4 +198,4 @@ def test_the_matrix_has_both_sides_and_the_order_of_the_leaderboard() -> None:
 def test_a_damaged_results_file_makes_no_page(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"schema": 99}')
     with pytest.raises(UserError, match="this version of align-eval reads 1"):
-        write(tmp_path)
+        report(tmp_path)
