@@ -1,13 +1,8 @@
 """Evaluation: did it help, and how sure is that.
 
-<<<<<<< HEAD
-Read `cli` first, then `commands`, `records`, `statistics` and `analysis`. What commands do is also here, as functions
-with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, reward, examine, compare, leaderboard, frontier.
-=======
 Read `cli` first, then `commands`, `records`, `store`, `statistics`, `analysis`, `results`, `page` and `formats`. What
-commands do is also here, as functions with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, compare,
-leaderboard, frontier, report, bring (import) and take_out (export).
->>>>>>> b7213e8 (Pages, imports and exports are functions of align_eval, too)
+commands do is also here, as functions with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, reward,
+examine, compare, leaderboard, frontier, report, bring (import) and take_out (export).
 """
 
 from __future__ import annotations
@@ -20,31 +15,21 @@ if TYPE_CHECKING:
     from align_eval.analysis.comparison import Comparison, compare
     from align_eval.analysis.frontier import Frontier, frontier
     from align_eval.analysis.leaderboard import Leaderboard, leaderboard
-<<<<<<< HEAD
+    from align_eval.formats.moving import Moved, bring, take_out
     from align_eval.judging.endpoint import Examined, examine
     from align_eval.judging.rewarding import Rewarded, reward
     from align_eval.judging.run import Judged, judge
     from align_eval.judging.settings import Judging
-=======
-    from align_eval.formats.moving import Moved, bring, take_out
-    from align_eval.judging.run import judge
     from align_eval.page.write import report
->>>>>>> b7213e8 (Pages, imports and exports are functions of align_eval, too)
     from align_eval.records import Answer, Item
     from align_eval.running.checkpoints import Course, evaluate_checkpoints
     from align_eval.running.run import Outcome, run_tasks
     from align_eval.statistics.estimate import Estimate
 
 __all__ = [
-<<<<<<< HEAD
     "Answer", "Comparison", "Course", "Estimate", "Examined", "Frontier", "Item", "JudgeSpec", "Judged", "Judging",
-    "Leaderboard", "Outcome", "Rewarded", "compare", "evaluate_checkpoints", "examine", "frontier", "judge",
-    "leaderboard", "reward", "run_tasks",
-=======
-    "Answer", "Comparison", "Course", "Estimate", "Frontier", "Item", "JudgeSpec", "Leaderboard", "Moved",
-    "Outcome", "bring", "compare", "evaluate_checkpoints", "frontier", "judge", "leaderboard", "report", "run_tasks",
-    "take_out",
->>>>>>> b7213e8 (Pages, imports and exports are functions of align_eval, too)
+    "Leaderboard", "Moved", "Outcome", "Rewarded", "bring", "compare", "evaluate_checkpoints", "examine", "frontier",
+    "judge", "leaderboard", "report", "reward", "run_tasks", "take_out",
 ]  # fmt: skip
 
 PLACES = {  # imported when they are asked for: a command that needs none of them starts at once
@@ -61,22 +46,16 @@ PLACES = {  # imported when they are asked for: a command that needs none of the
     "Leaderboard": "align_eval.analysis.leaderboard",
     "Moved": "align_eval.formats.moving",
     "Outcome": "align_eval.running.run",
-<<<<<<< HEAD
     "Rewarded": "align_eval.judging.rewarding",
-=======
     "bring": "align_eval.formats.moving",
->>>>>>> b7213e8 (Pages, imports and exports are functions of align_eval, too)
     "compare": "align_eval.analysis.comparison",
     "evaluate_checkpoints": "align_eval.running.checkpoints",
     "examine": "align_eval.judging.endpoint",
     "frontier": "align_eval.analysis.frontier",
     "judge": "align_eval.judging.run",
     "leaderboard": "align_eval.analysis.leaderboard",
-<<<<<<< HEAD
-    "reward": "align_eval.judging.rewarding",
-=======
     "report": "align_eval.page.write",
->>>>>>> b7213e8 (Pages, imports and exports are functions of align_eval, too)
+    "reward": "align_eval.judging.rewarding",
     "run_tasks": "align_eval.running.run",
     "take_out": "align_eval.formats.moving",
 }
