@@ -251,29 +251,30 @@ def memory_lines(recipe: Recipe) -> Iterator[str]:
 
 
 def parts(recipe: Recipe, size: Size) -> dict[str, tuple[int, int]]:
-    """Bytes of each part on one rank, and the ZeRO stage from which it is divided by the ranks (9: never)."""
+    """Bytes of each part on a rank, and the ZeRO stage from which ranks divide it (9: never; -3: else it is not)."""
     method, model = recipe.method.needs(), recipe.model
     width = 2 if model.dtype in ("bfloat16", "float16") else FP32
     off = model.reference == "adapter_off" or (model.reference == "auto" and model.lora is not None)
     own_copy = bool(model.ref_model_name_or_path) or not off
     beside = [role for role in loaded(recipe.method, model) if own_copy or role != REFERENCE]
     copies = {maker(role).words: 0 if model.reference == "cached" else size.weights * width for role in beside}
-    whole = size.weights + (size.trained if model.lora else 0)
     scalar = any("scores" in method.live(m) for m in method.members)
     tokens = recipe.training.max_tokens or MICRO_BATCH
     moments = MOMENTS.get(recipe.optim.optim, 1)
     critic = size.weights * (width + FP32 + FP32 * moments) if model.critic else 0  # as large as the policy, or near it
-    twin = 0 if recipe.method.levels() is None else whole * width + size.trained * (width + FP32 * moments)
+    twin = size.trained * (2 * width + FP32 * moments) if recipe.method.levels() else 0
+    bases = size.weights * width * (len(copies_of(recipe.method)) + bool(twin)) if model.lora else 0
     chunk = min(recipe.training.head_chunk or tokens, tokens)
     stored = 2 if recipe.training.gradient_checkpointing else 34  # activations of width `hidden` that a layer keeps
     return {
-        "weights": (whole * width, 3),
+        "weights": ((size.weights + (size.trained if model.lora else 0)) * width, 3),
         "gradients": (size.trained * width, 2),
         f"{recipe.optim.optim} states": (size.trained * FP32 * moments, 1),
         **{words: (held, 3) for words, held in copies.items()},
-        **{f"{role}, which follows the policy": (size.weights * width, 3) for role in copies_of(recipe.method)},
+        **{f"{role}, which follows the policy": (size.trained * width, 3) for role in copies_of(recipe.method)},
         "critic, its gradients and states": (critic, 1),
         "the policy's twin, its gradients and states": (twin, 1),
+        "bases of those beside it": (bases, -3),
         "logits, with gradient": (0 if scalar else 2 * chunk * size.vocabulary * FP32, 9),
         "activations (rough)": (tokens * size.hidden * size.layers * stored * 2, 9),
     }
@@ -289,10 +290,10 @@ def memory_table(recipe: Recipe, size: Size) -> Table:
     for name in columns:
         table.add_column(name, justify="right")
     totals = dict.fromkeys(columns, 0.0)
-    for part, (size_in_bytes, divided_from) in parts(recipe, size).items():
-        shown = {c: size_in_bytes / (EXAMPLE_RANKS if stage >= divided_from else 1) for c, stage in columns.items()}
+    for part, (held, since) in parts(recipe, size).items():
+        shown = {c: held / (EXAMPLE_RANKS if n >= abs(since) else 1) * (n >= -since) for c, n in columns.items()}
         totals = {c: totals[c] + shown[c] for c in columns}
-        if size_in_bytes:
+        if held:
             table.add_row(part, *(f"{v / 1e6:,.1f}" for v in shown.values()))
     table.add_section()
     table.add_row("sum", *(f"{v / 1e6:,.1f}" for v in totals.values()))

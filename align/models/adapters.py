@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -72,6 +74,16 @@ def continue_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
         warnings.filterwarnings("error", message="Found missing adapter keys")
         with refusing(f"{folder}: its adapter does not fit {model.name_or_path}"):
             return PeftModel.from_pretrained(model, folder, is_trainable=True)
+
+
+def beside(model: PeftModel, own: Collection[str]) -> PeftModel:
+    """The model once more on the same base: parameters called so are its own, all others are shared. In train mode and
+    with hooks as the model is."""
+    shared: dict[int, Any] = {}
+    for name, p in model.named_parameters():
+        shared[id(p)] = nn.Parameter(p.detach().clone(), p.requires_grad) if name in own else p
+    shared |= {id(buffer): buffer for buffer in model.buffers()}
+    return deepcopy(model, shared)
 
 
 def _task(model: PreTrainedModel) -> TaskType:

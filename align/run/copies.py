@@ -9,6 +9,7 @@ from peft import PeftModel
 
 from align.errors import UserError
 from align.models import ahead
+from align.models.adapters import beside
 from align.models.load import load_policy
 from align.needs import beside_jumps, copies_of, jumps
 from align.recipe.load import Recipe
@@ -39,12 +40,21 @@ def let_jump(method: Any, policy: Any) -> None:
 
 
 def make_copies(recipe: Recipe, trainee: Trainee, tokenizer: Any, init: Path) -> dict[str, Any]:
-    """Role -> the policy once more, as it is before the first step; of an adapter the base as well."""
+    """Role -> the policy once more, as it is before the first step."""
     made: dict[str, Any] = {}
     world = trainee.world
     for role in copies_of(recipe.method):
-        seed_generators(recipe.training.seed)  # a new adapter has its own names and shapes, and is drawn alike
-        model = load_policy(recipe.model, tokenizer, head_of(recipe), init)
-        made[role] = frozen(model, kernel_of(model.to(world.device), recipe.training, world.device), world)
+        model = another(recipe, trainee, tokenizer, init)
+        made[role] = frozen(model, kernel_of(model, recipe.training, world.device), world)
         copy(made[role], trainee.module, world)
     return made
+
+
+def another(recipe: Recipe, trainee: Trainee, tokenizer: Any, init: Path) -> Any:
+    """The model of the policy once more: of an adapter on the same base, but where the base is in shards, which answer
+    to one module alone."""
+    world, policy = trainee.world, trainee.world.unwrap(trainee.module).model
+    if isinstance(policy, PeftModel) and world.sharding not in ("zero3", "fsdp2"):
+        return beside(policy, {name.removeprefix("model.") for name in trainee.changing})
+    seed_generators(recipe.training.seed)  # a new adapter has its own names and shapes, and is drawn alike
+    return load_policy(recipe.model, tokenizer, head_of(recipe), init).to(world.device)

@@ -8,13 +8,11 @@ from typing import Any
 
 from align.data.prepare import Splits
 from align.data.settings import DataSource
-from align.models.load import load_policy
 from align.needs import CRITIC, LEARNS, SOURCES, TWIN
 from align.recipe.load import Recipe
 from align.recipe.steps import steps_of_experience
+from align.run.copies import another
 from align.run.critic import optim_of
-from align.run.parts import head_of
-from align.runfolder.state_files import seed_generators
 from align.scoring.routing import settle_router
 from align.training.build import kernel_of, make_trainee
 from align.training.moves import copy
@@ -35,9 +33,8 @@ def make_twin(recipe: Recipe, policy: Trainee, tokenizer: Any, init: Path) -> di
     """A copy of the policy that learns, by its name; nothing where the method has none."""
     if recipe.method.levels() is None:
         return {}
-    seed_generators(recipe.training.seed)  # a new adapter has its own names and shapes, and is drawn alike
-    model = load_policy(recipe.model, tokenizer, head_of(recipe), init)
-    kernel = kernel_of(model.to(policy.world.device), recipe.training, policy.world.device)
+    model = another(recipe, policy, tokenizer, init)
+    kernel = kernel_of(model, recipe.training, policy.world.device)
     twin = make_trainee(model, kernel, _optim_of_twin(recipe), recipe.training, policy.world)
     copy(twin.module, policy.module, policy.world)
     return {TWIN: settle_router(twin, recipe.model)}
