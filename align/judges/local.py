@@ -47,7 +47,7 @@ class LocalSpeaker:
                 try:
                     prompts[ask.key] = self._fitting(ask)
                 except BadRow as error:
-                    yield ask, Reply(failure=f"{self.model}: {error}")
+                    yield ask, Reply(failure=str(error))
             for decoding in dict.fromkeys(ask.decoding for ask in batch):
                 asked = [ask for ask in batch if ask.key in prompts and ask.decoding == decoding]
                 said = self.writer.write([prompts[a.key] for a in asked], [(a.seed,) for a in asked], _style(decoding))
@@ -57,8 +57,7 @@ class LocalSpeaker:
     def _fitting(self, ask: Ask) -> np.ndarray:
         ids, room = self._ids(ask.messages), self.writer.context - ask.decoding.max_tokens
         if len(ids) > room:
-            finding = f"the prompt has {len(ids)} tokens"
-            raise BadRow(f"{finding}; beside {ask.decoding.max_tokens} of the reply there is room for {room}")
+            raise BadRow(f"the prompt is longer than the {room} tokens that {ask.decoding.max_tokens} of a reply leave")
         return ids
 
     def _ids(self, messages: Messages) -> np.ndarray:

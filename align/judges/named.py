@@ -161,6 +161,11 @@ LEAST: dict[str, float] = {
 }  # fmt: skip
 
 
+def takes(kind: str) -> tuple[str, ...]:
+    """The details that judges of a kind have, beside their name."""
+    return OF_KIND.get(kind, ())
+
+
 def _refuse_idle(spec: JudgeSpec) -> None:
     """UserError for a kind or a value that there is not, and for what would have no effect."""
     if spec.kind not in KINDS or not spec.what:

@@ -165,7 +165,7 @@ def test_a_prompt_that_is_too_long_for_a_local_judge() -> None:
     judge = make_judge(JudgeSpec(judge=f"local:{STORIES}", max_tokens=20))
     (verdict,) = judge.judge([question(ONE * 100)])
     assert verdict.score is None
-    assert "tokens; beside 20 of the reply there is room for 492" in verdict.why
+    assert verdict.why == "the prompt is longer than the 492 tokens that 20 of a reply leave"
 
 
 def test_who_cannot_judge_is_told_at_once(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from align.errors import Stopped
-from align.judges.named import make_judge, read_spec
+from align.errors import Stopped, UserError
+from align.judges.named import make_judge, read_spec, takes
 from align.system.lines import warn
 from align.system.terminal import say
 from align_eval.analysis.evaluation import evaluation_of
@@ -39,7 +40,8 @@ def run(folder: Path, named: Sequence[str], words: Sequence[str], base_url: str,
     """Judges, or says what that would cost. Stopped where the budget has ended it."""
     settings, details = settings_of(words, base_url)
     means = means_of(folder, settings, Progress())
-    judges = [make_judge(read_spec(one, details), means) for one in named]  # mistakes in the last before the first pays
+    specs = [read_spec(one, of_one) for one, of_one in zip(named, shared(named, details), strict=True)]
+    judges = [make_judge(spec, means) for spec in specs]  # mistakes in the last before the first pays
     left: list[str] = []
     for one in judges:
         if dry_run:
@@ -61,6 +63,19 @@ def run(folder: Path, named: Sequence[str], words: Sequence[str], base_url: str,
                       "command goes on where this one ended")  # fmt: skip
 
 
+def shared(named: Sequence[str], details: dict[str, Any]) -> list[dict[str, Any]]:
+    """Details for each of several judges: those that its kind has. UserError for one that no judge takes."""
+    if len(named) == 1:
+        return [details]
+    if "name" in details:
+        raise UserError("name: there are several judges; give each its name in a YAML file")
+    kinds = [one.partition(":")[0] for one in named]
+    for key in details:
+        if not any(key in takes(kind) for kind in kinds):
+            raise UserError(f"{key}: has no effect on any of {', '.join(named)}; leave it out")
+    return [{key: value for key, value in details.items() if key in takes(kind)} for kind in kinds]
+
+
 def lines(judged: Judged, row: JudgeRow | None) -> Iterator[str]:
     """A judge's verdicts in numbers, what is missing, what is flagged, and how it leans."""
     known = [v for v in judged.verdicts if v.score is not None]
@@ -77,7 +92,7 @@ def lines(judged: Judged, row: JudgeRow | None) -> Iterator[str]:
         yield from [f"  and {more} other reasons: align-eval inspect"] if more > 0 else []
     for flag, count in judged.flags.most_common(SHOWN):
         yield f"  {count:,} flagged: {flag}"
-    if row is not None:
+    if row is not None and known:
         agrees = f"; both orders agree in {told(row.order_agreement)}" if row.order_agreement else ""
         again = f"; asked again it says the same in {told(row.self_agreement)}" if row.self_agreement else ""
         longer = f"; the longer answer in {told(row.longer_wins)}" if row.longer_wins else ""

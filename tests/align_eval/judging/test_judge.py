@@ -254,6 +254,19 @@ def test_settings_that_are_refused(
     assert finding in capsys.readouterr().err
 
 
+def test_several_judges_share_what_they_have(
+    tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = usual(tmp_path / "e")
+    both = ["judge", str(folder), "--judge", "rule:longer", "--judge", "http:judge-1", "--base-url", server.url]
+    assert main([*both, "max_tokens=77"]) == 0
+    assert {body["max_tokens"] for body in server.bodies} == {77}
+    assert {v.judge for v in read_verdicts(folder)} == {"rule:longer", "http:judge-1"}
+    assert main([*both, "scale=2.0"]) == 2
+    assert "scale: has no effect on any of rule:longer, http:judge-1" in capsys.readouterr().err
+    assert main([*both, "name=x"]) == 2
+
+
 def test_no_judge_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge", str(tmp_path)]) == 2
     assert "no judge is named; add --judge: recorded:FILE" in capsys.readouterr().err
