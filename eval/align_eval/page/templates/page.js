@@ -195,6 +195,7 @@ class Items {
     const made = element("div", "verdicts"), [first, second] = this.pair, { a, b } = this.index.verdicts;
     const within = (n) => [first, second].includes(a[n]) && (b[n] < 0 || [first, second].includes(b[n]));
     const own = row.verdicts.filter(([n]) => within(n)), others = row.verdicts.filter(([n]) => !within(n));
+    made.hidden = !this.index.verdicts.item.length; // of tasks that nobody judges
     made.append(element("h4", "", own.length ? "Verdicts" : "No verdicts on these two"));
     made.append(...own.flatMap((verdict) => this.verdict(verdict)));
     if (others.length) {
