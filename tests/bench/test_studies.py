@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import psft_study
+from tests.bench import eval_study, psft_study
 from tests.bench.online_study import MARKS, SEEDS, STORIES, TITLES, all_cells, read, spread, table
 from tests.bench.psft_study import METHODS, RATES
 
@@ -39,3 +39,14 @@ def test_the_table_of_proximal_sft_shows_its_summary(repository: Path):
     cells = [(rate, method, seed) for rate in RATES for method in METHODS for seed in SEEDS]
     assert [(c["rate"], c["method"], c["seed"]) for c in found["cells"]] == cells
     assert psft_study.section() in (repository / "STUDIES.md").read_text(encoding="utf-8")
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say(repository: Path):
+    found = eval_study.summary()
+    assert [(c["number"], c["world"], c["n"]) for c in found] == eval_study.all_cells()
+    for cell in found:
+        if cell["number"] == "gate":
+            assert cell["anytime"] <= 0.05 or cell["world"] != "no better"
+        else:
+            assert 0.93 <= cell["held"] <= 0.97, cell
+    assert eval_study.section() in (repository / "STUDIES.md").read_text(encoding="utf-8")
