@@ -21,7 +21,7 @@ def test_all_of_an_item(evaluation: str, capsys: pytest.CaptureFixture[str]) -> 
     expected = [
         "Item item 0 (maths)", "prompt 0 </script>", "Reference:\n42", "org/base says 0", "a|b_c%=1 says 0",
         "gsm8k:exact: missing: not read", "judge <b>: org/base preferred to tuned </title> (org/base shown first)",
-        "flags: ['contradicts its explanation']", "because 0 </script>", "3 answers, 2 verdicts, 1 scores",
+        "flags: ['contradicts its explanation']", "because 0 </script>", "3 answers, 2 verdicts, 2 scores",
     ]  # fmt: skip
     for words in expected:
         assert words in out, words

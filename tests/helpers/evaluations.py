@@ -88,5 +88,9 @@ def folder(path: Path, items: int = 30) -> Path:
                  columns={"grades": [8, 7.5], "flags": ["contradicts its explanation"]} if i == 0 else {})
          for i in range(items) for order, score in zip(ORDERS, scores.get(i, (0.5, 0.5)), strict=True)],
     )  # fmt: skip
-    append_scores(path, [Score(item="item 0", model=base, metric="gsm8k:exact", score=None, why="not read")])
+    missing = [Score(item="item 0", model=m, metric="gsm8k:exact", score=s, why="" if s else "not read")
+               for m, s in ((base, None), (tuned, 1.0))]  # fmt: skip
+    several = [Score(item="item 5", model=m, metric="gsm8k:exact", score=s, sample=i)
+               for m, scores in ((base, (1.0,)), (tuned, (0.5, 0.0))) for i, s in enumerate(scores)]  # fmt: skip
+    append_scores(path, [*missing, *several])
     return path

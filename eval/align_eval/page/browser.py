@@ -103,6 +103,23 @@ def _index(about: Sequence[About], models: Sequence[str], judges: Sequence[str])
             "repeat": [v.repeat for _, v in verdicts],
             "score": [v.score for _, v in verdicts],
         },
+        **_scores(about, slot),
+    }
+
+
+def _scores(about: Sequence[About], slot: dict[str, int]) -> dict[str, Any]:
+    """Each model's mean over its samples by each metric; None where any of them is missing."""
+    metrics = list(dict.fromkeys(s.metric for one in about for s in one.scores))
+    rows: dict[tuple[int, int, int], list[float | None]] = {}
+    for i, one in enumerate(about):
+        for score in one.scores:
+            rows.setdefault((i, slot[score.model], metrics.index(score.metric)), []).append(score.score)
+    means = [None if None in some else sum(v or 0.0 for v in some) / len(some) for some in rows.values()]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
+    names = ("item", "model", "metric", "value")
+    return {
+        "metrics": [visible(m) for m in metrics],
+        "scores": dict(zip(names, [*columns, means], strict=True)),
     }
 
 

@@ -91,6 +91,17 @@ def test_filters(browser: Browser, page: Path, outcome: str, found: int) -> None
     browser.wait(f"document.getElementById('count').textContent === '{found} of 30 items'")
 
 
+def test_outcomes_by_a_metric(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    choose(browser, "by", "0")
+    choose(browser, "outcome", "first")
+    browser.wait("document.getElementById('count').textContent === '1 of 30 items'")
+    assert item(browser) == "item 5 · prose"
+    assert browser.run("document.querySelector('.entry .won').textContent") == "1 : 0.25"
+    choose(browser, "outcome", "missing")
+    browser.wait("document.querySelector('#item h3').textContent === 'item 0 · maths'")
+
+
 def test_other_models_and_categories(browser: Browser, page: Path) -> None:
     browser.open(page)
     choose(browser, "category", "1")

@@ -113,7 +113,8 @@ def test_items_are_whole_in_the_data(made: Read) -> None:
     answer = next(a for a in texts[0]["answers"] if a[0] == 0)
     assert answer[2:] == [f"org/base says 0 {shown}", len(f"org/base says 0 {HOSTILE}"), "eos", 7]
     assert texts[0]["verdicts"][0] == [0, f"because 0 {shown}", "", ["contradicts its explanation", "grades 8 and 7.5"]]
-    assert texts[0]["scores"] == [[0, 0, "gsm8k:exact", None, "not read"]]
+    assert texts[0]["scores"] == [[0, 0, "gsm8k:exact", None, "not read"], [1, 0, "gsm8k:exact", 1.0, ""]]
+    assert index["scores"]["value"] == [None, 1.0, 1.0, 0.25]
     assert [index["verdicts"]["score"][n] for n in range(8)] == [1, 1, 1, 0, None, None, 0, 0]
     assert index["verdicts"]["swapped"][:2] == [0, 1]
 

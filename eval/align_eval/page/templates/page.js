@@ -6,6 +6,13 @@ class Items {
     this.index = index;
     this.of = index.ids.map(() => []);
     index.verdicts.item.forEach((item, n) => this.of[item].push(n));
+    this.scores = new Map(); // "item metric" to {model: value}
+    const { item, model, metric, value } = index.scores;
+    item.forEach((it, n) => {
+      const key = `${it} ${metric[n]}`;
+      if (!this.scores.has(key)) this.scores.set(key, {});
+      this.scores.get(key)[model[n]] = value[n];
+    });
     this.shown = [];
     this.at = 0;
     this.asked = 0;
@@ -17,7 +24,7 @@ class Items {
   }
 
   grab() {
-    for (const id of ["browser", "words", "first", "second", "outcome", "category", "count", "list", "rows", "item"]) {
+    for (const id of ["browser", "words", "first", "second", "by", "outcome", "category", "count", "list", "rows", "item"]) {
       this[`$${id}`] = document.getElementById(id);
     }
     this.$browser.hidden = false;
@@ -31,13 +38,16 @@ class Items {
     }
     this.$category.append(new Option("all", ""), ...categories.map((name, i) => new Option(name || "(none)", i)));
     this.$category.closest("label").hidden = categories.length < 2;
-    this.$outcome.closest("label").hidden = !this.index.verdicts.item.length;
+    if (this.index.verdicts.item.length) this.$by.append(new Option("verdicts", ""));
+    this.$by.append(...this.index.metrics.map((name, i) => new Option(name, i)));
+    this.$by.closest("label").hidden = this.$by.options.length < 2;
+    this.$outcome.closest("label").hidden = !this.$by.options.length;
   }
 
   listen() {
     let waiting = 0;
     this.$words.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => this.find(), 180); });
-    for (const select of [this.$first, this.$second, this.$outcome, this.$category]) {
+    for (const select of [this.$first, this.$second, this.$by, this.$outcome, this.$category]) {
       select.addEventListener("change", () => this.find());
     }
     document.querySelector(".finder").addEventListener("submit", (event) => event.preventDefault());
@@ -64,7 +74,11 @@ class Items {
 
   get pair() { return [Number(this.$first.value), Number(this.$second.value)]; }
 
-  outcome(item) { return outcomeOf(this.index, this.of[item], ...this.pair); }
+  outcome(item) {
+    const by = this.$by.value;
+    if (by) return outcomeOfScores(this.scores.get(`${item} ${by}`), ...this.pair);
+    return outcomeOf(this.index, this.of[item], ...this.pair);
+  }
 
   async find() {
     const turn = ++this.asked;
@@ -123,17 +137,17 @@ class Items {
   }
 
   entry(at) {
-    const item = this.shown[at], { mean, missing } = this.outcome(item);
+    const item = this.shown[at], { mean, missing, words: values } = this.outcome(item);
     const made = element("div", "entry");
     made.id = `entry-${at}`;
     made.dataset.at = at;
     made.setAttribute("role", "option");
     made.setAttribute("aria-selected", at === this.at);
     made.style.top = `${at * ROW}px`;
-    const words = mean === null ? (missing ? "no verdict" : "") : mean > 0.5 ? "first" : mean < 0.5 ? "second" : "tie";
-    const kind = { first: "won", second: "lost", "no verdict": "lacks" }[words] || "";
+    const words = mean === null ? (missing ? "missing" : "") : mean > 0.5 ? "first" : mean < 0.5 ? "second" : "equal";
+    const kind = { first: "won", second: "lost", missing: "lacks" }[words] || "";
     const head = element("b");
-    head.append(element("span", "", this.index.ids[item]), element("span", kind, words));
+    head.append(element("span", "", this.index.ids[item]), element("span", kind, values ?? words));
     made.append(head, element("p", "", this.index.heads[item]));
     return made;
   }

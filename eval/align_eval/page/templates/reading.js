@@ -75,6 +75,17 @@ function outcomeOf(index, numbers, first, second) {
   };
 }
 
+// What two models' scores come to by one metric: given as {model: value}, a missing value null.
+function outcomeOfScores(values, first, second) {
+  const none = { mean: null, missing: 0, orders: false, judges: false };
+  if (!values || !(first in values) || !(second in values)) return none;
+  const [ours, theirs] = [values[first], values[second]];
+  if (ours === null || theirs === null) return { ...none, missing: 1 };
+  return { ...none, mean: (Math.sign(ours - theirs) + 1) / 2, words: `${short(ours)} : ${short(theirs)}` };
+}
+
+function short(value) { return String(Number(value.toPrecision(3))); }
+
 function fits(found, wanted) {
   if (wanted === "first") return found.mean !== null && found.mean > 0.5;
   if (wanted === "second") return found.mean !== null && found.mean < 0.5;
