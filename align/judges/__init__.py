@@ -2,7 +2,7 @@
 
 Read `base` first: what a judge is asked, and what it says. A model that judges is `asking`: `prompts` fills its
 instructions, `local` and `served` (through `endpoint`) are who replies, `replies` remembers, `budget` limits, and
-`verdicts` reads what came back, with `quoted` and `explanation`. Others are `scorers` (reward and pairwise models),
-`rules`, `recorded` verdicts and a `panel` of several. `named` makes one of what stands on a command line, and
+`verdicts` reads what came back, with `quoted` and `explanation`. Others are `rules`, `scorers` (models of rewards),
+`recorded` verdicts and a `panel` of several. `named` makes one of what stands on a command line, and
 `as_reward` makes one a reward to train with.
 """

@@ -32,6 +32,7 @@ from align.judges.panel import Panel
 from align.judges.prompts import load_instructions
 from align.judges.recorded import RecordedJudge
 from align.judges.replies import Decoding, Replies, Speaker
+from align.judges.rules import RuleJudge
 from align.judges.served import EndpointSpeaker
 
 KINDS = ("recorded", "rule", "reward", "implicit", "pairwise", "local", "http")
@@ -114,13 +115,12 @@ def make_judge(spec: JudgeSpec | Panelled, means: Means | None = None) -> Judge:
 
 
 def _scorer(spec: JudgeSpec, pairwise: bool) -> Judge:
-    # imported where they are needed: torch takes seconds, which nobody waits for who asks an endpoint
-    from align.judges.rules import RuleJudge
-    from align.judges.scorers import ImplicitJudge, PairwiseJudge, RewardJudge
-
     name, what = spec.called, spec.what
     if spec.kind == "rule":
         return RuleJudge(name=name, rule=what, settings=spec.settings, tokenizer=spec.tokenizer, pairwise=pairwise)
+    # imported where it is needed: torch takes seconds, for which nobody waits who asks an endpoint or a rule
+    from align.judges.scorers import ImplicitJudge, PairwiseJudge, RewardJudge
+
     if spec.kind == "reward":
         return RewardJudge(name=name, model=what, batch_size=spec.batch_size, pairwise=pairwise)
     if spec.kind == "pairwise":

@@ -1,4 +1,7 @@
-"""Rules as judges: `longer` and `shorter`, and every reward function.
+"""Whoever scores answers by themselves, and rules: `longer` and `shorter`, and every reward function.
+
+Of two answers the one that scores more is better, and equal scores are a tie; the scores stand in `grades`. Who is
+shown first makes no difference.
 
 Characters are counted without white space at both ends. A reward function is one of `align.rewards`, or
 package.module:function of the user's own; one that looks at token ids needs a tokenizer to be named.
@@ -10,19 +13,84 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from align.errors import RunError, UserError
+from align.judges.asking import no_verdict, said
 from align.judges.base import Question, Verdict
-from align.judges.scorers import Score, Scorer, sample_of
 from align.models.settings import ModelSection
 from align.models.sources import resolve, side_sums
-from align.models.tokenizer import load_tokenizer
-from align.rewards.base import Sample, text_of
+from align.rewards.base import Sample, Text, text_of
 from align.rewards.settings import Function, RewardSection
 from align.rewards.verdicts import RewardFunctions, make_reward_functions
 from align.system.origins import code_of
 from align.system.sums import digest_of
+
+Score = tuple[float | None, str]  # and why there is none
+
+
+class NoTokens(list[int]):
+    """Token ids of an answer that nobody has tokenized. Who looks at them is told that, not that there are none."""
+
+    def __deepcopy__(self, memo: object) -> NoTokens:
+        return self
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise RunError("looks at token ids, which answers have with a tokenizer alone; name one: tokenizer: FOLDER")
+
+    __len__ = __iter__ = __getitem__ = __bool__ = _refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Scores of single answers as verdicts."""
+
+    name: str
+    pairwise: bool = True  # of two answers; else the score is the verdict
+    batch_size: int = 32
+
+    ordered = False  # what it says does not depend on who is shown first
+
+    def identity(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+        """Of prompts and answers that differ."""
+        raise NotImplementedError
+
+    def judge(self, questions: Sequence[Question]) -> list[Verdict]:
+        """Each answer to a prompt is scored once, in whatever questions it stands."""
+        samples: dict[str, Sample] = {}
+        for q in questions:
+            for answer in q.answers:
+                samples.setdefault(_key(q, answer), sample_of(q, answer))
+        found = dict(zip(samples, self.scores(list(samples.values())), strict=True)) if samples else {}
+        return [self.verdict(q, [found[_key(q, answer)] for answer in q.answers]) for q in questions]
+
+    def verdict(self, question: Question, scores: Sequence[Score]) -> Verdict:
+        if lost := [(m, why) for m, (score, why) in zip(question.models, scores, strict=True) if score is None]:
+            return no_verdict(self.name, question, "; ".join(f"the answer of {m}: {why}" for m, why in lost))
+        values = [score for score, _ in scores if score is not None]
+        if len(values) == 1:
+            return said(self.name, question, values[0])
+        better = 0.5 if values[0] == values[1] else float(values[0] > values[1])
+        return said(self.name, question, better, grades=values)
+
+
+def _key(question: Question, answer: str) -> str:
+    return repr((question.prompt, answer, question.reference, question.columns))
+
+
+def sample_of(question: Question, answer: str) -> Sample:
+    told = {**question.columns, **({"reference": question.reference} if question.reference else {})}
+    written = as_completion(question.prompt, answer)
+    return Sample(prompt=question.prompt, completion=written, completion_ids=NoTokens(), columns=told)
+
+
+def as_completion(prompt: Text, answer: str) -> Text:
+    """In the form of the prompt: a text, or a message."""
+    return answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
+
 
 LENGTHS: dict[str, Callable[[str], float]] = {
     "longer": lambda text: float(len(text.strip())),
@@ -97,4 +165,6 @@ class RuleJudge(Scorer):
 
     @cached_property
     def _tokens(self) -> Any:
+        from align.models.tokenizer import load_tokenizer  # torch takes seconds, which few rules need
+
         return load_tokenizer(ModelSection(model_name_or_path=self.tokenizer))

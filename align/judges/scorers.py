@@ -1,8 +1,6 @@
-"""Judges that read no instructions: reward models and pairwise models, and what rules (`rules`) share with them.
+"""Models that score answers, as judges: reward models, the rewards that DPO has taught, and pairwise models.
 
-Of two answers the one that scores more is better, and equal scores are a tie; the scores stand in `grades`. Who is
-shown first makes no difference. A pairwise model reads both answers in both orders at once, and says with which
-`probability` one is better.
+A pairwise model reads both answers in both orders at once, and says with which `probability` one is better.
 """
 
 from __future__ import annotations
@@ -10,83 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 from align.batches import Tokens
 from align.data.reading.messages import BadRow
-from align.errors import RunError
-from align.judges.asking import no_verdict, said
+from align.judges.asking import said
 from align.judges.base import Question, Verdict
+from align.judges.rules import Score, Scorer, as_completion
 from align.models.embeddings import check_same_vocabulary
 from align.rewards.base import Sample, Text
 from align.rewards.learned import Reward as Learned
-from align.rewards.pairwise.oracle import from_logits
+from align.rewards.pairwise.oracle import from_logits, two_answers
 from align.rollout.folder import FolderWriter, identity_of
-
-Score = tuple[float | None, str]  # and why there is none
-
-
-class NoTokens(list[int]):
-    """Token ids of an answer that nobody has tokenized. Who looks at them is told that, not that there are none."""
-
-    def __deepcopy__(self, memo: object) -> NoTokens:
-        return self
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise RunError("looks at token ids, which answers have with a tokenizer alone; name one: tokenizer: FOLDER")
-
-    __len__ = __iter__ = __getitem__ = __bool__ = _refuse
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scorer:
-    """Scores of single answers as verdicts."""
-
-    name: str
-    pairwise: bool = True  # of two answers; else the score is the verdict
-    batch_size: int = 32
-
-    ordered = False  # what it says does not depend on who is shown first
-
-    def identity(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def scores(self, samples: Sequence[Sample]) -> list[Score]:
-        """Of prompts and answers that differ."""
-        raise NotImplementedError
-
-    def judge(self, questions: Sequence[Question]) -> list[Verdict]:
-        """Each answer to a prompt is scored once, in whatever questions it stands."""
-        samples: dict[str, Sample] = {}
-        for q in questions:
-            for answer in q.answers:
-                samples.setdefault(_key(q, answer), sample_of(q, answer))
-        found = dict(zip(samples, self.scores(list(samples.values())), strict=True)) if samples else {}
-        return [self.verdict(q, [found[_key(q, answer)] for answer in q.answers]) for q in questions]
-
-    def verdict(self, question: Question, scores: Sequence[Score]) -> Verdict:
-        if lost := [(m, why) for m, (score, why) in zip(question.models, scores, strict=True) if score is None]:
-            return no_verdict(self.name, question, "; ".join(f"the answer of {m}: {why}" for m, why in lost))
-        values = [score for score, _ in scores if score is not None]
-        if len(values) == 1:
-            return said(self.name, question, values[0])
-        better = 0.5 if values[0] == values[1] else float(values[0] > values[1])
-        return said(self.name, question, better, grades=values)
-
-
-def _key(question: Question, answer: str) -> str:
-    return repr((question.prompt, answer, question.reference, question.columns))
-
-
-def sample_of(question: Question, answer: str) -> Sample:
-    told = {**question.columns, **({"reference": question.reference} if question.reference else {})}
-    written = as_completion(question.prompt, answer)
-    return Sample(prompt=question.prompt, completion=written, completion_ids=NoTokens(), columns=told)
-
-
-def as_completion(prompt: Text, answer: str) -> Text:
-    """In the form of the prompt: a text, or a message."""
-    return answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +109,19 @@ class PairwiseJudge:
         return {"pairwise": dict(identity_of(self.model)), "scale": self.scale}
 
     def judge(self, questions: Sequence[Question]) -> list[Verdict]:
-        return [self._one(q) for q in questions]
+        asked: dict[tuple[str, str], tuple[Text, Text]] = {}
+        for q in questions:
+            for first, second in (q.answers, q.answers[::-1]) if q.answers[0] != q.answers[1] else ():
+                both = two_answers(first, second)
+                asked.setdefault((repr(q.prompt), both), (q.prompt, as_completion(q.prompt, both)))
+        prompts, texts = ([pair[i] for pair in asked.values()] for i in (0, 1))
+        logits = dict(zip(asked, self._reward(prompts, texts), strict=True)) if asked else {}
+        return [self._one(q, logits) for q in questions]
 
-    def _one(self, question: Question) -> Verdict:
-        a, b = question.answers
-
-        def score(texts: Sequence[Text]) -> Sequence[float]:
-            said_as = [as_completion(question.prompt, str(t)) for t in texts]
-            return self._reward([question.prompt] * len(texts), said_as)
-
-        chance = float(from_logits([a, b], score, self.scale)[0, 1])
+    def _one(self, question: Question, logits: dict[tuple[str, str], float]) -> Verdict:
+        prompt = repr(question.prompt)
+        found = from_logits(question.answers, lambda texts: [logits[prompt, str(t)] for t in texts], self.scale)
+        chance = float(found[0, 1])
         return said(self.name, question, 0.5 if chance == 0.5 else float(chance > 0.5), probability=chance)
 
     @cached_property

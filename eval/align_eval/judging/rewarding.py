@@ -10,7 +10,7 @@ from pathlib import Path
 from align.errors import UserError
 from align.judges.base import Judge, Question
 from align.judges.named import JudgeSpec, make_judge, read_spec
-from align.judges.scorers import Scorer
+from align.judges.rules import Scorer
 from align.system.lines import Tell, warn
 from align.system.terminal import say
 from align_eval.analysis.evaluation import evaluation_of
