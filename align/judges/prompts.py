@@ -72,7 +72,7 @@ class Instructions:
         given |= dict(zip(ANSWERS[self.kind], (first, *second), strict=True))
         for name in ("reference", "rubric"):
             if self.needs(name) and not given[name].strip():
-                cure = "the item's `reference`" if name == "reference" else "--rubric, or the item's column `rubric`"
+                cure = "the item's `reference`" if name == "reference" else "rubric=FILE, or the item's column `rubric`"
                 raise UserError(f"item {question.item!r}: has no {name}, which instructions {self.name} need ({cure})")
         given["fence"] = digest_of(given)[:FENCE]
         parts = {"system": self.system, "user": self.user}

@@ -71,10 +71,16 @@ def settings_of(written: Sequence[str], base_url: str = "") -> tuple[Judging, di
         key = next(iter(words.values))
         known = [f.name for kind in (Judging, JudgeSpec) for f in fields(kind) if f.name != "judge"]
         raise UserError(f"{key}: no such setting; there are {', '.join(known)}.{did_you_mean(key, known)}")
-    for rubric in [details[key] for key in ("rubric",) if key in details]:
-        if Path(str(rubric)).is_file():
-            details["rubric"] = Path(str(rubric)).read_text(encoding="utf-8")
+    if "rubric" in details:
+        details["rubric"] = _text(Path(str(details["rubric"])).expanduser())
     return _judging(given), details
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"rubric={path}: cannot be read: {error}; name a text file") from None
 
 
 def _judging(given: dict[str, Any]) -> Judging:

@@ -128,6 +128,46 @@ def test_a_kill_and_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert max(v.revision for v in read_verdicts(folder)) == 1
 
 
+def test_two_commands_at_once_pay_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = usual(tmp_path / "e")
+    with serving(delay=0.05) as server:
+        words = ["judge", str(folder), "--judge", "http:judge-1", "--base-url", server.url, "concurrency=2"]
+        both = [subprocess.Popen([sys.executable, "-m", "align_eval", *words]) for _ in range(2)]
+        assert [process.wait() for process in both] == [0, 0]
+        assert server.served == 24
+    assert scores(folder) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("instructions", "score"),
+    [("pairwise-levels", 0.0), ("reference", 0.0), ("graded", 1.0), ("graded-reference", 1.0)],
+)
+def test_other_instructions(tmp_path: Path, server: JudgingServer, instructions: str, score: float) -> None:
+    folder = usual(tmp_path / "e")
+    assert command(folder, server, f"instructions={instructions}", "items=2") == 0
+    found = read_verdicts(folder)
+    assert len(found) == 4
+    assert found[0].score == score  # of an empty answer, alone or against five characters
+    assert found[0].strong == (instructions == "pairwise-levels")
+    assert found[0].judge == f"http:judge-1 ({instructions})"
+
+
+def test_a_rubric_and_items_that_lack_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = usual(tmp_path / "e")
+    append_items(folder, [Item(id="bare", prompt="?")])
+    append_answers(folder, [Answer(item="bare", model=f"org/{m}", text="x") for m in "ab"])
+    (tmp_path / "rubric.txt").write_text("It is polite.")
+    with serving(say=lambda prompt: '{"reason": "fine", "scores": {"polite": 4, "short": 5}}') as server:
+        assert command(folder, server, "instructions=rubric", f"rubric={tmp_path / 'rubric.txt'}", "items=1") == 0
+        assert "It is polite." in server.bodies[0]["messages"][1]["content"]
+    assert {v.score for v in read_verdicts(folder)} == {4.5}
+    with serving() as server:
+        assert command(folder, server, "instructions=graded-reference", "name=by reference") == 0
+        assert "2 without a verdict: item 'bare': has no reference" in capsys.readouterr().out
+        assert command(folder, server, "instructions=rubric", "name=bare") == 2
+        assert "has no rubric, which instructions rubric need (rubric=FILE" in capsys.readouterr().err
+
+
 def test_two_judges_of_one_name_are_not_mixed(
     tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,6 +283,7 @@ def test_replies_are_read_anew(tmp_path: Path, server: JudgingServer, capsys: py
         (["repeat=2"], "repeat: no such setting; there are models"),
         (["repeats"], "repeats: expected KEY=VALUE"),
         (["repeats=2", "repeats=3"], "repeats: is given twice"),
+        (["rubric=no-such.txt"], "rubric=no-such.txt: cannot be read"),
         (["one_order=1"], "one_order: found 1; expected bool"),
         (["temperature=1"], "temperature has no effect on a judge of kind rule"),
     ],
