@@ -223,10 +223,11 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
     except KeyboardInterrupt:
         return _tell(RunError("stopped by the keyboard; a run keeps its last checkpoint"))
     except SystemExit as error:  # of code that is not ours: a method's, a library's
+        if isinstance(error.__context__, BrokenPipeError):  # typer's answer to it
+            return _unheard()
         return _tell(RunError(f"not finished: {place_of(AskedToEnd.by(error))}"))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
-        return 0
+        return _unheard()
     except Exception as error:
         show = getattr(error, "show", None)  # typer's own: a wrong option, a missing argument
         if show is not None:
@@ -236,6 +237,12 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
             raise
         want.__cause__ = error
         return _tell(want)
+
+
+def _unheard() -> int:
+    """Nobody reads any more, as behind `| head`: no failure."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+    return 0
 
 
 def _with_resume(words: list[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Means of scores, and paired differences of two models' scores, task by task and metric by metric.
 
 A prompt's samples are averaged first. Where a metric is right or wrong and prompts have several samples, pass@k, pass^k
-and, where answers were extracted, maj@k are further metrics. What has no score is counted and left out.
+and, where answers were extracted, maj@k are further metrics; of rewards, best@k. What has no score is counted and
+left out.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from functools import cached_property
 
 import numpy as np
 
-from align_eval.analysis.evaluation import Evaluation
+from align_eval.analysis.evaluation import GRADE, Evaluation
 from align_eval.analysis.missing import named
 from align_eval.records import Score
 from align_eval.results.document import Difference, Scored
 from align_eval.statistics import tests
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.resampling import USUAL, Resampling, difference, mean, of_statistic, ratio
-from align_eval.statistics.samples import maj_at_k, pass_at_k, pass_hat_k
+from align_eval.statistics.samples import best_of_k, maj_at_k, pass_at_k, pass_hat_k
 from align_eval.statistics.shares import discord, share
 
 EXTRACTED = "extracted"  # a score's column: the answer as it was read, the same for equal answers
@@ -93,8 +94,8 @@ def columns(source: Evaluation) -> list[Column]:
             unit=str(known[0].columns.get("unit", "")), parts=_parts(samples),
         )  # fmt: skip
         found.append(whole)
-        if whole.right_or_wrong and not whole.single:
-            found += _of_samples(whole, samples)
+        if not whole.single and whole.parts is None and task != GRADE:  # a judge's repeats are no samples
+            found += _of_samples(whole, samples) if whole.right_or_wrong else _best_of(whole, samples)
     return found
 
 
@@ -108,10 +109,21 @@ def _parts(samples: dict[str, list[Score]]) -> dict[str, tuple[float, float]] | 
     }
 
 
-def _of_samples(whole: Column, samples: dict[str, list[Score]]) -> Iterator[Column]:
-    """For k of 2, 4, 8, ... and all: as many as every prompt has."""
+def _sizes(samples: dict[str, list[Score]]) -> list[int]:
+    """2, 4, 8, ... and all: as many as every prompt has."""
     least = min(map(len, samples.values()))
-    for k in sorted({*(2**i for i in range(1, 12) if 2**i <= least), least} - {1}):
+    return sorted({*(2**i for i in range(1, 12) if 2**i <= least), least} - {1})
+
+
+def _best_of(whole: Column, samples: dict[str, list[Score]]) -> Iterator[Column]:
+    """What the best of k samples is expected to earn."""
+    for k in _sizes(samples):
+        values = {item: best_of_k([_number(s) for s in some], k) for item, some in samples.items()}
+        yield replace(whole, metric=f"{whole.metric} best@{k}", values=values)
+
+
+def _of_samples(whole: Column, samples: dict[str, list[Score]]) -> Iterator[Column]:
+    for k in _sizes(samples):
         kinds = {"pass@": pass_at_k, "pass^": pass_hat_k}
         for name, of in kinds.items():
             values = {i: of(len(some), sum(s.score == 1 for s in some), k) for i, some in samples.items()}

@@ -139,6 +139,12 @@ def test_parts_of_prompts_weigh_alike():
     assert found.delta.value == pytest.approx(1 / 5)
 
 
+def test_the_best_of_several_rewards():
+    rows = [Score(item="p", model="a", metric="r", score=s, sample=k) for k, s in enumerate([0.2, 3.0, 1.0, 2.0])]
+    found = {c.metric: c.values["p"] for c in columns(Evaluation(scores=rows))}
+    assert found == pytest.approx({"r": 1.55, "r best@2": (3 * 3 + 2 * 2 + 1) / 6, "r best@4": 3.0})  # by hand
+
+
 def test_rewards_that_are_no_shares_are_bootstrapped():
     random = np.random.default_rng(0)
     values = random.normal(size=40)

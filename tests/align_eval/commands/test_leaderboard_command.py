@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,18 @@ def test_what_is_there_twice_counts_once_and_is_told(tmp_path: Path, capsys: pyt
     assert main(["leaderboard", str(folder)]) == 0
     assert "1 row is there more than once; all say the same" in capsys.readouterr().out
     assert read(folder).sections.leaderboard[0].n == 4
+
+
+def test_whoever_stops_reading_is_no_failure(tmp_path: Path):
+    folder = folder_of(tmp_path / "e", both_orders("p", "a", "b", [1.0, 0.0]))
+    words = [sys.executable, "-m", "align_eval", "leaderboard", str(folder)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()  # as `| head` does
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert (process.wait(), said) == (0, b"")
+    process.stderr.close()
 
 
 def test_scores_alone_make_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
