@@ -83,10 +83,10 @@ def models_in(path: Path, settings: Settings) -> dict[int, Model]:
     """By step: 0 is what training began with. UserError where a run has no checkpoints."""
     if settings.engine != "local":
         raise UserError(f"engine={settings.engine}: checkpoints are read in this process; leave engine out")
-    name = path.resolve().name
+    name, folders = path.resolve().name, steps_of(path)
     found: dict[int, Model] = {0: Local(f"{name}@0", beginning_of(path), settings)}
     final = _final_step(path)
-    for folder in steps_of(path):
+    for folder in folders:
         step = step_of(folder)
         found[step] = Local(f"{name}@{step}", find(str(folder)), settings)
     if final is not None and final not in found:

@@ -76,7 +76,7 @@ def run_harness(tasks: Sequence[str], models: Sequence[str], folder: Path, setti
         name, what = named(word)
         names.append(name)
         found = _asked([*command, *arguments_of(what, wanted, settings)], settings)
-        told[name] = {key: found.get(key) for key in ("versions", "n-shot", "lm_eval_version", "config")}
+        told[name] = {key: found.get(key) for key in ("versions", "n-shot", "lm_eval_version")}
         rows += scored(name, found)
         failures += [
             Failure(what=f"{PREFIX}{task}", model=name, why="lm_eval gave no number for it")
