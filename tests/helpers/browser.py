@@ -47,7 +47,11 @@ class Browser:
 
     def __exit__(self, *error: object) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         os.close(self.out)
         os.close(self.back)
         self.profile.cleanup()
