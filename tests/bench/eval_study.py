@@ -39,6 +39,7 @@ WORLDS = {
     "Bradley-Terry": ("near", "far"),
     "pass@k": ("hard", "easy"),
 }
+TRUE = {"even": "50 %", "70 %": "66 %", "95 %": "94 %"}  # what these worlds come to; their names seed the draws
 GATES = (("no better", 0.0), ("better by 0.1", 0.1), ("better by 0.2", 0.2))
 LOOKS, PROMPTS, SEQUENCES = 50, 500, 2000
 COPIED = 0.6  # chance that a prompt's second game ends like its first
@@ -197,7 +198,8 @@ def section() -> str:
     head = (
         "\n## Intervals\n\nMade by `make study-eval`: how often the 95 % intervals of `align-eval` hold the truth, in "
         "worlds where it is known;\nper cent, with the standard error of that. Win rates and pass@k: Agresti-Coull "
-        "over prompts; length control and\nratings: the expanded percentile bootstrap over them, 1,000 resamples.\n\n"
+        "over prompts; length control and\nratings: the expanded percentile bootstrap over them, 1,000 resamples. "
+        f"{FAST:,} worlds a cell; with a bootstrap {SLOW[100]:,},\nand {SLOW[1000]} from 1,000 prompts on.\n\n"
     )
     return head + coverage_table(found) + "\n" + gate_text(found)
 
@@ -209,7 +211,7 @@ def coverage_table(found: list[dict[str, Any]]) -> str:
         for world in worlds:
             here = [cells[number, world, n] for n in SIZES]
             told = " | ".join(f"{c['held'] * 100:.1f} ± {c['stderr'] * 100:.1f}" for c in here)
-            lines.append(f"| {number} | {world} | {told} |")
+            lines.append(f"| {number} | {TRUE.get(world, world)} | {told} |")
     return "\n".join(lines) + "\n"
 
 
