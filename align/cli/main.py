@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from align import __version__
+from align.cli.launch import launch
 from align.errors import AlignError, Elsewhere, RunError, UserError
 from align.outside import AskedToEnd, place_of
 from align.system.machine import told
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(launch, name="launch")
 
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, a run folder, or a shipped recipe's name.")

@@ -17,7 +17,7 @@ from align.runfolder.lock import Lock
 from align.system.files import odd_in, replace_file, stranger
 
 BEFORE = "test_before.json"  # the test split's metrics before the first step
-OTHERS = ("logs",)  # what a scheduler may have put here before the run begins
+OTHERS = ("logs", "launch")  # what a scheduler may have put here before the run begins
 APART = (*OTHERS, "wandb")  # in them nothing of ours is written, and links are usual
 SHOWN = 8  # names that an error lists
 FREE = (  # recipe keys that change neither what is learned nor in which order

@@ -1,0 +1,120 @@
+"""`align launch`: runs under Slurm. The options of a job are the fields of `SlurmJob`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from align.errors import UserError, did_you_mean
+from align.system.terminal import say
+
+launch = typer.Typer(help="Run under Slurm: submit, look, end.", no_args_is_help=True)
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `launch slurm` has made.")]
+OPTIONS = """Options of the job: --nodes 2, --gpus-per-node 8 (a rank for each), --ranks-per-node 1 (without GPUs),
+--sharding ddp|zero1|zero2|zero3|fsdp2, --time 12:00:00, --partition gpu, --array 0-4 (seeds, a run for each),
+--after JOB, --warning 120 (seconds before the time limit), --max-requeues 50, --prelude 'module load cuda',
+--container 'apptainer exec --nv image.sif', --sbatch account=physics (or any other option of sbatch)."""
+LAST = 40  # lines of a log
+
+
+@launch.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
+    epilog=OPTIONS,
+)
+def slurm(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE [KEY=VALUE]... [OPTION]...", help="As `align train`'s.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script, and submit nothing.")] = False,
+) -> None:
+    """Submits a recipe. The script, the resolved recipe and the code as it is now are kept in the run's launch/."""
+    from align.cli import check
+    from align.cli.main import console
+    from align.cluster import submission
+
+    job, overrides = words_of(context.args)
+    checked, made = submission.prepare(recipe, overrides, job)
+    if dry_run:
+        say(made.text, end="")
+        return
+    check.say(checked, console())
+    made = submission.submit(recipe, overrides, job)
+    say(f"job {made.number} is submitted: {made.script}")
+    run = made.script.parents[1]
+    say(f"look at it: align launch status {run}; its log: align launch logs {run}")
+
+
+@launch.command()
+def status(run: RunArgument) -> None:
+    """What Slurm says of the run's last job."""
+    from align.cluster import slurm as commands
+    from align.cluster.submission import jobs_of
+
+    number = jobs_of(run)[-1]["job"]
+    found = commands.states(number)
+    for state in found:
+        again = f", attempt {state.restarts + 1}" if state.restarts else ""
+        reason = f" ({state.reason})" if state.reason not in ("", "None") else ""
+        say(f"job {state.number}: {state.state}{reason}{again}")
+    if not found:
+        say(f"job {number}: Slurm no longer knows it; its log: align launch logs {run}")
+
+
+@launch.command()
+def logs(run: RunArgument) -> None:
+    """The end of the job's log."""
+    from align.cluster.submission import FOLDER, jobs_of
+
+    number = jobs_of(run)[-1]["job"]
+    found = sorted((run / FOLDER).glob(f"slurm-{number}*.log"))
+    if not found:
+        say(f"job {number}: has no log yet; it has not begun (align launch status {run})")
+    for log in found:
+        say(f"==> {log}")
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST:]:
+            say(line)
+
+
+@launch.command()
+def cancel(run: RunArgument) -> None:
+    """Ends the job; the ranks save what they have and it does not come back."""
+    from align.cluster import slurm as commands
+    from align.cluster.submission import jobs_of
+
+    number = jobs_of(run)[-1]["job"]
+    commands.cancel(number)
+    say(f"job {number} is cancelled; go on later with sbatch {run}/launch/job.sh")
+
+
+def words_of(words: list[str]) -> tuple[object, list[str]]:
+    """The job and the overrides of a command line. UserError names an option that there is none of."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from align.cluster.settings import SlurmJob
+
+    found, further, overrides, rest = dict[str, str](), dict[str, str](), list[str](), list(words)
+    known = {name.replace("_", "-"): name for name in SlurmJob.__dataclass_fields__}
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            overrides.append(word)
+            continue
+        name, equals, value = word.removeprefix("--").partition("=")
+        if name not in known:
+            raise UserError(f"--{name}: no such option; there are --{', --'.join(known)}.{did_you_mean(name, known)}")
+        if not equals and not rest:
+            raise UserError(f"--{name}: needs a value")
+        value = value if equals else rest.pop(0)
+        if name == "sbatch":
+            key, equals, of_key = value.partition("=")
+            if not equals:
+                raise UserError(f"--sbatch {value}: expected KEY=VALUE, such as account=physics")
+            further[key] = of_key
+        else:
+            found[known[name]] = value
+    try:
+        return TypeAdapter(SlurmJob).validate_python({**found, "sbatch": further}), overrides
+    except ValidationError as error:
+        places = [("-".join(map(str, e["loc"])).replace("_", "-"), e) for e in error.errors()]
+        raise UserError("; ".join(f"--{name}: {e['msg']}, found {e['input']!r}" for name, e in places)) from None

@@ -1,0 +1,5 @@
+"""Runs under Slurm: what is asked for, the script that is submitted, and what becomes of the job.
+
+Read `settings` first, then `script` (the text that Slurm is given), `submission` (what is kept of it in the run folder)
+and `slurm` (Slurm's own commands).
+"""

@@ -1,0 +1,78 @@
+"""The script that Slurm is given, `job.sh`: plain text, to be read and changed by whoever knows the cluster.
+
+There is no launcher between srun and the ranks: srun starts `align` itself, with the variables that a launcher would
+set. A launcher dies of the signals that warn of a time limit, turns exit codes into 1, and kills its ranks after half a
+minute. The batch shell alone gets the warning; it asks the ranks to stop, which finish their step, save and end with
+75, and puts the job back into the queue. So it does after a rank that was killed. A run that has made no checkpoint
+since it was started last is not put back: it would go on so for ever.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from align.cluster.settings import SlurmJob
+
+OF_ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false"}
+OF_FSDP = {  # as launch/accelerate/fsdp2.yaml has it
+    "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    "FSDP_OFFLOAD_PARAMS": "false", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false", "FSDP_ACTIVATION_CHECKPOINTING": "false",
+}  # fmt: skip
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things stand, as absolute paths that all nodes see."""
+
+    script: Path
+    run: Path  # the run folder; of an array the folder of all of them
+    code: Path  # the snapshot that is imported
+    recipe: Path
+    cwd: Path  # where relative paths of the recipe begin
+    python: Path
+
+
+def script(name: str, job: SlurmJob, places: Places) -> str:
+    run, train = shlex.quote(str(places.run)), f"train {shlex.quote(str(places.recipe))}"
+    if job.array:
+        run = f"{run}/seed-$SLURM_ARRAY_TASK_ID\nexport RUN"
+        train += ' training.seed=$SLURM_ARRAY_TASK_ID "training.output_dir=$RUN"'
+    known = {
+        "options": "\n".join(_options(name, job, places)), "script": places.script, "cwd": shlex.quote(str(places.cwd)),
+        "code": shlex.quote(str(places.code)), "run": run, "prelude": job.prelude, "ranks": job.num_ranks,
+        "of_node": job.ranks_of_node, "sharding": exports(sharding(job.sharding)), "most": job.max_requeues,
+        "command": f"{job.container} {shlex.quote(str(places.python))} -m align {train}".strip(),
+    }  # fmt: skip
+    text = files("align.cluster").joinpath("job.sh").read_text(encoding="utf-8")
+    return re.sub(r"@(\w+)@", lambda found: str(known[found[1]]), text)
+
+
+def sharding(kind: str) -> dict[str, str]:
+    """What accelerate reads."""
+    if kind.startswith("zero"):
+        return {**OF_ZERO, "ACCELERATE_DEEPSPEED_ZERO_STAGE": kind.removeprefix("zero")}
+    return dict(OF_FSDP) if kind == "fsdp2" else {}
+
+
+def exports(values: Mapping[str, str]) -> str:
+    return f"export {' '.join(f'{name}={value}' for name, value in values.items())}" if values else ""
+
+
+def _options(name: str, job: SlurmJob, places: Places) -> Iterator[str]:
+    yield "#!/bin/bash"
+    log = places.script.parent / ("slurm-%A_%a.log" if job.array else "slurm-%j.log")
+    told = {
+        "job-name": name, "nodes": job.nodes, "ntasks-per-node": job.ranks_of_node, "output": log,
+        "open-mode": "append", "gpus-per-node": job.gpus_per_node or None, "time": job.time,
+        "partition": job.partition, "array": job.array,
+        "dependency": f"afterok:{job.after}" if job.after else "",
+        "signal": f"B:USR2@{job.warning}" if job.warning else "",
+        **job.sbatch,
+    }  # fmt: skip
+    yield from (f"#SBATCH --{option}={value}" for option, value in told.items() if value not in ("", None))
+    yield "#SBATCH --requeue"

@@ -1,0 +1,77 @@
+"""What a job is asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from align.errors import Mistakes
+
+Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
+TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?")
+KEY = re.compile(r"[a-z][a-z0-9-]*")
+OURS = (  # options of sbatch that have a place of their own here
+    "nodes", "ntasks", "ntasks-per-node", "time", "partition", "array", "dependency", "signal", "requeue", "output",
+    "error", "open-mode", "job-name", "chdir",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmJob:
+    """How a recipe is run by Slurm."""
+
+    nodes: int = 1
+    gpus_per_node: int = 0  # one rank for each; 0: no GPU is asked for
+    ranks_per_node: int = 0  # 0: as many as GPUs, one without any
+    sharding: Sharding = "ddp"
+    time: str = ""  # as sbatch has it, such as 12:00:00 or 2-00; empty: the partition's
+    partition: str = ""
+    array: str = ""  # seeds, such as 0-4 or 1,2,7: one run for each, in seed-N of the run folder
+    after: str = ""  # a job that must have ended well before
+    warning: int = 120  # seconds before the time limit at which the ranks are asked to save and the job is put back
+    max_requeues: int = 50
+    prelude: str = ""  # lines of shell before the ranks start: module load, conda activate, source
+    container: str = ""  # in front of each rank's command: apptainer exec --nv image.sif
+    sbatch: dict[str, str] = field(default_factory=dict)  # further options: account, qos, constraint, ...
+
+    def __post_init__(self):
+        found = [*self._numbers(), *self._words()]
+        if found:
+            raise Mistakes(found)
+
+    @property
+    def ranks_of_node(self) -> int:
+        return self.ranks_per_node or self.gpus_per_node or 1
+
+    @property
+    def num_ranks(self) -> int:
+        return self.nodes * self.ranks_of_node
+
+    def _numbers(self) -> list[str]:
+        least = {"nodes": 1, "gpus_per_node": 0, "ranks_per_node": 0, "warning": 0, "max_requeues": 0}
+        return [
+            f"--{name.replace('_', '-')}: {getattr(self, name)} must be at least {low}"
+            for name, low in least.items()
+            if getattr(self, name) < low
+        ]
+
+    def _words(self) -> list[str]:
+        found: list[str] = []
+        if self.sharding not in get_args(Sharding):
+            found.append(f"--sharding: {self.sharding} is none of {', '.join(get_args(Sharding))}")
+        if self.sharding == "fsdp2" and not self.gpus_per_node:
+            found.append("--sharding: fsdp2 is for GPUs alone; give --gpus-per-node, or take ddp, zero2 or zero3")
+        if self.time and not TIME.fullmatch(self.time):
+            found.append(f"--time: {self.time} is no time of sbatch, such as 30 (minutes), 12:00:00 or 2-00")
+        if self.array and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*(%\d+)?", self.array):
+            found.append(f"--array: {self.array} is no list of seeds, such as 0-4 or 1,2,7")
+        if self.after and not re.fullmatch(r"\d+(_\d+)?", self.after):
+            found.append(f"--after: {self.after} is no number of a job")
+        for name, value in self.sbatch.items():
+            if name in OURS:
+                found.append(f"--sbatch {name}: has an option of its own, or is decided here")
+            elif not KEY.fullmatch(name) or "\n" in value:
+                found.append(f"--sbatch {name}={value}: expected KEY=VALUE, such as account=physics")
+        found += [f"--partition: {self.partition!r} is no name"] if re.search(r"\s", self.partition) else []
+        return found

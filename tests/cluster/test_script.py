@@ -1,0 +1,81 @@
+"""The script that Slurm is given, and what is said of options that it could not have."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from align.cli.main import main
+
+DPO = ("launch", "slurm", "dpo", "training.output_dir=runs/one")
+
+
+def script(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert main([*DPO, "--dry-run", *words]) == 0
+    text = capsys.readouterr().out
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)  # it is a script
+    return text
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_is_asked_for_stands_in_it(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    text = script(
+        capsys, "--nodes", "4", "--gpus-per-node=8", "--sharding", "zero3", "--time", "2-00", "--partition", "gpu",
+        "--after", "77", "--sbatch", "account=physics", "--sbatch", "qos=long", "--prelude", "module load cuda/12.8",
+        "--container", "apptainer exec --nv image.sif",
+    )  # fmt: skip
+    options = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert options == [
+        "job-name=dpo", "nodes=4", "ntasks-per-node=8", f"output={tmp_path}/runs/one/launch/slurm-%j.log",
+        "open-mode=append", "gpus-per-node=8", "time=2-00", "partition=gpu", "dependency=afterok:77",
+        "signal=B:USR2@120", "account=physics", "qos=long", "requeue",
+    ]  # fmt: skip
+    assert "export WORLD_SIZE=32 LOCAL_WORLD_SIZE=8\n" in text
+    assert "ACCELERATE_DEEPSPEED_ZERO_STAGE=3" in text
+    assert "\nmodule load cuda/12.8\n" in text
+    assert "exec apptainer exec --nv image.sif /" in text
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_an_array_is_a_run_for_each_seed(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    text = script(capsys, "--array", "0-4")
+    assert f"RUN={tmp_path}/runs/one/seed-$SLURM_ARRAY_TASK_ID\nexport RUN\n" in text
+    assert 'training.seed=$SLURM_ARRAY_TASK_ID "training.output_dir=$RUN" --resume\'' in text
+    assert "slurm-%A_%a.log" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--nods", "2"), "--nods: no such option; there are --nodes, "),
+        (("--nodes", "two"), "--nodes: Input should be a valid integer"),
+        (("--nodes", "0"), "--nodes: 0 must be at least 1"),
+        (("--nodes",), "--nodes: needs a value"),
+        (("--sharding", "fsdp2"), "--sharding: fsdp2 is for GPUs alone"),
+        (("--time", "soon"), "--time: soon is no time of sbatch"),
+        (("--array", "a-b"), "--array: a-b is no list of seeds"),
+        (("--sbatch", "nodes=3"), "--sbatch nodes: has an option of its own"),
+        (("--sbatch", "account"), "--sbatch account: expected KEY=VALUE"),
+        (("--after", "x; rm"), "--after: x; rm is no number of a job"),
+        (("method.bta=1",), "method.bta: no such key"),
+    ],
+)
+def test_wrong_options_are_told(words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]):
+    assert main([*DPO, "--dry-run", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_without_slurm_it_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main([*DPO, "training.max_steps=2"]) == 2
+    assert "sbatch: no such command here; submit from a login node" in capsys.readouterr().err
+    assert Path("runs/one/launch/job.sh").exists()
+    assert main(["launch", "status", "runs/one"]) == 2
+    assert "runs/one/launch/jobs.jsonl: is not there" in capsys.readouterr().err
