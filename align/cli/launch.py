@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from align.errors import UserError, did_you_mean
 from align.system.terminal import say
+
+if TYPE_CHECKING:
+    from align.cluster.settings import SlurmJob
 
 launch = typer.Typer(help="Run under Slurm: submit, look, end.", no_args_is_help=True)
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `launch slurm` has made.")]
@@ -87,14 +90,14 @@ def cancel(run: RunArgument) -> None:
     say(f"job {number} is cancelled; go on later with sbatch {run}/launch/job.sh")
 
 
-def words_of(words: list[str]) -> tuple[object, list[str]]:
+def words_of(words: list[str]) -> tuple[SlurmJob, list[str]]:
     """The job and the overrides of a command line. UserError names an option that there is none of."""
     from pydantic import TypeAdapter, ValidationError
 
-    from align.cluster.settings import SlurmJob
+    from align.cluster.settings import SlurmJob as Job
 
     found, further, overrides, rest = dict[str, str](), dict[str, str](), list[str](), list(words)
-    known = {name.replace("_", "-"): name for name in SlurmJob.__dataclass_fields__}
+    known = {name.replace("_", "-"): name for name in Job.__dataclass_fields__}
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
@@ -114,7 +117,7 @@ def words_of(words: list[str]) -> tuple[object, list[str]]:
         else:
             found[known[name]] = value
     try:
-        return TypeAdapter(SlurmJob).validate_python({**found, "sbatch": further}), overrides
+        return TypeAdapter(Job).validate_python({**found, "sbatch": further}), overrides
     except ValidationError as error:
         places = [("-".join(map(str, e["loc"])).replace("_", "-"), e) for e in error.errors()]
         raise UserError("; ".join(f"--{name}: {e['msg']}, found {e['input']!r}" for name, e in places)) from None

@@ -44,7 +44,10 @@ def cancel(number: str) -> None:
 
 
 def _state(line: str) -> JobState:
-    words = dict(word.partition("=")[::2] for word in line.split() if "=" in word)
+    words: dict[str, str] = {}
+    for word in line.split():
+        name, _, value = word.partition("=")
+        words.setdefault(name, value)
     number = words["JobId"]
     if words.get("ArrayTaskId", "").isdecimal():
         number = f"{words['ArrayJobId']}_{words['ArrayTaskId']}"
