@@ -72,7 +72,7 @@ def _answers(item: str, model: str, asked: Sequence[tuple[str, str]], row: Row) 
     responses = row.get("resps") or []
     flat = [r for some in responses for r in (some if _nested(some) else [some])]
     if flat and all(isinstance(r, list) for r in flat):  # (log-likelihood, is greedy) of each choice
-        logps = [number(float(r[0])) for r in flat]
+        logps = [_logp(r[0]) for r in flat]
         known = [p for p in logps if p is not None]
         best = logps.index(max(known)) if known else 0
         text = asked[best][1].strip() if best < len(asked) else ""
@@ -81,6 +81,14 @@ def _answers(item: str, model: str, asked: Sequence[tuple[str, str]], row: Row) 
         return
     for sample, response in enumerate(flat):
         yield Answer(item=item, model=model, text=str(response), sample=sample)
+
+
+def _logp(value: Any) -> float | None:
+    """Some versions write numbers as texts."""
+    try:
+        return number(float(value))
+    except (TypeError, ValueError):
+        return None
 
 
 def _nested(some: Any) -> bool:
@@ -124,6 +132,9 @@ def write(found: Evaluation, folder: Path) -> Counter[str]:
     losses["answers without a score"] += sum((a.item, a.model) not in scored for a in found.answers)
     losses["verdicts"] += len(found.verdicts)
     losses["scores of samples after the first"] += sum(s.sample > 0 for s in found.scores)
+    losses["whether a choice is what the model would write: it is written as false"] += sum(
+        "logps" in a.columns for a in found.answers
+    )
     losses["reasons of missing scores: they are null"] += sum(s.score is None for s in found.scores)
     return losses
 

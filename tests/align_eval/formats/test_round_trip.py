@@ -104,6 +104,20 @@ def test_what_a_format_has_no_place_for_is_told(tmp_path: Path) -> None:
     assert told["arena_hard"]["references of items"] == 2
 
 
+def test_choices_come_back_with_their_log_likelihoods(tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    append_items(before, [Item(id="sky/3", prompt="Sky is", category="sky", columns={"task": "sky"})])
+    columns = {"logps": [-0.5, None], "choices": [" blue", " green"]}
+    append_answers(before, [Answer(item="sky/3", model="m", text="blue", columns=columns)])
+    append_scores(before, [Score(item="sky/3", model="m", metric="sky:acc", score=1.0)])
+    losses = take_out("lm_eval", before, tmp_path / "files").losses
+    assert losses == {"whether a choice is what the model would write: it is written as false": 1}
+    bring("lm_eval", [tmp_path / "files"], tmp_path / "after")
+    found = evaluation_of(tmp_path / "after")
+    assert found.answers == evaluation_of(before).answers
+    assert [(s.metric, s.score) for s in found.scores] == [("sky:acc", 1.0)]
+
+
 def test_items_of_one_instruction_are_told(tmp_path: Path) -> None:
     append_items(tmp_path / "e", [Item(id=str(i), prompt="Why?") for i in range(3)])
     losses = take_out("alpaca_eval", tmp_path / "e", tmp_path / "files").losses
