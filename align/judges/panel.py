@@ -31,6 +31,9 @@ class Panel:
         names = [judge.name for judge in self.judges]
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise UserError(f"panel {self.name}: two judges are called {twice[0]}; give each a name of its own")
+        if len({judge.pairwise for judge in self.judges}) > 1:
+            kinds = ", ".join(f"{j.name} {'compares' if j.pairwise else 'grades'}" for j in self.judges)
+            raise UserError(f"panel {self.name}: all its judges are asked the same, but {kinds}; see instructions")
         if not 0 <= self.quorum <= len(self.judges):
             raise UserError(f"panel {self.name}: quorum {self.quorum}; expected 1 to {len(self.judges)}")
 
@@ -40,11 +43,11 @@ class Panel:
 
     @property
     def ordered(self) -> bool:
-        return any(getattr(judge, "ordered", True) for judge in self.judges)
+        return any(judge.ordered for judge in self.judges)
 
     @property
     def pairwise(self) -> bool:
-        return all(getattr(judge, "pairwise", True) for judge in self.judges)
+        return self.judges[0].pairwise
 
     def identity(self) -> dict[str, Any]:
         members = {judge.name: judge.identity() for judge in self.judges}

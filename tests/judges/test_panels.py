@@ -148,6 +148,8 @@ def test_panels_that_are_refused() -> None:
         said(1.0)
     with pytest.raises(UserError, match="two judges are called x"):
         Panel(name="p", judges=(Fixed("x", 1.0), Fixed("x", 0.0)))
+    with pytest.raises(UserError, match="but a compares, rule:longer grades"):
+        Panel(name="p", judges=(Fixed("a", 1.0), make_judge(JudgeSpec(judge="rule:longer", instructions="graded"))))
     with pytest.raises(UserError, match="quorum 4"):
         said(1.0, 0.0, 1.0, quorum=4)
 

@@ -69,7 +69,7 @@ def judge(
     known = _known(folder, tell)
     found: list[Judged] = []
     for member in one.judges if isinstance(one, Panel) else ():
-        found.append(_judged(folder, member, _of_member(member, asked), known))
+        found.append(_judged(folder, member, asked, known))
     return [replace(j, gaps=material.gaps) for j in (*found, _judged(folder, one, asked, known))]
 
 
@@ -82,12 +82,6 @@ def costs(folder: Path | str, who: Judge, settings: Judging, tell: Tell = warn) 
         open_questions = [q for q in asked if _open(one.name, q, known)]
         found[one.name] = (len(open_questions), one.cost(open_questions) if isinstance(one, ModelJudge) else None)
     return found
-
-
-def _of_member(member: Judge, questions: Sequence[Question]) -> list[Question]:
-    """A panel asks everyone the same."""
-    assert member.pairwise or len(questions[0].models) == 1, f"{member.name} cannot judge what its panel is asked"
-    return list(questions)
 
 
 def _known(folder: Path, tell: Tell) -> dict[Key, Verdict]:
