@@ -152,7 +152,8 @@ def test_samples_of_lm_eval(tmp_path: Path) -> None:
 
 def test_choices_of_lm_eval_are_read_by_their_log_likelihoods(tmp_path: Path) -> None:
     row = {
-        **SAMPLE, "arguments": [["Sky is", " blue"], ["Sky is", " green"]], "resps": [[["-0.5", "True"]], [[-2.0, False]]],
+        **SAMPLE, "arguments": [["Sky is", " blue"], ["Sky is", " green"]],
+        "resps": [[["-0.5", "True"]], [[-2.0, False]]],
         "filtered_resps": [[-0.5, True], [-2.0, False]], "filter": "none", "metrics": ["acc"], "acc": 1.0,
     }  # fmt: skip
     found = format_of("lm_eval").read([samples(tmp_path, row, task="sky_colour")], Names(model="m"))
