@@ -18,16 +18,19 @@ from align_eval.analysis.games import by_pair, record
 from align_eval.page.parts import HALF, grouped
 from align_eval.page.scatter import Cloud, Point, Scatter, scatter
 from align_eval.results.document import Pair
+from align_eval.results.wording import how
 from align_eval.statistics.resampling import USUAL, mean
 
 GROUPS, FEWEST = 8, 10  # groups, and prompts in one
 SHOWN = 6  # pairs
 
 
-def by_length(rows: Sequence[Pair], evaluation: Evaluation) -> list[Markup]:
-    """A drawing for each of the first pairs whose answers are there."""
-    found = (_drawn(row, said, evaluation) for row, said in _judged(rows, evaluation))
-    return list(islice((drawn for drawn in found if drawn), SHOWN))
+def by_length(rows: Sequence[Pair], evaluation: Evaluation) -> tuple[list[Markup], list[str]]:
+    """A drawing for each of the first pairs whose answers are there, and what their intervals are."""
+    found = ((row, _known(row, said, evaluation)) for row, said in _judged(rows, evaluation))
+    groups = list(islice(((row, points) for row, points in found if len(points) > 1), SHOWN))
+    methods = dict.fromkeys(how(e) for _, points in groups for p in points for e in (p.x, p.y) if e.method)
+    return [_drawn(row, points) for row, points in groups], list(methods)
 
 
 def _judged(rows: Sequence[Pair], evaluation: Evaluation) -> Iterator[tuple[Pair, list[Verdict]]]:
@@ -40,12 +43,15 @@ def _judged(rows: Sequence[Pair], evaluation: Evaluation) -> Iterator[tuple[Pair
             yield row, said.get(row.judge, {}).get(frozenset((row.a, row.b)), [])
 
 
-def _drawn(row: Pair, verdicts: Sequence[Verdict], evaluation: Evaluation) -> Markup:
+def _known(row: Pair, verdicts: Sequence[Verdict], evaluation: Evaluation) -> list[Point]:
     ours, theirs = (evaluation.lengths.get(name, {}) for name in (row.a, row.b))
     games = record(verdicts, row.a, row.b)
     known = [(ours[i] - theirs[i], value) for i, value in zip(games.items, games.values, strict=True)
              if i in ours and i in theirs]  # fmt: skip
-    points = list(_points(np.array(sorted(known)).reshape(-1, 2)))
+    return list(_points(np.array(sorted(known)).reshape(-1, 2)))
+
+
+def _drawn(row: Pair, points: Sequence[Point]) -> Markup:
     spec = Scatter(
         title=f"{row.a} over {row.b}" + (f", {row.judge}" if row.judge else ""),
         across="characters that the first is longer by",
@@ -53,7 +59,7 @@ def _drawn(row: Pair, verdicts: Sequence[Verdict], evaluation: Evaluation) -> Ma
         clouds=[Cloud(label="prompts", points=points)],
         level=HALF,
     )
-    return scatter(spec) if len(points) > 1 else Markup("")
+    return scatter(spec)
 
 
 def _points(rows: np.ndarray) -> Iterator[Point]:

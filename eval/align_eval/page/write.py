@@ -7,6 +7,7 @@ hide or reorder others are made visible.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,18 @@ def page(found: Results, evaluation: Evaluation) -> str:
     first = next((p for p in found.sections.pairs), None)
     order = [row.model for row in found.sections.leaderboard] or [str(model["name"]) for model in found.models]
     items = browser(evaluation, (first.a, first.b) if first else (), order)
+    drawn, of_lengths = by_length(found.sections.pairs, evaluation)
+    told = [*((TITLES.get(t.name, t.name), t.methods) for t in tables(found)), ("Win rate by length", of_lengths)]
     return _template().render(
         results=found,
         warnings=list(dict.fromkeys([*found.warnings, *evaluation.warnings, *strays(evaluation)])),
         headline=headline(found),
         facts=facts(found, evaluation),
-        parts=_parts(found, evaluation),
+        parts=_parts(found, drawn),
         matrices=matrices(found),
         failures=found.failures[:SHOWN_FAILURES],
         manifest=flat(found.manifest),
-        methods=[(TITLES.get(t.name, t.name), t.methods) for t in tables(found) if t.methods],
+        methods=[(title, methods) for title, methods in told if methods],
         browser=items,
         policy=policy(script),
         style=Markup(packaged("page.css") + packaged("templates/page.css", "align_eval.page")),
@@ -62,11 +65,11 @@ def page(found: Results, evaluation: Evaluation) -> str:
     )
 
 
-def _parts(found: Results, evaluation: Evaluation) -> dict[str, Any]:
+def _parts(found: Results, drawn: Sequence[Markup]) -> dict[str, Any]:
     rows = found.sections
     return {
         "leaderboard": sections.leaderboard(rows.leaderboard) if rows.leaderboard else None,
-        "lengths": [d for d in [sections.lengths(rows.leaderboard), *by_length(rows.pairs, evaluation)] if d],
+        "lengths": [d for d in [sections.lengths(rows.leaderboard), *drawn] if d],
         "pairs": sections.pairs(rows.pairs),
         "scores": sections.scores(rows.scores),
         "differences": sections.differences(rows.differences),
