@@ -1,18 +1,13 @@
-"""`align-eval judge` from answers to verdicts: once, in both orders, within a budget, through kills."""
+"""`align-eval judge` from answers to verdicts: once, in both orders, in every form."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from judging_command import RIGHT, command, evaluation, scores, usual
 from judging_server import JudgingServer, serving
 
 from align.errors import UserError
@@ -23,10 +18,8 @@ from align_eval.cli import main
 from align_eval.judging.run import judge
 from align_eval.judging.settings import Judging
 from align_eval.records import Answer, Item
-from align_eval.store import append_answers, append_items, append_verdicts, read_verdicts
+from align_eval.store import append_answers, append_items, read_verdicts
 from align_eval.store.judges import read_judges
-
-COUNT = 12
 
 
 @pytest.fixture(autouse=True)
@@ -38,30 +31,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[JudgingServer]:
     with serving() as started:
         yield started
-
-
-def evaluation(folder: Path, **texts: list[str]) -> Path:
-    """Of a model for each keyword, whose names get a `/`; a None is no answer."""
-    count = max(map(len, texts.values()))
-    append_items(folder, [Item(id=f"q{i}", prompt=f"Question {i}?", reference="yes") for i in range(count)])
-    told = [(i, f"org/{m}", t) for m, answers in texts.items() for i, t in enumerate(answers) if t is not None]
-    append_answers(folder, [Answer(item=f"q{i}", model=m, text=t) for i, m, t in told])
-    return folder
-
-
-def usual(folder: Path) -> Path:
-    return evaluation(folder, a=["x" * i for i in range(COUNT)], b=["y" * 5] * COUNT)
-
-
-def command(folder: Path, server: JudgingServer, *words: str) -> int:
-    return main(["judge", str(folder), "--judge", "http:judge-1", "--base-url", server.url, *words])
-
-
-def scores(folder: Path) -> dict[tuple[str, str, int], float | None]:
-    return {(v.item, v.order, v.repeat): v.score for v in read_verdicts(folder)}
-
-
-RIGHT = {(f"q{i}", order, 0): float(i > 5) if i != 5 else 0.5 for i in range(COUNT) for order in ("ab", "ba")}
 
 
 def test_both_orders_once(tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,51 +62,6 @@ def test_repeats_one_order_and_itself(
     assert [v.score for v in selves] == [0.5] * 6
 
 
-def test_a_budget_ends_it_and_the_same_command_goes_on(
-    tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = usual(tmp_path / "e")
-    assert command(folder, server, "max_calls=10") == 75
-    assert "14 questions of http:judge-1 were not asked" in capsys.readouterr().err
-    assert len(scores(folder)) == 10
-    assert command(folder, server, "max_calls=14") == 0
-    assert server.served == 24
-    assert scores(folder) == RIGHT
-
-
-def test_a_kill_and_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = usual(tmp_path / "e")
-    with serving(delay=0.05) as server:
-        words = ["judge", str(folder), "--judge", "http:judge-1", "--base-url", server.url, "concurrency=2"]
-        process = subprocess.Popen([sys.executable, "-m", "align_eval", *words])
-        while server.served < 8:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        paid = server.served
-        server.delay = 0.0
-        server.fault = lambda number: (500, {}, b"down") if number % 3 == 0 else None
-        assert command(folder, server, "retries=0", "concurrency=2") == 0
-        assert any(score is None for score in scores(folder).values())
-        assert "without a verdict: http://127.0.0.1" in capsys.readouterr().out
-        server.fault = lambda number: None
-        assert command(folder, server) == 0
-        assert scores(folder) == RIGHT
-        assert 24 <= server.served <= 24 + 2  # what was under way when it was killed
-        assert paid <= 10
-    assert max(v.revision for v in read_verdicts(folder)) == 1
-
-
-def test_two_commands_at_once_pay_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = usual(tmp_path / "e")
-    with serving(delay=0.05) as server:
-        words = ["judge", str(folder), "--judge", "http:judge-1", "--base-url", server.url, "concurrency=2"]
-        both = [subprocess.Popen([sys.executable, "-m", "align_eval", *words]) for _ in range(2)]
-        assert [process.wait() for process in both] == [0, 0]
-        assert server.served == 24
-    assert scores(folder) == RIGHT
-
-
 @pytest.mark.parametrize(
     ("instructions", "score"),
     [("pairwise-levels", 0.0), ("reference", 0.0), ("graded", 1.0), ("graded-reference", 1.0)],
@@ -166,30 +90,6 @@ def test_a_rubric_and_items_that_lack_a_reference(tmp_path: Path, capsys: pytest
         assert "2 without a verdict: item 'bare': has no reference" in capsys.readouterr().out
         assert command(folder, server, "instructions=rubric", "name=bare") == 2
         assert "has no rubric, which instructions rubric need (rubric=FILE" in capsys.readouterr().err
-
-
-def test_two_judges_of_one_name_are_not_mixed(
-    tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = usual(tmp_path / "e")
-    assert command(folder, server) == 0
-    assert command(folder, server, "temperature=0.7") == 2
-    assert "that was another judge: decoding differ" in capsys.readouterr().err
-    assert command(folder, server, "temperature=0.7", "name=warm") == 0
-    assert {v.judge for v in read_verdicts(folder)} == {"http:judge-1", "warm"}
-    assert server.served == 48
-
-
-def test_answers_that_were_replaced_are_judged_anew(tmp_path: Path) -> None:
-    folder = evaluation(tmp_path / "e", a=["long one"], b=["short"])
-    spec = JudgeSpec(judge="rule:longer")
-    assert [v.score for v in judge(folder, spec)[0].verdicts] == [1.0, 1.0]
-    for path in folder.glob("answers/*a-*.jsonl"):
-        path.unlink()
-    append_answers(folder, [Answer(item="q0", model="org/a", text="s")])
-    (found,) = judge(folder, spec)
-    assert [v.score for v in found.verdicts] == [0.0, 0.0]
-    assert [v.score for v in read_verdicts(folder)] == [0.0, 0.0]
 
 
 def test_unequal_coverage_and_duplicate_prompts(tmp_path: Path, server: JudgingServer) -> None:
@@ -257,23 +157,6 @@ def test_a_panel_keeps_all_its_judges_verdicts(tmp_path: Path, server: JudgingSe
     assert {v.why for v in found["panel"] if v.score is None} == {
         "2 of 3 judges have a verdict, 3 are needed (recorded:human: is not recorded in human.jsonl)"
     }
-
-
-def test_replies_are_read_anew(tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = usual(tmp_path / "e")
-    assert command(folder, server) == 0
-    right = scores(folder)
-    before = read_verdicts(folder)
-    spoilt = [v for v in before if v.item in ("q0", "q11")]
-    append_verdicts(folder, [replace(v, score=None, why="an old parser could not", revision=1) for v in spoilt])
-    capsys.readouterr()
-    assert main(["judge", str(folder), "--reparse"]) == 0
-    out = capsys.readouterr().out
-    assert "24 replies read anew, 4 verdicts changed, 0 have no reply" in out
-    assert "q0 org/a and org/b ab: was none (an old parser could not), is 0" in out
-    assert scores(folder) == right
-    assert server.served == 24
-    assert main(["judge", str(folder), "--reparse", "--judge", "nobody"]) == 2
 
 
 @pytest.mark.parametrize(
