@@ -36,7 +36,10 @@ class Served(Local):
                 f"engine=vllm: {words[0] if words else 'nothing'}: no such program; install vLLM, best in an "
                 "environment of its own (vllm_command=other-environment/bin/vllm serve), or set engine=local"
             )
-        self.folder = Path(tempfile.mkdtemp(prefix="align-eval-vllm-"))
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="align-eval-vllm-"))
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "kind": "vllm"}
@@ -44,7 +47,8 @@ class Served(Local):
     def close(self) -> None:
         if server := self.__dict__.pop("server", None):
             server.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if folder := self.__dict__.pop("folder", None):
+            shutil.rmtree(folder, ignore_errors=True)
         super().close()
 
     @functools.cached_property
