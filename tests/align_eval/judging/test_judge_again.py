@@ -1,4 +1,4 @@
-"""`align-eval judge` again: after a budget, a kill or a failure, beside another process, with other answers or names."""
+"""`align-eval judge` again: after a budget, a kill or a failure, beside another process, or of other answers."""
 
 from __future__ import annotations
 
