@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from launches import REPLAYED, STEPS_OF, Launch
+from launches import MODES, REPLAYED, STEPS_OF, Launch
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
@@ -94,19 +94,55 @@ def test_copies_of_the_policy_write_on_shards_what_they_write_in_one_process(lau
     assert all(torch.equal(mine, targets[1][name]) for name, mine in targets[0].items()), "it is the first centre still"
 
 
-@GAMES
-def test_a_look_ahead_is_made_and_undone_on_shards_as_in_one_process(launch, alone):
+@pytest.mark.parametrize("launch", MODES, indirect=True)
+def test_a_look_ahead_is_made_and_undone_on_shards_as_in_one_process(launch, mode, alone):
     """The second experience begins at the centre again, against what the look-ahead of one process has written."""
-    ours, theirs = launch.rows("nash_mp_replayed"), alone.rows("nash_mp")
-    assert len(ours) == len(theirs) == 2 * PER_EXPERIENCE
+    for name in ("nash_mp_replayed", "fsdp2_nash_mp_replayed") if mode == "ddp" else ("nash_mp_replayed",):
+        ours, theirs = launch.rows(name), alone.rows("nash_mp")
+        assert len(ours) == len(theirs) == 2 * PER_EXPERIENCE
+        for row, other in zip(ours, theirs, strict=True):
+            for key in ("entropy", "ratio", "reward", "grad_norm"):
+                assert row.get(key, 0.0) == pytest.approx(other.get(key, 0.0), rel=1e-3), key
+            for key in ("loss", "target_kl"):
+                assert row[key] == pytest.approx(other[key], rel=1e-3, abs=1e-4), key
+        for step in (0, PER_EXPERIENCE):
+            assert ours[step]["ratio"] == pytest.approx(1.0, abs=1e-5)
+            assert ours[step]["target_kl"] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("launch", ["ddp", "zero3"], indirect=True)
+def test_an_adapter_jumps_on_shards_as_in_one_process(launch, mode, alone):
+    """Fully sharded in the first launch. What is saved is one adapter of both rounds, of twice the rank."""
+    name = "fsdp2_jumps_replayed" if mode == "ddp" else "jumps_replayed"
+    ours, theirs = launch.rows(name), alone.rows("jumps")
+    assert len(ours) == len(theirs) == 8
     for row, other in zip(ours, theirs, strict=True):
-        for key in ("entropy", "ratio", "reward", "grad_norm"):
-            assert row.get(key, 0.0) == pytest.approx(other.get(key, 0.0), rel=1e-3), key
-        for key in ("loss", "target_kl"):
-            assert row[key] == pytest.approx(other[key], rel=1e-3, abs=1e-4), key
-    for step in (0, PER_EXPERIENCE):
-        assert ours[step]["ratio"] == pytest.approx(1.0, abs=1e-5)
-        assert ours[step]["target_kl"] == pytest.approx(0.0, abs=1e-4)
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+    last, first = launch.weights(name), alone.weights("jumps")
+    assert last.keys() == first.keys()
+    for key, tensor in first.items():
+        assert min(tensor.shape) == 2 * 2
+        torch.testing.assert_close(last[key], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("launch", ["zero3"], indirect=True)
+def test_its_jumps_are_resumed_bitwise(launch):
+    whole, resumed = launch.weights("jumps_replayed"), launch.weights("jumps_resumed")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+@pytest.mark.parametrize("launch", ["ddp"], indirect=True)
+def test_a_teacher_is_learned_from_as_by_one_process(launch, alone):
+    ours, theirs = launch.rows("opd"), alone.rows("opd")
+    assert len(ours) == len(theirs) == STEPS_OF["opd"]
+    for row, other in zip(ours, theirs, strict=True):
+        for key in ("loss", "entropy", "ratio", "reward"):
+            assert row.get(key, 0.0) == pytest.approx(other.get(key, 0.0), rel=1e-4, abs=1e-6), key
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+    last, first = launch.weights("opd"), alone.weights("opd")
+    for key, tensor in first.items():
+        torch.testing.assert_close(last[key], tensor, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("launch", ["zero3"], indirect=True)

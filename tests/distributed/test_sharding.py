@@ -14,7 +14,8 @@ from align.world.distributed import join
 
 pytestmark = pytest.mark.processes
 
-CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "tgdpo", "lora", "fewer", "experts", "psft", "scalebio")
+CURVES = ("sft", "reward_model", "dpo", "kto", "dpo_cached", "tgdpo", "lora", "fewer", "experts", "psft", "scalebio",
+          "scalebio_lora")  # fmt: skip
 BY_MODE = pytest.mark.parametrize(
     ("launch", "name"), [(m, n) for m in MODES for n in CURVES if n not in LEFT_OUT.get(m, ())], indirect=["launch"]
 )
@@ -78,17 +79,18 @@ def test_losses_gradient_norms_and_weights_are_those_of_one_process(launch, alon
 
 
 @pytest.mark.parametrize("launch", ["ddp"], indirect=True)
-@pytest.mark.parametrize("name", [job["name"].removeprefix("fsdp2_") for job in FSDP2 if job["recipe"] != "ppo"])
+@pytest.mark.parametrize("name", [j["name"].removeprefix("fsdp2_") for j in FSDP2 if "rollout.record" not in str(j)])
 def test_fully_sharded_it_trains_resumes_and_ends_like_one_process(launch, alone, name):
     """Resumed too: to the weights of a run in one process that was not interrupted."""
     assert_same_training(launch, alone, name, "fsdp2_")
 
 
 @pytest.mark.parametrize("launch", ["ddp"], indirect=True)
-def test_a_fully_sharded_run_resumes_bitwise(launch):
-    whole, resumed = launch.weights("fsdp2_dpo"), launch.weights("fsdp2_dpo_resumed")
+@pytest.mark.parametrize("name", ["fsdp2_dpo", "fsdp2_scalebio"])
+def test_a_fully_sharded_run_resumes_bitwise(launch, name):
+    whole, resumed = launch.weights(name), launch.weights(f"{name}_resumed")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    assert timeless(launch.rows("fsdp2_dpo")) == timeless(launch.rows("fsdp2_dpo_resumed"))
+    assert timeless(launch.rows(name)) == timeless(launch.rows(f"{name}_resumed"))
 
 
 @pytest.mark.parametrize("name", ["sft", "reward_model", "dpo", "kto"])

@@ -69,6 +69,7 @@ REPLAYED = {  # methods that one process writes for, and two learn from what it 
     # two rounds, of which the second begins ahead; a new Adam makes much of rounding, unless its epsilon is large
     "accelerated_po": ("optim.adam_epsilon=1e-3", f"reward.functions=[{{name: contains, {COMMON}}}]"),
 }
+JUMPING = "model.lora={r: 2, lora_alpha: 4}"
 EXPERTS = (  # whose router loss is a product of means over the tokens of a whole step
     "model.model_name_or_path=null", "model.tokenizer_name_or_path=asset:stories260k",
     "model.config={model_type: mixtral, hidden_size: 32, intermediate_size: 32, num_hidden_layers: 2, "
@@ -89,6 +90,11 @@ STEPS_OF = {
     "experts": 3,
     "psft": 5,
     "scalebio": 5,
+    "scalebio_resumed": 5,
+    "scalebio_lora": 5,
+    "nash_mp_replayed": 8,
+    "opd": 4,
+    "jumps_replayed": 8,
     "ppo": 8,
     **dict.fromkeys(REPLAYED, 6),
     "accelerated_po": 8,
@@ -115,9 +121,15 @@ JOBS = [
     job("critic", "ppo", 8, *WRITTEN, *OWN_CRITIC),
     job("critic_resumed", "ppo", 8, *WRITTEN, *OWN_CRITIC, resume_from=["critic", 6]),
     job("replayed", "ppo", 8, *WRITTEN, "model.critic=null", replay_of="ppo"),
+    job("scalebio_lora", "scalebio", 5, *TWO_LEVELS, JUMPING),
     job("nash_mp", "nash_mp", 8, *WRITTEN, *PLAYED),
     job("nash_mp_resumed", "nash_mp", 8, *WRITTEN, *PLAYED, resume_from=["nash_mp", 6]),
     job("nash_mp_replayed", "nash_mp", 8, *WRITTEN, *PLAYED, "rollout.record=false", replay_of="nash_mp"),
+    job("opd", "opd", 4, *WRITTEN, "training.max_steps=4"),
+    job("jumps", "accelerated_po", 8, *WRITTEN, *REPLAYED["accelerated_po"], JUMPING, "rollout.record=true"),
+    job("jumps_replayed", "accelerated_po", 8, *WRITTEN, *REPLAYED["accelerated_po"], JUMPING, replay_of="jumps"),
+    job("jumps_resumed", "accelerated_po", 8, *WRITTEN, *REPLAYED["accelerated_po"], JUMPING,
+        resume_from=["jumps_replayed", 6], replay_of="jumps"),
     {"name": "moves", "moving": True},
     {"name": "long", "recipe": "dpo", "overrides": [*LONG]},
     {"name": "dialogues", "recipe": TALKING, "overrides": []},
@@ -140,6 +152,11 @@ FSDP2 = [
         ("fewer", "dpo", FEWER, {}),
         ("experts", "sft", EXPERTS, {}),
         ("ppo", "ppo", (*WRITTEN, *ON_TRUNK), {}),
+        ("scalebio", "scalebio", TWO_LEVELS, {}),
+        ("scalebio_resumed", "scalebio", TWO_LEVELS, {"resume_from": ["fsdp2_scalebio", 2]}),
+        ("nash_mp_replayed", "nash_mp", (*WRITTEN, *PLAYED, "rollout.record=false"), {"replay_of": "nash_mp"}),
+        ("jumps_replayed", "accelerated_po",
+         (*WRITTEN, *REPLAYED["accelerated_po"], JUMPING, "rollout.record=false"), {"replay_of": "jumps"}),
     )
 ]  # fmt: skip
 ALSO_FSDP2 = [{"name": "fsdp2_moves", "moving": True, "sharding": "fsdp2"}]
@@ -147,12 +164,16 @@ ALSO_FSDP2 = [{"name": "fsdp2_moves", "moving": True, "sharding": "fsdp2"}]
 
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 GAMES = ("nash_mp", "nash_mp_resumed", "nash_mp_replayed")
+JUMPS = ("jumps_replayed", "jumps_resumed")
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
-    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", *REPLAYED),
-    "zero2": ("dialogues", "tgdpo", "psft", "psft_resumed", "scalebio", "scalebio_resumed", *GAMES, *REPLAYED, *ALSO),
-    "ddp": (*REPLAYED, "nash_mp_resumed"),
-    "none": ("long", *GAMES[1:], *ALSO),
-}
+    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", "jumps", "opd", *REPLAYED),
+    "zero2": (
+        "dialogues", "tgdpo", "psft", "psft_resumed", "scalebio", "scalebio_resumed", "jumps", "opd", *GAMES[:2],
+        *JUMPS, *REPLAYED, *ALSO,
+    ),
+    "ddp": (*REPLAYED, "nash_mp_resumed", "jumps", "scalebio_lora", *JUMPS),
+    "none": ("long", *GAMES[1:], *ALSO, *JUMPS),
+}  # fmt: skip
 
 
 def jobs_of(mode: str) -> list[dict[str, Any]]:
