@@ -181,6 +181,7 @@ class Move:
     `unit`: then the two moments before are those of their first step, and `after step` is that of their last.
 
         copy, average   of a role that follows the policy: it becomes it, or goes `rate` of the way towards it
+                        (of an adapter the factors do, whose product is then not the average of products)
         extrapolate     the policy goes on by `rate` times the way from its last extrapolation's start, or the run's
         take, put back  the learners' weights and moments are kept, and later put back: a trial step
         begin again     the policy's moments, and the steps that they count, are those of a new optimiser

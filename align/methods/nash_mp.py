@@ -38,6 +38,7 @@ Departures: the authors have published no code; how their runs used the target, 
 unconfirmed, and the defaults here are not theirs. A_t is that of the policy that wrote: exact where an experience lasts
 one step, for there it still is the policy; otherwise the ratio corrects for the steps since, as in PPO, and the clip is
 ours. Steps of an optimiser stand for the exact argmin. Nash-MD's mixture of policy and reference does not write here.
+Of an adapter `ema` averages the factors, whose product is not the average of the products; `hard` is exact.
 """
 
 from __future__ import annotations

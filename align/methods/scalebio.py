@@ -25,6 +25,7 @@ Departures: as in the authors' later code counts are those of the whole step and
 gradient norms are clipped at alpha times `max_grad_norm` (never below it). lambda has no weight decay, which their code
 applies at 0.01 without saying so and which pulls to equal weights. Their penalty schedule, of which every published
 script has one stage, and layer sampling are left out. The paper's figures for its small experiments are unconfirmed.
+With dropout (model.lora.lora_dropout) w and u draw their own, so that D has noise from the first step on.
 """
 
 from __future__ import annotations
