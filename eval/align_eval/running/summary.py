@@ -20,6 +20,7 @@ def summarise(task: Task, items: Sequence[Item], written: Written, scores: Seque
     """Every metric over all items, the headline first and also by category; lengths and cuts of the answers."""
     made = {metric: _estimate(task, metric, of) for metric, of in _by_metric(task, scores).items()}
     made |= dict(_of_several(task, scores))
+    made |= dict(_pooled(task, scores))
     made |= dict(_unparsed(task, scores))
     made |= dict(_of_texts(task, written))
     if task.headline not in made:
@@ -41,8 +42,6 @@ def _estimate(task: Task, metric: str, scores: Sequence[Score]) -> Estimate:
     scored = [s for s in scores if s.score is not None]
     if not scored:
         return none(f"none of {len(scores)} answers could be scored: {scores[0].why}", "share")
-    if all("of" in s.columns for s in scored):
-        return ratio_of([(s.item, s.columns["followed"], s.columns["of"]) for s in scored])
     return share_of([(s.item, float(s.score or 0.0)) for s in scored])
 
 
@@ -73,6 +72,14 @@ def _of_several(task: Task, scores: Sequence[Score]) -> Iterator[tuple[str, Esti
         estimate = pass_at(rows, k)
         if estimate.value is not None or f"pass@{k}" == task.headline:
             yield f"pass@{k}", estimate
+
+
+def _pooled(task: Task, scores: Sequence[Score]) -> Iterator[tuple[str, Estimate]]:
+    """`instruction_strict` of IFEval's `instructions_strict`: every instruction weighs the same, not every prompt."""
+    for metric, of in _by_metric(task, scores).items():
+        counted = [(s.item, s.columns["followed"], s.columns["of"]) for s in of if "of" in s.columns]
+        if counted:
+            yield metric.replace("instructions_", "instruction_"), ratio_of(counted)
 
 
 def _unparsed(task: Task, scores: Sequence[Score]) -> Iterator[tuple[str, Estimate]]:

@@ -9,6 +9,8 @@ import pytest
 
 from align_eval.cli import main
 from align_eval.results.reading import read
+from align_eval.scorers.ifeval.check import followed
+from align_eval.tasks.items import items_of
 from align_eval.tasks.task import load, task_names
 
 ROWS = {  # as their authors count them; of mmlu 50 of each of 57 subjects; one pair of polite is twice the same text
@@ -69,3 +71,17 @@ def _lines(path: Path) -> list[str]:
     import gzip
 
     return gzip.decompress(path.read_bytes()).decode().splitlines()
+
+
+def test_ifeval_by_prompt_and_by_instruction(tmp_path: Path):
+    """Only `ok` is written: what forbids is followed, what demands is not; both ways of counting are told."""
+    items = items_of(load("ifeval"))
+    file = tmp_path / "ok.jsonl"
+    file.write_text("".join(json.dumps({"item": item.id, "text": "ok"}) + "\n" for item in items))
+    assert main(["run", "ifeval", "--model", str(file), "--out", str(tmp_path / "out")]) == 0
+    rows = {r.metric: r.estimate for r in read(tmp_path / "out").sections.scores if not r.category}
+    counts = [followed(item, "ok")["strict"] for item in items]
+    assert rows["prompt_strict"].value == pytest.approx(sum(map(all, counts)) / 541)
+    assert rows["instructions_strict"].value == pytest.approx(sum(sum(c) / len(c) for c in counts) / 541)
+    pooled = rows["instruction_strict"]
+    assert (pooled.value, pooled.n, pooled.clusters) == (pytest.approx(sum(map(sum, counts)) / 834), 834, 541)
