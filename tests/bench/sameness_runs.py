@@ -28,6 +28,7 @@ WRITTEN = ("rollout.num_prompts=4", "rollout.num_iterations=2", "rollout.num_gen
            "rollout.max_completion_length=8", "optim.learning_rate=3e-4")  # fmt: skip
 CRITIC = "model.critic={learning_rate: 1e-3, warmup_steps: 1}"
 VOWELS = ("reward.functions=[tests.bench.sameness_runs:vowels]",)
+BEATEN = ("reward.functions=[{name: win_rate, settings: {scores: 'tests.bench.sameness_runs:vowels'}}]",)
 STORIES = ("model.config={}", "model.model_name_or_path=asset:stories260k")
 COMMON = "[the, a, was, to, she, he, it, and]"  # words of which a story's next few tokens hold some
 STORY = (f"reward.functions=[{{name: contains, settings: {{words: {COMMON}, count: share}}}}]",)
@@ -139,7 +140,7 @@ def _of_method(name: str) -> tuple[str, ...]:
     words += ["rollout.window=3"] if recipe.rollout.window else []
     if hinted(name) or recipe.rollout.steps != "newline":
         return tuple(words)  # hints and steps are of the recipe's own model and rows
-    return (*words, *fresh(), *VOWELS)
+    return (*words, *fresh(), *(BEATEN if type(recipe.method).plays else VOWELS))
 
 
 def in_order(runs: dict[str, Run], wanted: Sequence[str]) -> list[str]:
