@@ -18,6 +18,7 @@ from align.errors import Mistakes, UserError
 from align.system.files import replace_file
 from align_eval.results.document import SCHEMA, Results, Sections
 from align_eval.results.tables import write_tables
+from align_eval.results.turning import as_in
 
 NAME = "results.json"
 SHOWN = 12  # mistakes that are told
@@ -70,6 +71,7 @@ def add(folder: Path, results: Results) -> Path:
     old = read(folder)
     if old.manifest.get("inputs") == results.manifest.get("inputs"):
         return write(folder, _merged(old, results))
+    old = as_in(old, results)
     lost = {name: _keyed(old, name).keys() - _keyed(results, name).keys() for name in KEYS}
     gone = [f"{len(rows)} of {name}" for name, rows in lost.items() if rows]
     note = f"rows left out, because they were made from other verdicts, answers or scores: {', '.join(gone)}"
@@ -101,6 +103,7 @@ def parse(tree: Any, path: Path) -> Results:
 
 def _merged(old: Results, new: Results) -> Results:
     sections = {}
+    old = as_in(old, new)
     for name in KEYS:
         whole = name == "leaderboard" and new.sections.leaderboard  # ranks are of one table
         before = {} if whole else _keyed(old, name)

@@ -109,6 +109,31 @@ def test_added_rows_replace_those_of_their_key_and_leave_the_others(tmp_path: Pa
     assert found.warnings == ["unequal coverage", "another"]
 
 
+def test_two_models_stand_side_by_side_once_whichever_way_round_they_were_asked(tmp_path: Path) -> None:
+    first = Pair(a="A", b="B", judge="j", wins=3, ties=1, losses=2, win_rate=replace(of(0.6), low=0.3, high=0.7))
+    hard = replace(first, category="hard", lc_win_rate=of(0.55))
+    models = [{"name": "A"}, {"name": "B"}]
+    write(tmp_path, Results(title="t", models=models, sections=Sections(pairs=[first, hard])))
+    turned = Pair(a="B", b="A", judge="j", wins=2, ties=1, losses=3, win_rate=of(0.4))
+    add(tmp_path, Results(title="t", models=models, sections=Sections(pairs=[turned])))
+    whole, part = read(tmp_path).sections.pairs
+    assert whole == turned
+    assert (part.a, part.b, part.category, part.wins, part.losses) == ("B", "A", "hard", 2, 3)
+    assert (part.win_rate.low, part.win_rate.value, part.win_rate.high) == pytest.approx((0.3, 0.4, 0.7))
+    assert part.lc_win_rate is not None
+    assert part.lc_win_rate.value == pytest.approx(0.45)
+
+
+def test_differences_and_agreement_stand_there_once_too(tmp_path: Path) -> None:
+    write(tmp_path, results())
+    (gap,), (agreed,) = results().sections.differences, results().sections.agreement
+    back = replace(gap, a=gap.b, b=gap.a, difference=of(0.021, 0.013))
+    heard = replace(agreed, a=agreed.b, b=agreed.a)
+    add(tmp_path, replace(results(), sections=Sections(differences=[back], agreement=[heard])))
+    assert read(tmp_path).sections.differences == [back]
+    assert read(tmp_path).sections.agreement == [heard]
+
+
 def test_rows_made_from_other_inputs_go_and_are_named(tmp_path: Path) -> None:
     write(tmp_path, results())
     new = replace(results(), sections=Sections(pairs=results().sections.pairs), manifest={"inputs": {"x": "1"}})
