@@ -231,7 +231,10 @@ def spec_of(found: Any, place: str) -> JudgeSpec:
     """UserError for a key that there is not, and for a value of another kind."""
     known = {f.name: f for f in fields(JudgeSpec)}
     if not isinstance(found, Mapping) or "judge" not in found:
-        raise UserError(f"{place}: expected a judge, such as rule:longer, or keys with `judge` among them")
+        raise UserError(
+            f"{place}: expected a judge, such as rule:longer, or keys with `judge` among them; "
+            "a panel's file has `judges`, a list of such"
+        )
     for key, value in found.items():
         if key not in known:
             near = did_you_mean(str(key), known)

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NoReturn
 
-from align.errors import RunError, UserError
+from align.errors import RunError, UserError, did_you_mean
 from align.judges.asking import no_verdict, said
 from align.judges.base import Question, Verdict
 from align.models.settings import ModelSection
 from align.models.sources import resolve, side_sums
-from align.rewards.base import Sample, Text, text_of
+from align.rewards.base import Sample, Text, reward_names, text_of
 from align.rewards.settings import Function, RewardSection
 from align.rewards.verdicts import RewardFunctions, make_reward_functions
 from align.system.origins import code_of
@@ -111,6 +111,10 @@ class RuleJudge(Scorer):
             if self.settings or self.tokenizer:
                 raise UserError(f"rule {self.rule}: takes no settings")
             return
+        known = [*LENGTHS, *reward_names()]
+        if self.rule not in known and not {".", ":"} & set(self.rule):
+            there = f"{', '.join(known)}, or package.module:function"
+            raise UserError(f"rule {self.rule}: no such rule; there are {there}.{did_you_mean(self.rule, known)}")
         if self._functions.comparing and not self.pairwise:
             raise UserError(f"rule {self.rule}: compares answers, so it cannot grade one")
 

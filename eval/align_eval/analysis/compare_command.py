@@ -18,10 +18,10 @@ from align_eval.statistics.resampling import USUAL
 
 
 def run(
-    before: str, after: str, evaluation: Path | None, name: str, gate: tuple[str, Path | None]
+    before: str, after: str, evaluation: Path | None, name: str, gate: tuple[str | None, Path | None]
 ) -> Iterator[str]:
     """Lines as they come. GateFailed at the end where the gate is not met."""
-    asked = gate_of(gate[0]) if gate[0] else None
+    asked = None if gate[0] is None else gate_of(gate[0])  # an empty one is a mistake, not none
     if evaluation is None:
         for path in (Path(before), Path(after)):
             if not path.is_dir():

@@ -19,8 +19,9 @@ def compare(
     ] = None,
     judge: Annotated[str, typer.Option(metavar="NAME", help="Of several judges, this one alone.")] = "",
     gate: Annotated[
-        str, typer.Option(metavar="GATE", help='Such as "delta > 0 at 95%": exit code 3 where that is not shown.')
-    ] = "",
+        str | None,
+        typer.Option(metavar="GATE", help='Such as "delta > 0 at 95%": exit code 3 where that is not shown.'),
+    ] = None,
     gate_sequence: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The gate may be asked again and again; FILE remembers how often it was."),

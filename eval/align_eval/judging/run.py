@@ -44,6 +44,11 @@ class Judged:
         return Counter(v.why for v in self.verdicts if v.score is None)
 
     @property
+    def silent(self) -> bool:
+        """Whether all that was asked now failed in a way that may pass, and nothing is known from before either."""
+        return self.new > 0 and all(v.score is None and bool(v.columns.get(AGAIN)) for v in self.verdicts)
+
+    @property
     def flags(self) -> Counter[str]:
         return Counter(flag for v in self.verdicts for flag in v.columns.get("flags", []))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.errors import Stopped, UserError
+from align.errors import RunError, Stopped, UserError
 from align.judges.named import make_judge, read_spec, takes
 from align.system.lines import warn
 from align.system.terminal import say
@@ -43,6 +43,7 @@ def run(folder: Path, named: Sequence[str], words: Sequence[str], base_url: str,
     specs = [read_spec(one, of_one) for one, of_one in zip(named, shared(named, details), strict=True)]
     judges = [make_judge(spec, means) for spec in specs]  # mistakes in the last before the first pays
     left: list[str] = []
+    silent: list[str] = []
     for one in judges:
         if dry_run:
             for name, (count, cost) in costs(folder, one, settings).items():
@@ -55,12 +56,15 @@ def run(folder: Path, named: Sequence[str], words: Sequence[str], base_url: str,
                 say(line)
         for gap in found[-1].gaps:
             say(f"  {gap}")
+        silent += [j.judge for j in found if j.silent]
         left += [f"{j.unasked} questions of {j.judge}" for j in found if j.unasked]
     if means.budget.spent_calls:
         say(f"asked: {means.budget.spent_calls:,} calls, {means.budget.spent_tokens:,} tokens as far as they were told")
     if left:
         raise Stopped(f"{means.budget.told}: {', '.join(left)} were not asked. What was replied is kept; the same "
                       "command goes on where this one ended")  # fmt: skip
+    if silent:
+        raise RunError(f"{', '.join(silent)}: nothing came back, for the reasons above; the same command asks again")
 
 
 def shared(named: Sequence[str], details: dict[str, Any]) -> list[dict[str, Any]]:

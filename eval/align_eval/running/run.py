@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import align
+from align.errors import UserError
 from align.system.lines import Tell
 from align.system.sums import sha256_of
 from align_eval.analysis.missing import failures
@@ -52,11 +53,14 @@ def quiet(model: str, task: str, done: int, total: int) -> None:
 
 
 def batches_of(tasks: Sequence[Task], settings: Settings) -> list[Batch]:
-    """UserError where a row does not fit its task."""
-    return [
+    """UserError where a row does not fit its task, or there is none."""
+    found = [
         Batch(task=t, items=items_of(t, settings.shots, settings.limit, settings.seed), shots=settings.shots)
         for t in tasks
     ]
+    if bare := [batch.task.rows_file for batch in found if not batch.items]:
+        raise UserError(f"{bare[0]}: has no rows; expected one JSON object a line")
+    return found
 
 
 def write(
