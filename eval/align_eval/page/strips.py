@@ -64,6 +64,8 @@ def _row(strip: Strip, axis: Axis | None, spec: Forest) -> str:
     drawn = _drawn(strip, axis, spec) if axis else ""
     words, hint = told(strip.found, signed=spec.signed), _hint(strip)
     missing = "" if strip.found and strip.found.value is not None else ' class="missing"'
+    if not missing and strip.found and strip.found.low is None:
+        missing = ' class="bare"'  # why there is no interval is a sentence, which needs several lines
     return (
         f'<tr><th scope="row">{escape(strip.name)}{note}</th><td class="drawn">{drawn}</td>'
         f'<td title="{escape(hint)}"{missing}>{escape(words)} <small>{escape(rests_on(strip.found))}</small></td></tr>'

@@ -194,18 +194,3 @@ def test_several_judges_share_what_they_have(
 def test_no_judge_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge", str(tmp_path)]) == 2
     assert "no judge is named; add --judge: recorded:FILE" in capsys.readouterr().err
-
-
-def test_an_endpoint_that_never_answers_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = usual(tmp_path / "e")
-    with serving() as gone:
-        pass
-    assert command(folder, gone, "items=1") == 1
-    assert "http:judge-1: nothing came back" in capsys.readouterr().err
-
-
-def test_a_misspelt_rule_is_told_all_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["judge", str(usual(tmp_path / "e")), "--judge", "rule:longr"]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert "no such rule; there are longer, shorter, " in told
-    assert told.endswith("Did you mean longer?")
