@@ -22,6 +22,7 @@ import httpx
 
 from align.errors import RunError, UserError
 
+USUAL_KEY = "OPENAI_API_KEY"  # which need not be set; one that is named must be
 BACK_OFF = 0.5  # seconds before the second try, doubled before each further one
 LONGEST_PAUSE = 300.0  # seconds that an endpoint may ask to be left alone
 LARGEST = 16 * 2**20  # bytes of an answer
@@ -55,7 +56,7 @@ class Endpoint:
     """A base URL such as http://127.0.0.1:8000/v1; may be used by several threads."""
 
     base_url: str
-    key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key; none is sent where it is not set
+    key_env: str = USUAL_KEY  # the environment variable that holds the key; none is sent where it is not set
     timeout: float = 120.0  # seconds for a whole answer
     retries: int = 5  # further tries
     per_minute: float = 0.0  # requests, over all threads; 0: no limit
@@ -153,6 +154,8 @@ class Endpoint:
     @contextmanager
     def _sent(self, method: str, path: str, body: dict[str, Any] | None) -> Iterator[httpx.Response]:
         headers = {}
+        if self.key_env != USUAL_KEY and not os.environ.get(self.key_env, "").strip():
+            raise UserError(f"key_env: the environment variable {self.key_env} is not set; put the key into it")
         if key := os.environ.get(self.key_env, "").strip():
             if not (key.isascii() and key.isprintable()):
                 raise UserError(f"the environment variable {self.key_env} holds characters that no key has")

@@ -35,3 +35,10 @@ def test_a_misspelt_rule_is_told_all_rules(folder: Path, capsys: pytest.CaptureF
     told = " ".join(capsys.readouterr().err.split())
     assert "no such rule; there are longer, shorter, " in told
     assert told.endswith("Did you mean longer?")
+
+
+def test_a_key_that_is_named_must_be_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving() as server:
+        words = ["--judge", "http:judge-1", "--base-url", server.url, "key_env=NO_SUCH_KEY"]
+        assert main(["judge", str(folder), *words]) == 2
+    assert "NO_SUCH_KEY is not set" in " ".join(capsys.readouterr().err.split())
