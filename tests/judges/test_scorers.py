@@ -171,7 +171,7 @@ def test_a_prompt_that_is_too_long_for_a_local_judge() -> None:
 def test_who_cannot_judge_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         LocalSpeaker(str(tmp_path / "nothing"))
-    with pytest.raises(UserError, match="rule lenght: no such rule; there are longer, .* Did you mean length"):
+    with pytest.raises(UserError, match=r"rule lenght: no such rule; there are longer, .* Did you mean length"):
         make_judge(JudgeSpec(judge="rule:lenght")).judge([question()])
     with pytest.raises(UserError, match="takes no settings"):
         make_judge(JudgeSpec(judge="rule:longer", settings={"a": 1}))
