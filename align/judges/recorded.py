@@ -49,6 +49,18 @@ class RecordedJudge:
     def judge(self, questions: Sequence[Question]) -> list[Verdict]:
         return [self._one(q) for q in questions]
 
+    def unused(self, questions: Sequence[Question]) -> str:
+        """What is said of rows that are on none of these questions; empty where all are."""
+        asked = {(q.item, frozenset(q.models), q.repeat) for q in questions}
+        left = [v for v in self.verdicts.values() if (v.item, frozenset(v.models), v.repeat) not in asked]
+        if not left:
+            return ""
+        first = f"{left[0].item} of {' and '.join(left[0].models)}, repeat {left[0].repeat}"
+        return (
+            f"{len(left)} of {len(self.verdicts)} verdicts in {self.file} are on what is not asked here: another item, "
+            f"model or repeat; the first is on {first}"
+        )
+
     def _one(self, question: Question) -> Verdict:
         for row in self._candidates(question):
             if row is not None:

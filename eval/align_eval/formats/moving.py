@@ -60,6 +60,8 @@ def take_out(name: str, folder: Path, out: Path) -> Moved:
     made = format_of(name)
     found = evaluation_of(folder)
     losses = made.write(found, out)
+    if not any(path.is_file() for path in (out.rglob("*") if out.is_dir() else [out])):
+        raise UserError(f"{folder}: nothing of it has a place in {name}: {'; '.join(losses) or 'it is empty'}")
     missing = sum(row.score is None for row in (*found.verdicts, *found.scores))
     return Moved(
         items=len(found.items), answers=len(found.answers), verdicts=len(found.verdicts), scores=len(found.scores),

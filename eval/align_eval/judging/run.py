@@ -13,6 +13,7 @@ from align.judges.base import Judge, Question, Verdict
 from align.judges.budget import Budget, Cost
 from align.judges.named import JudgeSpec, Means, Panelled, make_judge
 from align.judges.panel import Panel
+from align.judges.recorded import RecordedJudge
 from align.judges.replies import Replies
 from align.system.lines import Tell, warn
 from align.system.sums import digest_of
@@ -72,10 +73,10 @@ def judge(
     material = material_of(folder, settings, tell)
     asked = questions_of(material, one, settings)
     known = _known(folder, tell)
-    found: list[Judged] = []
-    for member in one.judges if isinstance(one, Panel) else ():
-        found.append(_judged(folder, member, asked, known))
-    return [replace(j, gaps=material.gaps) for j in (*found, _judged(folder, one, asked, known))]
+    members = one.judges if isinstance(one, Panel) else ()
+    found = [_judged(folder, member, asked, known) for member in (*members, one)]
+    unused = [judge.unused(asked) for judge in (*members, one) if isinstance(judge, RecordedJudge)]
+    return [replace(judged, gaps=[*material.gaps, *filter(None, unused)]) for judged in found]
 
 
 def costs(folder: Path | str, who: Judge, settings: Judging, tell: Tell = warn) -> dict[str, tuple[int, Cost | None]]:

@@ -120,6 +120,7 @@ def test_choices_come_back_with_their_log_likelihoods(tmp_path: Path) -> None:
 
 def test_items_of_one_instruction_are_told(tmp_path: Path) -> None:
     append_items(tmp_path / "e", [Item(id=str(i), prompt="Why?") for i in range(3)])
+    append_answers(tmp_path / "e", [Answer(item="0", model="m", text="So.")])
     losses = take_out("alpaca_eval", tmp_path / "e", tmp_path / "files").losses
     assert losses["items of one instruction become one item: Why?"] == 3
 
