@@ -79,7 +79,7 @@ def generate(
         append_answers(folder, [one for one in new if isinstance(one, Answer)])
         append_missing(folder, [one for one in new if isinstance(one, Missing)])
         there.update((one.item, one.sample) for one in new)
-        made += len(new)
+        made += sum(isinstance(one, Answer) for one in new)
 
     for chunk in chunks(batch.items, plan, settings, model.side_by_side):
         done = {(ask.item.id, s) for ask in chunk for s in ask.samples} & (there | lost)

@@ -20,7 +20,7 @@ from align_eval.generation.asked import Model
 from align_eval.generation.recorded import GOLD, Gold, Recorded
 from align_eval.generation.settings import Settings
 
-NAMED = re.compile(r"([\w.@+ -]+)=(.+)", re.DOTALL)
+NAMED = re.compile(r"([^=:]+)=(.+)", re.DOTALL)  # a name may have a / in it; an address has its = behind a colon
 
 
 def models_of(words: Sequence[str], settings: Settings) -> list[Model]:
@@ -36,13 +36,18 @@ def models_of(words: Sequence[str], settings: Settings) -> list[Model]:
 
 def named(word: str) -> tuple[str, str]:
     """The name of `[NAME=]WHAT`, its usual one where none is given, and WHAT."""
-    found = NAMED.fullmatch(word)
-    return (found[1], found[2]) if found else (_name_of(Path(word).expanduser(), word), word)
+    name, what = _split(word)
+    return name or _name_of(Path(word).expanduser(), word), what
+
+
+def _split(word: str) -> tuple[str, str]:
+    """The name, if there is one, and WHAT; a folder that is there may have a = in its own name."""
+    found = None if Path(word).expanduser().exists() else NAMED.fullmatch(word)
+    return (found[1], found[2]) if found else ("", word)
 
 
 def model_of(word: str, settings: Settings) -> Model:
-    found = NAMED.fullmatch(word)
-    name, what = (found[1], found[2]) if found else ("", word)
+    name, what = _split(word)
     if what == GOLD:
         return Gold(name or GOLD)
     if what.startswith(("http://", "https://")):
