@@ -202,7 +202,7 @@ def test_results_of_a_folder_are_read_back(tmp_path: Path):
     said = [*world({"org/a b": 0.0, "b": 0.5}, 12), verdict("i0", "org/a b", "b", None, repeat=1)]
     answers = [Answer(item=f"i{i}", model=m, text="x" * (i + len(m))) for i in range(12) for m in ("org/a b", "b")]
     folder = folder_of(tmp_path / "e", said, scores("b", [1.0, 0.0]), answers)
-    lines = list(run("org/a b", "b", folder, "", ("", None)))
+    lines = list(run("org/a b", "b", folder, "", (None, None)))
     assert lines[0] == "b against org/a b"
     results = read(folder)
     (row,) = results.sections.pairs
@@ -211,4 +211,4 @@ def test_results_of_a_folder_are_read_back(tmp_path: Path):
     assert results.manifest["seed"] == 0
     assert results.manifest["inputs"]["items.jsonl"]
     assert results.failures[0].why == "unreadable"
-    assert list(run("org/a b", "b", folder, "", ("", None))) == lines  # to the last digit
+    assert list(run("org/a b", "b", folder, "", (None, None))) == lines  # to the last digit
