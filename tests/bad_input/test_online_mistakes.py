@@ -31,7 +31,7 @@ VLLM = ("rloo", "rollout.engine=vllm")
         (("sppo", "method.reward_is=win_rate"), "reward: sppo takes it for the win rates of one function"),
         (("sppo", f"reward.functions=[{WIN_RATE}]"), "reward.functions.0: compares a prompt's completions, and"),
         (("accelerated_po", "method.extrapolation_alpha=1.0"), "extrapolation_alpha is 1.0; it must be 0 or more"),
-        (("accelerated_po", "model.lora={r: 2}"), "extrapolates weights, and an adapter's product is not linear"),
+        (("accelerated_po", "model.lora={r: 2, use_dora: true}"), "a jump of what DoRA scales"),
         (("accelerated_po", "method=apo"), "method: apo: APO is the acronym of three methods"),
         (("accelerated_po", "method.name=apo_zero"), "method.name: apo_zero: APO is the acronym of three methods"),
         (("rloo", "rollout.correction=truncate"), "found token; rloo has one ratio for a completion"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from bench_of_steps import alone
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as tree
@@ -100,9 +101,11 @@ def elsewhere() -> Iterator[None]:
     before, own = torch.__future__.get_swap_module_params_on_conversion(), Accelerator.device
     torch.__future__.set_swap_module_params_on_conversion(True)
     Accelerator.device = property(lambda self: DEVICE)
+    alone.cache_clear()  # a world knows its device from its beginning
     try:
         with FromData(), Elsewhere():
             yield
     finally:
         Accelerator.device = own
+        alone.cache_clear()
         torch.__future__.set_swap_module_params_on_conversion(before)
