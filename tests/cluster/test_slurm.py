@@ -90,8 +90,8 @@ def test_a_rank_that_is_killed_costs_what_came_after_the_last_checkpoint(
 
 def test_a_mistake_is_not_tried_again(cluster: Cluster, tmp_path: Path):
     out = tmp_path / "run"
-    job = submit(out)
-    (out / "launch/recipe.yaml").write_text("no recipe")
+    job = submit(out, "dpo", "--sbatch", "begin=now+4")
+    (out / "launch/recipe.yaml").write_text("no recipe")  # before it has begun
     assert cluster.wait(job, "FAILED")["ExitCode"] == "2:0"
 
 
