@@ -31,11 +31,13 @@ ask() {
 trap ask USR2
 trap : TERM # Slurm tells the ranks, too; they save and end, and this shell waits for them
 
-# One rank that fails ends the others. USR1 and USR2 are for this shell.
+# One rank that fails ends the others. USR1 and USR2 are for this shell. What srun says of the ranks is kept, for of their
+# exit codes it has the largest alone, and that is 143 of those that it has ended itself.
+SAID=@folder@/srun-$SLURM_JOB_ID.txt
 srun --kill-on-bad-exit=1 bash -c '
     trap "" USR1 USR2
     export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID GROUP_RANK=$SLURM_NODEID
-    exec @command@ --resume' &
+    exec @command@ --resume' 2> >(tee "$SAID" >&2) &
 STEP=$!
 while :; do
     wait $STEP
@@ -57,9 +59,16 @@ again() { # REASON: back into the queue, unless that would go on for ever
         sleep 60 # until Slurm takes this shell away
     fi
 }
+first() { sed '/Terminating StepId/q' "$SAID" | grep '^srun: error: .*tasks\{0,1\} '; } # of the ranks, before srun ended others
 case "$CODE" in
     0) ;;
     75) if [ -n "$ASKED" ]; then again "stopped before the time limit"; fi ;;
-    129 | 13[0-9] | 14[0-9]) again "a rank was ended by signal $((CODE - 128))" ;;
+    *)
+        if first | grep -qv 'Exited with exit code'; then
+            again "$(first | grep -v 'Exited with exit code' | head -n 1)"
+        elif first >/dev/null; then
+            CODE=$(first | head -n 1 | grep -o '[0-9]*$') # a mistake or a failure, which another attempt would meet again
+        fi
+        ;;
 esac
 exit $CODE

@@ -44,7 +44,8 @@ def script(name: str, job: SlurmJob, places: Places) -> str:
         train += ' training.seed=$SLURM_ARRAY_TASK_ID "training.output_dir=$RUN"'
     known = {
         "options": "\n".join(_options(name, job, places)), "script": places.script, "cwd": shlex.quote(str(places.cwd)),
-        "code": shlex.quote(str(places.code)), "run": run, "prelude": job.prelude, "ranks": job.num_ranks,
+        "code": shlex.quote(str(places.code)), "run": run, "folder": shlex.quote(str(places.script.parent)),
+        "prelude": job.prelude, "ranks": job.num_ranks,
         "of_node": job.ranks_of_node, "sharding": exports(sharding(job.sharding)), "most": job.max_requeues,
         "command": f"{job.container} {shlex.quote(str(places.python))} -m align {train}".strip(),
     }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -47,6 +48,9 @@ def prepare(recipe: str, overrides: Sequence[str], job: SlurmJob) -> tuple[Recip
         script=folder / "job.sh", run=run, code=folder / "code", recipe=folder / "recipe.yaml", cwd=Path.cwd(),
         python=Path(sys.executable),
     )  # fmt: skip
+    for path in (places.script, places.cwd, places.python):
+        if shlex.quote(str(path)) != str(path):
+            raise UserError(f"{path}: has characters that a shell takes for its own; give the folder a plain name")
     return checked, Submitted(places.script, script(checked.name or run.name, job, places))
 
 

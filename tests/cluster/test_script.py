@@ -65,6 +65,7 @@ def test_an_array_is_a_run_for_each_seed(capsys: pytest.CaptureFixture[str], tmp
         (("--sbatch", "account"), "--sbatch account: expected KEY=VALUE"),
         (("--after", "x; rm"), "--after: x; rm is no number of a job"),
         (("method.bta=1",), "method.bta: no such key"),
+        (("training.output_dir=runs/two words",), "two words/launch/job.sh: has characters that a shell takes for its"),
     ],
 )
 def test_wrong_options_are_told(words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]):

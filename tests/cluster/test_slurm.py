@@ -86,6 +86,7 @@ def test_a_rank_that_is_killed_costs_what_came_after_the_last_checkpoint(
     os.kill(rank_of(out, "1"), signal.SIGKILL)
     assert cluster.wait(job, "COMPLETED")["Restarts"] == "1"
     assert same(weights(out), weights(undisturbed))
+    assert "task 1: Killed; back into the queue after step-" in (out / f"launch/slurm-{job}.log").read_text()
 
 
 def test_a_mistake_is_not_tried_again(cluster: Cluster, tmp_path: Path):
