@@ -23,11 +23,11 @@ from align.cluster.settings import SlurmJob
 from align.errors import UserError
 from align.recipe.load import Recipe, load_recipe
 from align.runfolder.folder import RunFolder
-from align.system.files import replace_file
+from align.system.files import copy_file, replace_file
+from align.system.lines import append_lines
 
 FOLDER = "launch"  # in the run folder
 JOBS = "jobs.jsonl"  # a line for each submission
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git", ".venv*", "runs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +69,7 @@ def submit(recipe: str, overrides: Sequence[str], job: SlurmJob) -> Submitted:
     replace_file(made.script, made.text)
     number = slurm.submit(made.script)
     line = {"job": number, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    with (folder / JOBS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_lines(folder / JOBS, [line])
     return dataclasses.replace(made, number=number)
 
 
@@ -87,6 +86,8 @@ def _keep_code(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     package = Path(align.__file__).parent
-    shutil.copytree(package, folder / package.name, ignore=LEFT_OUT)
-    for file in sorted(Path.cwd().glob("*.py")):
-        shutil.copy2(file, folder / file.name)
+    inside = (file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    for file in (*inside, *Path.cwd().glob("*.py")):
+        place = folder / file.relative_to(package.parent if file.is_relative_to(package) else Path.cwd())
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(file, place)

@@ -225,7 +225,7 @@ def test_a_jump_that_was_made_before_a_failure_is_not_made_twice(judge: str, tmp
     """Saved by the failure itself: the weights have jumped, the moments are new, nothing is written yet."""
     folder = tmp_path / "failing"
     folder.mkdir()
-    (tmp_path / "our_judge.py").write_text(
+    (tmp_path / "judge_of_rounds.py").write_text(
         "from pathlib import Path\n"
         "def judge(prompts, completions, **columns):\n"
         f"    if Path({str(folder / 'now')!r}).exists():\n"
@@ -234,7 +234,7 @@ def test_a_jump_that_was_made_before_a_failure_is_not_made_twice(judge: str, tmp
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     recipe = recipe_of(judge, {"name": "accelerated_po", "extrapolation_alpha": 0.4})
-    recipe |= {"reward": {"functions": ["our_judge:judge"]}}
+    recipe |= {"reward": {"functions": ["judge_of_rounds:judge"]}}
     recipe["data"] |= {"validation": 0}
     recipe["training"] = {"batch_size": 8, "max_steps": 4, "save_steps": 0}
     path = write_recipe(tmp_path / "r.yaml", recipe)

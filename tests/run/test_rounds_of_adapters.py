@@ -29,7 +29,7 @@ STORIES = Path(__file__).parents[2] / "align" / "assets" / "stories260k"
 
 @pytest.fixture
 def recipe(tmp_path: Path, own_module: Callable[[str, str], None]) -> Callable[..., Path]:
-    own_module("our_judge", JUDGE)
+    own_module("judge_of_adapters", JUDGE)
 
     def write(**sections: dict[str, Any]) -> Path:
         made: dict[str, Any] = {
@@ -40,7 +40,7 @@ def recipe(tmp_path: Path, own_module: Callable[[str, str], None]) -> Callable[.
                 "num_generations": 3, "num_prompts": 4, "num_iterations": LASTING, "max_completion_length": 8,
                 "record": True,
             },
-            "reward": {"functions": ["our_judge:judge"]},
+            "reward": {"functions": ["judge_of_adapters:judge"]},
             "optim": {
                 "learning_rate": RATE, "lr_scheduler_type": "constant", "adam_epsilon": 1e-3, "weight_decay": 0.0,
             },

@@ -34,7 +34,7 @@ def whole(recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 PHASES = {
-    "the first import": ("align.recipe.load.load", signal.SIGTERM),
+    "the first import": ("align.recipe.load.load_recipe", signal.SIGTERM),
     "joining": ("align.run.train.join", signal.SIGTERM),
     "preparing data": ("align.run.assemble.prepare", signal.SIGINT),
     "loading the model": ("align.run.assemble.load_policy", signal.SIGTERM),
@@ -78,7 +78,7 @@ def struck(place: str, number: signal.Signals) -> Callable[..., Any]:
 def test_asked_in_the_last_step_it_stops_after_it(recipe: dict[str, Any], whole: Path, tmp_path: Path):
     file = str(write_recipe(tmp_path / "r.yaml", recipe))
     words = ["train", file, f"training.output_dir={tmp_path / 'run'}"]
-    before = align.run.train.train_loop
+    before = align.run.train.take_steps
 
     def last(loop: Any, progress: Any) -> Any:
         tell = loop.display.step
@@ -86,7 +86,7 @@ def test_asked_in_the_last_step_it_stops_after_it(recipe: dict[str, Any], whole:
         return before(loop, progress)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(align.run.train, "train_loop", last)
+        patched.setattr(align.run.train, "take_steps", last)
         assert main(words) == 75
     assert not (tmp_path / "run/final").exists()
     assert main([*words, "--resume"]) == 0

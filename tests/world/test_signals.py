@@ -15,9 +15,10 @@ from align.world import signals
 from align.world.signals import StopRequest
 
 LOOP = """
-import sys, time
+import signal, sys, time
 from align.world import signals
 from align.world.signals import StopRequest
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored
 signals.AGAIN = 0.3
 with StopRequest() as stop:
     print("ready", flush=True)
