@@ -47,7 +47,8 @@ def recipes(tmp_path: Path, own_module: Callable[[str, str], None]) -> dict[str,
     nash = {
         "method": {"name": "nash_mp", "form": "two_step", "target_every": 2},
         "data": {"train": write_rows(tmp_path / "rows.jsonl", [{"prompt": p} for p in ("One", "Two", "A", "The")])},
-        "rollout": {"num_generations": 3, "max_completion_length": 4}, "reward": {"functions": ["judge_of_copies:judge"]},
+        "rollout": {"num_generations": 3, "max_completion_length": 4},
+        "reward": {"functions": ["judge_of_copies:judge"]},
     }  # fmt: skip
     levels = {
         "method": {"name": "scalebio", "weights_rate": 0.1, "trusted_rows": 3},
