@@ -15,8 +15,9 @@ from typing import Any
 
 from align.errors import RunError, UserError
 from align.rollout.writer import Trajectory, from_line, line
-from align.runfolder.logs import drop_torn_end, read_lines
+from align.runfolder.logs import read_lines
 from align.system.files import inner_folder, open_end
+from align.system.lines import drop_torn_end
 from align.system.sums import SUM, sealed, unsealed
 from align.world.distributed import World
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from align.errors import RunError, UserError
 from align.methods.metrics import About, as_text
-from align.system.files import cut, open_end, replace_file, write_json
+from align.system.files import open_end, replace_file, write_json
+from align.system.lines import drop_torn_end
 
 ABOUT = "about_metrics.json"  # what metrics are that a method has declared itself
 Mark = dict[str, int | str]  # how long a log was, and the sum of it
@@ -150,13 +151,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}:{number}: not a line of this log ({error}); remove the line to go on") from None
         yield row
-
-
-def drop_torn_end(path: Path) -> None:
-    if path.exists():
-        whole = path.read_bytes().rfind(b"\n") + 1
-        if whole < path.stat().st_size:
-            cut(path, whole)
 
 
 def _finite(path: Path, step: int, key: str, value: Number) -> Number:

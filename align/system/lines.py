@@ -53,8 +53,7 @@ def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         return
     try:
         inner_folder(path.parent)
-        if path.exists():
-            drop_torn_end(path)
+        drop_torn_end(path)
         with open_end(path) as file:
             file.write("".join(lines))
     except OSError as error:
@@ -62,7 +61,9 @@ def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def drop_torn_end(path: Path) -> None:
-    """Cuts what follows the last line end: of a file that nobody else writes to."""
+    """Cuts what follows the last line end: of a file that nobody else writes to, if it is there."""
+    if not path.exists():
+        return
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n":

@@ -14,8 +14,9 @@ from three_checkpoints import writing
 
 from align.runfolder import checkpoint
 from align.runfolder.lock import Lock
-from align.runfolder.logs import JsonLines, drop_torn_end
+from align.runfolder.logs import JsonLines
 from align.system import files
+from align.system.lines import drop_torn_end
 
 ROOT = Path(__file__).parents[2]
 KEPT = "a file of the user's, elsewhere\n"
