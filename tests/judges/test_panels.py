@@ -170,8 +170,8 @@ def test_a_panel_out_of_a_file(tmp_path: Path) -> None:
 
 
 def test_names_in_results_hold_no_folders() -> None:
-    assert JudgeSpec(judge="local:/home/me/runs/judge-7").called == "local:judge-7"
-    assert JudgeSpec(judge="recorded:/home/me/human.jsonl").called == "recorded:human"
+    assert JudgeSpec(judge="local:elsewhere/runs/judge-7").called == "local:judge-7"
+    assert JudgeSpec(judge="recorded:elsewhere/human.jsonl").called == "recorded:human"
     assert JudgeSpec(judge="http:org/model", instructions="graded").called == "http:org/model (graded)"
     assert JudgeSpec(judge="http:org/model", name="mine").called == "mine"
 
