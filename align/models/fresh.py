@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
-from transformers.integrations import deepspeed
 
 from align.errors import UserError, did_you_mean
 from align.models.settings import ModelSection
-from align.models.sources import quiet, refusing
+from align.models.sources import quiet, refusing, whole_weights
 from align.models.tokenizer import added_ids
 from align.system.files import aside_of, new_folder, put_folder, write_json
 from align.system.sums import SUM, sealed, unsealed
@@ -40,7 +37,7 @@ def make_fresh(section: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: 
             "remove the folder or choose another training.output_dir"
         )
     aside = new_folder(aside_of(directory))
-    with torch.random.fork_rng(devices=[]), undivided():
+    with torch.random.fork_rng(devices=[]), whole_weights():
         torch.manual_seed(seed)
         with refusing("model.config: transformers makes no model of it"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
@@ -57,20 +54,6 @@ def _note(directory: Path) -> dict[str, Any] | None:
         return unsealed(found) if SUM in found else found
     except (OSError, ValueError, TypeError):
         return None
-
-
-@contextmanager
-def undivided() -> Iterator[None]:
-    """While this lasts transformers makes whole models, also under ZeRO-3.
-
-    There it divides each over the ranks as it is made, and one process alone would wait for the others for ever.
-    """
-    asked = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = asked
 
 
 def fresh_config(section: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Any:

@@ -16,7 +16,6 @@ from align.models.embeddings import check_same_vocabulary
 from align.models.load import Device, load_policy
 from align.models.settings import ModelSection, SoupSection
 from align.models.soup import averaged
-from align.models.sources import whole_weights
 from align.models.tokenizer import Head, read_tokenizer, source_of
 
 
@@ -30,7 +29,7 @@ def frozen_copy(
     weight is read. Raises UserError, also where another model (the recipe's `key` names it) has another vocabulary.
     """
     if isinstance(section.reference, SoupSection):
-        return freeze(_soup(section, section.reference, tokenizer, device))
+        return freeze(_soup(section, section.reference, tokenizer, "meta" if device == "meta" else None))
     wanted = _wanted(section, tokenizer, key)
     return freeze(load_policy(wanted, tokenizer, head, init_dir, device))
 
@@ -38,8 +37,7 @@ def frozen_copy(
 def _soup(section: ModelSection, soup: SoupSection, tokenizer: PreTrainedTokenizerFast, device: Device) -> Any:
     def load(name: str) -> Any:
         one = dataclasses.replace(section, reference="copy", ref_model_name_or_path=name)
-        with whole_weights():  # shards cannot be averaged before they are there
-            model = load_policy(_wanted(one, tokenizer, "reference.soup"), tokenizer, "lm", Path(), device)
+        model = load_policy(_wanted(one, tokenizer, "reference.soup"), tokenizer, "lm", Path(), device)
         return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
     shares = soup.weights or [1 / len(soup.soup)] * len(soup.soup)

@@ -20,17 +20,27 @@ from transformers import (
 
 from align.errors import UserError
 from align.models.adapters import continue_adapter, new_adapter, refuse_other_lora
-from align.models.embeddings import add_rows, check_vocabulary, gathered, let_pad_learn, num_rows
+from align.models.embeddings import add_rows, check_vocabulary, let_pad_learn, num_rows
 from align.models.fresh import NOTE, silence_dropout
+from align.models.hollow import hollow
 from align.models.parts import scalar_head, unwrapped
 from align.models.settings import ModelSection
-from align.models.sources import adapter_base, has_adapter, quiet, read_json, refusing, resolve, weight_files
+from align.models.sources import (
+    adapter_base,
+    has_adapter,
+    quiet,
+    read_json,
+    refusing,
+    resolve,
+    weight_files,
+    whole_weights,
+)
 from align.models.tokenizer import Head, added_ids
 
 FLEX_WIDTH = 16  # dimensions of a head that flex attention's kernel needs at least
 SCORE_SCALE = 0.1  # a new scalar head's outputs are about this large for hidden states of unit variance
 AUTO: dict[str, Any] = {"lm": AutoModelForCausalLM, "scalar": AutoModelForSequenceClassification}
-Device = Literal["meta"] | None  # None: where models are loaded to be used
+Device = Literal["meta", "hollow"] | None  # None: on the CPU; meta: not read; hollow: read when it is divided
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +72,21 @@ def load_policy(
     `lm` is a causal language model; `scalar` a one-label sequence classifier, whose head is new (deterministic, near
     zero) where the folder holds a language model. Dropout is 0. The embeddings have rows for every token of the
     tokenizer. An adapter in the folder goes on training; `section.lora` starts a new one otherwise. On `meta` no weight
-    is read: what a look at the files' heads can find wrong is found. Raises UserError.
+    is read: what a look at the files' heads can find wrong is found. `hollow` is whole where that cannot be. Raises
+    UserError.
     """
     places = where(section, init_dir)
-    return fitted(_load_base(section, tokenizer, head, places, device), section, tokenizer, places)
+    if device == "hollow" and _reads_weights(section, tokenizer, places):
+        device = None
+    with whole_weights():
+        return fitted(_load_base(section, tokenizer, head, places, device), section, tokenizer, places)
+
+
+def _reads_weights(section: ModelSection, tokenizer: PreTrainedTokenizerFast, places: Where) -> bool:
+    """Whether what is put on the model is made of its weights: rows of new tokens, the magnitudes of DoRA."""
+    written = read_json(Path(places.adapter, "adapter_config.json")) if places.adapter else {}
+    dora = written.get("use_dora") or (section.lora is not None and section.lora.use_dora)
+    return bool(dora or added_ids(section, tokenizer) or written.get("trainable_token_indices"))
 
 
 def fitted(model: Any, section: ModelSection, tokenizer: PreTrainedTokenizerFast, places: Where) -> Any:
@@ -104,14 +125,18 @@ def _load_base(
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            device_map=device,
+            device_map=device and "meta",
         )
     if head == "lm" and any(key.startswith("score.") for key in found["unexpected_keys"]):
         raise UserError(f"{folder}: holds a one-label classifier, not a language model; name another folder")
     missing = set(found["missing_keys"])
+    of_head = _of_head(model) & missing if head == "scalar" else set[str]()
+    if device == "hollow" and missing == of_head and not hollow(model, folder, of_head):
+        return _load_base(section, tokenizer, head, places, None)
     if head == "scalar":
         model.config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-        missing = _start_head(model, missing)
+        _start_head(model, of_head)
+        missing -= of_head
     refuse_not_finite(model, folder)
     if missing or found["mismatched_keys"]:
         wrong = sorted(missing) or [str(key) for key in found["mismatched_keys"]]
@@ -123,8 +148,9 @@ def _load_base(
 
 
 def refuse_not_finite(model: Any, folder: str) -> None:
-    """UserError naming the tensors that hold NaN or infinity; shards of ZeRO-3 are not looked at."""
-    whole = [(n, p) for n, p in model.named_parameters() if p.numel() and p.is_floating_point() and not p.is_meta]
+    """UserError naming the tensors that hold NaN or infinity; what is not read yet is looked at when it is."""
+    here = [(n, p) for n, p in model.named_parameters() if not (p.is_meta or hasattr(p, "stored"))]
+    whole = [(n, p) for n, p in here if p.numel() and p.is_floating_point()]
     odd = [n for n, p in whole if not torch.stack(torch.aminmax(p.detach())).isfinite().all()]
     if odd:
         raise UserError(
@@ -218,18 +244,22 @@ def _dtype(section: ModelSection) -> torch.dtype:
     return torch.float32 if section.dtype == "auto" else getattr(torch, section.dtype)
 
 
-def _start_head(model: Any, missing: set[str]) -> set[str]:
-    """Draws a scalar head that the folder does not have; returns the other missing keys."""
+def _of_head(model: Any) -> set[str]:
+    """Names of the parameters of a scalar head."""
     head: Any = scalar_head(model)
-    names = {f"{name}.{key}" for name, m in model.named_modules() if m is head for key, _ in m.named_parameters()}
-    if names & missing:
+    return {f"{name}.{key}" for name, m in model.named_modules() if m is head for key, _ in m.named_parameters()}
+
+
+def _start_head(model: Any, missing: set[str]) -> None:
+    """Draws a scalar head that the folder does not have."""
+    if missing:
+        head: Any = scalar_head(model)
         weight = head.weight
-        with gathered(weight), torch.no_grad():
+        with torch.no_grad():
             draw = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
             weight.copy_(draw * SCORE_SCALE / math.sqrt(weight.shape[-1]))
             if getattr(head, "bias", None) is not None:
                 head.bias.zero_()
-    return missing - names
 
 
 def _adapter_tokens(places: Where, rows: int) -> tuple[int, ...]:

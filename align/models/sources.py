@@ -249,7 +249,10 @@ def _sum_of_config(file: Path) -> str:
 
 @contextmanager
 def whole_weights() -> Iterator[None]:
-    """Within the block transformers loads whole weights into this process, also under ZeRO-3."""
+    """Within the block transformers makes and loads whole models in this process, also under ZeRO-3.
+
+    There it would divide each over the ranks as it is made, and one process alone would wait for the others for ever.
+    """
     from transformers.integrations import deepspeed
 
     config = deepspeed._hf_deepspeed_config_weak_ref

@@ -25,7 +25,7 @@ from align.models.frozen import freeze
 from align.models.load import load_policy, where
 from align.models.parts import backbone, scalar_head
 from align.models.settings import ModelSection
-from align.models.sources import read_json, resolve, side_files, weight_files, whole_weights
+from align.models.sources import read_json, resolve, side_files, weight_files
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Text
 from align.scoring.layout import lay_out
@@ -82,8 +82,7 @@ class ScalarModel:
         check(Path(resolve(name, code=False)))
         section = ModelSection(model_name_or_path=name)
         tokenizer = load_tokenizer(section, "scalar")
-        with whole_weights():
-            self.model = freeze(load_policy(section, tokenizer, "scalar", Path()))
+        self.model = freeze(load_policy(section, tokenizer, "scalar", Path()))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.encoder = Encoder(tokenizer)

@@ -29,7 +29,7 @@ from align.models.frozen import freeze
 from align.models.load import load_policy, writing
 from align.models.parts import context_of, head_gap, unwrapped
 from align.models.settings import ModelSection
-from align.models.sources import folder_fingerprint, has_adapter, read_json, resolve, side_sums, whole_weights
+from align.models.sources import folder_fingerprint, has_adapter, read_json, resolve, side_sums
 from align.models.tokenizer import load_tokenizer, stop_ids
 from align.rollout.engine import Request, Sampling
 from align.rollout.local.cache_check import cache_finding
@@ -155,8 +155,7 @@ class FolderWriter:
     @cached_property
     def _scorer(self) -> Scorer:
         section = ModelSection(model_name_or_path=self.folder)
-        with whole_weights():
-            model = freeze(load_policy(section, self.tokenizer, "lm", Path()))
+        model = freeze(load_policy(section, self.tokenizer, "lm", Path()))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         autocast = torch.bfloat16 if precision_of("auto", device) == "bf16" else None
         attention, probe = str(unwrapped(model).config._attn_implementation), torch.arange(3, 12)[None]

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.distributed.fsdp import FSDPModule
 
 from align.batches import Group
 from align.models.generate import continued
@@ -16,6 +15,7 @@ from align.models.parts import unwrapped
 from align.models.tokenizer import stop_ids
 from align.runfolder.logs import Completion
 from align.world.distributed import World
+from align.world.shards import held
 
 
 def distinct_prompts(groups: Sequence[Group], count: int) -> list[list[int]]:
@@ -70,23 +70,7 @@ def unsharded(module: Any, world: World) -> Iterator[None]:
         with deepspeed.zero.unwrap_model_for_generation(module):
             yield
     elif world.sharding == "fsdp2":
-        with _gathered(module, world):
+        with held(module):
             yield
     else:
         yield
-
-
-@contextmanager
-def _gathered(module: Any, world: World) -> Iterator[None]:
-    """FSDP's layers gather themselves for a pass and let go after it; here they hold on until the end."""
-    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
-    plugin: Any = world.accelerator.state.fsdp_plugin
-    for part in parts:
-        part.set_reshard_after_forward(False, recurse=False)
-        part.unshard()
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.set_reshard_after_forward(bool(plugin.reshard_after_forward), recurse=False)
-            part.reshard()

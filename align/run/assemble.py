@@ -15,6 +15,7 @@ from align.data.prepare import Splits, default_cache, prepare, reopen
 from align.data.text.template import give_template
 from align.methods.base import OnlineMethod
 from align.models.fresh import make_fresh
+from align.models.hollow import is_hollow
 from align.models.load import load_policy, where
 from align.models.outline import config_of
 from align.models.parts import context_in
@@ -33,7 +34,7 @@ from align.run.critic import make_critic, warmup_of
 from align.run.identity import FORMAT, digest, inputs_of
 from align.run.offline import offline_source
 from align.run.online import online_source
-from align.run.parts import Parts, data_of, head_of
+from align.run.parts import Parts, data_of, device_of, head_of
 from align.run.twin import clipped, make_sources, make_twin, rates_of
 from align.runfolder.environment import arithmetic
 from align.runfolder.folder import RunFolder
@@ -51,6 +52,10 @@ from align.training.step import Trainee
 from align.training.team import Team
 from align.world.distributed import World
 
+READ_WHOLE = (
+    "the model is read whole by every process before it is divided: its files do not hold each parameter by name, as "
+    "those of experts, or what is put on it is made of its weights (new tokens, DoRA)"
+)
 EVERY_ROWS = 5.0  # seconds between plain lines while rows are prepared
 
 
@@ -100,17 +105,19 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
                     remove(init)
                 make_fresh(recipe.model, tokenizer, recipe.training.seed, init)
     seed_generators(recipe.training.seed)  # a new adapter is drawn alike on every rank
-    policy = load_policy(recipe.model, tokenizer, head, init)
+    policy = load_policy(recipe.model, tokenizer, head, init, device := device_of(world))
     refuse_sharded_experts(policy, world.sharding)
     let_jump(recipe.method, policy)
     for note in notes_of(policy, recipe.model.lora):
         say(note)
+    if device == "hollow" and not is_hollow(policy):
+        say(READ_WHOLE)
     places = where(recipe.model, init)
     weights = world.once_per_machine(lambda: fingerprint(places.adapter or places.weights))
     others = world.once_per_machine(lambda: reference_weights(recipe.model))
     world.must_agree("the model's weights", weights)
     world.must_agree("the references' weights", others)
-    kernel = kernel_of(policy.to(world.device), recipe.training, world.device)
+    kernel = kernel_of(policy, recipe.training, world.device)
     limits = limits_of(policy, recipe.training, world)
     valued = any("values" in needs.live(m) for m in needs.members)
     on_trunk = valued and recipe.model.critic is None

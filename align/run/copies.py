@@ -13,7 +13,7 @@ from align.models.adapters import beside
 from align.models.load import load_policy
 from align.needs import beside_jumps, copies_of, jumps
 from align.recipe.load import Recipe
-from align.run.parts import head_of
+from align.run.parts import device_of, head_of
 from align.runfolder.state_files import seed_generators
 from align.training.build import frozen, kernel_of
 from align.training.moves import copy
@@ -54,7 +54,7 @@ def another(recipe: Recipe, trainee: Trainee, tokenizer: Any, init: Path) -> Any
     """The model of the policy once more: of an adapter on the same base, but where the base is in shards, which answer
     to one module alone."""
     world, policy = trainee.world, trainee.world.unwrap(trainee.module).model
-    if isinstance(policy, PeftModel) and world.sharding not in ("zero3", "fsdp2"):
+    if isinstance(policy, PeftModel) and not world.divides:
         return beside(policy, {name.removeprefix("model.") for name in trainee.changing})
     seed_generators(recipe.training.seed)  # a new adapter has its own names and shapes, and is drawn alike
-    return load_policy(recipe.model, tokenizer, head_of(recipe), init).to(world.device)
+    return load_policy(recipe.model, tokenizer, head_of(recipe), init, device_of(world))

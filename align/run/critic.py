@@ -14,6 +14,7 @@ from align.models.settings import CriticSection, ModelSection
 from align.models.tokenizer import read_tokenizer, source_of
 from align.needs import CRITIC
 from align.recipe.load import Recipe
+from align.run.parts import device_of
 from align.training.build import kernel_of, make_trainee
 from align.training.critic import VALUES, Warmup
 from align.training.settings import OptimSection
@@ -34,8 +35,8 @@ def make_critic(recipe: Recipe, world: World, tokenizer: Any, init: Path) -> tup
     places = where(section, init)
     weights = world.once_per_machine(lambda: fingerprint(places.weights))
     world.must_agree("the critic's weights", weights)
-    model = load_policy(section, tokenizer, "scalar", init)
-    kernel = kernel_of(model.to(world.device), recipe.training, world.device)
+    model = load_policy(section, tokenizer, "scalar", init, device_of(world))
+    kernel = kernel_of(model, recipe.training, world.device)
     made = make_trainee(model, kernel, optim_of(recipe, critic), recipe.training, world)
     return {CRITIC: dataclasses.replace(made, only=(VALUES,))}, weights
 

@@ -16,6 +16,7 @@ from align.data.text.special import Names
 from align.data.text.tokens import Encoder
 from align.models.adapters import reference_kind
 from align.models.frozen import frozen_copy
+from align.models.load import Device
 from align.models.parts import context_of
 from align.models.tokenizer import Head, stop_ids
 from align.recipe.load import Recipe
@@ -27,6 +28,7 @@ from align.scoring.roles import AdapterOff
 from align.training.build import frozen, kernel_of
 from align.training.step import Trainee
 from align.training.team import Team
+from align.world.distributed import World
 
 
 def data_of(recipe: Recipe) -> DataSection:
@@ -35,6 +37,11 @@ def data_of(recipe: Recipe) -> DataSection:
     if data.special_tokens == "all" or not added:
         return data
     return dataclasses.replace(data, special_tokens=[*data.special_tokens, *added])
+
+
+def device_of(world: World) -> Device:
+    """Where models are loaded that are divided or moved before they are used."""
+    return "hollow" if world.divides else None
 
 
 def head_of(recipe: Recipe) -> Head:
@@ -108,5 +115,5 @@ class Parts:
         if role == REFERENCE and reference_kind(self.recipe.model) == "adapter_off":
             return AdapterOff(self.trainee.module)
         world, (section, key) = self.batching.world, section_of(self.recipe.model, role)
-        model = frozen_copy(section, self.tokenizer, "lm", self.init, key=key)
-        return frozen(model, kernel_of(model.to(world.device), self.recipe.training, world.device), world)
+        model = frozen_copy(section, self.tokenizer, "lm", self.init, device_of(world), key)
+        return frozen(model, kernel_of(model, self.recipe.training, world.device), world)

@@ -28,7 +28,7 @@ def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngi
     """Joined at once, so that what does not fit is told before training; started when the first weights are there."""
     rollout, world = parts.recipe.rollout, parts.batching.world
     model = world.unwrap(parts.trainee.module).model
-    if isinstance(model, PeftModel) and world.sharding in ("zero3", "fsdp2"):
+    if isinstance(model, PeftModel) and world.divides:
         raise UserError(
             f"rollout.engine: vllm is given the adapter merged, which shards ({world.sharding}) do not allow; launch "
             "with ddp or zero2, train without an adapter, or set rollout.engine: local"

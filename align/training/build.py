@@ -25,6 +25,7 @@ from align.training.optim import make_optimizer
 from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH, OptimSection, TrainingSection
 from align.training.step import Trainee
 from align.world.distributed import World, precision_of
+from align.world.shards import answering, divided, prepared
 
 HEAD_BYTES = 256 * 2**20  # logits (float32) that may stand in memory at once, where the recipe does not say
 HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding
@@ -79,7 +80,7 @@ def make_trainee(
     *,
     value_head: bool = False,
 ) -> Trainee:
-    """Wraps, moves, prepares. The optimiser is made before the shards are, over whole parameters."""
+    """Wraps, divides, prepares."""
     refuse_checkpointing(model, settings)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -88,7 +89,8 @@ def make_trainee(
     scorer = Scorer(model, kernel, value_head=value_head)
     scorer.train()
     changing = frozenset(name for name, p in scorer.named_parameters() if p.requires_grad)
-    module, optimizer = world.accelerator.prepare(scorer, make_optimizer(scorer, optim))
+    scorer = divided(scorer, world)
+    module, optimizer = prepared(scorer, make_optimizer(scorer, optim), world)
     settle_head(module, scorer, world)
     return Trainee(module, optimizer, world, optim.max_grad_norm, changing=changing)
 
@@ -103,11 +105,11 @@ def refuse_checkpointing(model: Any, settings: TrainingSection) -> None:
 
 
 def frozen(model: Any, kernel: Kernel, world: World) -> Any:
-    """A model that only answers: sharded under ZeRO-3, whole on every rank otherwise."""
+    """A model that only answers: in shards where weights are divided, whole on every rank otherwise."""
     scorer = Scorer(model, kernel).eval()
     for parameter in scorer.parameters():
         parameter.requires_grad_(False)
-    module = world.shard_frozen(scorer)
+    module = answering(divided(scorer, world), world)
     settle_head(module, scorer, world)
     return module
 

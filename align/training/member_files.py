@@ -99,7 +99,7 @@ def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
     All ranks take part; the others get {}.
     """
     world = trainee.world
-    if world.sharding not in ("fsdp2", "zero3"):
+    if not world.divides:
         return None
     scorer = at_rest(trainee.module, world)
     model: Any = scorer.model

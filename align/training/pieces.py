@@ -89,7 +89,7 @@ def as_if_learned(module: nn.Module, names: Collection[str]) -> Iterator[None]:
 
 def save_pieces(path: Path, module: Any, world: World, names: Collection[str]) -> None:
     """These parameters into a file of each rank, where ranks have different ones, else into the main one's."""
-    if world.main or world.sharding in ("zero3", "fsdp2"):
+    if world.main or world.divides:
         found = pieces(module, world)
         path.parent.mkdir(exist_ok=True)
         save_state({name: found[name].clone() for name in sorted(names)}, _of_rank(path, world))
@@ -113,5 +113,5 @@ def load_pieces(path: Path, module: Any, world: World, names: Collection[str]) -
 
 
 def _of_rank(path: Path, world: World) -> Path:
-    rank = world.rank if world.sharding in ("zero3", "fsdp2") else 0
+    rank = world.rank if world.divides else 0
     return path.with_name(f"{path.name}-{rank:05d}.pt")

@@ -23,6 +23,7 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupK
 from torch import Tensor, nn
 
 from align.errors import AlignError, Elsewhere, RunError, UserError
+from align.world.engine import build_nothing, deepspeed_config
 from align.world.launcher import refuse_ignored
 from align.world.signals import Asked
 
@@ -30,7 +31,6 @@ KINDS = {
     DistributedType.NO: "none",
     DistributedType.MULTI_CPU: "ddp",
     DistributedType.MULTI_GPU: "ddp",
-    DistributedType.FSDP: "fsdp2",
 }
 
 T = TypeVar("T")
@@ -135,13 +135,10 @@ class World:
             raise Elsewhere(*failure)
         yield
 
-    def shard_frozen(self, module: nn.Module) -> Any:
-        """A module without gradients on this rank's device: under ZeRO-3 its shards, otherwise all of it."""
-        if self.sharding != "zero3":
-            return module.to(self.device)
-        import deepspeed
-
-        return deepspeed.initialize(model=module, config=deepspeed_config(3, 0.0))[0]
+    @property
+    def divides(self) -> bool:
+        """Whether each rank has a share of the weights, and not all of them."""
+        return self.sharding in ("zero3", "fsdp2")
 
     def unwrap(self, module: nn.Module) -> Any:
         """The module that was prepared, out of whatever was put around it."""
@@ -163,8 +160,6 @@ def join(max_grad_norm: float, mixed_precision: Precision = "auto") -> World:
     _refuse_lonely_process()
     cpu = not torch.cuda.is_available()
     wanted = _wanted_sharding()
-    if cpu and wanted == "fsdp2":
-        raise UserError("FSDP was asked for, but accelerate runs it on GPUs only; on CPU take ddp, zero2 or zero3")
     refuse_ignored(precision_of(mixed_precision, torch.device("cpu" if cpu else "cuda")))
     plugin = None
     if cpu:
@@ -173,7 +168,7 @@ def join(max_grad_norm: float, mixed_precision: Precision = "auto") -> World:
         )  # accelerate imports DeepSpeed where it is installed, used or not
     if wanted.startswith("zero"):
         if cpu:
-            _build_nothing()
+            build_nothing()
         warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated")  # DeepSpeed's
         os.environ["ACCELERATE_CONFIG_DS_FIELDS"] = ""  # accelerate refuses a zero_stage beside a whole configuration
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(int(wanted[-1]), max_grad_norm))
@@ -181,8 +176,10 @@ def join(max_grad_norm: float, mixed_precision: Precision = "auto") -> World:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     handlers = [InitProcessGroupKwargs(backend="gloo" if cpu else "nccl", timeout=PATIENCE)] if _launched() else []
     AcceleratorState._reset_state()  # a second run in this process brings its own settings of the engine
-    accelerator = Accelerator(mixed_precision="no", deepspeed_plugin=plugin, kwargs_handlers=list(handlers))
-    world = World(accelerator, _sharding(accelerator))
+    with _without("ACCELERATE_USE_FSDP"):  # it shards on GPUs alone, and what is whole already; see shards.py
+        accelerator = Accelerator(mixed_precision="no", deepspeed_plugin=plugin, kwargs_handlers=list(handlers))
+    came = _sharding(accelerator)
+    world = World(accelerator, wanted if (wanted, came) == ("fsdp2", "ddp") else came)
     _assert_came_true(world, wanted)
     return world
 
@@ -194,27 +191,15 @@ def precision_of(mixed_precision: Precision, device: torch.device) -> Literal["b
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"
 
 
-def deepspeed_config(stage: int, max_grad_norm: float) -> dict[str, Any]:
-    """The engine's settings. Micro-batches, accumulation and precision are ours, so they are all 1 and float32 here."""
-    zero: dict[str, Any] = {"stage": stage, "contiguous_gradients": True, "overlap_comm": torch.cuda.is_available()}
-    if stage == 3:
-        zero |= {"stage3_gather_16bit_weights_on_model_save": False, "stage3_param_persistence_threshold": 0}
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": max_grad_norm,  # by name: left out, accelerate makes it 1.0
-        "zero_optimization": zero,
-        "zero_force_ds_cpu_optimizer": False,
-        "zero_allow_untested_optimizer": True,
-    }
-
-
-def _build_nothing() -> None:
-    """DeepSpeed would compile collectives over shared memory, which only its inference calls: a minute of work, under a
-    lock that a process which is killed meanwhile leaves behind for ever."""
-    from deepspeed import ops
-
-    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """A variable of the environment, away while this lasts."""
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value
 
 
 def _launched() -> bool:

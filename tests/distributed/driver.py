@@ -15,13 +15,14 @@ import os
 import shutil
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-import fully_sharded  # noqa: E402  (beside this file)
-import moving  # noqa: E402
+import moving  # noqa: E402  (beside this file)
 import torch  # noqa: E402
 
 from align.__main__ import leave  # noqa: E402
@@ -43,8 +44,8 @@ def main() -> None:
 
 def move(root: Path, job: dict[str, Any]) -> dict[str, bool]:
     """Which of its promises were kept."""
-    join = fully_sharded.join if job.get("sharding") == "fsdp2" else distributed.join
-    return moving.go(join(1.0), root / job["name"])
+    with fully_sharded(job):
+        return moving.go(distributed.join(1.0), root / job["name"])
 
 
 def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
@@ -56,12 +57,24 @@ def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
     words = [*job["overrides"], f"training.output_dir={folder}"]
     if "replay_of" in job:
         words.append(f"rollout.replay={root.parent / 'launch-none' / job['replay_of']}")
-    run.join = fully_sharded.join if job.get("sharding") == "fsdp2" else distributed.join
     try:
-        run.train(load_recipe(job["recipe"], words), resume)
+        with fully_sharded(job):
+            run.train(load_recipe(job["recipe"], words), resume)
     except AlignError as error:
         return {"error": type(error).__name__, "text": str(error)}
     return {}
+
+
+@contextmanager
+def fully_sharded(job: dict[str, Any]) -> Iterator[None]:
+    """What `accelerate launch` says with launch/accelerate/fsdp2.yaml, while a job lasts that asks for it."""
+    asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if job.get("sharding") == "fsdp2" else {}
+    os.environ.update(asked)
+    try:
+        yield
+    finally:
+        for name in asked:
+            del os.environ[name]
 
 
 def _copied(root: Path, folder: Path, other: str, step: int) -> Path:
