@@ -20,6 +20,8 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, 
 from align.world.distributed import World
 from align.world.engine import deepspeed_config
 
+ALIGNED = 64  # bytes
+
 
 def prepared(module: Any, optimizer: Any, world: World) -> tuple[Any, Any]:
     """A divided module that is trained, and its optimiser, as they are stepped."""
@@ -35,8 +37,10 @@ def divided(module: Any, world: World) -> Any:
     """
     if not world.divides:
         return module.to(world.device)
-    for unit in (*_layers(module), module):
-        _read(unit, world)
+    units = (*_layers(module), module)
+    room = _room(units, world)
+    for unit in units:
+        _read(unit, room, world)
         if world.sharding == "zero3":
             import deepspeed
 
@@ -77,21 +81,45 @@ def _layers(module: Any) -> Sequence[nn.Module]:
     return [part for part in reversed(list(module.modules())) if type(part).__name__ in names and part is not module]
 
 
-def _read(unit: nn.Module, world: World) -> None:
-    """Fills the parameters that are not read yet, on every rank; what the main process cannot read ends all of them."""
-    empty: list[Any] = [p for p in unit.parameters() if hasattr(p, "stored")]
-    found: list[Tensor] = []
+def _room(units: Sequence[nn.Module], world: World) -> Tensor:
+    """Enough for the largest unit, the parameters apart that those before it have taken."""
+    taken: set[int] = set()
+    most = 0
+    for unit in units:
+        new = [p for p in _hollow(unit) if id(p) not in taken]
+        taken |= {id(p) for p in new}
+        most = max(most, sum(map(_room_for, new)))
+    return torch.empty(most, dtype=torch.uint8, device=world.device)
+
+
+def _hollow(unit: nn.Module) -> list[Any]:
+    return [p for p in unit.parameters() if hasattr(p, "stored")]
+
+
+def _read(unit: nn.Module, room: Tensor, world: World) -> None:
+    """Fills the parameters that are not read yet, on every rank; what the main process cannot read ends all of them.
+
+    They stand in `room`, one layer after the other, until they are divided: pieces that stay, made between tensors that
+    go, would leave holes in the memory of a process as large as these.
+    """
+    empty, end = _hollow(unit), 0
+    for parameter in empty:
+        start, end = end, end + _room_for(parameter)
+        size = parameter.numel() * parameter.element_size()
+        parameter.data = room[start : start + size].view(parameter.dtype).view(parameter.shape)
     with world.main_first():
         if world.main:
-            found = [p.stored.read() for p in empty]
-    for i, parameter in enumerate(empty):
-        if world.main:
-            parameter.data, found[i] = found[i].to(world.device), torch.empty(0)
-        else:
-            parameter.data = torch.empty(parameter.shape, dtype=parameter.dtype, device=world.device)
+            for parameter in empty:
+                parameter.data.copy_(parameter.stored.read())
+    for parameter in empty:
         if world.sharding == "fsdp2":  # DeepSpeed sends what it divides
             dist.broadcast(parameter.data, 0)
         del parameter.stored
+
+
+def _room_for(parameter: Tensor) -> int:
+    """Bytes; of whole lines, so that any precision may begin after them."""
+    return -(-parameter.numel() * parameter.element_size() // ALIGNED) * ALIGNED
 
 
 def _moved(module: nn.Module, world: World) -> Any:
