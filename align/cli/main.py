@@ -66,17 +66,14 @@ def train(
     resume: Annotated[
         str, typer.Option(metavar="[auto|PATH]", help="Go on from the last good checkpoint, or from one.")
     ] = "",
-    trust_checkpoint: Annotated[
-        bool, typer.Option(help="Open DeepSpeed's pickled state though its origin is unproven.")
-    ] = False,
     trust_folder: Annotated[bool, typer.Option(help="Write into a run folder that another user owns.")] = False,
     allow_changes: Annotated[
         list[str] | None, typer.Option(help="A key that may differ from the saved run's; or `all`.")
     ] = None,
 ) -> None:
     """Run a recipe. Works under accelerate launch, under torchrun, and alone."""
-    if not resume and (trust_checkpoint or allow_changes):
-        raise UserError("train: --trust-checkpoint and --allow-changes belong to --resume")
+    if not resume and allow_changes:
+        raise UserError("train: --allow-changes belongs to --resume")
     from align.world.signals import stoppable
 
     with stoppable() as stop:  # what follows imports for seconds
@@ -86,7 +83,7 @@ def train(
         from align.run import train as run
 
         again = run.Resume(path=resume, allow=tuple(allow_changes or ())) if resume else None
-        run.train(checked, again, run.Trust(folder=trust_folder, checkpoint=trust_checkpoint), stop)
+        run.train(checked, again, run.Trust(folder=trust_folder), stop)
 
 
 @app.command()

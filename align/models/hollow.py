@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from align.errors import UserError
 from align.models.sources import weight_files
 
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}  # safetensors' names
+# by safetensors' names
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Stored:
         if found.numel():
             with open(self.file, "rb") as opened:
                 opened.seek(self.start)
-                room = memoryview(found.view(-1).view(torch.uint8).numpy())
+                room: Any = found.view(-1).view(torch.uint8).numpy()
                 if opened.readinto(room) != len(room):
                     raise UserError(f"{self.file}: ends within {self.name}; the file is damaged, copy it again")
         found = found.to(self.wanted)
@@ -116,7 +117,7 @@ def _owned(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
 
 
 def _give_buffers(model: Any) -> None:
-    """Those that a model makes for itself, such as the frequencies of its positions: on the meta device they have none."""
+    """Those that a model makes for itself, such as the frequencies of its positions, which meta ones lack."""
     with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False):
         real = type(model)(model.config)
     theirs = {name: module for name, module in real.named_modules()}

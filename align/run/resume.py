@@ -50,7 +50,7 @@ def begin(setup: Setup, resume: Resume | None, num_steps: int, say: Say) -> Begu
     path, past, name = _found(setup, resume, say)
     progress = Progress()
     if path is not None:
-        progress = snapshot.restore(path, setup.team, trusted=folder.trust.checkpoint)
+        progress = snapshot.restore(path, setup.team, setup.recipe.training.seed)
         _refuse_end(path, progress.step, num_steps)
         _judge_again(setup, progress, say)
     with world.main_first():
@@ -91,19 +91,6 @@ def _judge_again(setup: Setup, progress: Progress, say: Say) -> None:
         progress.best_step, progress.best_value, progress.bad_evaluations = -1, 0.0, 0
     patience = training.early_stopping_patience
     progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
-    if progress.best_step >= 0 and training.load_best_model_at_end and setup.world.deepspeed:
-        with setup.world.main_first():
-            if setup.world.main and not setup.folder.trust.checkpoint:
-                _refuse_foreign(best)
-
-
-def _refuse_foreign(best: Path) -> None:
-    """Now, and not when its pickles are to be opened at the end."""
-    if reasons := checkpoint.foreign(best):
-        raise UserError(
-            f"{best}: holds the best evaluation's weights in DeepSpeed's pickles, and these may not be opened: "
-            f"{'; '.join(reasons)}. If you made them yourself, pass --trust-checkpoint"
-        )
 
 
 def _found(setup: Setup, resume: Resume | None, say: Say) -> tuple[Path | None, Past, str]:

@@ -125,8 +125,8 @@ def _outcome(setup: Setup, name: str, progress: Progress, num_steps: int) -> dic
         best = checkpoint.folder(folder.checkpoints, kept)
         with setup.world.main_first():
             if setup.world.main:
-                _require_whole(best, name, pickles=setup.world.deepspeed and not folder.trust.checkpoint)
-        snapshot.restore_weights(best, setup.team, trusted=True)  # it has just been proven, or the user says so
+                _require_whole(best, name)
+        setup.team.read(best)
         say(f"final/ holds step {kept}, the best evaluation")
     of_best = {"best_step": progress.best_step, "best_value": progress.best_value} if progress.best_step >= 0 else {}
     return {
@@ -137,13 +137,8 @@ def _outcome(setup: Setup, name: str, progress: Progress, num_steps: int) -> dic
     } | of_best
 
 
-def _require_whole(best: Path, name: str, *, pickles: bool) -> None:
+def _require_whole(best: Path, name: str) -> None:
     """Of the run of this name."""
-    if pickles and (reasons := checkpoint.foreign(best)):
-        raise RunError(
-            f"{best}: holds the best evaluation's weights in DeepSpeed's pickles, and these may not be opened: "
-            f"{'; '.join(reasons)}. If you made them yourself, go on with --resume --trust-checkpoint"
-        )
     problems = checkpoint.verify(best)
     if not problems and (found := snapshot.identity_of(best)) and found.get("run") != name:
         problems = [f"{snapshot.IDENTITY}: another run wrote it, {found.get('run')}, and not this one, {name}"]

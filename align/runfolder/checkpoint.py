@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from align.system.files import flush_folder, inner_folder, new_folder, remove, s
 from align.system.machine import is_full
 from align.system.sums import SUM, sealed, sha256_of, unsealed
 
-FORMAT = 1  # of the manifest; raise it when an older align could not read what is written
+FORMAT = 2  # of what is written; raise it when an older align could not read it, or this one not the older
 MANIFEST = "manifest.json"
 Say = Callable[[str], None]
 
@@ -119,8 +118,9 @@ def verify(path: Path) -> list[str]:
         return [f"{MANIFEST}: missing; not a finished checkpoint of align"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST}: cannot be read ({type(error).__name__}: {error})"]
-    if newest > FORMAT:
-        return [f"{MANIFEST}: format {newest} is from a newer align ({manifest.get('align')}); this one reads {FORMAT}"]
+    if newest != FORMAT:
+        age = "a newer" if newest > FORMAT else "an older"
+        return [f"{MANIFEST}: format {newest} is from {age} align ({manifest.get('align')}); this one reads {FORMAT}"]
     found = set(_files(path)) - {MANIFEST}
     problems = [f"{n}: missing" for n in sorted(expected.keys() - found)]
     problems += [f"{n}: not in the manifest" for n in sorted(found - expected.keys())]
@@ -140,18 +140,6 @@ def _compare(path: Path, name: str, size: int, sha256: str) -> str:
     return "" if sha256_of(path) == sha256 else f"{name}: content is not what was written (sha256 differs)"
 
 
-def untrusted(path: Path) -> list[str]:
-    """Why files of this checkpoint that are pickles (DeepSpeed's) may not be opened; empty when they may."""
-    return [*foreign(path), *verify(path)]
-
-
-def foreign(path: Path) -> list[str]:
-    """What of a checkpoint another user owns."""
-    me = os.geteuid() if hasattr(os, "geteuid") else None
-    found = [p.name for p in (path, *path.rglob("*")) if me is not None and p.lstat().st_uid != me]
-    return [f"{name}: belongs to another user" for name in found]
-
-
 def require_good(path: Path) -> Path:
     """`path`, or a UserError that names every finding; for a checkpoint that the user named."""
     if not path.is_dir():
@@ -164,7 +152,7 @@ def require_good(path: Path) -> Path:
 def latest_good(root: Path, say: Say) -> Path | None:
     """The newest whole checkpoint; None where there is none at all. Damaged ones are passed over, aloud.
 
-    Raises UserError when the newest is from a newer align (going on from an older one would throw work away), and
+    Raises UserError when the newest is from another align (going on from an older one would throw work away), and
     when all are damaged.
     """
     tidy(root)
@@ -173,7 +161,7 @@ def latest_good(root: Path, say: Say) -> Path | None:
         problems = verify(path)
         if not problems:
             return path
-        if _newer(problems):
+        if _other_align(problems):
             raise UserError(f"{path}: {problems[0]}. {_cure(problems)}")
         findings.append(f"{path}: damaged: {'; '.join(problems)}")
         say(f"{findings[-1]}. Trying the one before it")
@@ -183,13 +171,13 @@ def latest_good(root: Path, say: Say) -> Path | None:
     return None
 
 
-def _newer(problems: list[str]) -> bool:
-    return any("from a newer align" in p for p in problems)
+def _other_align(problems: list[str]) -> bool:
+    return any("is from a" in p and "align" in p for p in problems)
 
 
 def _cure(problems: list[str]) -> str:
-    if _newer(problems):
-        return "Upgrade align, or resume from an older checkpoint by its path"
+    if _other_align(problems):
+        return "Go on with the align that wrote it, or resume from another checkpoint by its path"
     return "Resume from another checkpoint, or with --resume auto from the newest whole one"
 
 

@@ -44,7 +44,6 @@ class Trust:
     """What is used though another user owns it, since this one says so."""
 
     folder: bool = False  # the run folder is written into
-    checkpoint: bool = False  # DeepSpeed's pickles are opened
 
 
 class RunFolder:

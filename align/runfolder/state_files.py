@@ -47,9 +47,9 @@ def save_state(state: Any, path: Path) -> None:
 
 
 def load_state(path: Path) -> Any:
-    """What `save_state` wrote, on the CPU. Raises RunError naming the file."""
+    """What `save_state` wrote, on the CPU; of large tensors what is used is read. Raises RunError naming the file."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises half a dozen kinds, all of them about this file
         raise RunError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
 

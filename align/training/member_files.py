@@ -1,33 +1,29 @@
 """What one learner is, its weights and its moments, into a folder and back; and its whole weights for `final/`.
 
-Kept is what training changes: parameters that learn, those that learned before, and those that moves write. Torch and
-DeepSpeed would each leave out whatever does not require a gradient at the moment of saving.
+Kept is what training changes: parameters that learn, those that learned before, and those that moves write. Each rank
+writes what it has, in whatever way the learner is divided, and reads what it needs, from one that was divided otherwise
+too (`align.runfolder.fragments`). Under ZeRO the weights are its float32 masters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
 from align.errors import UserError
 from align.models.embeddings import gathered
-from align.runfolder.state_files import load_state, load_tensors, save_state, save_tensors
-from align.training.pieces import as_if_learned, at_rest, load_pieces, save_pieces
+from align.runfolder.fragments import WEIGHT, Fragment, Saved
+from align.runfolder.fragments import write as write_fragments
+from align.training.moves import COUNTERS
+from align.training.pieces import at_rest, fragments
 from align.training.step import Trainee
 
-TAG = "state"  # DeepSpeed wants a name inside its folder
-STILL = "still"
+STATE = "state"  # a file of each rank: state-00000.pt
 
 
 def changing(trainee: Trainee) -> set[str]:
@@ -36,60 +32,152 @@ def changing(trainee: Trainee) -> set[str]:
     return {name for name, p in named if p.requires_grad or name in trainee.changing}
 
 
-def _still(trainee: Trainee) -> set[str]:
-    """Those of them that do not learn now, which DeepSpeed leaves out."""
-    named = trainee.world.unwrap(trainee.module).named_parameters()
-    return {name for name, p in named if not p.requires_grad and name in trainee.changing}
-
-
 def write(folder: Path, trainee: Trainee) -> None:
-    """All ranks take part."""
+    """Each rank what it has; of what is whole everywhere the main one."""
     world = trainee.world
-    if world.deepspeed:
-        if still := _still(trainee):
-            save_pieces(folder / STILL, trainee.module, world, still)
-        trainee.module.save_checkpoint(str(folder / "deepspeed"), tag=TAG, exclude_frozen_parameters=True)
-        return
-    module, sharded = at_rest(trainee.module, world), world.sharding == "fsdp2"
-    options = StateDictOptions(full_state_dict=sharded, cpu_offload=sharded, ignore_frozen_params=True)
-    optimizer = _plain(trainee.optimizer)
-    with as_if_learned(module, changing(trainee)):
-        weights: dict[str, Any] = get_model_state_dict(module, options=options)
-    with as_if_learned(module, _optimised(module, optimizer)):
-        # torch would first make an empty state with a step of its own, and count that step.
-        moments: Any = get_optimizer_state_dict(module, optimizer, options=options) if optimizer.state else {}
-    if world.main:
-        folder.mkdir(exist_ok=True)
-        save_tensors(weights, folder / "weights.safetensors")
-        save_state(moments, folder / "optimizer.pt")
+    owned = [f for owner in owners(trainee) for f in owner.fragments()] if _writes_moments(trainee) else []
+    rest = changing(trainee) - {name for owner in owners(trainee) for name in owner.names}
+    if world.main or world.divides:
+        owned += fragments(trainee.module, world, rest)
+    counters = {name: getattr(trainee.module, name) for name in COUNTERS} if world.deepspeed else {}
+    if owned:
+        write_fragments(folder / STATE, world.rank, owned, counters)
+
+
+def _writes_moments(trainee: Trainee) -> bool:
+    return trainee.world.main or trainee.world.divides or trainee.world.deepspeed
 
 
 def read(folder: Path, trainee: Trainee) -> None:
     """What `write` has kept, into the trainee of every rank. UserError where it is of another model."""
-    world = trainee.world
-    if world.deepspeed:
-        trainee.module.load_checkpoint(str(folder / "deepspeed"), tag=TAG, load_module_strict=False)
-        load_pieces(folder / STILL, trainee.module, world, _still(trainee))
-        return
-    module = at_rest(trainee.module, world)
-    options = StateDictOptions(full_state_dict=world.sharding == "fsdp2", strict=False)
-    weights: dict[str, Any] = load_tensors(folder / "weights.safetensors")
-    _refuse_foreign(folder, module, changing(trainee), weights)
-    set_model_state_dict(module, weights, options=options)
-    if moments := load_state(folder / "optimizer.pt"):
-        with as_if_learned(module, moments["state"].keys()):  # torch invents a state for others that learn
-            set_optimizer_state_dict(module, _plain(trainee.optimizer), moments, options=options)
+    world, names = trainee.world, changing(trainee)
+    saved = Saved(folder / STATE, world.rank)
+    saved.refuse_lacking(saved.fill(fragments(trainee.module, world, names)), len(names))
+    for owner in owners(trainee):
+        owner.read(saved)
+    for name, count in saved.more.items() if world.deepspeed else ():
+        setattr(trainee.module, name, count)
 
 
-def _refuse_foreign(folder: Path, module: Any, changing: set[str], weights: Mapping[str, Tensor]) -> None:
-    """Loading passes over names it does not know, so what training changes must be there, in its shape."""
-    trained = {n: tuple(p.shape) for n, p in module.named_parameters() if n in changing}
-    wrong = [n for n, shape in trained.items() if n not in weights or tuple(weights[n].shape) != shape]
-    if wrong:
+# ---- whom an optimiser keeps its numbers for ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A tensor that the optimiser steps, and which runs of which parameters it holds on this rank."""
+
+    key: Any  # a parameter, or ZeRO's flat masters
+    state: dict[Any, dict[str, Any]]  # of the optimiser
+    held: tuple[tuple[int, Fragment], ...]  # where in `key` each begins; with its weights alone
+
+    @property
+    def names(self) -> list[str]:
+        return [fragment.name for _, fragment in self.held]
+
+    def fragments(self) -> Iterator[Fragment]:
+        """With the moments, where there are some by now."""
+        state = self.state.get(self.key, {})
+        alike = {key: _flat(value) for key, value in state.items() if _for_each(value, self.key)}
+        others = {key: value for key, value in state.items() if key not in alike and not _odd(value)}
+        odd = {key: _local(value) for key, value in state.items() if key not in alike and _odd(value)}
+        for at, one in self.held:
+            parts = {key: value[at : at + one.count] for key, value in alike.items()}
+            yield replace(one, tensors={**one.tensors, **parts}, others=others, odd=odd)
+
+    def read(self, saved: Saved) -> None:
+        """The masters, and the moments as they were; none where there were none."""
+        lacking = saved.fill([one for _, one in self.held])
+        saved.refuse_lacking(lacking, len(self.held))
+        found = [next(saved.of(one.name)) for _, one in self.held if one.count]
+        kept = max(found, key=lambda f: float(f.others.get("step", 0)), default=None)
+        self.state.pop(self.key, None)
+        if kept is None or not (len(kept.tensors) > 1 or kept.others or kept.odd):
+            return
+        state: dict[str, Any] = {key: torch.zeros_like(self.key) for key in kept.tensors if key != WEIGHT}
+        state = {key: value.detach() for key, value in state.items()}
+        state |= {key: value.clone() if isinstance(value, Tensor) else value for key, value in kept.others.items()}
+        if kept.odd:
+            _refuse_cut(kept, self.held, saved)
+            state |= {key: value.clone() for key, value in kept.odd.items()}
+        self.state[self.key] = state
+        for at, one in self.held:
+            wanted = {key: _flat(state[key])[at : at + one.count] for key in kept.tensors if key != WEIGHT}
+            if wanted:
+                saved.fill([replace(one, tensors=wanted)])
+
+
+def _refuse_cut(kept: Fragment, held: tuple[tuple[int, Fragment], ...], saved: Saved) -> None:
+    """What an optimiser keeps for rows or columns cannot be divided anew."""
+    if [(kept.start, kept.count)] != [(one.start, one.count) for _, one in held]:
         raise UserError(
-            f"{folder}: is of another model: {len(wrong)} of {len(trained)} trained tensors are not in it as this "
-            f"recipe has them, the first {wrong[0]}; resume it with its own recipe"
+            f"{saved.path.parent}: the optimiser keeps {', '.join(kept.odd)} for {kept.name}, which cannot be divided "
+            "over another number of processes; resume with the world_size and sharding of the checkpoint"
         )
+
+
+def owners(trainee: Trainee) -> list[Owner]:
+    """In the optimiser's order."""
+    world, optimizer = trainee.world, trainee.optimizer
+    named = dict(at_rest(trainee.module, world).named_parameters())
+    names = {id(p): name for name, p in named.items()}
+    if not world.deepspeed:
+        base = getattr(optimizer, "optimizer", optimizer)  # out of accelerate's wrapper
+        ours = fragments(trainee.module, world, names.values())
+        held = {fragment.name: fragment for fragment in ours}
+        listed = [p for group in base.param_groups for p in group["params"]]
+        return [Owner(p, base.state, ((0, held[names[id(p)]]),)) for p in listed]
+    engine = trainee.module.optimizer
+    cut = _of_shards if world.sharding == "zero3" else _of_partitions
+    return [Owner(master, engine.optimizer.state, tuple(held)) for master, held in cut(engine, names, world.rank)]
+
+
+def _of_shards(engine: Any, names: Mapping[int, str], rank: int) -> Iterator[tuple[Tensor, list[tuple[int, Fragment]]]]:
+    """ZeRO-3: a flat group has this rank's piece of every parameter, one after the other."""
+    for master, parameters in zip(engine.fp32_partitioned_groups_flat, engine.fp16_groups, strict=True):
+        at, held = 0, list[tuple[int, Fragment]]()
+        for p in parameters:
+            size = p.partition_numel()
+            start = min(rank * size, p.ds_numel)
+            part = master.detach()[at : at + min(size, p.ds_numel - start)]
+            held.append((at, Fragment(names[id(p)], tuple(p.ds_shape), start, {WEIGHT: part})))
+            at += size
+        yield master, held
+
+
+def _of_partitions(
+    engine: Any, names: Mapping[int, str], rank: int
+) -> Iterator[tuple[Tensor, list[tuple[int, Fragment]]]]:
+    """ZeRO-1 and 2: this rank's part of a flat group cuts through parameters."""
+    for master, parameters in zip(engine.single_partition_of_fp32_groups, engine.bit16_groups, strict=True):
+        held: list[tuple[int, Fragment]] = []
+        for p in parameters:
+            mapped = getattr(p, "_hp_mapping", None)
+            if mapped is not None:
+                at = mapped.get_hp_fragment_address()
+                part = master.detach()[at.start : at.start + at.numel]
+                start = mapped.lp_fragment_address.start
+                held.append((at.start, Fragment(names[id(p)], tuple(p.shape), start, {WEIGHT: part})))
+        yield master, held
+
+
+def _for_each(value: Any, key: Tensor) -> bool:
+    """Whether it has an entry for each of the key's."""
+    return isinstance(value, Tensor) and value.ndim > 0 and value.shape == key.shape
+
+
+def _odd(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _local(tensor: Any) -> Tensor:
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def _flat(tensor: Any) -> Tensor:
+    return _local(tensor).detach().view(-1)
+
+
+# ---- final/ ---------------------------------------------------------------------------------------------------------
 
 
 def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
@@ -104,27 +192,14 @@ def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
     scorer = at_rest(trainee.module, world)
     model: Any = scorer.model
     adapter, wanted = hasattr(model, "peft_config"), changing(trainee)
-    if world.sharding == "fsdp2":
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=adapter)
-        with as_if_learned(scorer, wanted):
-            whole: dict[str, Any] = get_model_state_dict(model, options=options)
-        return whole
     found: dict[str, Tensor] = {}
     copies: dict[int, Tensor] = {}  # tied weights stay one tensor
     for name, tensor in model.state_dict(keep_vars=True).items():
         if adapter and f"model.{name}" not in wanted:
             continue
         with gathered(tensor):
+            whole = tensor.detach()
+            whole = whole.full_tensor() if hasattr(whole, "full_tensor") else whole
             if world.main:
-                found[name] = copies.setdefault(id(tensor), tensor.detach().cpu().clone())
+                found[name] = copies.setdefault(id(tensor), whole.cpu().clone())
     return found
-
-
-def _optimised(module: Any, optimizer: torch.optim.Optimizer) -> set[str]:
-    """Names of the parameters that the optimiser has."""
-    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    return {name for name, p in module.named_parameters() if id(p) in known}
-
-
-def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    return getattr(optimizer, "optimizer", optimizer)  # out of accelerate's wrapper

@@ -6,18 +6,16 @@ FSDP2 keep weights whole after a pass, and write back what they have kept; ZeRO 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import distribute_tensor
 
-from align.errors import UserError
 from align.models.embeddings import gathered
-from align.runfolder.state_files import load_state, save_state
+from align.runfolder.fragments import WEIGHT, Fragment, Saved, write
 from align.world.distributed import World
 
 
@@ -74,44 +72,31 @@ def settle(module: Any) -> None:
         refresh()
 
 
-@contextmanager
-def as_if_learned(module: nn.Module, names: Collection[str]) -> Iterator[None]:
-    """These parameters, and no others, require a gradient within the block."""
-    before = {name: p.requires_grad for name, p in module.named_parameters()}
-    for name, p in module.named_parameters():
-        p.requires_grad_(name in names)
-    try:
-        yield
-    finally:
-        for name, p in module.named_parameters():
-            p.requires_grad_(before[name])
+def fragments(module: Any, world: World, names: Collection[str]) -> list[Fragment]:
+    """This rank's pieces of these parameters, and where in the whole they stand; all of it where it is whole."""
+    named = at_rest(module, world).named_parameters()
+    return [_fragment(name, p, world) for name, p in named if name in names]
+
+
+def _fragment(name: str, parameter: Any, world: World) -> Fragment:
+    piece = piece_of(parameter).view(-1)
+    shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+    start = 0
+    if hasattr(parameter, "ds_tensor"):  # equal runs, the last one padded
+        start = min(world.rank * piece.numel(), parameter.ds_numel)
+        piece = piece[: max(0, parameter.ds_numel - start)]
+    elif hasattr(parameter, "to_local"):  # equal numbers of rows, the last ones fewer
+        start = min(world.rank * -(-shape[0] // world.size), shape[0]) * math.prod(shape[1:])
+    return Fragment(name, shape, start, {WEIGHT: piece})
 
 
 def save_pieces(path: Path, module: Any, world: World, names: Collection[str]) -> None:
     """These parameters into a file of each rank, where ranks have different ones, else into the main one's."""
     if world.main or world.divides:
-        found = pieces(module, world)
-        path.parent.mkdir(exist_ok=True)
-        save_state({name: found[name].clone() for name in sorted(names)}, _of_rank(path, world))
+        write(path, world.rank, fragments(module, world, names))
 
 
 def load_pieces(path: Path, module: Any, world: World, names: Collection[str]) -> None:
-    """Puts back what `save_pieces` kept. UserError where it is not there, or is of another model."""
-    if not names:
-        return
-    file = _of_rank(path, world)
-    found, into = load_state(file) if file.exists() else {}, pieces(module, world)
-    wrong = [n for n in sorted(names) if n not in found or found[n].shape != into[n].shape]
-    if wrong:
-        raise UserError(
-            f"{file}: {len(wrong)} of {len(names)} tensors that move are not in it as this recipe has them, the first "
-            f"{wrong[0]}; resume it with its own recipe"
-        )
-    with torch.no_grad():
-        for name in names:
-            into[name].copy_(found[name])
-
-
-def _of_rank(path: Path, world: World) -> Path:
-    rank = world.rank if world.divides else 0
-    return path.with_name(f"{path.name}-{rank:05d}.pt")
+    """Puts back what `save_pieces` kept, in whatever world. UserError where it is not there, or is of another model."""
+    saved = Saved(path, world.rank)
+    saved.refuse_lacking(saved.fill(fragments(module, world, names)), len(names))

@@ -1,13 +1,11 @@
 """The state of a run, into a checkpoint's folder and back, bitwise, however it is sharded.
 
-weights.safetensors   the parameters that training changes (whole; of an adapter only its own)
-optimizer.pt          the optimiser's moments
-deepspeed/            instead of both: DeepSpeed's own files (pickles)
-still-00000.pt        beside them, of each rank: parameters that training changes and that do not learn just now
+state-00000.pt        of each rank: its fragments of the parameters that training changes, and of their moments
 NAME/                 the same for each further learner: a `critic` that is a model of its own, a `twin`
 sources/state.pt      logits of the sources' weights, and their moments, where these are learned
 NAME/weights-00000.pt of each rank: its piece of a copy that follows the policy, such as a `target`
-moved-00000.pt        what moves of weights remember, where a method has any
+moved-00000.pt        of each rank: what moves of weights remember, where a method has any
+start-00000.pt        likewise: where the next extrapolation begins
 random-00000.pt       the random generators of each rank
 progress.json         counters, controllers, best evaluation
 identity.json         all that its numbers depend on, and of which run it is
@@ -23,15 +21,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from align.errors import Elsewhere, UserError
+from align.errors import Elsewhere
 from align.runfolder import checkpoint
 from align.runfolder.logs import Mark
-from align.runfolder.state_files import load_state, random_state, save_state, set_random_state
+from align.runfolder.state_files import load_state, random_state, save_state, seed_generators, set_random_state
 from align.system.files import replace_file
 from align.training.controllers import Remembered
 from align.training.team import Team
 
 EXPERIENCE = "experience.pt"
+RANDOM = "random"
 IDENTITY = "identity.json"
 LOGS = "logs.json"
 
@@ -77,7 +76,7 @@ def save(root: Path, team: Team, progress: Progress, experience: Any = None, abo
     failure: Exception | None = None
     try:
         with checkpoint.guarded(tmp):
-            save_state(random_state(), tmp / f"random-{world.rank:05d}.pt")
+            save_state(random_state(), tmp / f"{RANDOM}-{world.rank:05d}.pt")
             team.write(tmp)
             if world.main:
                 replace_file(tmp / "progress.json", json.dumps(asdict(progress)))
@@ -97,17 +96,19 @@ def save(root: Path, team: Team, progress: Progress, experience: Any = None, abo
     return checkpoint.folder(root, progress.step)
 
 
-def restore(path: Path, team: Team, *, trusted: bool = False) -> Progress:
-    """Puts the state of `path`, a verified checkpoint, into the learners and copies of every rank."""
-    world = team.world
-    if world.deepspeed and not trusted and (reasons := checkpoint.untrusted(path)):
-        raise UserError(
-            f"{path}: DeepSpeed's state files are pickles, and these may not be opened: {'; '.join(reasons)}. "
-            "If you made them yourself, pass --trust-checkpoint"
-        )
+def restore(path: Path, team: Team, seed: int = 0) -> Progress:
+    """Puts the state of `path`, a verified checkpoint, into the learners and copies of every rank.
+
+    Of another number of processes it has no generators for each: they begin anew, from `seed` and the step.
+    """
     team.read(path)
-    set_random_state(load_state(path / f"random-{world.rank:05d}.pt"))
-    return Progress(**json.loads((path / "progress.json").read_text()))
+    progress = Progress(**json.loads((path / "progress.json").read_text()))
+    drawn = sorted(path.glob(f"{RANDOM}-*.pt"))
+    if len(drawn) == team.world.size:
+        set_random_state(load_state(drawn[team.world.rank]))
+    else:
+        seed_generators(seed + team.world.rank + (progress.step << 16))
+    return progress
 
 
 def identity_of(path: Path) -> dict[str, Any] | None:
@@ -123,8 +124,3 @@ def logs_of(path: Path) -> dict[str, Mark]:
 def load_experience(path: Path) -> Any:
     """What `save` was given as `experience`; None where the checkpoint has none."""
     return load_state(path / EXPERIENCE) if (path / EXPERIENCE).exists() else None
-
-
-def restore_weights(path: Path, team: Team, *, trusted: bool) -> None:
-    """Only the weights of a checkpoint: those of the best evaluation, for `final/`."""
-    restore(path, team, trusted=trusted)

@@ -13,6 +13,7 @@ from torch import Tensor
 from align.errors import UserError
 from align.models.ahead import jumps_of, put_ahead
 from align.needs import LEARNS, SOURCES, Lesson, Move, When
+from align.runfolder.fragments import Fragment, Saved, write
 from align.runfolder.state_files import load_state, save_state
 from align.scoring.experience import Columns
 from align.training import member_files
@@ -32,7 +33,7 @@ from align.training.moves import (
     straight,
     take,
 )
-from align.training.pieces import at_rest, load_pieces, save_pieces
+from align.training.pieces import at_rest, fragments, load_pieces, save_pieces
 from align.training.slopes import Tug, pull_towards, together
 from align.training.sources import SourceLogits
 from align.training.step import Trainee
@@ -40,6 +41,7 @@ from align.world.distributed import World
 
 WEIGHTS = "weights"  # file of a copy, in the folder of its name
 MOVED = "moved"  # file of what moves remember
+START = "start"  # file of where the next extrapolation begins
 MOMENTS: tuple[str, ...] = get_args(When)  # of a step, in this order
 
 
@@ -129,8 +131,10 @@ class Team:
             save_pieces(folder / name / WEIGHTS, module, self.world, self._following(module))
         if self.moves:
             ahead = {name: vars(of) for name, of in jumps_of(self.world.unwrap(self.policy.module)).items()}
-            state = {"taken": self.taken, "start": self.start, "done": list(self.done), "ahead": ahead}
-            save_state(state, self._moved(folder))
+            if self.world.main or self.world.divides:
+                write(folder / START, self.world.rank, self._start())
+            state = {"taken": self.taken, "done": list(self.done), "ahead": ahead, "world": self._divided()}
+            save_state(state, self._moved(folder, self.world.rank))
 
     def read(self, folder: Path) -> None:
         """UserError where one of the files is not there, or is of another model."""
@@ -141,16 +145,36 @@ class Team:
         for name, module in self.copies.items():
             load_pieces(folder / name / WEIGHTS, module, self.world, self._following(module))
         if self.moves:
-            if not (file := self._moved(folder)).exists():
-                raise UserError(f"{file}: is not there, and the method of this recipe moves weights")
-            state = load_state(file)
-            device = self.world.device
-            self.taken, self.start = _on(state["taken"], device), _on(state["start"], device)
-            self.done = (state["done"][0], state["done"][1])
-            put_ahead(self.world.unwrap(self.policy.module), _on(state.get("ahead", {}), device))
+            self._read_moved(folder)
 
-    def _moved(self, folder: Path) -> Path:
-        return folder / f"{MOVED}-{self.world.rank:05d}.pt"
+    def _read_moved(self, folder: Path) -> None:
+        file = self._moved(folder, self.world.rank)
+        if not file.exists() and not (file := self._moved(folder, 0)).exists():
+            raise UserError(f"{file}: is not there, and the method of this recipe moves weights")
+        state, device = load_state(file), self.world.device
+        if state["taken"] and state["world"] != self._divided():
+            raise UserError(
+                f"{folder}: stands between a trial step and its undoing, which only as many processes that divide "
+                f"weights alike can go on with: {state['world']}, and these are {self._divided()}; name a checkpoint "
+                "at the end of an experience by --resume PATH"
+            )
+        self.taken = _on(state["taken"], device)
+        if start := self._start():
+            saved = Saved(folder / START, self.world.rank)
+            saved.refuse_lacking(saved.fill(start), len(start))
+        self.done = (state["done"][0], state["done"][1])
+        put_ahead(self.world.unwrap(self.policy.module), _on(state["ahead"], device))
+
+    def _start(self) -> list[Fragment]:
+        """Where the next extrapolation begins, in place."""
+        found = fragments(self.policy.module, self.world, self.start.keys())
+        return [replace(f, tensors={START: self.start[f.name].view(-1)[: f.count]}) for f in found]
+
+    def _divided(self) -> str:
+        return f"{self.world.size} x {self.world.sharding}"
+
+    def _moved(self, folder: Path, rank: int) -> Path:
+        return folder / f"{MOVED}-{rank:05d}.pt"
 
     def _following(self, module: Any) -> set[str]:
         """What of a copy ever differs from what it was made of."""

@@ -1,7 +1,7 @@
 """A model is divided over the ranks layer by layer, and read from its files as it is divided.
 
-The main process reads a layer, the others receive it, and each keeps its piece before the next layer comes: no rank ever
-holds more than its share and one layer. Under ZeRO-3 the pieces are DeepSpeed's, under FSDP2 those of torch's own
+The main process reads a layer, the others receive it, and each keeps its piece before the next layer comes: no rank
+ever holds more than its share and one layer. Under ZeRO-3 the pieces are DeepSpeed's, under FSDP2 those of torch's own
 `fully_shard`, on GPUs and, over gloo, on CPUs.
 """
 
@@ -46,8 +46,7 @@ def divided(module: Any, world: World) -> Any:
 
             deepspeed.zero.Init(module=unit, config_dict_or_path=deepspeed_config(3, 0.0))
         else:
-            root = {} if unit is module else {"reshard_after_forward": _lets_go()}
-            fully_shard(unit, offload_policy=_offload(world), **root)
+            fully_shard(unit, offload_policy=_offload(world), reshard_after_forward=unit is not module and _lets_go())
     return _moved(module, world)
 
 
