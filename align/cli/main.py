@@ -166,15 +166,16 @@ def summary(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder, or one of its checkpoints.")],
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
 ) -> None:
     """A merged, plain transformers folder, reloaded and compared before it counts as done."""
     if not run.is_dir():
         raise UserError(f"{run}: no such folder; give a run's, or a model's")
     from align.models import save
+    from align.run import export as of_checkpoint
 
-    gap = save.export(run, out)
+    gap = of_checkpoint.export(run, out) if of_checkpoint.is_checkpoint(run) else save.export(run, out)
     say(f"{out}: reloaded; logits differ by {gap:.1e} of the largest")
 
 

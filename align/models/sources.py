@@ -52,7 +52,10 @@ def _inside(name: str, folder: Path) -> Path:
     steps = re.compile(r"step-(\d{6,})")
     if steps.fullmatch(folder.name) and (folder / "manifest.json").exists():
         run = folder.parent.parent
-        raise UserError(f"{name}: is a checkpoint, with the state of a run and no model folder; name the run, {run}")
+        raise UserError(
+            f"{name}: is a checkpoint, with the state of a run and no model folder; name the run, {run}, or make a "
+            f"model of it: align export {name} DIR"
+        )
     if not (folder / "recipe.yaml").exists():
         return folder
     found = sorted(int(s[1]) for p in folder.glob("checkpoints/step-*") if (s := steps.fullmatch(p.name)))

@@ -7,6 +7,7 @@ takes what overlaps them, from its own file first: where nothing has changed it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,16 @@ class Saved:
             if not any(left.values()):
                 return True
         return False
+
+    def whole(self, key: str = WEIGHT) -> dict[str, Tensor]:
+        """What all files hold under this key, put together, by name."""
+        while self._waiting:
+            self._open_next()
+        firsts = {name: parts[0] for listed in self._open for name, parts in listed.items() if key in parts[0].tensors}
+        made = {n: torch.empty(math.prod(f.shape), dtype=f.tensors[key].dtype) for n, f in firsts.items()}
+        lacking = self.fill([Fragment(name, f.shape, 0, {key: made[name]}) for name, f in firsts.items()])
+        self.refuse_lacking(lacking, len(made))
+        return {name: tensor.view(firsts[name].shape) for name, tensor in made.items()}
 
     def refuse_lacking(self, lacking: Sequence[str], total: int) -> None:
         """UserError where something that was asked for is not there."""

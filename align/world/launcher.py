@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from align.errors import UserError
+from align.world.engine import offloaded
 
 OFF = ("", "no", "none", "false", "0")
 
@@ -25,7 +26,7 @@ class Ignored:
     harmless: tuple[str, ...] = OFF
 
 
-NOT_OFFLOADED = "nothing is offloaded"
+CPU_ALONE = "take cpu: what lies on NVMe is in no checkpoint"
 ALWAYS = (
     Ignored("ACCELERATE_DYNAMO_BACKEND", "dynamo_backend", "models are not compiled"),
     Ignored(
@@ -39,18 +40,23 @@ ALWAYS = (
 )  # fmt: skip
 OF_DEEPSPEED = (
     Ignored("ACCELERATE_DEEPSPEED_CONFIG_FILE", "deepspeed_config_file", "the engine's settings are made here"),
-    Ignored("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "offload_optimizer_device", NOT_OFFLOADED),
-    Ignored("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", "offload_param_device", NOT_OFFLOADED),
+    Ignored("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "offload_optimizer_device", CPU_ALONE, (*OFF, "cpu")),
+    Ignored("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", "offload_param_device", CPU_ALONE, (*OFF, "cpu")),
     Ignored("ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL", "zero3_save_16bit_model", "final/ is whole"),
     Ignored("ACCELERATE_DEEPSPEED_MOE_LAYER_CLS_NAMES", "deepspeed_moe_layer_cls_names", "they are sharded as others"),
 )  # fmt: skip
 OF_FSDP = (
     Ignored("FSDP_VERSION", "fsdp_version", "set it to 2", ("2",)),
-    Ignored("FSDP_OFFLOAD_PARAMS", "fsdp_offload_params", NOT_OFFLOADED),
+    Ignored("FSDP_OFFLOAD_PARAMS", "fsdp_offload_params", "true or false", (*OFF, "true")),
     Ignored(
         "FSDP_CPU_RAM_EFFICIENT_LOADING", "fsdp_cpu_ram_efficient_loading",
-        "set it to false: every rank loads the same file, frozen models too",
+        "set it to false: one rank reads each layer, and all divide it",
     ),
+    Ignored(
+        "FSDP_AUTO_WRAP_POLICY", "fsdp_auto_wrap_policy", "each decoder layer is a unit: TRANSFORMER_BASED_WRAP",
+        (*OFF, "transformer_based_wrap"),
+    ),
+    Ignored("FSDP_TRANSFORMER_CLS_TO_WRAP", "fsdp_transformer_layer_cls_to_wrap", "each decoder layer is a unit"),
     Ignored("FSDP_ACTIVATION_CHECKPOINTING", "fsdp_activation_checkpointing", "set training.gradient_checkpointing"),
     Ignored("FSDP_IGNORED_MODULES", "fsdp_ignored_modules", "every layer is sharded"),
 )  # fmt: skip
@@ -60,6 +66,8 @@ FIELDS = ("deepspeed_config_file", "gradient_accumulation_steps", "gradient_clip
 def refuse_ignored(precision: str) -> None:
     """UserError naming everything that would be ignored. `precision` is the mixed precision that will come true."""
     found = dict(_found(precision))
+    if offloaded("param") and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2") != "3":
+        found["offload_param_device cpu"] = "weights are divided, and kept elsewhere, by ZeRO-3 alone: zero_stage 3"
     if found:
         told = "; ".join(f"{flag} ({cure})" for flag, cure in found.items())
         raise UserError(

@@ -56,7 +56,7 @@ def answering(module: Any, world: World) -> Any:
         return module
     import deepspeed
 
-    return deepspeed.initialize(model=module, config=deepspeed_config(3, 0.0))[0]
+    return deepspeed.initialize(model=module, config=deepspeed_config(3, 0.0, trained=False))[0]
 
 
 @contextmanager

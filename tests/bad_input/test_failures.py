@@ -90,28 +90,28 @@ def test_a_foreign_checkpoint_is_refused_and_the_new_folder_stays_free(unchanged
 
 def test_damaged_checkpoints(run: Path, told: Told, capsys: pytest.CaptureFixture[str]):
     newest, older = (run / "checkpoints" / f"step-{n:06d}" for n in (2, 1))
-    whole = (newest / "optimizer.pt").read_bytes()
-    (newest / "optimizer.pt").write_bytes(whole[:-1] + b"!")
+    whole = (newest / "state-00000.pt").read_bytes()
+    (newest / "state-00000.pt").write_bytes(whole[:-1] + b"!")
     message = told("--resume", str(newest))
-    assert f"{newest}: cannot be resumed from: optimizer.pt: content is not what was written" in message
+    assert f"{newest}: cannot be resumed from: state-00000.pt: content is not what was written" in message
     assert "Resume from another checkpoint" in message
-    (older / "weights.safetensors").unlink()
+    (older / "state-00000.pt").unlink()
     message = told("--resume")
     assert "run/checkpoints: no checkpoint is whole" in message
-    assert "step-000001: damaged: weights.safetensors: missing" in message
+    assert "step-000001: damaged: state-00000.pt: missing" in message
     assert steps() == [1, 2]
-    (newest / "optimizer.pt").write_bytes(whole)
+    (newest / "state-00000.pt").write_bytes(whole)
     go_on(told)
 
 
 def test_a_newer_checkpoint(unchanged: Path, told: Told):
     manifest = unchanged / "checkpoints/step-000002/manifest.json"
     before = manifest.read_text()
-    manifest.write_text(json.dumps(sealed(unsealed(json.loads(before)) | {"format": 2, "align": "9.0"})))
+    manifest.write_text(json.dumps(sealed(unsealed(json.loads(before)) | {"format": 9, "align": "9.0"})))
     for words in (("--resume",), ("--resume", str(manifest.parent))):
         message = told(*words)
-        assert "manifest.json: format 2 is from a newer align (9.0); this one reads 1" in message
-        assert "Upgrade align, or resume from an older checkpoint by its path" in message
+        assert "manifest.json: format 9 is from a newer align (9.0); this one reads 2" in message
+        assert "Go on with the align that wrote it, or resume from another checkpoint by its path" in message
     manifest.write_text(before)
 
 
@@ -143,7 +143,7 @@ def test_a_spoilt_identity_matters_where_no_checkpoint_says_it(run: Path, told: 
 
 
 def test_a_learning_rate_that_explodes_names_step_and_rows_and_keeps_what_was(run: Path, told: Told):
-    weights = (run / "checkpoints/step-000002/weights.safetensors").read_bytes()
+    weights = (run / "checkpoints/step-000002/state-00000.pt").read_bytes()
     allowed = ("--allow-changes", "optim.learning_rate", "--allow-changes", "training.max_steps", "--resume")
     message = told("optim.learning_rate=1e30", "training.max_steps=6", "training.save_total_limit=9", *allowed, code=1)
     assert "align: step 4: " in message
@@ -153,7 +153,7 @@ def test_a_learning_rate_that_explodes_names_step_and_rows_and_keeps_what_was(ru
     assert "the state after step 3 is kept" in message
     assert steps() == [1, 2, 3]
     assert (run / "checkpoints/step-000003/manifest.json").exists()
-    assert (run / "checkpoints/step-000002/weights.safetensors").read_bytes() == weights
+    assert (run / "checkpoints/step-000002/state-00000.pt").read_bytes() == weights
     told(*allowed[:4], "training.max_steps=4", "--resume", str(run / "checkpoints/step-000002"), code=0)
     assert steps() == [1, 2, 3, 4]
 

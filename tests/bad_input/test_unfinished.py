@@ -28,10 +28,13 @@ def test_a_stopped_run_is_no_model_and_says_how_it_becomes_one(capsys: pytest.Ca
         assert "Go on with it: align train run --resume; or end it at its last checkpoint, step 1: " in told
     assert main(["chat", "run/checkpoints/step-000001"]) == 2
     assert "is a checkpoint, with the state of a run and no model folder; name the run, run" in capsys.readouterr().err
+    assert main(["export", "run/checkpoints/step-000001", "of_checkpoint"]) == 0
     words = told.strip().rpartition("step 1: align ")[2].split()
     assert main(words) == 0
     assert len(lines(Path("run/metrics.jsonl"))) == 1
     assert main(["export", "run", "out"]) == 0
+    files = [Path(name, "model.safetensors").read_bytes() for name in ("of_checkpoint", "out")]
+    assert files[0] == files[1]
 
 
 def test_a_run_without_a_checkpoint(capsys: pytest.CaptureFixture[str]):

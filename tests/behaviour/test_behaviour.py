@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
 from small_runs import (
     BRIEF,
     FRESH,
@@ -30,6 +29,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
 from align.runfolder import checkpoint
+from align.runfolder.fragments import Saved
 
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ida", "Jon", "Kit", "Lou")
 STEPS = {"batch_size": 6, "max_steps": 3}
@@ -162,7 +162,7 @@ def test_early_stopping_keeps_the_best(place: Path, rows: str):
     assert (outcome["best_step"], outcome["final_step"], outcome["step"]) == (best, best, best + 2 * 2)
     assert metrics(out)[-1]["step"] == best + 4 < 30
     assert told(out / "test.json")["loss"]["value"] == pytest.approx(evaluated[best], abs=1e-6)
-    kept = load_file(checkpoint.folder(out / "checkpoints", best) / "weights.safetensors")
+    kept = Saved(checkpoint.folder(out / "checkpoints", best) / "state", 0).whole()
     assert same({n.removeprefix("model."): t for n, t in kept.items() if "lm_head" not in n}, weights(out))
     assert "Early stopping ended the run at step" in (out / "report.html").read_text()
 

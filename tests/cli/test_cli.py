@@ -130,7 +130,7 @@ def test_the_table_is_written_between_its_marks(tmp_path: Path, monkeypatch: pyt
         (["check"], "Missing argument"),
         (["chek"], "No such command"),
         (["check", "nowhere"], "no such file, and no shipped recipe"),
-        (["train", "dpo", "--trust-checkpoint"], "belong to --resume"),
+        (["train", "dpo", "--allow-changes", "all"], "belongs to --resume"),
         (["methods", "dpo", "--json"], "exclude each other"),
         (["report", "nowhere"], "nowhere"),
         (["export", "nowhere", "out"], "nowhere: no such folder"),

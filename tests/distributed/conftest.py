@@ -12,7 +12,9 @@ import pytest
 from launches import MODES, Launch, jobs_of
 
 Root = Path
-STARTS = {"none": forked.start, "ddp": launches.start, "zero2": forked.start, "zero3": launches.start}
+STARTS = {
+    "none": forked.start, "ddp": launches.start, "zero1": forked.start, "zero2": forked.start, "zero3": launches.start,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,11 @@
 
     accelerate launch ... tests/distributed/driver.py JOBS.json
 
-A job is {"name", "recipe", "overrides"}; with "resume_from" [NAME, STEP] it goes on from a copy of that
-job's checkpoint, with "sharding" fsdp2 torch's own sharding takes the place of the launch's, with "replay_of" NAME
-it learns from what that job of the launch of one process has written. A job {"name", "moving": true} moves weights.
+A job is {"name", "recipe", "overrides"}; with "resume_from" [NAME, STEP] it goes on from a copy of that job's
+checkpoint, with "across" [LAUNCH, NAME, STEP] from one of another launch, with "sharding" fsdp2 torch's own sharding
+takes the place of the launch's, with "replay_of" NAME it learns from what that job of the launch of one process has
+written. A job {"name", "moving": true} moves weights, "methods" has every method take steps, "reading" reads a large
+model.
 A launch costs as much as ten of these jobs, so there is one for each sharding.
 """
 
@@ -22,7 +24,9 @@ from typing import Any
 
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-import moving  # noqa: E402  (beside this file)
+import every_method  # noqa: E402  (beside this file)
+import moving  # noqa: E402
+import reading  # noqa: E402
 import torch  # noqa: E402
 
 from align.__main__ import leave  # noqa: E402
@@ -38,7 +42,8 @@ def main() -> None:
     root = Path(sys.argv[1]).parent
     notes: dict[str, Any] = {"world": look_around()}
     for job in jobs:
-        notes[job["name"]] = move(root, job) if job.get("moving") else train(root, job)
+        act = next((acts for kind, acts in APART.items() if job.get(kind)), train)
+        notes[job["name"]] = act(root, job)
     (root / f"notes-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(notes))
 
 
@@ -48,10 +53,33 @@ def move(root: Path, job: dict[str, Any]) -> dict[str, bool]:
         return moving.go(distributed.join(1.0), root / job["name"])
 
 
+def try_methods(root: Path, job: dict[str, Any]) -> dict[str, Any]:
+    with fully_sharded(job):
+        return every_method.go(distributed.join(0.0), root / job["name"])
+
+
+def read_large(root: Path, job: dict[str, Any]) -> dict[str, int]:
+    """What this rank held at most while a model was read."""
+    folder = root / job["name"]
+    with fully_sharded(job):
+        world = distributed.join(1.0)
+        with world.main_first():
+            if world.main:
+                reading.make(folder)
+        return reading.look(world, folder)
+
+
+APART = {"moving": move, "methods": try_methods, "reading": read_large}  # by a key of the job
+
+
 def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
     """How the job ended on this rank: the kind and the words of its error, or nothing."""
     folder = root / job["name"]
     resume = None
+    if "across" in job:  # a run of another number of processes, or divided otherwise
+        launch, name, step = job["across"]
+        path = root.parent / f"launch-{launch}" / name / "checkpoints" / f"step-{step:06d}"
+        resume = run.Resume(path=str(path), allow=("world_size", "sharding"))
     if "resume_from" in job:
         resume = run.Resume(path=str(_copied(root, folder, *job["resume_from"])))
     words = [*job["overrides"], f"training.output_dir={folder}"]

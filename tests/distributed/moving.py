@@ -187,7 +187,7 @@ def _jumped(bench: Bench, tell: Tell) -> None:
             other.learn()
             team.move("before writing", 6)
             other.steps -= 1
-            snapshot.restore(path, team, trusted=True)
+            snapshot.restore(path, team)
             again = jumps_of(at_rest(other.trainee.module, bench.world))
             tell("its jumps are saved", same(other.weights(), was) and all(
                 torch.equal(of.up, again[name].up) and torch.equal(of.down, again[name].down)
@@ -217,7 +217,7 @@ def _rested(bench: Bench, tell: Tell) -> None:
     once = bench.weights()
     bench.learn()
     _switch(bench, on=False)
-    snapshot.restore(path, Team({"policy": bench.trainee}), trusted=True)
+    snapshot.restore(path, Team({"policy": bench.trainee}))
     _switch(bench, on=True)
     tell("saved while it rests", same(bench.weights(), was))
     bench.steps = steps
@@ -238,7 +238,7 @@ def _resumed(bench: Bench, tell: Tell) -> None:
     team.move("after step", 1)
     tell("moved on", not same(followed, whole(team.copies["target"], bench.world)))
     team.taken, team.start = {}, {}
-    snapshot.restore(path, team, trusted=True)
+    snapshot.restore(path, team)
     tell("resumed", same(bench.weights(), was) and same(whole(team.copies["target"], bench.world), followed))
     tell("jumps on from the same", same(team.start, start))
     team.move("before writing", 1)
@@ -257,7 +257,7 @@ def _in_rounds(bench: Bench, tell: Tell) -> None:
             bench.learn()
             once = bench.weights()
             bench.steps -= 1
-            snapshot.restore(path, team, trusted=True)
+            snapshot.restore(path, team)
             tell("saved as the round begins", same(bench.weights(), was) and not same(was, once))
         bench.learn()
         if step == 4:

@@ -1,9 +1,14 @@
-"""A large model read by two ranks: what each of them holds at most, as the kernel counts it."""
+"""A large model read by two ranks: what each of them holds at most, as the kernel counts it.
+
+    accelerate launch --config_file launch/accelerate/zero3.yaml --num_processes 2 tests/distributed/reading.py FOLDER 512
+"""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from align.models.settings import ModelSection
 from align.models.sources import ASSETS, whole_weights
 from align.models.tokenizer import load_tokenizer
 from align.scoring.score import Kernel, Scorer
+from align.world import distributed
 from align.world.distributed import World
 from align.world.shards import divided
 
@@ -37,8 +43,7 @@ def look(world: World, folder: Path) -> dict[str, int]:
     section = ModelSection(model_name_or_path=str(folder), tokenizer_name_or_path=str(ASSETS / "stories260k"))
     tokenizer = load_tokenizer(section, "lm")
     _read(world, section, tokenizer, ASSETS / "stories260k")  # whatever is imported and started only once
-    gc.collect()
-    before = _forget_peak()
+    before = _settled()
     scorer = _read(world, section, tokenizer, folder)
     peak = _status("VmHWM") - before
     size = sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in scorer.parameters())
@@ -46,13 +51,14 @@ def look(world: World, folder: Path) -> dict[str, int]:
 
 
 def _read(world: World, section: ModelSection, tokenizer: Any, folder: Path) -> Any:
-    from dataclasses import replace
-
     model = load_policy(replace(section, model_name_or_path=str(folder)), tokenizer, "lm", Path(), "hollow")
     return divided(Scorer(model, Kernel("sdpa")), world)
 
 
-def _forget_peak() -> int:
+def _settled() -> int:
+    """What this process holds, when it has given back what it can; its peak is counted from here on."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
@@ -62,13 +68,12 @@ def _status(key: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
-if __name__ == "__main__" and not Path(sys.argv[1]).exists():
-    make(Path(sys.argv[1]), 512)
-elif __name__ == "__main__":
-    from align.world import distributed
-
+if __name__ == "__main__":
     torch.set_num_threads(1)
     world, place = distributed.join(1.0), Path(sys.argv[1])
+    with world.main_first():
+        if world.main:
+            make(place, int(sys.argv[2]))
     told = world.everyone(look(world, place))
     for rank, found in enumerate(told if world.main else ()):
         share = found["bytes"] / world.size

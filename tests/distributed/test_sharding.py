@@ -175,13 +175,6 @@ def test_a_run_that_diverges_ends_with_the_state_before_it(launch):
     assert steps == [f"step-{len(rows):06d}"]
 
 
-def test_fsdp_on_the_cpu_is_refused(monkeypatch):
-    """There accelerate makes plain data parallelism of it without a word."""
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match="on GPUs only"):
-        join(1.0)
-
-
 def test_a_launcher_that_starts_one_process_for_two_is_found_out(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("MASTER_PORT", "29500")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 MODES = ("ddp", "zero2", "zero3")
-LAUNCH_FILES = {"ddp": "cpu_2.yaml", "zero2": "zero2.yaml", "zero3": "zero3.yaml"}
+LAUNCH_FILES = {"ddp": "cpu_2.yaml", "zero1": "zero2.yaml", "zero2": "zero2.yaml", "zero3": "zero3.yaml"}
 TIMEOUT = 600  # seconds; a launch that hangs must not hang the suite
 
 SHORT = (  # max_tokens cuts a step into micro-batches of which the ranks have unequal numbers
@@ -82,6 +82,7 @@ STEPS_OF = {
     "reward_model": 5,
     "dpo": 5,
     "dpo_resumed": 5,
+    "dpo_across": 5,
     "kto": 5,
     "dpo_cached": 5,
     "tgdpo": 3,
@@ -131,6 +132,11 @@ JOBS = [
     job("jumps_resumed", "accelerated_po", 8, *WRITTEN, *REPLAYED["accelerated_po"], JUMPING,
         resume_from=["jumps_replayed", 6], replay_of="jumps"),
     {"name": "moves", "moving": True},
+    {"name": "methods", "methods": True},
+    {"name": "large", "reading": True},
+    job("dpo_across", "dpo", 5, *SAVING, *COMPLETING, across=["none", "dpo", 2]),
+    job("lora_across", "dpo", 3, *LORA, across=["none", "lora", 2]),
+    job("scalebio_across", "scalebio", 5, *TWO_LEVELS, across=["none", "scalebio", 2]),
     {"name": "long", "recipe": "dpo", "overrides": [*LONG]},
     {"name": "dialogues", "recipe": TALKING, "overrides": []},
     *(job(name, name, STEPS_OF[name], *WRITTEN, *words, "rollout.record=true") for name, words in REPLAYED.items()),
@@ -148,6 +154,7 @@ FSDP2 = [
         ("sft", "sft", (), {}),
         ("dpo", "dpo", (*SAVING, *COMPLETING), {}),
         ("dpo_resumed", "dpo", (*SAVING, *COMPLETING), {"resume_from": ["fsdp2_dpo", 2]}),
+        ("dpo_across", "dpo", (*SAVING, *COMPLETING), {"across": ["none", "dpo", 2]}),
         ("lora", "dpo", LORA, {}),
         ("fewer", "dpo", FEWER, {}),
         ("experts", "sft", EXPERTS, {}),
@@ -159,24 +166,34 @@ FSDP2 = [
          (*WRITTEN, *REPLAYED["accelerated_po"], JUMPING, "rollout.record=false"), {"replay_of": "jumps"}),
     )
 ]  # fmt: skip
-ALSO_FSDP2 = [{"name": "fsdp2_moves", "moving": True, "sharding": "fsdp2"}]
+ALSO_FSDP2 = [
+    {"name": "fsdp2_moves", "moving": True, "sharding": "fsdp2"},
+    {"name": "fsdp2_methods", "methods": True, "sharding": "fsdp2"},
+    {"name": "fsdp2_large", "reading": True, "sharding": "fsdp2"},
+]
 
 
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 GAMES = ("nash_mp", "nash_mp_resumed", "nash_mp_replayed")
+ACROSS = ("dpo_across", "lora_across", "scalebio_across")
 JUMPS = ("jumps_replayed", "jumps_resumed")
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
-    "zero3": ("kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", "jumps", "opd", *REPLAYED),
+    "zero3": (
+        "lora_across", "kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", "jumps", "opd", *REPLAYED,
+    ),
     "zero2": (
+        "large", "scalebio_across",
         "dialogues", "tgdpo", "psft", "psft_resumed", "scalebio", "scalebio_resumed", "jumps", "opd", *GAMES[:2],
         *JUMPS, *REPLAYED, *ALSO,
     ),
-    "ddp": (*REPLAYED, "nash_mp_resumed", "jumps", "scalebio_lora", *JUMPS),
-    "none": ("long", *GAMES[1:], *ALSO, *JUMPS),
+    "ddp": ("large", *REPLAYED, "nash_mp_resumed", "jumps", "scalebio_lora", *JUMPS),
+    "none": ("large", *ACROSS, "long", *GAMES[1:], *ALSO, *JUMPS),
 }  # fmt: skip
 
 
 def jobs_of(mode: str) -> list[dict[str, Any]]:
+    if mode == "zero1":
+        return [j for j in JOBS if j["name"] == "methods"]
     return [j for j in JOBS if j["name"] not in LEFT_OUT.get(mode, ())] + (FSDP2 + ALSO_FSDP2 if mode == "ddp" else [])
 
 
@@ -214,6 +231,7 @@ def launcher(mode: str) -> tuple[list[str], dict[str, str]]:
     file = REPOSITORY / "launch" / "accelerate" / LAUNCH_FILES[mode]
     words = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(file)]
     words += ["--num_processes", "2", "--main_process_port", port]
+    words += ["--zero_stage", "1"] if mode == "zero1" else []
     return words, environment(**({"ACCELERATE_USE_CPU": "true"} if mode == "ddp" else {"DS_ACCELERATOR": "cpu"}))
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from small_runs import BRIEF, FRESH, assert_resumes, lines, same, train, weights, write_recipe
 
 from align.cli.main import main
+from align.runfolder.fragments import Saved
 from align.runfolder.state_files import load_state
 
 METHODS = '''
@@ -129,8 +130,7 @@ def at(run: Path, step: int) -> Path:
 
 
 def counted(run: Path, step: int) -> set[float]:
-    state = load_state(at(run, step) / "optimizer.pt")["state"]
-    return {float(of["step"]) for of in state.values()}
+    return {float(of["others"]["step"]) for of in load_state(at(run, step) / "state-00000.pt")["fragments"]}
 
 
 def test_a_target_follows_and_trials_are_undone_and_a_resumed_run_is_the_same(tmp_path: Path):
@@ -140,7 +140,7 @@ def test_a_target_follows_and_trials_are_undone_and_a_resumed_run_is_the_same(tm
     assert logged[0]["apart"] < 1e-4, "it begins as the policy"
     assert all(line["apart"] > 1e-3 for line in logged[1:])
     assert [counted(run, step) for step in (1, 2, 3, 4)] == [{1.0}, {1.0}, {2.0}, {2.0}], "a real step counts once"
-    policy = [load_file(at(run, step) / "weights.safetensors") for step in (1, 2)]
+    policy = [Saved(at(run, step) / "state", 0).whole() for step in (1, 2)]
     target = [load_state(at(run, step) / "target" / "weights-00000.pt") for step in (1, 2)]
     for name, followed in target[1].items():
         torch.testing.assert_close(followed, target[0][name].lerp(policy[1][name], 0.5))
@@ -152,8 +152,8 @@ def test_a_target_follows_and_trials_are_undone_and_a_resumed_run_is_the_same(tm
 def test_a_jump_goes_on_from_solution_to_solution(tmp_path: Path):
     recipe = write_recipe(tmp_path / "jumping.yaml", JUMPING)
     run, plain = train(recipe, tmp_path / "run"), train(recipe, tmp_path / "plain", "method.alpha=0")
-    hats = [load_file(at(plain, 2) / "weights.safetensors"), load_file(at(run, 2) / "weights.safetensors")]
-    start = load_state(at(run, 2) / "moved-00000.pt")["start"]
+    hats = [Saved(at(plain, 2) / "state", 0).whole(), Saved(at(run, 2) / "state", 0).whole()]
+    start = Saved(at(run, 2) / "start", 0).whole("start")
     first = load_file(run / "init" / "model.safetensors")
     for name, hat in hats[0].items():
         assert torch.equal(start.get(name, hat), hat), "the next one begins at the solution"
@@ -179,9 +179,9 @@ def test_a_pull_is_towards_its_anchor(follows: bool, tmp_path: Path):
     run = train(path, tmp_path / "run")
     free = train(path, tmp_path / "free", "method.rate=0")
     first = {f"model.{n}": w for n, w in load_file(run / "init" / "model.safetensors").items()}
-    policy = [load_file(at(run, step) / "weights.safetensors") for step in (1, 2)]
-    assert same(policy[0], load_file(at(free, 1) / "weights.safetensors")), "it begins at its anchor"
-    without = load_file(at(free, 2) / "weights.safetensors")
+    policy = [Saved(at(run, step) / "state", 0).whole() for step in (1, 2)]
+    assert same(policy[0], Saved(at(free, 1) / "state", 0).whole()), "it begins at its anchor"
+    without = Saved(at(free, 2) / "state", 0).whole()
     for name, was in first.items():
         anchor = was.lerp(policy[0][name], 0.5) if follows else was
         wanted = without[name] - 1e-2 * 3.0 * (policy[0][name] - anchor)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from kills import assert_no_trace
-from safetensors.torch import load_file
 from small_runs import BRIEF, assert_resumes, gap, lines, metrics, same, told, train, weights, write_recipe
 
 from align.cli.main import main
 from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
+from align.runfolder.fragments import Saved
 from align.runfolder.state_files import load_state
 from align.training import loop
 
@@ -131,16 +131,17 @@ def test_each_round_begins_again_at_its_jump(accelerated: tuple[str, Path]):
     _, run = accelerated
     for number in range(1, ROUNDS):
         last, first = at(run, number * LASTING), at(run, number * LASTING + 1)
-        counts = [{float(s["step"]) for s in load_state(f / "optimizer.pt")["state"].values()} for f in (last, first)]
+        kept = [load_state(folder / "state-00000.pt")["fragments"] for folder in (last, first)]
+        counts = [{float(one["others"]["step"]) for one in of} for of in kept]
         assert counts == [{float(LASTING)}, {1.0}]
-        hat, start = load_file(last / "weights.safetensors"), load_state(first / "moved-00000.pt")["start"]
-        before = load_state(last / "moved-00000.pt")["start"]
+        hat, start = Saved(last / "state", 0).whole(), Saved(first / "start", 0).whole("start")
+        before = Saved(last / "start", 0).whole("start")
         assert same({n: hat[n] for n in start}, start)
-        now = load_file(first / "weights.safetensors")
+        now = Saved(first / "state", 0).whole()
         jumped = {n: hat[n] + 0.4 * (hat[n] - before[n]) for n in start}
         assert gap({n: now[n] for n in start}, jumped) < 5.01e-4, "the first step of a new Adam, of rate 5e-4"
         assert gap({n: now[n] for n in start}, start) > 1e-3
-    last = load_file(at(run, ROUNDS * LASTING) / "weights.safetensors")
+    last = Saved(at(run, ROUNDS * LASTING) / "state", 0).whole()
     assert all(torch.equal(last[f"model.{n}"], w) for n, w in weights(run).items()), "the last solution is the result"
 
 

@@ -16,6 +16,7 @@ from torch.func import functional_call
 from transformers import AutoModelForCausalLM
 
 from align.cli.main import main
+from align.runfolder.fragments import Saved
 from align.runfolder.state_files import load_state
 
 ROUNDS, LASTING, RATE, ALPHA, BETA = 3, 2, 3e-3, 0.4, 0.5
@@ -131,7 +132,7 @@ def test_a_run_is_a_plain_loop_over_whole_matrices(recipe: Callable[..., Path], 
     """From the same first factors and completions: each solution, each round's start, what peft makes of final/."""
     run = train(recipe(), tmp_path / "run")
     first = train(recipe(), tmp_path / "first", f"training.max_steps={LASTING}", "optim.learning_rate=1e-30")
-    plain = Plain(load_file(at(first, 1) / "weights.safetensors"))
+    plain = Plain(Saved(at(first, 1) / "state", 0).whole())
     assert len(plain.names) == 35
     for number in range(ROUNDS):
         if number:
@@ -141,7 +142,7 @@ def test_a_run_is_a_plain_loop_over_whole_matrices(recipe: Callable[..., Path], 
             found = saved[name]
             torch.testing.assert_close(found["up"] @ found["down"], ahead, rtol=1e-4, atol=5e-6)
         plain.round(written(run, number))
-        factors = load_file(at(run, (number + 1) * LASTING) / "weights.safetensors")
+        factors = Saved(at(run, (number + 1) * LASTING) / "state", 0).whole()
         for name, factor in plain.factors.items():
             torch.testing.assert_close(factors[name], factor.detach(), rtol=1e-4, atol=2e-5)
     assert max(a.abs().max() for a in plain.ahead.values()) > 1e-3
@@ -207,7 +208,7 @@ def test_an_adapter_that_has_learned_before_jumps_too(recipe: Callable[..., Path
     words = (f"model.model_name_or_path={old}", "model.lora=null", f"training.max_steps={2 * LASTING}")
     run = train(recipe(), tmp_path / "run", *words)
     start, state = load_file(old / "final" / "adapter_model.safetensors"), load_state(at(run, 4) / "moved-00000.pt")
-    solution = load_file(at(run, LASTING) / "weights.safetensors")
+    solution = Saved(at(run, LASTING) / "state", 0).whole()
     for name, found in state["ahead"].items():
         saved = name.removeprefix("model.")
         before = 2 * start[f"{saved}.lora_B.weight"] @ start[f"{saved}.lora_A.weight"]

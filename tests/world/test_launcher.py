@@ -35,12 +35,13 @@ def _clean(monkeypatch: pytest.MonkeyPatch):
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "use_megatron_lm"),
         ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "use_parallelism_config"),
         (ZERO | {"ACCELERATE_CONFIG_DS_FIELDS": "zero_stage,gradient_clipping"}, "gradient_clipping"),
-        (ZERO | {"ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "offload_optimizer_device cpu"),
+        (ZERO | {"ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "nvme"}, "offload_optimizer_device nvme .take cpu"),
+        (ZERO | {"ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"}, "offload_param_device cpu .*zero_stage 3"),
         (ZERO | {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "a.json"}, "deepspeed_config_file a.json"),
         (FSDP | {"FSDP_VERSION": "1"}, "fsdp_version 1 .set it to 2"),
         (FSDP, "fsdp_version .set it to 2"),  # accelerate's own default is 1
         (FSDP | {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "training.gradient_checkpointing"),
-        (FSDP | {"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params true .nothing is offloaded"),
+        (FSDP | {"FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"}, "fsdp_auto_wrap_policy SIZE_BASED"),
     ],
 )
 def test_what_would_be_ignored_is_refused_with_what_decides(
@@ -50,9 +51,8 @@ def test_what_would_be_ignored_is_refused_with_what_decides(
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=told):
         refuse_ignored("no")
-    if "ACCELERATE_USE_FSDP" not in environment:  # on a CPU that is refused before
-        with pytest.raises(UserError, match=told):
-            join(1.0)
+    with pytest.raises(UserError, match=told):
+        join(1.0)
 
 
 def test_everything_is_told_at_once(monkeypatch: pytest.MonkeyPatch):
