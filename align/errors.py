@@ -1,8 +1,8 @@
 """The mistakes a user can make, each told with the place, the finding and the cure.
 
 Every error here ends a command with one readable message and no traceback: `UserError` with exit code 2 (found before
-training), `RunError` with 1 (a run that failed), `Stopped` with 75 (asked to stop, saved, can be resumed). Our own
-invariants are guarded by `assert` instead.
+training), `RunError` with 1 (a run that failed), `Incomplete` with 4 (some of it could not be had, the rest is kept),
+`Stopped` with 75 (asked to stop, saved, can be resumed). Our own invariants are guarded by `assert` instead.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ class RunError(AlignError, RuntimeError):
     """A run failed while it was training; what was saved before stays."""
 
     exit_code = 1
+
+
+class Incomplete(AlignError):
+    """Some of what was asked for could not be had. What came is kept, and the same command asks for the rest alone."""
+
+    exit_code = 4
 
 
 class Elsewhere(RunError):

@@ -1,5 +1,6 @@
 """The command `align-eval`. Exit codes are those of `align`: 0 success, 2 the user's mistake, 1 a failure; and 3 where
-a gate of `compare` is not met: nothing went wrong, and what was asked for is not shown."""
+a gate of `compare` is not met: nothing went wrong, and what was asked for is not shown; 4 where some of what was asked
+for could not be had, and 75 where a budget is spent: the same command goes on."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ class Judging:
     max_calls: int | None = None  # of models that judge, in this command
     max_total_tokens: int | None = None  # of prompts and replies
     memory: Path | None = None  # where replies are kept; None: in the evaluation's folder
+    allow_revision: bool = False  # go on where an endpoint serves another revision than the one that replied before
 
 
 @dataclass
