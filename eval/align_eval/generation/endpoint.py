@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import RunError, UserError
-from align.judges.endpoint import Endpoint, Refused, Stopping, Unanswered
+from align.judges.served.endpoint import Endpoint, Refused, Stopping, Unanswered
 from align.models.sources import folder_fingerprint
 from align_eval.generation.asked import Ask, Keep, Made, Missing, Plan, Trained
 from align_eval.generation.readings import Form, asked, form_of

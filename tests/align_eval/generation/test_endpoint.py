@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from align.judges import endpoint as endpoints
+from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.results.reading import read
 from align_eval.store import read_answers

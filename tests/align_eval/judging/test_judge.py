@@ -11,9 +11,9 @@ from judging_command import RIGHT, command, evaluation, scores, usual
 from judging_server import JudgingServer, serving
 
 from align.errors import UserError
-from align.judges import endpoint as endpoints
 from align.judges.base import Verdict
 from align.judges.named import JudgeSpec
+from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.judging.run import judge
 from align_eval.judging.settings import Judging

@@ -15,8 +15,8 @@ import pytest
 from judging_command import RIGHT, command, evaluation, scores, usual
 from judging_server import Fault, JudgingServer, serving
 
-from align.judges import endpoint as endpoints
 from align.judges.named import JudgeSpec
+from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.judging.run import judge
 from align_eval.records import Answer

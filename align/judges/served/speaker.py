@@ -10,10 +10,10 @@ from itertools import chain
 from typing import Any
 
 from align.errors import UserError
-from align.judges.completions import complete, counted, side_by_side, weights_told
-from align.judges.endpoint import Endpoint, Stopping, Unanswered
 from align.judges.prompts import Messages
 from align.judges.replies import Ask, Reply
+from align.judges.served.completions import complete, counted, side_by_side, weights_told
+from align.judges.served.endpoint import Endpoint, Stopping, Unanswered
 
 LOOK = 10.0  # seconds for what is only worth knowing
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from align.errors import RunError, UserError
-from align.judges.endpoint import Endpoint, Refused
+from align.judges.served.endpoint import Endpoint, Refused
 from align.models.sources import folder_fingerprint
 
 GIVE_UP = 3  # rounds of requests in a row that all fail
