@@ -2,7 +2,8 @@
 
 Every error here ends a command with one readable message and no traceback: `UserError` with exit code 2 (found before
 training), `RunError` with 1 (a run that failed), `Incomplete` with 4 (some of it could not be had, the rest is kept),
-`Stopped` with 75 (asked to stop, saved, can be resumed). Our own invariants are guarded by `assert` instead.
+`Lost` with 69 (another process is gone), `Stopped` with 75 (asked to stop, saved, can be resumed). Our own invariants
+are guarded by `assert` instead.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ class Elsewhere(RunError):
     def __init__(self, text: str, exit_code: int = 1):
         super().__init__(text)
         self.exit_code = exit_code
+
+
+class Lost(RunError):
+    """Another process of the run is gone or does not get on, by no fault of this one; the run can be resumed."""
+
+    exit_code = 69
 
 
 class Stopped(AlignError):

@@ -1,6 +1,7 @@
 """The command `align`. Every command checks first and tells its mistakes in one message, without a traceback.
 
-Exit codes: 0 success; 2 a mistake found before training; 1 a run that failed; 75 a run asked to stop, which saved.
+Exit codes: 0 success; 2 a mistake found before training; 1 a run that failed; 69 one that has lost a process;
+75 a run asked to stop, which saved.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from align.errors import AlignError, Elsewhere, RunError, UserError
 from align.outside import AskedToEnd, place_of
 from align.system.machine import told
 from align.system.terminal import Guarded, say
+from align.world.here import speaker
 
 app = typer.Typer(
     name="align",
@@ -83,10 +85,12 @@ def train(
         from align.recipe.load import load_recipe
 
         checked = load_recipe(recipe, overrides or [])
+        from align.cluster.preflight import preflight
         from align.run import train as run
 
         again = run.Resume(path=resume, allow=tuple(allow_changes or ())) if resume else None
-        run.train(checked, again, run.Trust(folder=trust_folder, checkpoint=trust_checkpoint), stop)
+        with preflight(checked.to_dict()):
+            run.train(checked, again, run.Trust(folder=trust_folder, checkpoint=trust_checkpoint), stop)
 
 
 @app.command()
@@ -269,10 +273,9 @@ def _tell(error: AlignError) -> int:
         say("".join(traceback.format_exception(error)), file=sys.stderr, end="")
     if isinstance(error, Elsewhere):
         return error.exit_code
-    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    if local == 0 or isinstance(error, RunError):
-        speaker = f"align (rank {rank})" if rank else "align"
-        say(f"{speaker}: {error}" if "\n" not in str(error) else f"{speaker}:\n{error}", file=sys.stderr)
+    if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RunError):
+        gap = "\n" if "\n" in str(error) else " "
+        say(f"{speaker()}:{gap}{error}", file=sys.stderr)
     return error.exit_code
 
 

@@ -24,6 +24,7 @@ from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 from align.rollout.policy_engine import Engines, Texts, text_of
 from align.rollout.turns import Talk, Turns
 from align.world.distributed import World
+from align.world.stages import doing
 
 T = TypeVar("T")
 
@@ -159,6 +160,7 @@ class Writer:
         if held:
             yield held
 
+    @doing("generating")
     def write(self, chunk: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
         """The chunk's completions, job by job, the same on every rank."""
         mine = list(chunk)[self.world.rank :: self.world.size]
@@ -191,7 +193,8 @@ class Writer:
             for i, (job, place, written, _) in enumerate(rows)
             if written.stop != StopReason.WINDOW
         }
-        verdicts = dict(zip(ended, self.judge(list(ended.values())), strict=True))
+        with doing("rewarding"):
+            verdicts = dict(zip(ended, self.judge(list(ended.values())), strict=True))
         seconds.reward += time.perf_counter() - started
         return [self._trajectory(row, verdicts.get(i, Earned({}))) for i, row in enumerate(rows)]
 

@@ -50,6 +50,7 @@ from align.training.snapshot import Progress
 from align.training.step import Trainee
 from align.training.team import Team
 from align.world.distributed import World
+from align.world.stages import doing
 
 EVERY_ROWS = 5.0  # seconds between plain lines while rows are prepared
 
@@ -187,6 +188,7 @@ def lengths(recipe: Recipe, splits: Splits, context: int) -> tuple[int, int]:
     return int(prompts.min() + said.min()), min(int(prompts.max() + said.max()), context)
 
 
+@doing("preparing data")
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
     """Prepared by the main process, verified by one of each machine, read by all."""
     found: list[Splits] = []
