@@ -41,10 +41,11 @@ trap : TERM # Slurm tells the ranks, too; they save and end, and this shell wait
 # When one rank has ended, well or not, the others have @grace@ seconds for what they are at. USR1 and USR2 are for this
 # shell. What srun says of the ranks is kept, for of their exit codes it has the largest alone.
 SAID=@folder@/srun-$ALIGN_ATTEMPT.txt
+: >"$SAID"
 srun @tasks@ --distribution=block --kill-on-bad-exit=0 --wait=@grace@ bash -c '
     trap "" USR1 USR2
     export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID GROUP_RANK=$SLURM_NODEID
-    exec @command@ --resume' 2> >(tee "$SAID" >&2) &
+    exec @command@ --resume' 2> >(tee -a "$SAID" >&2) &
 STEP=$!
 
 # Where all heartbeats stand still nobody is left, and srun waits for ever: so it is when the keeper of the step on a node
@@ -60,6 +61,8 @@ watch() {
         seen=$now
     done
     echo "$SILENCE" >>"$SAID"
+    scancel --signal=CONT "$SLURM_JOB_ID.0" # one that was stopped can say where
+    sleep 5
     scancel --signal=KILL "$SLURM_JOB_ID.0"
     sleep 5
     kill -KILL $STEP

@@ -35,7 +35,7 @@ from align.training.member_files import whole_weights
 from align.training.snapshot import Progress
 from align.training.step import Trainee
 from align.world.distributed import World, join, lost
-from align.world.heartbeat import Heartbeat, attempt_folder, new_attempt
+from align.world.heartbeat import ANOTHER, Heartbeat, attempt_folder, new_attempt
 from align.world.here import attempt
 from align.world.pulse import pulse
 from align.world.signals import StopRequest, stoppable
@@ -52,7 +52,7 @@ def train(
                 _joined(recipe, resume, trust, stop)
         except Exception as error:
             if lost(error) and not stop.asked:
-                raise Lost(f"another process of this run has ended; go on with --resume ({error})") from error
+                raise Lost(f"{ANOTHER}; go on with --resume ({error})") from error
             raise
 
 
@@ -116,7 +116,8 @@ def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack, stop: 
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE, 0)
-        progress = take_steps(dataclasses.replace(loop, stop=stop), progress)
+        with doing("between steps"):
+            progress = take_steps(dataclasses.replace(loop, stop=stop), progress)
     _finish(setup, written, _outcome(setup, begun.identity["run"], progress, num_steps), say)
 
 

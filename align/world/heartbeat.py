@@ -26,6 +26,7 @@ FOLDER = "launch"  # in the run folder
 ALONE = "0"  # the attempt of a run that no job has started
 WIDTH = 1000  # characters of a file, so that a shorter text covers a longer one
 REASON = 400  # of them for why a process has ended
+ANOTHER = "another process of this run has ended"  # why this one has: what it met with is no cause
 NUMBER = re.compile(r"rank-(\d+)\.json")
 
 
@@ -96,4 +97,4 @@ def _read(path: Path) -> dict[str, Any]:
             if isinstance(told, dict):
                 return told
         time.sleep(0.05)
-    return {"ended": f"{path}: cannot be read"}
+    return {"ended": f"{path}: cannot be read", "time": 0.0, "every": 0.0}

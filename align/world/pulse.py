@@ -26,7 +26,8 @@ import torch.distributed as dist
 
 from align.errors import Lost, UserError
 from align.system.terminal import say
-from align.world.heartbeat import Heartbeat
+from align.world.distributed import lost
+from align.world.heartbeat import ANOTHER, Heartbeat
 from align.world.here import attempt, node, speaker
 from align.world.stages import PATIENT, standing
 
@@ -156,8 +157,9 @@ class Beat:
         os._exit(Lost.exit_code)
 
     def last(self, failure: BaseException | None) -> None:
+        told = "finished" if failure is None else str(failure) or type(failure).__name__
         if self.heartbeat:
-            self.heartbeat.beat("finished" if failure is None else str(failure) or type(failure).__name__)
+            self.heartbeat.beat(f"{ANOTHER} ({told})" if failure is not None and lost(failure) else told)
 
     def _orphaned(self) -> str:
         if attempt() and os.getppid() != self.parent:  # Slurm would wait for ever for a step that has lost its keeper

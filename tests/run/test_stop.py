@@ -106,7 +106,7 @@ def test_what_breaks_since_another_process_has_stopped_is_no_failure(
         raise broken
 
     monkeypatch.setattr("align.run.assemble.load_policy", fail)
-    assert main(words) == 1
+    assert main(words) == Lost.exit_code
     assert "align: another process of this run has ended; go on with --resume" in capsys.readouterr().err
 
 
