@@ -126,8 +126,8 @@ def _silent(beats: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _silence(beat: Mapping[str, Any]) -> str:
     return (
-        f"{_place(beat)} when last heard of, {_clock(beat['time'])}; then nothing: its process {beat['pid']} was killed "
-        "or stopped, or its node is gone"
+        f"{_place(beat)} when last heard of, {_clock(beat['time'])}; then nothing: its process {beat.get('pid')} was "
+        "killed or stopped, or its node is gone"
     )
 
 

@@ -52,10 +52,10 @@ class Meeting:
             raise UserError(text) from None
         return json.loads(text)
 
-    def await_readers(self, name: str, size: int) -> None:
-        """Until all others have read it, or have had the time to: who keeps the store may end then."""
+    def await_readers(self, name: str, count: int) -> None:
+        """Until so many have read it, or have had the time to: who keeps the store may end then."""
         end = time.monotonic() + READING
-        while self.store.add(f"read {name}", 0) < size - 1 and time.monotonic() < end:
+        while self.store.add(f"read {name}", 0) < count and time.monotonic() < end:
             time.sleep(PAUSE)
 
 

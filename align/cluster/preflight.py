@@ -60,10 +60,11 @@ def fly(attempt: Attempt, rank: Rank, recipe: Mapping[str, Any]) -> Meeting:
         path, text = meeting.told(TOKEN) or ["", ""]
         own = card_of(attempt, rank, recipe, Path(path))
         meeting.tell(f"card {rank.number}", own.told())
-        found = _judge(meeting, text) if rank.number == 0 else None
+        found: list[str] | None
         if rank.number == 0:
+            found, arrived = _judge(meeting, text)
             meeting.tell(VERDICT, found)
-            meeting.await_readers(VERDICT, size=rank.size if found else 1)
+            meeting.await_readers(VERDICT, arrived - 1 if found else 0)
         elif (found := meeting.told(VERDICT, GRACE)) is None:
             raise UserError(f"{rank.name}: rank 0{attempt.node_of(0)} came and has not said that all are well")
     if found:
@@ -73,8 +74,8 @@ def fly(attempt: Attempt, rank: Rank, recipe: Mapping[str, Any]) -> Meeting:
     return meeting
 
 
-def _judge(meeting: Meeting, token: str) -> list[str]:
-    """By rank 0, when all have come or nobody else will."""
+def _judge(meeting: Meeting, token: str) -> tuple[list[str], int]:
+    """By rank 0, when all have come or nobody else will: what is wrong, and how many have come."""
     attempt, size = meeting.attempt, meeting.rank.size
     cards = {r: told for r in range(size) if (told := meeting.told(f"card {r}"))}
     absent = [
@@ -83,7 +84,7 @@ def _judge(meeting: Meeting, token: str) -> list[str]:
         for r in range(size)
         if r not in cards
     ]
-    return absent + compare(attempt, token, [Card(**told) for told in cards.values()])
+    return absent + compare(attempt, token, [Card(**told) for told in cards.values()]), len(cards)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from small_runs import BRIEF, FRESH, metrics, run, same, weights, write_recipe, 
 
 import align.run.train
 from align.cli.main import main
+from align.errors import Lost
 from align.world.distributed import lost
 
 ROWS = [{"prompt": f"Say {i}", "completion": " yes"} for i in range(8)]
