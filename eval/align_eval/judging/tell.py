@@ -43,19 +43,33 @@ def run(folder: Path, named: Sequence[str], words: Sequence[str], base_url: str,
     """Judges, or says what that would cost. Stopped, RunError, Incomplete where not all of it could be had."""
     settings, details = settings_of(words, base_url)
     means = means_of(folder, settings, Progress())
-    specs = [read_spec(one, of_one) for one, of_one in zip(named, shared(named, details), strict=True)]
-    judges = [make_judge(spec, means) for spec in specs]  # mistakes in the last before the first pays
+    judges = judges_of(named, details, means)
     if dry_run:
-        return _foretell(folder, judges, settings, means)
+        return foretell(folder, judges, settings, means)
+    return tell_judged(folder, judges, settings, means)[1].tell(means.budget.told)
+
+
+def judges_of(named: Sequence[str], details: dict[str, Any], means: Means) -> list[Judge]:
+    """All are made before the first is asked: a mistake in the last is told before anything is paid."""
+    specs = [read_spec(one, of_one) for one, of_one in zip(named, shared(named, details), strict=True)]
+    return [make_judge(spec, means) for spec in specs]
+
+
+def tell_judged(
+    folder: Path, judges: Sequence[Judge], settings: Judging, means: Means
+) -> tuple[list[Judged], Ending]:
+    """What each judge has said, and how far it came."""
+    every: list[Judged] = []
     ending = Ending()
     for one in judges:
-        _tell(folder, judge(folder, one, settings, warn), ending)
+        every += (found := judge(folder, one, settings, warn))
+        _tell(folder, found, ending)
     if means.budget.spent_calls:
         say(f"asked: {means.budget.spent}")
-    return ending.tell(means.budget.told)
+    return every, ending
 
 
-def _foretell(folder: Path, judges: Sequence[Judge], settings: Judging, means: Means) -> None:
+def foretell(folder: Path, judges: Sequence[Judge], settings: Judging, means: Means) -> None:
     whole = Cost()
     for one in judges:
         for name, (count, cost) in costs(folder, one, settings).items():

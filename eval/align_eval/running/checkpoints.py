@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from align_eval.generation.trained import beginning_of, find, steps_of
 from align_eval.results.wording import told
 from align_eval.running.dry import costs
 from align_eval.running.run import Outcome, Progress, batches_of, quiet, run_tasks
+from align_eval.statistics.estimate import Estimate
 from align_eval.tasks.task import Task, load
 
 FOLDER, NAME = "evaluations", "checkpoints.jsonl"
@@ -46,6 +47,10 @@ class Point:
     method: str
     unit: str
     why: str
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(**{f.name: getattr(self, f.name) for f in fields(Estimate) if hasattr(self, f.name)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +109,14 @@ def _final_step(path: Path) -> int | None:
 
 def points_of(outcome: Outcome, steps: dict[str, int]) -> list[Point]:
     rows = [row for row in outcome.results.sections.scores if not row.category]
-    return [
-        Point(step=steps[row.model], task=row.task, metric=row.metric, value=e.value, low=e.low, high=e.high,
-              level=e.level, n=e.n, method=e.method, unit=e.unit, why=e.why)
-        for row in rows
-        if (e := row.estimate)
-    ]  # fmt: skip
+    return [point_of(steps[row.model], row.task, row.metric, row.estimate) for row in rows]
+
+
+def point_of(step: int, task: str, metric: str, found: Estimate) -> Point:
+    return Point(
+        step=step, task=task, metric=metric, value=found.value, low=found.low, high=found.high, level=found.level,
+        n=found.n, method=found.method, unit=found.unit, why=found.why,
+    )  # fmt: skip
 
 
 def write_points(path: Path, points: Sequence[Point]) -> None:

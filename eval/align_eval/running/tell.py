@@ -26,7 +26,7 @@ def generate(words: Sequence[str], models: Sequence[str], out: Path, *, dry_run:
     found, batches = models_of(models, settings), batches_of(tasks, settings)
     if dry_run:
         return _tell_costs(out, models, tasks, settings)
-    for one in write(out, found, batches, settings, _progress):
+    for one in write(out, found, batches, settings, progress):
         lost = f", {len(one.missing)} missing ({one.missing[0].why})" if one.missing else ""
         say(f"{one.task}: {len(one.answers)} answers of {one.model} in {out}, {one.made} made now{lost}")
     return None
@@ -49,7 +49,7 @@ def run(
         raise UserError("run: --out is missing; name the evaluation folder, such as --out evals/gsm8k")
     if dry_run:
         return _tell_costs(out, models, tasks, settings)
-    outcome = run_tasks(tasks, models_of(models, settings), out, settings, _progress)
+    outcome = run_tasks(tasks, models_of(models, settings), out, settings, progress)
     tell_outcome(outcome)
     say(f"{out}/results.json")
 
@@ -74,7 +74,7 @@ def _tell_costs(out: Path, models: Sequence[str], tasks: Sequence[Task], setting
         )
 
 
-def _progress(model: str, task: str, done: int, total: int) -> None:
+def progress(model: str, task: str, done: int, total: int) -> None:
     """One line that is written over where a person looks at it; else nothing."""
     if sys.stderr.isatty():
         say(f"\r{task} by {model}: {done:,} of {total:,}", file=sys.stderr, end="\n" if done >= total else "")
