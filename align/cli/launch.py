@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from align.errors import UserError, did_you_mean
+from align.cli.options import OWN_OPTIONS, options_of
 from align.system.terminal import say
-
-if TYPE_CHECKING:
-    from align.cluster.settings import SlurmJob
 
 launch = typer.Typer(help="Run under Slurm: submit, look, find out, end.", no_args_is_help=True)
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `launch slurm` has made.")]
@@ -24,10 +21,7 @@ progress), --grace 120 (seconds for ranks when one has ended), --launcher none|t
 LAST = 40  # lines of a log
 
 
-@launch.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
-    epilog=OPTIONS,
-)
+@launch.command(context_settings=OWN_OPTIONS, epilog=OPTIONS)
 def slurm(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE [KEY=VALUE]... [OPTION]...", help="As `align train`'s.")],
@@ -37,8 +31,9 @@ def slurm(
     from align.cli import check
     from align.cli.main import console
     from align.cluster import submission
+    from align.cluster.settings import SlurmJob
 
-    job, overrides = words_of(context.args)
+    job, overrides = options_of(context.args, SlurmJob)
     checked, made = submission.prepare(recipe, overrides, job)
     if dry_run:
         say(made.text, end="")
@@ -105,36 +100,3 @@ def cancel(run: RunArgument) -> None:
     number = jobs_of(run)[-1]["job"]
     commands.cancel(number)
     say(f"job {number} is cancelled; go on later with sbatch {run}/launch/job.sh")
-
-
-def words_of(words: list[str]) -> tuple[SlurmJob, list[str]]:
-    """The job and the overrides of a command line. UserError names an option that there is none of."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from align.cluster.settings import SlurmJob as Job
-
-    found, further, overrides, rest = dict[str, str](), dict[str, str](), list[str](), list(words)
-    known = {name.replace("_", "-"): name for name in Job.__dataclass_fields__}
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            overrides.append(word)
-            continue
-        name, equals, value = word.removeprefix("--").partition("=")
-        if name not in known:
-            raise UserError(f"--{name}: no such option; there are --{', --'.join(known)}.{did_you_mean(name, known)}")
-        if not equals and not rest:
-            raise UserError(f"--{name}: needs a value")
-        value = value if equals else rest.pop(0)
-        if name == "sbatch":
-            key, equals, of_key = value.partition("=")
-            if not equals:
-                raise UserError(f"--sbatch {value}: expected KEY=VALUE, such as account=physics")
-            further[key] = of_key
-        else:
-            found[known[name]] = value
-    try:
-        return TypeAdapter(Job).validate_python({**found, "sbatch": further}), overrides
-    except ValidationError as error:
-        places = [("-".join(map(str, e["loc"])).replace("_", "-"), e) for e in error.errors()]
-        raise UserError("; ".join(f"--{name}: {e['msg']}, found {e['input']!r}" for name, e in places)) from None

@@ -17,6 +17,7 @@ import typer
 
 from align import __version__
 from align.cli.launch import launch
+from align.cli.options import OWN_OPTIONS
 from align.errors import AlignError, Elsewhere, RunError, UserError
 from align.outside import AskedToEnd, place_of
 from align.system.machine import told
@@ -40,6 +41,9 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
 ]
 PIPE_WIDTH = 200
+PLACE = """KEY=VALUE as of `align check`; --gpus 64, --memory 80 (GB of one), --gpus-per-node 8, --tokens 512 (of a
+usual sequence; default: the most that the recipe allows), --device a100|h100|h200, --network 400 (GB a second from a
+node to the others), --model-config FILE (config.json of a model that need not be here)."""
 ALL = "Do what the run does before it loads weights: prepare all data into the cache, fetch, make the models empty."
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
@@ -104,6 +108,14 @@ def check(
     from align.recipe.load import load_recipe
 
     command.say(load_recipe(recipe, overrides or []), console(), whole=whole)
+
+
+@app.command(context_settings=OWN_OPTIONS, epilog=PLACE)
+def plan(context: typer.Context, recipe: RecipeArgument) -> None:
+    """What a run would take on these GPUs: memory by part and time of a step, for each sharding. Reads no weights."""
+    from align.cli import plan as command
+
+    command.run(recipe, context.args, console())
 
 
 @app.command()
