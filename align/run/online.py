@@ -69,7 +69,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
 def engines_of(parts: Parts, roles: Mapping[str, Role], folder: Path, say: Callable[[str], Any]) -> Engines:
     rollout = parts.recipe.rollout
     if rollout.engine == "vllm":
-        return server_engines(parts, sampling_of(parts), folder)
+        return server_engines(parts, sampling_of(parts), folder, say)
     refill, world = rollout.waiting_rows > 0, parts.batching.world
     reference = roles.get(REFERENCE)
     others = dict(parts.copies) | ({REFERENCE: reference.model} if isinstance(reference, ModelRole) else {})
