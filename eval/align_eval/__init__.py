@@ -1,9 +1,9 @@
 """Evaluation: did it help, and how sure is that.
 
 Read `cli` first, then `commands`, `records`, `store`, `statistics`, `analysis`, `results`, `page` and `formats`;
-`ending` says how a command ends that got less than it asked for. What commands do is also here, as functions with
-typed results: align_eval.run_tasks, evaluate_checkpoints, judge, judge_checkpoints, reward, examine, compare,
-leaderboard, frontier, report, bring (import) and take_out (export).
+`words` reads KEY=VALUE, `ending` says how a command ends that got less than it asked for. What commands do is also
+here, as functions with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, judge_checkpoints, reward,
+examine, compare, leaderboard, frontier, report, bring (import) and take_out (export).
 """
 
 from __future__ import annotations

@@ -46,11 +46,15 @@ def complete(endpoint: Endpoint, body: dict[str, Any]) -> Completed:
     except (KeyError, IndexError, TypeError, AttributeError):
         told = str(found.get("error") or found)[:200]
         raise Refused(f"{endpoint.url}: answers without a choice: {told}") from None
-    served = " ".join(str(found[key]) for key in ("model", "system_fingerprint") if found.get(key))
     return Completed(
         text=text if text is None else str(text), stop=stop, prompt_tokens=prompt, completion_tokens=completion,
-        served=served,
+        served=served_by(found),
     )  # fmt: skip
+
+
+def served_by(found: dict[str, Any]) -> str:
+    """Which model an answer says it is of."""
+    return " ".join(str(found[key]) for key in ("model", "system_fingerprint") if found.get(key))
 
 
 def post(endpoint: Endpoint, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -29,9 +29,10 @@ from align_eval.analysis.evaluation import Evaluation, evaluation_of
 from align_eval.analysis.judges import agreements, judge_rows
 from align_eval.analysis.pairs import PairSettings
 from align_eval.analysis.writing import put
-from align_eval.generation.answers import Batch
+from align_eval.generation.answers import Batch, ending_of
+from align_eval.generation.answers import Written as Given
 from align_eval.generation.asked import Model
-from align_eval.generation.settings import Settings
+from align_eval.generation.settings import Settings, budget_of
 from align_eval.generation.trained import beginning_of
 from align_eval.judging.run import Judged, judge
 from align_eval.judging.settings import Judging
@@ -102,7 +103,7 @@ def judge_checkpoints(
     judging, settings = judging or Judging(), settings or Settings()
     contest = contest_of(Path(run), settings, prompts, judging.items)
     told = contest.judging(judging)
-    write_answers(contest, settings)
+    ending_of(write_answers(contest, settings)).tell(budget_of(settings).told)
     found = [one for judge_ in judges for one in judge(contest.folder, judge_, told)]
     if left := sum(one.unasked for one in found):
         raise Stopped(f"{left:,} questions were not asked; the same call goes on where this one ended")
@@ -162,13 +163,13 @@ def held_out(run: Path) -> tuple[Split, Prompts]:
     return split, found
 
 
-def write_answers(contest: Contest, settings: Settings, progress: Progress = quiet) -> None:
+def write_answers(contest: Contest, settings: Settings, progress: Progress = quiet) -> list[Given]:
     """What is missing of them, one model after the other."""
     if contest.held_out:
         rows = [{"id": item.id.partition("/")[2], "prompt": item.prompt} for item in contest.held_out]
         folder = inner_folder(contest.folder.parent)
         replace_file(folder / contest.batch.task.rows, "".join(json.dumps(row) + "\n" for row in rows))
-    write(contest.folder, list(contest.models.values()), [contest.batch], settings, progress)
+    return write(contest.folder, list(contest.models.values()), [contest.batch], settings, progress)
 
 
 def standings(contest: Contest, judged: Sequence[Judged]) -> Standings:

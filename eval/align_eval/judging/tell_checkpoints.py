@@ -13,14 +13,15 @@ from align.judges.panel import Panel
 from align.system.terminal import say
 from align_eval.analysis.evaluation import GRADE
 from align_eval.analysis.gate import Gate, GateFailed, gate_of, judge, level_of, look, looks
-from align_eval.generation.settings import Settings
+from align_eval.generation.answers import ending_of
+from align_eval.generation.settings import Settings, budget_of
 from align_eval.generation.settings import settings_of as decoding_of
 from align_eval.judging.checkpoints import Contest, Standings, contest_of, standings, write_answers
 from align_eval.judging.run import means_of
 from align_eval.judging.settings import Judging, settings_of
 from align_eval.judging.tell import Progress, foretell, judges_of, tell_judged
 from align_eval.results.wording import told
-from align_eval.running.dry import costs
+from align_eval.running.dry import costs, tell_costs
 from align_eval.running.tell import progress
 
 DECODING = "decoding."  # before a key: it is of the answers
@@ -71,7 +72,7 @@ def run(path: Path, asked: Asked, *, dry_run: bool) -> None:
     if dry_run:
         _foretell(contest, settings, judges, (judging, means))
         return
-    write_answers(contest, settings, progress)
+    ending_of(write_answers(contest, settings, progress)).tell(budget_of(settings).told)
     judged, ending = tell_judged(contest.folder, judges, judging, means)
     if ending.unasked or ending.silent:  # no point for a part of the prompts
         ending.tell(means.budget.told)
@@ -103,11 +104,9 @@ def _check(gate: Gate, judges: Sequence[Judge], record: Path | None) -> None:
 def _foretell(contest: Contest, settings: Settings, judges: Sequence[Judge], how: tuple[Judging, Means]) -> None:
     """What is to be written; and what is to be asked, once all answers are there."""
     judging, means = how
-    left = [c for c in costs(contest.folder, list(contest.models.values()), [contest.batch], settings) if c.calls]
-    for cost in left:
-        say(f"{cost.model}: {cost.calls:,} answers to make, {cost.prompt_tokens:,} tokens read, at most "
-            f"{cost.most_completion_tokens:,} written")  # fmt: skip
-    if not left:
+    models = list(contest.models.values())
+    tell_costs(contest.folder, models, [contest.batch], settings)
+    if not any(one.answers for one in costs(contest.folder, models, [contest.batch], settings)):
         foretell(contest.folder, judges, judging, means)
         return
     for one in judges:

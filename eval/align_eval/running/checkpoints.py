@@ -19,12 +19,13 @@ from align.runfolder.checkpoint import step_of
 from align.system.files import replace_file
 from align.system.lines import read_lines, warn
 from align.system.terminal import say
+from align_eval.generation.answers import Written, ending_of
 from align_eval.generation.asked import Model
 from align_eval.generation.local import Local
-from align_eval.generation.settings import Settings
+from align_eval.generation.settings import Settings, budget_of
 from align_eval.generation.trained import beginning_of, find, steps_of
 from align_eval.results.wording import told
-from align_eval.running.dry import costs
+from align_eval.running.dry import tell_costs
 from align_eval.running.run import Outcome, Progress, batches_of, quiet, run_tasks
 from align_eval.statistics.estimate import Estimate
 from align_eval.tasks.task import Task, load
@@ -133,15 +134,19 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def tell_checkpoints(runs: Sequence[Path], tasks: Sequence[Task], settings: Settings, *, dry_run: bool) -> None:
     """What `run --checkpoints` prints."""
+    if len(runs) > 1 and (settings.max_calls or settings.max_total_tokens):
+        raise UserError(f"a budget is of one run; name one with --checkpoints ({len(runs)} are named)")
+    written: list[Written] = []
     for path in runs:
         if dry_run:
             models, batches = list(models_in(path, settings).values()), batches_of(tasks, settings)
-            for cost in costs(path / FOLDER, models, batches, settings):
-                say(f"{cost.task} by {cost.model}: {cost.calls:,} answers to make, {cost.prompt_tokens:,} tokens read")
+            tell_costs(path / FOLDER, models, batches, settings)
             continue
         course = evaluate_checkpoints(path, *tasks, settings=settings)
+        written += course.outcome.written
         for task in tasks:
             for point in course.curve(task.name):
                 row = course.outcome.scored(f"{path.resolve().name}@{point.step}", task.name, point.metric)
                 say(f"{task.name:12} {row.model:24} {row.metric:24} {told(row.estimate)}")
         say(f"{path / 'report.html'}")
+    ending_of(written).tell(budget_of(settings).told)
