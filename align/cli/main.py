@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,11 +161,16 @@ def report(
         Path | None,
         typer.Option("-o", "--out", metavar="FILE.html", help="Default: report.html in the run, or beside them."),
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Write it anew while they go on, until they end.")] = False,
 ) -> None:
     """One self-contained HTML page for one run, or several side by side."""
     from align.report import page
+    from align.report import watch as watching
 
-    say(page.write(runs, out))
+    if watch:
+        watching.watch(runs, out, say, time.sleep)
+    else:
+        say(page.write(runs, out))
 
 
 @app.command()
