@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,13 +163,9 @@ def report(
     watch: Annotated[bool, typer.Option("--watch", help="Write it anew while they go on, until they end.")] = False,
 ) -> None:
     """One self-contained HTML page for one run, or several side by side."""
-    from align.report import page
-    from align.report import watch as watching
+    from align.report.watch import report as made
 
-    if watch:
-        watching.watch(runs, out, say, time.sleep)
-    else:
-        say(page.write(runs, out))
+    made(runs, out, say, watch=watch)
 
 
 @app.command()

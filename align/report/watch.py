@@ -19,11 +19,15 @@ NAMES = ("*.json", "*.jsonl", ".lock", "rollouts/*.jsonl", "values/*.jsonl", "ev
 Marks = dict[Path, tuple[int, int]]
 
 
-def watch(runs: list[Path], out: Path | None, say: Callable[[str], Any], wait: Callable[[float], Any]) -> None:
-    """Until all of them have ended or were stopped, or for ever where a pipeline may begin further ones.
-
-    `wait` is asked between two looks. UserError as `write` has it.
+def report(
+    runs: list[Path], out: Path | None, say: Callable[[str], Any], *,
+    watch: bool = False, wait: Callable[[float], Any] = time.sleep,
+) -> None:  # fmt: skip
+    """Writes the page; with `watch` until all of its runs have ended or were stopped, or for ever where a pipeline may
+    begin further ones. `wait` is asked between two looks. UserError as `write` has it.
     """
+    if not watch:
+        return say(str(write(runs, out)))
     marks, told = _marks(runs), False
     while True:
         going = any(map(_goes_on, runs))

@@ -161,7 +161,8 @@ def test_a_logarithmic_axis_and_smoothing(opened: Browser) -> None:
 def field(browser: Browser, label: str, value: str) -> None:
     labels = "[...document.querySelectorAll('.controls label')]"
     control = f"{labels}.find((l) => l.firstChild.textContent === '{label}')"
-    browser.run(f"c = {control}.lastChild; c.value = '{value}'; c.dispatchEvent(new Event('change', {{bubbles: true}}))")
+    tell = "c.dispatchEvent(new Event('change', {bubbles: true}))"
+    browser.run(f"c = {control}.lastChild; c.value = '{value}'; {tell}")
 
 
 def found(browser: Browser) -> tuple[str, list[str]]:
