@@ -78,14 +78,17 @@ wait $STEP
 CODE=$?
 kill $WATCH 2>/dev/null
 
+FRUITLESS=@folder@/fruitless-$SLURM_JOB_ID # there after an attempt without a new checkpoint
 again() { # REASON: back into the queue, unless that would go on for ever
     local attempt=$((${SLURM_RESTART_COUNT:-0} + 1))
     if [ "$attempt" -gt @most@ ]; then
         echo "align: $1; not put back into the queue: this was attempt $attempt (--max-requeues)" >&2
-    elif [ "$(newest)" = "$BEGAN" ]; then
-        echo "align: $1; not put back into the queue: no checkpoint since this attempt began" >&2
+    elif [ "$(newest)" = "$BEGAN" ] && [ -e "$FRUITLESS" ]; then
+        echo "align: $1; not put back into the queue: two attempts without a new checkpoint" >&2
     else
-        echo "align: $1; back into the queue after $(newest)"
+        if [ "$(newest)" = "$BEGAN" ]; then : >"$FRUITLESS"; else rm -f "$FRUITLESS"; fi
+        NEWEST=$(newest)
+        echo "align: $1; back into the queue, ${NEWEST:+after }${NEWEST:-without a checkpoint}"
         scontrol requeue "$SLURM_JOB_ID"
         sleep 60 # until Slurm takes this shell away
     fi

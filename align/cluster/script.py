@@ -43,7 +43,7 @@ LAUNCHERS: dict[str, Callable[[SlurmJob, str], str]] = {
 }  # fmt: skip
 
 
-SILENCE, LEAST = 90, 15  # seconds without a heartbeat of any rank, after which nobody is left
+SILENCE, LEAST = 90, 10  # seconds without a heartbeat of any rank, after which nobody is left
 
 
 @dataclass(frozen=True, kw_only=True)
