@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from align.cli.options import OWN_OPTIONS, options_of
+from align.errors import UserError
 from align.system.terminal import say
 
 launch = typer.Typer(help="Run under Slurm: submit, look, find out, end.", no_args_is_help=True)
