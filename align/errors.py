@@ -1,8 +1,9 @@
 """The mistakes a user can make, each told with the place, the finding and the cure.
 
 Every error here ends a command with one readable message and no traceback: `UserError` with exit code 2 (found before
-training), `RunError` with 1 (a run that failed), `Stopped` with 75 (asked to stop, saved, can be resumed). Our own
-invariants are guarded by `assert` instead.
+training), `RunError` with 1 (a run that failed), `Incomplete` with 4 (some of it could not be had, the rest is kept),
+`Lost` with 69 (another process is gone), `Stopped` with 75 (asked to stop, saved, can be resumed). Our own invariants
+are guarded by `assert` instead.
 """
 
 from __future__ import annotations
@@ -29,12 +30,24 @@ class RunError(AlignError, RuntimeError):
     exit_code = 1
 
 
+class Incomplete(AlignError):
+    """Some of what was asked for could not be had. What came is kept, and the same command asks for the rest alone."""
+
+    exit_code = 4
+
+
 class Elsewhere(RunError):
     """Another process found what is wrong and tells it; this one ends without a word, with that one's exit code."""
 
     def __init__(self, text: str, exit_code: int = 1):
         super().__init__(text)
         self.exit_code = exit_code
+
+
+class Lost(RunError):
+    """Another process of the run is gone or does not get on, by no fault of this one; the run can be resumed."""
+
+    exit_code = 69
 
 
 class Stopped(AlignError):

@@ -22,7 +22,7 @@ FLOORS = (  # from the ground up; a file imports from its own room and from floo
     ("rewards", "monitors"),
     ("training", "rollout", "report"),
     ("sources", "recipe", "judges"),
-    ("run", "align_eval", "cluster"),
+    ("run", "align_eval", "cluster", "plan"),
     ("cli",),
     ("__main__",),
 )

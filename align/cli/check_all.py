@@ -29,7 +29,7 @@ from align.run.copies import refuse_jump
 from align.run.critic import check_critic, critic_section, optim_of
 from align.run.identity import check_inputs
 from align.run.parts import head_of
-from align.run.server import check_command
+from align.run.server import check_commands
 from align.runfolder.folder import RunFolder
 from align.scoring.role_table import REFERENCE, loaded, section_of
 from align.scoring.routing import refuse_routerless
@@ -57,7 +57,7 @@ def look_at_all(recipe: Recipe, mistakes: Sequence[str]) -> tuple[list[str], lis
         check_inputs(recipe)
     with found:
         if isinstance(recipe.method, OnlineMethod) and recipe.rollout.engine == "vllm":
-            check_command(recipe.rollout)
+            check_commands(recipe.rollout)
     found.tell()
     return lines, notes
 

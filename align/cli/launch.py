@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from align.errors import UserError, did_you_mean
+from align.cli.options import OWN_OPTIONS, options_of
+from align.errors import UserError
 from align.system.terminal import say
 
-if TYPE_CHECKING:
-    from align.cluster.settings import SlurmJob
-
-launch = typer.Typer(help="Run under Slurm: submit, look, end.", no_args_is_help=True)
+launch = typer.Typer(help="Run under Slurm: submit, look, find out, end.", no_args_is_help=True)
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `launch slurm` has made.")]
 OPTIONS = """Options of the job: --nodes 2, --gpus-per-node 8 (a rank for each), --ranks-per-node 1 (without GPUs),
 --sharding ddp|zero1|zero2|zero3|fsdp2, --time 12:00:00, --partition gpu, --array 0-4 (seeds, a run for each),
 --after JOB, --warning 120 (seconds before the time limit), --max-requeues 50, --prelude 'module load cuda',
---container 'apptainer exec --nv image.sif', --sbatch account=physics (or any other option of sbatch)."""
+--container 'apptainer exec --nv image.sif', --preflight 120 (seconds; 0: none), --patience 1800 (seconds without
+progress), --grace 120 (seconds for ranks when one has ended), --launcher none|torchrun|accelerate,
+--sbatch account=physics (or any other option of sbatch)."""
 LAST = 40  # lines of a log
 
 
-@launch.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
-    epilog=OPTIONS,
-)
+@launch.command(context_settings=OWN_OPTIONS, epilog=OPTIONS)
 def slurm(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE [KEY=VALUE]... [OPTION]...", help="As `align train`'s.")],
@@ -35,8 +32,9 @@ def slurm(
     from align.cli import check
     from align.cli.main import console
     from align.cluster import submission
+    from align.cluster.settings import SlurmJob
 
-    job, overrides = words_of(context.args)
+    job, overrides = options_of(context.args, SlurmJob)
     checked, made = submission.prepare(recipe, overrides, job)
     if dry_run:
         say(made.text, end="")
@@ -57,26 +55,41 @@ def status(run: RunArgument) -> None:
     number = jobs_of(run)[-1]["job"]
     found = commands.states(number)
     for state in found:
-        again = f", attempt {state.restarts + 1}" if state.restarts else ""
-        reason = f" ({state.reason})" if state.reason not in ("", "None") else ""
-        say(f"job {state.number}: {state.state}{reason}{again}")
+        say(state.text)
     if not found:
         say(f"job {number}: Slurm no longer knows it; its log: align launch logs {run}")
 
 
 @launch.command()
-def logs(run: RunArgument) -> None:
-    """The end of the job's log."""
-    from align.cluster.submission import FOLDER, jobs_of
+def logs(
+    run: RunArgument,
+    attempt: Annotated[int, typer.Option(help="All of one; 0: the end of the last.", min=0)] = 0,
+) -> None:
+    """The end of the job's log, or all of one of its attempts."""
+    from align.cluster.logs import logs_of, parts_of
+    from align.cluster.submission import jobs_of
 
     number = jobs_of(run)[-1]["job"]
-    found = sorted((run / FOLDER).glob(f"slurm-{number}*.log"))
+    found = logs_of(run, number)
     if not found:
         say(f"job {number}: has no log yet; it has not begun (align launch status {run})")
     for log in found:
+        parts = parts_of(log)
+        asked = [part for part in parts if part.number == attempt] if attempt else parts[-1:]
+        if not asked:
+            raise UserError(f"{log}: has no attempt {attempt}; there are {', '.join(str(p.number) for p in parts)}")
         say(f"==> {log}")
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST:]:
+        for line in asked[0].lines[0 if attempt else -LAST :]:
             say(line)
+
+
+@launch.command()
+def doctor(run: RunArgument) -> None:
+    """Which rank on which node stopped where, and what to do: from heartbeats, stacks, the log, and Slurm."""
+    from align.cluster.doctor import examine
+
+    for line in examine(run):
+        say(line)
 
 
 @launch.command()
@@ -88,36 +101,3 @@ def cancel(run: RunArgument) -> None:
     number = jobs_of(run)[-1]["job"]
     commands.cancel(number)
     say(f"job {number} is cancelled; go on later with sbatch {run}/launch/job.sh")
-
-
-def words_of(words: list[str]) -> tuple[SlurmJob, list[str]]:
-    """The job and the overrides of a command line. UserError names an option that there is none of."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from align.cluster.settings import SlurmJob as Job
-
-    found, further, overrides, rest = dict[str, str](), dict[str, str](), list[str](), list(words)
-    known = {name.replace("_", "-"): name for name in Job.__dataclass_fields__}
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            overrides.append(word)
-            continue
-        name, equals, value = word.removeprefix("--").partition("=")
-        if name not in known:
-            raise UserError(f"--{name}: no such option; there are --{', --'.join(known)}.{did_you_mean(name, known)}")
-        if not equals and not rest:
-            raise UserError(f"--{name}: needs a value")
-        value = value if equals else rest.pop(0)
-        if name == "sbatch":
-            key, equals, of_key = value.partition("=")
-            if not equals:
-                raise UserError(f"--sbatch {value}: expected KEY=VALUE, such as account=physics")
-            further[key] = of_key
-        else:
-            found[known[name]] = value
-    try:
-        return TypeAdapter(Job).validate_python({**found, "sbatch": further}), overrides
-    except ValidationError as error:
-        places = [("-".join(map(str, e["loc"])).replace("_", "-"), e) for e in error.errors()]
-        raise UserError("; ".join(f"--{name}: {e['msg']}, found {e['input']!r}" for name, e in places)) from None

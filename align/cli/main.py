@@ -1,6 +1,7 @@
 """The command `align`. Every command checks first and tells its mistakes in one message, without a traceback.
 
-Exit codes: 0 success; 2 a mistake found before training; 1 a run that failed; 75 a run asked to stop, which saved.
+Exit codes: 0 success; 2 a mistake found before training; 1 a run that failed; 69 one that has lost a process;
+75 a run asked to stop, which saved.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import typer
 
 from align import __version__
 from align.cli.launch import launch
+from align.cli.options import OWN_OPTIONS
 from align.errors import AlignError, Elsewhere, RunError, UserError
 from align.outside import AskedToEnd, place_of
 from align.system.machine import told
 from align.system.terminal import Guarded, say
+from align.world.here import speaker
 
 app = typer.Typer(
     name="align",
@@ -38,6 +41,9 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
 ]
 PIPE_WIDTH = 200
+PLACE = """KEY=VALUE as of `align check`; --gpus 64, --memory 80 (GB of one), --gpus-per-node 8, --tokens 512 (of a
+usual sequence; default: the most that the recipe allows), --device a100|h100|h200, --network 400 (GB a second from a
+node to the others), --model-config FILE (config.json of a model that need not be here)."""
 ALL = "Do what the run does before it loads weights: prepare all data into the cache, fetch, make the models empty."
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
@@ -80,10 +86,12 @@ def train(
         from align.recipe.load import load_recipe
 
         checked = load_recipe(recipe, overrides or [])
+        from align.cluster.preflight import preflight
         from align.run import train as run
 
         again = run.Resume(path=resume, allow=tuple(allow_changes or ())) if resume else None
-        run.train(checked, again, run.Trust(folder=trust_folder), stop)
+        with preflight(checked.to_dict()):
+            run.train(checked, again, run.Trust(folder=trust_folder), stop)
 
 
 @app.command()
@@ -97,6 +105,14 @@ def check(
     from align.recipe.load import load_recipe
 
     command.say(load_recipe(recipe, overrides or []), console(), whole=whole)
+
+
+@app.command(context_settings=OWN_OPTIONS, epilog=PLACE)
+def plan(context: typer.Context, recipe: RecipeArgument) -> None:
+    """What a run would take on these GPUs: memory by part and time of a step, for each sharding. Reads no weights."""
+    from align.cli import plan as command
+
+    command.run(recipe, context.args, console())
 
 
 @app.command()
@@ -141,11 +157,12 @@ def report(
         Path | None,
         typer.Option("-o", "--out", metavar="FILE.html", help="Default: report.html in the run, or beside them."),
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Write it anew while they go on, until they end.")] = False,
 ) -> None:
     """One self-contained HTML page for one run, or several side by side."""
-    from align.report import page
+    from align.report.watch import report as made
 
-    say(page.write(runs, out))
+    made(runs, out, say, watch=watch)
 
 
 @app.command()
@@ -267,10 +284,9 @@ def _tell(error: AlignError) -> int:
         say("".join(traceback.format_exception(error)), file=sys.stderr, end="")
     if isinstance(error, Elsewhere):
         return error.exit_code
-    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    if local == 0 or isinstance(error, RunError):
-        speaker = f"align (rank {rank})" if rank else "align"
-        say(f"{speaker}: {error}" if "\n" not in str(error) else f"{speaker}:\n{error}", file=sys.stderr)
+    if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RunError):
+        gap = "\n" if "\n" in str(error) else " "
+        say(f"{speaker()}:{gap}{error}", file=sys.stderr)
     return error.exit_code
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +24,27 @@ OF_FSDP = {  # as launch/accelerate/fsdp2.yaml has it
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
     "FSDP_OFFLOAD_PARAMS": "false", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false", "FSDP_ACTIVATION_CHECKPOINTING": "false",
 }  # fmt: skip
+
+
+def _torchrun(job: SlurmJob, python: str) -> str:
+    told = f"--nnodes {job.nodes} --nproc-per-node {job.ranks_of_node} --node-rank $SLURM_NODEID"
+    return f"{python} -m torch.distributed.run {told} --master-addr $MASTER_ADDR --master-port $MASTER_PORT"
+
+
+def _accelerate(job: SlurmJob, python: str) -> str:
+    told = f"--num_machines {job.nodes} --num_processes {job.num_ranks} --machine_rank $SLURM_NODEID"
+    told += " --main_process_ip $MASTER_ADDR --main_process_port $MASTER_PORT --mixed_precision no --dynamo_backend no"
+    kind = "--multi_gpu" if job.gpus_per_node else "--cpu"
+    return f"{python} -m accelerate.commands.accelerate_cli launch {kind} {told}"
+
+
+LAUNCHERS: dict[str, Callable[[SlurmJob, str], str]] = {
+    "none": lambda job, python: python, "torchrun": _torchrun, "accelerate": _accelerate,
+}  # fmt: skip
+
+
+SILENCE, LEAST = 90, 10  # seconds without a heartbeat of any rank, after which nobody is left
+
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
@@ -38,6 +59,7 @@ class Places:
 
 
 def script(name: str, job: SlurmJob, places: Places) -> str:
+    python = shlex.quote(str(places.python))
     run, train = shlex.quote(str(places.run)), f"train {shlex.quote(str(places.recipe))}"
     if job.array:
         run = f"{run}/seed-$SLURM_ARRAY_TASK_ID\nexport RUN"
@@ -47,10 +69,20 @@ def script(name: str, job: SlurmJob, places: Places) -> str:
         "code": shlex.quote(str(places.code)), "run": run, "folder": shlex.quote(str(places.script.parent)),
         "prelude": job.prelude, "ranks": job.num_ranks,
         "of_node": job.ranks_of_node, "sharding": exports(sharding(job.sharding)), "most": job.max_requeues,
-        "command": f"{job.container} {shlex.quote(str(places.python))} -m align {train}".strip(),
+        "gpus": job.gpus_per_node, "preflight": job.preflight, "patience": job.patience, "grace": job.grace,
+        "silence": min(SILENCE, max(job.patience, LEAST)),
+        "tasks": tasks(job),
+        "command": f"{job.container} {LAUNCHERS[job.launcher](job, python)} -m align {train}".strip(),
     }  # fmt: skip
     text = files("align.cluster").joinpath("job.sh").read_text(encoding="utf-8")
     return re.sub(r"@(\w+)@", lambda found: str(known[found[1]]), text)
+
+
+def tasks(job: SlurmJob) -> str:
+    """What srun starts: the ranks, or a launcher on each node, which has all that the job has there."""
+    if job.launcher == "none":
+        return f"--ntasks={job.num_ranks} --ntasks-per-node={job.ranks_of_node}"
+    return f"--ntasks={job.nodes} --ntasks-per-node=1 --cpu-bind=none"
 
 
 def sharding(kind: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from align.errors import Mistakes
 
+Launcher = Literal["none", "torchrun", "accelerate"]
 Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?")
 KEY = re.compile(r"[a-z][a-z0-9-]*")
@@ -31,6 +32,10 @@ class SlurmJob:
     after: str = ""  # a job that must have ended well before
     warning: int = 120  # seconds before the time limit at which the ranks are asked to save and the job is put back
     max_requeues: int = 50
+    preflight: int = 120  # seconds in which all ranks must have come and agree; 0: nothing is looked at
+    patience: int = 1800  # seconds without a sign of progress after which a run counts as hung
+    grace: int = 120  # seconds that the other ranks have to end by themselves once one has ended
+    launcher: Launcher = "none"  # between srun and the ranks; none: srun starts them
     prelude: str = ""  # lines of shell before the ranks start: module load, conda activate, source
     container: str = ""  # in front of each rank's command: apptainer exec --nv image.sif
     sbatch: dict[str, str] = field(default_factory=dict)  # further options: account, qos, constraint, ...
@@ -50,6 +55,7 @@ class SlurmJob:
 
     def _numbers(self) -> list[str]:
         least = {"nodes": 1, "gpus_per_node": 0, "ranks_per_node": 0, "warning": 0, "max_requeues": 0}
+        least |= {"preflight": 0, "patience": 1, "grace": 0}
         return [
             f"--{name.replace('_', '-')}: {getattr(self, name)} must be at least {low}"
             for name, low in least.items()
@@ -58,8 +64,9 @@ class SlurmJob:
 
     def _words(self) -> list[str]:
         found: list[str] = []
-        if self.sharding not in get_args(Sharding):
-            found.append(f"--sharding: {self.sharding} is none of {', '.join(get_args(Sharding))}")
+        for name, known in (("sharding", get_args(Sharding)), ("launcher", get_args(Launcher))):
+            if (value := getattr(self, name)) not in known:
+                found.append(f"--{name}: {value} is none of {', '.join(known)}")
         if self.sharding == "fsdp2" and not self.gpus_per_node:
             found.append("--sharding: fsdp2 is for GPUs alone; give --gpus-per-node, or take ddp, zero2 or zero3")
         if self.time and not TIME.fullmatch(self.time):

@@ -21,6 +21,12 @@ class JobState:
     reason: str = ""
     restarts: int = 0
 
+    @property
+    def text(self) -> str:
+        again = f", attempt {self.restarts + 1}" if self.restarts else ""
+        reason = f" ({self.reason})" if self.reason not in ("", "None") else ""
+        return f"job {self.number}: {self.state}{reason}{again}"
+
 
 def submit(script: Path) -> str:
     """The number of the job. UserError where Slurm refuses the script."""

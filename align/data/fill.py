@@ -83,11 +83,7 @@ class Fill:
 
     def _items(self, feed: Feed, writer: Writer, writers: Writers, tally: Tally) -> Iterator[tuple[list[Item], int]]:
         """Portions of rows that are usable as text, and how many rows were read for each."""
-        columns = {**self.section.columns, **feed.source.columns}
-        reader = RowReader(
-            kind=self.kind, numbers=self.numbers, loss_on=self.section.loss_on, columns=columns,
-            filled_in=is_arrow(feed.source.source), as_text=writer.as_text,
-        )  # fmt: skip
+        reader = reader_of(feed, self.section, self.kind, numbers=self.numbers, as_text=writer.as_text)
         rows = iterate(feed.source.source, feed.source.split, self.section.num_rows)
         first = True
         while portion := list(islice(rows, ROWS_AT_ONCE)):
@@ -108,23 +104,14 @@ class Fill:
             yield items, len(portion)
 
     def _item(self, place: Place, row: Row, writer: Writer, feed: Feed) -> Item:
-        key = int.from_bytes(hashlib.sha256(row.key.encode("utf-8", "surrogatepass")).digest()[:8], "little")
+        key = key_of(row)
         try:
             script = writer.script(row)
         except PrefixBroken as error:
             raise PrefixBroken(*error.args, str(place)) from None
         check_characters(script)
         extras = json.dumps(row.extras, default=str).encode() if row.extras else b""
-        return Item(place, row, script, self._split(feed, key), key, extras)
-
-    def _split(self, feed: Feed, key: int) -> SplitName:
-        """A share of all prompts: the same prompt always falls into the same split, whatever the file."""
-        shares = (self.section.test, self.section.validation)
-        test, validation = (0.0 if isinstance(s, str) else s for s in shares)
-        if feed.split != "train":
-            return feed.split
-        place = key / 2**64
-        return "test" if place < test else "validation" if place < test + validation else "train"
+        return Item(place, row, script, split_of(feed, self.section, key), key, extras)
 
     def _write(self, items: list[Item], feed: Feed, encoder: Encoder, writers: Writers, tally: Tally) -> None:
         entries: dict[SplitName, list[Entry]] = {name: [] for name in writers}
@@ -173,6 +160,28 @@ class Fill:
     def _within_prompt_limit(self, members: tuple[Tokens, ...], bos: int | None) -> tuple[Tokens, ...]:
         limit = self.section.max_prompt_length
         return (cut_prompts(members, limit, bos) or members) if limit else members
+
+
+def reader_of(feed: Feed, section: DataSection, kind: RowKind, **other: Any) -> RowReader:
+    """`other` are fields of RowReader that the section does not say."""
+    return RowReader(
+        kind=kind, loss_on=section.loss_on, columns={**section.columns, **feed.source.columns},
+        filled_in=is_arrow(feed.source.source), **other,
+    )  # fmt: skip
+
+
+def key_of(row: Row) -> int:
+    """64 bits of the hash of its prompt."""
+    return int.from_bytes(hashlib.sha256(row.key.encode("utf-8", "surrogatepass")).digest()[:8], "little")
+
+
+def split_of(feed: Feed, section: DataSection, key: int) -> SplitName:
+    """A share of all prompts: the same prompt always falls into the same split, whatever the file."""
+    test, validation = (0.0 if isinstance(s, str) else s for s in (section.test, section.validation))
+    if feed.split != "train":
+        return feed.split
+    place = key / 2**64
+    return "test" if place < test else "validation" if place < test + validation else "train"
 
 
 def _usable(made: list[tuple[Item, Encoded | BadRow]]) -> list[tuple[Item, Encoded]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from align.errors import UserError
 from align.judges.base import Question, Verdict
-from align.judges.budget import Budget, Cost
+from align.judges.budget import UNASKED, Budget, Cost
 from align.judges.prompts import Instructions, shown
 from align.judges.replies import Ask, Decoding, Replies, Reply, Speaker, make_ask
 from align.judges.verdicts import Reading, Shape, read
@@ -23,7 +23,6 @@ from align.system.sums import digest_of
 
 POLL = 0.2  # seconds between looks for what another process is being told
 AGAIN = "again"  # a column of verdicts that the next run asks for again
-UNASKED = "not asked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +52,11 @@ class ModelJudge:
     def identity(self) -> dict[str, Any]:
         about = {"instructions": self.instructions.identity, "decoding": asdict(self.decoding), "votes": self.votes}
         return self.speaker.identity() | about | ({"rubric": digest_of(self.rubric)} if self.rubric else {})
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """Which models have replied, as far as an endpoint has told."""
+        return self.replies.served(digest_of(self.speaker.identity()))
 
     def cost(self, questions: Sequence[Question]) -> Cost:
         """What asking would take; nothing is asked."""
@@ -119,7 +123,7 @@ class ModelJudge:
         """Replies as they come, remembered; no claim outlasts it."""
         try:
             for ask, reply in self.speaker.speak(asks):
-                self.budget.settle(self._most(ask), reply)
+                self.budget.settle(self._most(ask), 0 if reply.failure else reply.tokens)
                 if not reply.failure:
                     self.replies.put(ask, reply)
                 self.replies.release(ask.key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from align.judges.replies import Reply
+UNASKED = "not asked"  # so begins the reason why what a budget had no room for is not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +48,44 @@ class Budget:
 
     @property
     def told(self) -> str:
-        limits = [f"{n:,} {what}" for n, what in ((self.calls, "calls"), (self.tokens, "tokens")) if n is not None]
-        return f"the budget of {' and '.join(limits)} is spent"
+        return f"the budget of {self._limits} is spent"
 
-    def take(self, tokens: int) -> bool:
-        """Begins a call that takes at most so many tokens, where there is room for it."""
-        over = self.spent_calls + 1 > (math.inf if self.calls is None else self.calls)
-        over |= self.spent_tokens + self._reserved + tokens > (math.inf if self.tokens is None else self.tokens)
+    @property
+    def spent(self) -> str:
+        return f"{self.spent_calls:,} calls, {self.spent_tokens:,} tokens as far as they were told"
+
+    @property
+    def _limits(self) -> str:
+        limits = [f"{n:,} {what}" for n, what in ((self.calls, "calls"), (self.tokens, "tokens")) if n is not None]
+        return " and ".join(limits)
+
+    def foretold(self, cost: Cost) -> str:
+        """Whether it has room for what is to be asked; empty where there is no limit."""
+        if self.calls is None and self.tokens is None:
+            return ""
+        most = cost.prompt_tokens + cost.completion_tokens
+        over_calls, over_tokens = self._over(cost.calls, most)
+        if not over_calls and not over_tokens:
+            return f"the budget of {self._limits} has room for all of it"
+        asked = f"{cost.calls:,} calls" if over_calls else f"at most {most:,} tokens"
+        return f"the budget of {self._limits} {'ends' if over_calls else 'may end'} it before all {asked} are made"
+
+    def take(self, tokens: int, calls: int = 1) -> bool:
+        """Begins calls that take at most so many tokens, where there is room for them."""
+        over = any(self._over(self.spent_calls + calls, self.spent_tokens + self._reserved + tokens))
         self.out |= over and not self._running
         if not over:
-            self.spent_calls += 1
-            self._running += 1
+            self.spent_calls += calls
+            self._running += calls
             self._reserved += tokens
         return not over
 
-    def settle(self, tokens: int, reply: Reply) -> None:
-        """A call has ended. What an endpoint does not tell is counted as the most."""
+    def settle(self, tokens: int, paid: int | None, calls: int = 1) -> None:
+        """Calls have ended. What was not told to be paid (None) is counted as the most."""
         self._reserved -= tokens
-        self._running -= 1
-        if not reply.failure:
-            self.spent_tokens += tokens if reply.tokens is None else reply.tokens
+        self._running -= calls
+        self.spent_tokens += tokens if paid is None else paid
+
+    def _over(self, calls: int, tokens: int) -> tuple[bool, bool]:
+        return calls > (math.inf if self.calls is None else self.calls), \
+            tokens > (math.inf if self.tokens is None else self.tokens)

@@ -27,13 +27,13 @@ from align.errors import UserError, did_you_mean
 from align.judges.asking import ModelJudge
 from align.judges.base import Judge
 from align.judges.budget import Budget
-from align.judges.endpoint import Endpoint
 from align.judges.panel import Panel
 from align.judges.prompts import load_instructions
 from align.judges.recorded import RecordedJudge
 from align.judges.replies import Decoding, Replies, Speaker
 from align.judges.rules import RuleJudge
-from align.judges.served import EndpointSpeaker
+from align.judges.served.endpoint import Endpoint
+from align.judges.served.speaker import EndpointSpeaker
 
 KINDS = ("recorded", "rule", "reward", "implicit", "pairwise", "local", "http")
 SUFFIXES = (".yaml", ".yml")

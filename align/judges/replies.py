@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -97,13 +97,23 @@ class Speaker(Protocol):
         ...
 
 
-class Replies:
-    """The memory: a folder, or for None this process alone."""
+def other_revision(before: Collection[str], now: str) -> str:
+    """What is wrong where an endpoint serves another model than it did, up to the cure; else empty."""
+    if not before or not now or now in before:
+        return ""
+    return (
+        f"were made by {' and '.join(before)}, and now by {now}: they are not to be mixed. Ask the old one, go on "
+        "where it is the same in truth (allow_revision=true), or name the new one"
+    )
 
-    def __init__(self, folder: Path | None = None, tell: Tell = warn):
-        self.folder, self.tell = folder, tell
+
+class Replies:
+    """The memory: a folder, or for None this process alone. `allow_revision`: what is served may change."""
+
+    def __init__(self, folder: Path | None = None, tell: Tell = warn, *, allow_revision: bool = False):
+        self.folder, self.tell, self.allow_revision = folder, tell, allow_revision
         self._known: dict[str, Reply] = {}
-        self._served: dict[str, str] = {}  # speaker -> which model has replied
+        self._served: dict[str, dict[str, None]] = {}  # speaker -> which models have replied, in their order
         self._read: dict[Path, int] = {}  # bytes of each file that have been read
         self._held: dict[str, Lock] = {}
         if folder is not None:
@@ -131,20 +141,19 @@ class Replies:
 
     def put(self, ask: Ask, reply: Reply) -> None:
         """Remembers a reply. RunError where another model than before has made it."""
-        before = self._served.get(ask.who, reply.served)
-        if before and reply.served and before != reply.served:
+        before = self.served(ask.who)
+        if not self.allow_revision and (changed := other_revision(before, reply.served)):
             raise RunError(
-                f"replies of this judge were made by {before}, and now by {reply.served}: they are not to be mixed. "
-                "Name the new one as another judge (--name, and --revision for the endpoint's), or ask the old one"
+                f"replies of this judge {changed} as another judge (name=..., and revision=... of the endpoint)"
             )
         row = {"key": ask.key, "who": ask.who, **{k: v for k, v in asdict(reply).items() if v not in ("", None)}}
         if self.folder is not None:
             append_lines(writer_file(self.folder, "replies"), [row])
         self._know(ask.key, ask.who, reply)
 
-    def served(self, who: str) -> str:
-        """Which model has replied so far; empty where none has, or none said."""
-        return self._served.get(who, "")
+    def served(self, who: str) -> tuple[str, ...]:
+        """Which models have replied so far, as the endpoint calls them; empty where none has, or none said."""
+        return tuple(self._served.get(who, ()))
 
     def claim(self, key: str) -> bool:
         """Whether this process may ask. False where another is asking; then its reply is worth waiting for."""
@@ -170,7 +179,7 @@ class Replies:
     def _know(self, key: str, who: str, reply: Reply) -> None:
         self._known.setdefault(key, reply)
         if reply.served:
-            self._served.setdefault(who, reply.served)
+            self._served.setdefault(who, {})[reply.served] = None
 
     def _take(self, path: Path, number: int, line: bytes) -> None:
         try:

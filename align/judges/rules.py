@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from align.errors import RunError, UserError, did_you_mean
-from align.judges.asking import no_verdict, said
+from align.judges.asking import AGAIN, no_verdict, said
 from align.judges.base import Question, Verdict
 from align.models.settings import ModelSection
 from align.models.sources import resolve, side_sums
@@ -26,7 +26,13 @@ from align.rewards.verdicts import RewardFunctions, make_reward_functions
 from align.system.origins import code_of
 from align.system.sums import digest_of
 
-Score = tuple[float | None, str]  # and why there is none
+
+class Score(NamedTuple):
+    """What an answer scores, or why there is no score."""
+
+    value: float | None
+    why: str = ""
+    failed: bool = False  # whoever scores raised or was late: asking again may help
 
 
 class NoTokens(list[int]):
@@ -68,9 +74,10 @@ class Scorer:
         return [self.verdict(q, [found[_key(q, answer)] for answer in q.answers]) for q in questions]
 
     def verdict(self, question: Question, scores: Sequence[Score]) -> Verdict:
-        if lost := [(m, why) for m, (score, why) in zip(question.models, scores, strict=True) if score is None]:
-            return no_verdict(self.name, question, "; ".join(f"the answer of {m}: {why}" for m, why in lost))
-        values = [score for score, _ in scores if score is not None]
+        if lost := [(m, score) for m, score in zip(question.models, scores, strict=True) if score.value is None]:
+            again = {AGAIN: True} if any(score.failed for _, score in lost) else {}
+            return no_verdict(self.name, question, "; ".join(f"the answer of {m}: {s.why}" for m, s in lost), again)
+        values = [score.value for score in scores if score.value is not None]
         if len(values) == 1:
             return said(self.name, question, values[0])
         better = 0.5 if values[0] == values[1] else float(values[0] > values[1])
@@ -126,7 +133,7 @@ class RuleJudge(Scorer):
 
     def scores(self, samples: Sequence[Sample]) -> list[Score]:
         if self.rule in LENGTHS:
-            return [(LENGTHS[self.rule](text_of(s.completion)), "") for s in samples]
+            return [Score(LENGTHS[self.rule](text_of(s.completion))) for s in samples]
         with self._mistakes():
             told = self._functions(self._tokenized(samples))
         return [self._value(one.rewards, one.failed) for one in told]
@@ -153,8 +160,8 @@ class RuleJudge(Scorer):
 
     def _value(self, rewards: dict[str, float | None], failed: dict[str, str]) -> Score:
         (value,) = rewards.values()
-        why = next(iter(failed.values()), "") or "the rule does not apply"
-        return value, "" if value is not None else why
+        why = next(iter(failed.values()), "")
+        return Score(value) if value is not None else Score(None, why or "the rule does not apply", bool(why))
 
     def _tokenized(self, samples: Sequence[Sample]) -> list[Sample]:
         if not self.tokenizer:

@@ -35,7 +35,7 @@ class RewardJudge(Scorer):
         found: list[Score] = []
         for sample_batch in _batches(samples, self.batch_size):
             prompts, completions = [s.prompt for s in sample_batch], [s.completion for s in sample_batch]
-            found += [(score, "") for score in self._scored(prompts, completions)]
+            found += map(Score, self._scored(prompts, completions))
         return found
 
     def _scored(self, prompts: list[Text], completions: list[Text]) -> list[float]:
@@ -67,15 +67,15 @@ class ImplicitJudge(Scorer):
         policy, reference = self._policy, self._reference
         check_same_vocabulary(policy.tokenizer, reference.tokenizer, f"reference {self.reference}")
         rows: dict[int, Tokens] = {}
-        found: list[Score] = [(None, "")] * len(samples)
+        found = [Score(None)] * len(samples)
         for place, sample in enumerate(samples):
             try:
                 rows[place] = self._fitting(sample)
             except BadRow as error:
-                found[place] = (None, str(error))
+                found[place] = Score(None, str(error))
         ours, theirs = policy.logps(list(rows.values())), reference.logps(list(rows.values()))
         for place, one, other in zip(rows, ours, theirs, strict=True):
-            found[place] = (self.beta * (one - other), "")
+            found[place] = Score(self.beta * (one - other))
         return found
 
     def _fitting(self, sample: Sample) -> Tokens:

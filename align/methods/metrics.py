@@ -24,6 +24,7 @@ class About:
     brief: str = ""  # on a terminal's line; empty: its name
     share: bool = False  # lies between 0 and 1, and reads better in per cent
     zero: bool = False  # an amount whose size is the message: its axis begins at zero
+    within: str = ""  # a section of the recipe: numbers of runs that differ in it are not the same quantity
 
     @property
     def title(self) -> str:
@@ -32,44 +33,45 @@ class About:
 
 
 NATS = "nats a token"
+METHOD, REWARD = "method", "reward"  # sections of the recipe
 TABLE: Mapping[str, About] = {
     # ---- of every step
-    "loss": About("smaller"),
+    "loss": About("smaller", within=METHOD),
     "grad_norm": About(label="Gradient norm", zero=True),
     "learning_rate": About(zero=True),
     "tokens_per_second": About("larger", "Tokens per second", zero=True),
     "memory_mb": About("smaller", "Memory peak", "MiB", brief="memory", zero=True),
     # ---- terms of losses
-    "policy": About("smaller"),
-    "value": About("smaller"),
-    "kl_penalty": About("smaller"),
+    "policy": About("smaller", within=METHOD),
+    "value": About("smaller", within=METHOD),
+    "kl_penalty": About("smaller", within=METHOD),
     # ---- preferences
     "accuracy": About("larger", share=True),
     "win_rate": About("larger", share=True),
     "likelihood_accuracy": About("larger", share=True),
-    "margin": About("larger"),
+    "margin": About("larger", within=METHOD),
     "ties": About("smaller", share=True),
     "logps": About("larger", "Log-probabilities"),
-    "chosen_rewards": About("larger"),
-    "rejected_rewards": About("smaller"),
+    "chosen_rewards": About("larger", within=METHOD),
+    "rejected_rewards": About("smaller", within=METHOD),
     "chosen_logps": About("larger", "Chosen log-probability"),
     "rejected_logps": About("smaller", "Rejected log-probability"),
-    "desirable_rewards": About("larger"),
-    "undesirable_rewards": About("smaller"),
+    "desirable_rewards": About("larger", within=METHOD),
+    "undesirable_rewards": About("smaller", within=METHOD),
     "desirable_logps": About("larger"),
     "undesirable_logps": About("smaller"),
-    "odds_ratio": About("smaller"),
-    "chosen_weight": About(),
-    "rejected_weight": About(),
-    "smallest_weight": About("larger"),
-    "negative_weights": About("smaller", share=True),
-    "guide_margin": About("larger"),
+    "odds_ratio": About("smaller", within=METHOD),
+    "chosen_weight": About(within=METHOD),
+    "rejected_weight": About(within=METHOD),
+    "smallest_weight": About("larger", within=METHOD),
+    "negative_weights": About("smaller", share=True, within=METHOD),
+    "guide_margin": About("larger", within=METHOD),
     "shortfall": About("smaller", "Chosen log-probability lost", "nats"),
-    "baseline": About(),
+    "baseline": About(within=METHOD),
     "effective_sources": About(label="Effective number of sources", zero=True),
     "weights": About(label="Weights of the sources", share=True),
-    "sources": About("smaller", "Losses of the sources"),
-    "twin": About("smaller", "Losses of the sources under the twin"),
+    "sources": About("smaller", "Losses of the sources", within=METHOD),
+    "twin": About("smaller", "Losses of the sources under the twin", within=METHOD),
     # ---- demonstrations
     "token_accuracy": About("larger", share=True),
     "likelihood": About("smaller"),  # a negative log-likelihood
@@ -77,9 +79,9 @@ TABLE: Mapping[str, About] = {
     "perplexity": About("smaller"),
     "entropy": About(label="Entropy", unit=NATS),
     # ---- what is written and earned
-    "reward": About("larger", "Reward, all together"),
-    "rewards": About("larger", "Rewards by function"),
-    "reward_std": About(),
+    "reward": About("larger", "Reward, all together", within=REWARD),
+    "rewards": About("larger", "Rewards", within=REWARD),
+    "reward_std": About(within=REWARD),
     "kl": About("smaller", "KL from the reference", "nats a completion", brief="KL"),
     "kl_k3": About("smaller", "the same by k3"),
     "target_kl": About(label="KL from the target", unit="nats a completion"),
@@ -109,9 +111,9 @@ TABLE: Mapping[str, About] = {
     "ref_gap": About(),
     "teacher_kl": About("smaller", "KL from the teacher", NATS, zero=True),
     "k1": About(label="Old log-probability less the new", unit=NATS),
-    "residual": About("smaller"),
+    "residual": About("smaller", within=METHOD),
     "off_policy": About(share=True),
-    "pair_weight": About(),
+    "pair_weight": About(within=METHOD),
     "beta": About(label="Beta"),
     "num_rounds": About(label="Rounds that are over"),
     "clip_fraction": About(share=True),
@@ -149,10 +151,13 @@ def about(name: str, told: Mapping[str, About] | None = None) -> About:
     if found := (told or {}).get(inner):
         return found
     if inner.startswith("rewards/"):  # a reward function may be called like a metric
-        return About("larger")
+        return About("larger", within=REWARD)
     last = inner.rsplit("/", 1)[-1]
-    found = TABLE.get(last) or About("smaller" if last.endswith("loss") else "")
-    return found if found.share else dataclasses.replace(found, share=last.endswith(SHARES))
+    if found := TABLE.get(last):
+        return found
+    share = last.endswith(SHARES)
+    known = share or last.startswith("seconds_")
+    return About("smaller" if last.endswith("loss") else "", share=share, within="" if known else METHOD)
 
 
 def of_term(name: str, weight: float, declared: About | None) -> About:
@@ -165,8 +170,9 @@ def of_term(name: str, weight: float, declared: About | None) -> About:
 
 
 def as_text(found: About) -> dict[str, Any]:
-    """What is not at its default, for a file."""
-    return {f.name: v for f in dataclasses.fields(found) if (v := getattr(found, f.name)) != f.default}
+    """What is not at its default, for a file. That it is a quantity of the method's own need not be said."""
+    told = (f for f in dataclasses.fields(found) if f.name != "within")
+    return {f.name: v for f in told if (v := getattr(found, f.name)) != f.default}
 
 
 def from_text(told: Any) -> dict[str, About]:

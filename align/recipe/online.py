@@ -178,10 +178,14 @@ def _vllm(written: Written, r: RolloutSection) -> None:
                     f"rollout.{f.name}", "has no effect without rollout.engine: vllm; set it, or remove the key"
                 )
         return
-    url = r.vllm_server_base_url
-    if url and not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
-        written.wrong("rollout.vllm_server_base_url", f"found {url}; expected a URL such as http://127.0.0.1:8000")
-    if url and r.vllm_arguments:
+    for url in dict.fromkeys(r.server_urls):
+        if not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
+            written.wrong("rollout.vllm_server_base_url", f"found {url}; expected a URL such as http://127.0.0.1:8000")
+        if r.server_urls.count(url) > 1:
+            written.wrong("rollout.vllm_server_base_url", f"found {url} more than once; name each server once")
+    if not (r.server_urls or r.server_commands):
+        written.wrong("rollout.vllm_command", "found nothing; expected what starts a server, such as vllm serve")
+    if r.server_urls and r.vllm_arguments:
         written.wrong("rollout.vllm_arguments", "are for a server that the run starts; remove them, or the base URL")
     for word in r.vllm_arguments:
         option = word.partition("=")[0].replace("_", "-")

@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from markupsafe import Markup
+
+from align.report.alike import alike
 from align.report.curves import overlaid
 from align.report.folder import Run
 from align.report.headline import compare, headline, paired, points, told
+from align.report.measured.values import values_compared
 from align.report.measures import Measure
-from align.report.sections import SHOWN_SAMPLES, card, finals, flat, is_percent, lead, run_body
-from align.report.text import escape, exact, label, listed, part, table
-from align.report.values import values_compared
+from align.report.parts.blocks import Block, Lines, Section, Table, Words, note
+from align.report.samples import FOLDED_CARDS, SHOWN_CARDS, card, more_cards
+from align.report.sections import finals, flat, is_percent, opening, run_sections
+from align.report.text import exact, label, listed, said
 
 OUTPUTS = ("training.output_dir",)  # differs always and says nothing
+SMALL = Markup('<br><span class="note">{}</span>')
+OTHER_SPLIT = "None is shown where one run was measured on test rows and the other on validation rows."
+OTHER_QUANTITY = (
+    "None is shown where the runs mean different quantities by a name: a loss is one of its method and the method's "
+    "settings, a reward one of its functions."
+)
+PAIRED = "Paired ones compare the same rows, so their error is that of the row-by-row differences."
+UNPAIRED = "Unpaired ones add both errors, which overstates the error where the rows are the same."
+Reached = dict[str, tuple[Measure, str]]
 
 
 def comparable(runs: Sequence[Run]) -> list[Run]:
@@ -29,110 +43,103 @@ def _without_rows(test: dict[str, Measure]) -> dict[str, Measure]:
     return {k: m if m.ids else replace(m, rows=()) for k, m in test.items()}
 
 
-def comparison(runs: Sequence[Run]) -> str:
-    """The body of the page below its title."""
-    return "".join(
-        (
-            part("Results on held-out rows", _results(runs), 2),
-            part("Settings that differ", _settings(runs), 2),
-            part("Curves", overlaid(runs), 2),
-            part("Values of states", values_compared(runs), 2),
-            part("The same prompts, answered by each", _samples(runs), 2),
-            part("Each run by itself", "".join(_alone(run) for run in runs), 2),
-        )
-    )
+def comparison(runs: Sequence[Run]) -> list[Section]:
+    """The page below its title."""
+    return [
+        Section(title="Results on held-out rows", blocks=_results(runs)),
+        Section(title="Settings that differ", blocks=_settings(runs)),
+        Section(title="Curves", blocks=overlaid(runs)),
+        Section(title="Values of states", blocks=values_compared(runs)),
+        Section(title="The same prompts, answered by each", blocks=_samples(runs)),
+        Section(title="Each run by itself", blocks=[], inside=[alone(run) for run in runs]),
+    ]
 
 
-def opening(runs: Sequence[Run]) -> str:
+def alone(run: Run, key: str = "") -> Section:
+    """A run as a part of a page, folded under its headline."""
+    lead = headline(run)
+    return Section(
+        title=run.name, key=key, lead=lead[:1], open=False,
+        blocks=[*map(Words, lead[1:]), *opening(run)], inside=run_sections(run),
+    )  # fmt: skip
+
+
+def strongest(runs: Sequence[Run]) -> list[Block]:
     """The strongest sentence of each run."""
-    reached = [finals(run).get("accuracy") for run in runs]
-    lines = ""
+    first, lines = finals(runs[0]).get("accuracy"), list[str]()
     for slot, run in enumerate(runs):
-        own, first, ahead = reached[slot], reached[0], ""
-        if slot and own and first and own[1] == first[1]:
+        own, ahead = finals(run).get("accuracy"), ""
+        if slot and own and first and own[1] == first[1] and alike("accuracy", run, runs[0]):
             gap = compare(own[0], first[0])
             how = "row by row" if paired(own[0], first[0]) else "unpaired"
-            ahead = f" {exact(gap.value, points(gap))} points from {escape(runs[0].name)}, {how}."
-        lines += f"<li>{_name(slot, run)}: {headline(run)[0]}{ahead}</li>"
-    return f'<ul class="runs">{lines}</ul>'
+            ahead = said(" {} points from {}, {}.", exact(gap.value, points(gap)), runs[0].name, how)
+        lines.append(said("{}: {}{}", _name(slot, run), headline(run)[0], ahead))
+    return [Lines(lines)]
 
 
-def _name(slot: int, run: Run) -> str:
-    return f'<span class="c{slot % 8}"><i class="swatch"></i></span>{escape(run.name)}'
+def _name(slot: int, run: Run) -> Markup:
+    return said('<span class="c{}"><i class="swatch"></i></span>{}', slot % 8, run.name)
 
 
-def _results(runs: Sequence[Run]) -> str:
-    """One row a run, one column a metric, and for all but the first the difference from the first."""
+def _results(runs: Sequence[Run]) -> list[Block]:
+    """One row a metric, one column a run, and for all but the first the difference from the first."""
     reached = [finals(run) for run in runs]
     keys = list(dict.fromkeys(k for found in reached for k in found))
-    if not keys:
-        return ""
-    rows: list[list[str]] = []
     remarks: set[str] = set()
-    for slot, run in enumerate(runs):
-        cells = [_cell(key, reached[slot], reached[0] if slot else None, remarks) for key in keys]
-        rows.append([_name(slot, run), *cells])
+    rows = [
+        [label(key), *(_cell(key, slot, runs, reached, remarks) for slot in range(len(runs)))] for key in keys
+    ]  # fmt: skip
     notes = [f"Differences are from {runs[0].name}.", *sorted(remarks)] if remarks else []
-    note = f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
-    return table(["Run", *(escape(label(k)) for k in keys)], rows) + note
+    head = ["", *(_name(slot, run) for slot, run in enumerate(runs))]
+    return [Table(head=head, rows=rows), *([note(" ".join(notes))] if notes else [])] if rows else []
 
 
-Reached = dict[str, tuple[Measure, str]]
-
-
-def _cell(key: str, own: Reached, first: Reached | None, remarks: set[str]) -> str:
-    if key not in own:
-        return ""
-    measure, split = own[key]
-    where = f' <span class="note">{split}</span>'
-    if first is None or key not in first:
-        return told(measure, key) + where
-    reference, reference_split = first[key]
+def _cell(key: str, slot: int, runs: Sequence[Run], reached: Sequence[Reached], remarks: set[str]) -> Markup:
+    if key not in reached[slot]:
+        return Markup("")
+    measure, split = reached[slot][key]
+    shown = said('{} <span class="note">{}</span>', told(measure, key), split)
+    if slot == 0 or key not in reached[0]:
+        return shown
+    reference, reference_split = reached[0][key]
+    if not alike(key, runs[slot], runs[0]):
+        remarks.add(OTHER_QUANTITY)
+        return shown
     if split != reference_split:
-        remarks.add("None is shown where one run was measured on test rows and the other on validation rows.")
-        return told(measure, key) + where
+        remarks.add(OTHER_SPLIT)
+        return shown
     gap, share = compare(measure, reference), is_percent(key, measure)
     if gap.value == 0 and gap.stderr == 0:  # a baseline, which is the same for all
-        return told(measure, key) + where
-    words = points(gap, 100 if share else 1)
+        return shown
     kind = "paired" if paired(measure, reference) else "unpaired"
-    if kind == "paired":
-        remarks.add("Paired ones compare the same rows, so their error is that of the row-by-row differences.")
-    else:
-        remarks.add("Unpaired ones add both errors, which overstates the error where the rows are the same.")
-    unit = " points" if share else ""
-    return f'{told(measure, key)}{where}<br><span class="note">{exact(gap.value, words)}{unit}, {kind}</span>'
+    remarks.add(PAIRED if kind == "paired" else UNPAIRED)
+    words = exact(gap.value, points(gap, 100 if share else 1))
+    return shown + said(SMALL, said("{}{}, {}", words, " points" if share else "", kind))
 
 
-def _settings(runs: Sequence[Run]) -> str:
+def _settings(runs: Sequence[Run]) -> list[Block]:
     settings = [flat(run.recipe) for run in runs]
-    keys = dict.fromkeys(k for s in settings for k in s if k not in OUTPUTS)
+    if not any(settings):
+        return []
     rows: list[list[str]] = []
-    for key in keys:
+    for key in dict.fromkeys(k for s in settings for k in s if k not in OUTPUTS):
         values = [s.get(key) for s in settings]
         if len(set(values)) > 1:
-            cells = ["<i>not set</i>" if v is None else f"<code>{escape(v)}</code>" for v in values]
-            rows.append([f"<code>{escape(key)}</code>", *cells])
-    if not any(settings):
-        return ""
+            rows.append([key, *(said("<i>not set</i>") if v is None else v for v in values)])
     if not rows:
-        return "<p>None: the recipes are the same.</p>"
-    return table(["Setting", *(_name(slot, run) for slot, run in enumerate(runs))], rows, kind="wide")
+        return [Words("None: the recipes are the same.")]
+    return [Table(head=["Setting", *(_name(slot, run) for slot, run in enumerate(runs))], rows=rows, code=True)]
 
 
-def _samples(runs: Sequence[Run]) -> str:
+def _samples(runs: Sequence[Run]) -> list[Block]:
     """Prompts that at least two runs answered after training, in the first one's order."""
     last = [{s.prompt: s for s in sorted(run.samples, key=lambda s: s.step) if s.stage != "before"} for run in runs]
     prompts = dict.fromkeys(p for found in last for p in found)
-    shared = [p for p in prompts if sum(p in found for found in last) > 1][:SHOWN_SAMPLES]
-    return "".join(
+    shared = [p for p in prompts if sum(p in found for found in last) > 1][: SHOWN_CARDS + FOLDED_CARDS]
+    cards = [
         card(p, [(run.name, found[p]) for run, found in zip(runs, last, strict=True) if p in found]) for p in shared
-    )
-
-
-def _alone(run: Run) -> str:
-    body = f"{lead(run)}{run_body(run, 3)}"
-    return f"<details><summary>{escape(run.name)}</summary>{body}</details>"
+    ]
+    return [*cards[:SHOWN_CARDS], *more_cards(cards[SHOWN_CARDS:])]
 
 
 def title(runs: Sequence[Run]) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from align.methods.metrics import About, about
+from align.report.alike import kin
 from align.report.folder import Run
-from align.report.points import Curve, window_of
-from align.report.svg import Chart, Series, chart, stacked
-from align.report.text import escape, exact, folded, label, short, table
+from align.report.parts.blocks import Block, figures, fold, note
+from align.report.parts.charts import Chart, Series, chart
+from align.report.parts.figures import Figure
+from align.report.parts.points import Curve, window_of
+from align.report.text import label, listed
 
 QUALITY = ("reward", "kl", "loss", "accuracy", "token_accuracy", "margin", "rewards", "logps", "entropy")
+REWARD = "rewards/"  # of a metric: what one function says, in units of its own
 FRONTIER = "frontier"
 FIRST = (FRONTIER, *QUALITY, "learning_rate", "grad_norm", "tokens_per_second", "memory_mb")
 SIDES = (
@@ -35,7 +39,10 @@ def plain_keys(run: Run) -> list[str]:
 
 
 def panels(keys: Sequence[str]) -> dict[str, list[str]]:
-    """Chart name -> its metrics: `chosen_X` stands with `rejected_X`, and `prefix/...` with its like."""
+    """Chart name -> its metrics, all in one unit: `chosen_X` stands with `rejected_X`, `prefix/...` with its like.
+
+    Rewards of different functions do not stand together: nothing says that their numbers mean the same.
+    """
     found: dict[str, list[str]] = {}
     for key in keys:
         for side, other in SIDES:
@@ -43,10 +50,17 @@ def panels(keys: Sequence[str]) -> dict[str, list[str]]:
                 found.setdefault(key.removeprefix(side), []).append(key)
                 break
         else:
-            name = "seconds" if key.startswith("seconds_") else TOGETHER.get(key, key.split("/")[0])
+            group = key if key.startswith(REWARD) else key.split("/")[0]
+            name = "seconds" if key.startswith("seconds_") else TOGETHER.get(key, group)
             found.setdefault(name, []).append(key)
-    order = [k for k in FIRST if k in found] + [k for k in found if k not in FIRST]
+    order = sorted(found, key=_rank)
     return {k: sorted(found[k]) if k in ("rewards", "logps") else found[k] for k in order}
+
+
+def _rank(name: str) -> int:
+    """Where a chart stands: known metrics first, each function's reward behind the sum of them."""
+    known = "reward" if name.startswith(REWARD) else name
+    return FIRST.index(known) if known in FIRST else len(FIRST)
 
 
 def is_pairwise(run: Run) -> bool:
@@ -54,64 +68,85 @@ def is_pairwise(run: Run) -> bool:
     return "margin" in plain_keys(run)
 
 
-def curves(run: Run) -> str:
+def curves(run: Run) -> list[Block]:
     """All charts of one run."""
     own = {name: _own(run, name, keys) for name, keys in panels(plain_keys(run)).items()}
-    return _arranged({FRONTIER: frontier([run])} | own, _note([run]))
+    return _arranged({FRONTIER: frontier([run])} | own, [run])
 
 
-def overlaid(runs: Sequence[Run]) -> str:
-    """The metrics that several runs share, one colour a run, training as a line and validation as rings."""
-    keys = list(dict.fromkeys(k for run in runs for k in plain_keys(run)))
-    drawn: dict[str, str] = {}
-    for key in sorted(keys, key=lambda k: FIRST.index(k) if k in FIRST else len(FIRST)):
-        series = [s for slot, run in enumerate(runs) for s in _both(run, key, slot, run.name, "")]
-        if len({s.slot for s in series}) > 1:
-            drawn[key] = chart(_spec(_what(runs, key), series, key, None))
-    return _arranged({FRONTIER: frontier(runs)} | drawn, _note(runs))
+def overlaid(runs: Sequence[Run]) -> list[Block]:
+    """The metrics that several runs share, one colour a run, training as a line and validation as rings.
+
+    Runs whose numbers of a name are not the same quantity have a chart for each that is.
+    """
+    keys = sorted(dict.fromkeys(k for run in runs for k in plain_keys(run)), key=_rank)
+    drawn: dict[str, list[Figure]] = {FRONTIER: frontier(runs)}
+    apart: list[str] = []
+    for key in keys:
+        having = [(slot, run) for slot, run in enumerate(runs) if run.curve(key) or run.evaluations(key)]
+        groups = kin(key, having)
+        drawn[key] = [_together(key, of, len(groups) > 1) for of in groups if len(of) > 1]
+        if len(groups) > 1:
+            apart.append(f"{label(key)} ({'; '.join(listed([run.name for _, run in of]) for of in groups)})")
+    told = f"Not drawn on one axis, because the runs mean different quantities by it: {', '.join(apart)}."
+    return [*_arranged(drawn, runs), *([note(told)] if apart else [])]
 
 
-def frontier(runs: Sequence[Run]) -> str:
+def _together(key: str, runs: Sequence[tuple[int, Run]], named: bool) -> Figure:
+    series = [s for slot, run in runs for s in _both(run, key, slot, run.name, "")]
+    what = _what([run for _, run in runs], key)
+    if named:
+        what = dataclasses.replace(what, label=f"{what.label}: {listed([run.name for _, run in runs])}")
+    return chart(_spec(what, series, key, None))
+
+
+def frontier(runs: Sequence[Run]) -> list[Figure]:
     """What was earned at which distance from the reference: a ring for each experience, a colour for each run."""
-    series = []
-    for slot, run in enumerate(runs):
-        kl = dict(run.curve("kl"))
-        dots = [(kl[step], reward, None) for step, reward in run.curve("reward") if step in kl]
-        if dots:
-            series.append(Series(label=run.name if len(runs) > 1 else "an experience", slot=slot % 8, dots=dots))
-    if not series:
-        return ""
-    return chart(Chart(title="Reward against KL, nats a completion", series=series, across="KL"))
+    found: list[Figure] = []
+    for group in kin("reward", [(slot, run) for slot, run in enumerate(runs) if run.curve("kl")]):
+        series: list[Series] = []
+        for slot, run in group:
+            kl = dict(run.curve("kl"))
+            if dots := [(kl[step], reward, None) for step, reward in run.curve("reward") if step in kl]:
+                name = run.name if len(runs) > 1 else "an experience"
+                series.append(Series(label=name, slot=slot % 8, dots=dots))
+        if series:
+            found.append(chart(Chart(title="Reward against KL, nats a completion", series=series, across="KL")))
+    return found
 
 
-def _arranged(drawn: dict[str, str], note: str) -> str:
-    drawn = {k: v for k, v in drawn.items() if v}
-    main = "".join(v for k, v in drawn.items() if k in FIRST)
-    rest = "".join(v for k, v in drawn.items() if k not in FIRST)
-    main, rest = (main, rest) if main else (rest, "")
-    more = folded("More curves", f'<div class="grid">{rest}</div>' if rest else "")
-    return f'<div class="grid">{main}</div>{note}{more}' if main else ""
+def _arranged(drawn: Mapping[str, Sequence[Figure]], runs: Sequence[Run]) -> list[Block]:
+    main = [one for name, some in drawn.items() if _rank(name) < len(FIRST) for one in some]
+    rest = [one for name, some in drawn.items() if _rank(name) == len(FIRST) for one in some]
+    main, rest = (main, rest) if main else (rest, [])
+    return [*figures(main, tools=True), *(_note(runs) if main else []), *fold("More curves", figures(rest, tools=True))]
 
 
-def _note(runs: Sequence[Run]) -> str:
+def _note(runs: Sequence[Run]) -> list[Block]:
     window = max((window_of(len(run.curve(k))) for run in runs for k in plain_keys(run)), default=1)
     if window == 1:
-        return ""
+        return []
     words = f"Strong lines are moving averages over up to {window} steps; the faint ones are every step."
     words += " Rings are evaluations on held-out rows, with one standard error." if len(runs) > 1 else ""
-    return f'<p class="note">{words}</p>'
+    return [note(words)]
 
 
-def _own(run: Run, name: str, keys: Sequence[str]) -> str:
+def _own(run: Run, name: str, keys: Sequence[str]) -> list[Figure]:
     series: list[Series] = []
     for slot, key in enumerate(keys):
         if len(keys) == 1:
             series += _both(run, key, slot, "training", "validation")
         else:
-            short = key.removesuffix(f"_{name}").removeprefix(f"{name}/")
-            series += _both(run, key, slot, short, f"{short}, validation")
+            side = key.removesuffix(f"_{name}").removeprefix(f"{name}/")
+            series += _both(run, key, slot, side, f"{side}, validation")
     guide = (0.5, "chance") if name == "accuracy" and is_pairwise(run) else None
-    return chart(_spec(_what([run], name), series, name, guide)) if series else ""
+    what = _what([run], keys[0] if len(keys) == 1 else name)
+    sides = [side.removesuffix("_") for side, _ in SIDES if f"{side}{name}" in keys]
+    if sides:
+        what = dataclasses.replace(what, label=f"{label(f'of/{name}')} of {listed(sides)}")
+    elif name.startswith(REWARD):
+        what = dataclasses.replace(what, label=f"Reward by {name.removeprefix(REWARD)}")
+    return [chart(_spec(what, series, name, guide))] if series else []
 
 
 def _both(run: Run, key: str, slot: int, name: str, evaluated: str) -> list[Series]:
@@ -121,8 +156,8 @@ def _both(run: Run, key: str, slot: int, name: str, evaluated: str) -> list[Seri
     found = [Series(label=name, slot=slot % 8, line=line, smoothed=key not in EXACT)] if line else []
     if dots:
         errors = " ± standard error" if any(e for _, _, e in dots) else ""
-        shown = f"{evaluated}{errors}" if evaluated else ""
-        found.append(Series(label=shown, slot=slot % 8, dots=dots))
+        shown = f"{evaluated or f'{name}, validation'}{errors}"
+        found.append(Series(label=shown, slot=slot % 8, dots=dots, listed=bool(evaluated)))
     return found
 
 
@@ -139,48 +174,3 @@ def _spec(what: About, series: list[Series], key: str, guide: tuple[float, str] 
     share = what.share and low >= 0 and high <= 1
     title = f"{what.label}, logarithmic" if log else what.label
     return Chart(title=title, series=series, share=share, log=log, zero=what.zero, guide=guide)
-
-
-# ---- weights of sources ---------------------------------------------------------------------------------------------
-
-WEIGHTS = "weights/"  # of a metric: the weight of one source
-COUNT = "effective_sources"
-EXPLAINED = (
-    "Weights are those that each step was made with; they add up to 100 %. The effective number of sources is exp(H): "
-    "as many sources of equal weight would be as mixed. The gap is the loss of a source under the policy, which also "
-    "learns from the trusted rows, less that under its twin, which does not: the larger it is, the more a source "
-    "stands against them."
-)
-
-
-def learned_weights(run: Run) -> dict[str, str]:
-    """Source -> the metric of its weight."""
-    return {key.removeprefix(WEIGHTS): key for key in run.metrics() if key.startswith(WEIGHTS) and run.curve(key)}
-
-
-def weights_section(run: Run) -> str:
-    found = learned_weights(run)
-    if not found or len({len(run.curve(key)) for key in found.values()}) > 1:
-        return ""
-    shares = [Series(label=name, slot=i, line=run.curve(key)) for i, (name, key) in enumerate(found.items())]
-    drawn = stacked("Weights of the sources", shares)
-    if count := run.curve(COUNT):
-        series = [Series(label=COUNT, slot=0, line=count)]
-        drawn += chart(Chart(title="Effective number of sources", series=series, guide=(len(found), "all alike")))
-    rows = [[escape(name), *_weighed(run, name, key)] for name, key in found.items()]
-    head = ["Source", "Weight", "Gap of its loss, last quarter"]
-    return f'<div class="grid">{drawn}</div>{table(head, rows)}<p class="note">{EXPLAINED}</p>'
-
-
-def _weighed(run: Run, name: str, key: str) -> list[str]:
-    weight = run.curve(key)[-1][1]
-    gaps = gaps_of(run, name)
-    mean = sum(gaps) / len(gaps) if gaps else None
-    return [exact(weight, f"{100 * weight:.1f} %"), "" if mean is None else exact(mean, short(mean))]
-
-
-def gaps_of(run: Run, name: str) -> list[float]:
-    """Loss under the policy less that under the twin, in the last quarter of the steps that had such rows."""
-    twin = dict(run.curve(f"twin/{name}"))
-    both = [value - twin[step] for step, value in run.curve(f"sources/{name}") if step in twin]
-    return both[-max(1, len(both) // 4) :] if both else []

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from align.methods.metrics import about
-from align.report.curves import COUNT, is_pairwise, learned_weights
+from align.report.curves import is_pairwise
 from align.report.findings_online import online_findings
 from align.report.folder import Run
 from align.report.headline import baselines, compare, ends, outcome
+from align.report.measured.weights import COUNT, learned_weights
 from align.report.measures import Measure
 from align.report.rows import counts
+from align.report.state import State, progress, state_of
 from align.report.text import amount, label, short
 
 # Stop reasons of a text that was cut off.
@@ -37,6 +39,15 @@ class Finding:
 def findings(run: Run) -> list[Finding]:
     """Everything a careful reader would want to be told first."""
     return [f for check in CHECKS for f in check(run)] + [Finding(note, grave=False) for note in run.notes]
+
+
+def _not_ended(run: Run) -> list[Finding]:
+    if state_of(run) is State.GOES_ON:
+        return [Finding(f"This run goes on ({run.held_by}): it has come {progress(run)}.", grave=False)]
+    if state_of(run) is State.STOPPED:
+        cure = "`align train RECIPE --resume` goes on from its last checkpoint"
+        return [Finding(f"This run was stopped or has failed {progress(run)}, and is not whole: {cure}.")]
+    return []
 
 
 def _not_finite(run: Run) -> list[Finding]:
@@ -187,6 +198,7 @@ def _doubts(run: Run) -> Iterator[str]:
 
 
 CHECKS = (
+    _not_ended,
     _not_finite,
     _of_rollouts,
     _of_weights,

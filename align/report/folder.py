@@ -5,6 +5,8 @@ Whatever cannot be read becomes a note on the page. Only a folder that holds no 
     recipe.yaml, environment.json   as the run wrote them
     metrics.jsonl       {"step": 1, "loss": 0.69, ..., "eval/loss": 0.68, "eval/loss_stderr": 0.01}
     completions.jsonl   {"prompt", "text", "step" (0: before training), "completion_length", "stop_reason"}, `stage`
+    rollouts/*.jsonl    {"asked", "text", "version", "tokens", "stop", "rewards"}: what the policy learned from
+    .lock               who writes into the folder, while somebody does
     data.json           in any nesting: counts {"source", "split", "read", "dropped": {reason: rows}}, lengths
                         {"edges": [n + 1 numbers], "counts": [n numbers]} or [length, ...]; `notes`: sentences
     values/*.jsonl      {"step", "depth", "estimate", "value", "stderr"}: states that were audited
@@ -17,7 +19,6 @@ Whatever cannot be read becomes a note on the page. Only a folder that holds no 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -27,27 +28,16 @@ import yaml
 
 from align.errors import UserError
 from align.methods.metrics import About, from_text
+from align.report.lines import MOST, LoggedCompletion, completion, lines, rollouts
 from align.report.measures import Measure, drawable, measure, measures, number
-from align.report.points import Curve, columns
+from align.report.parts.points import Curve, columns
+from align.runfolder.folder import LOCK
+from align.runfolder.lock import held_by
 from align.runfolder.logs import ABOUT
 from align.system.trees import Shallow, bounded
 
 CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
 NOWHERE = Curve((), ())
-MAX_COMPLETIONS = 20_000  # lines read; a run that logs samples at every step can have millions
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoggedCompletion:
-    """One completion that was logged."""
-
-    prompt: str
-    text: str
-    stage: str
-    step: int
-    length: int | None = None  # tokens
-    stop_reason: str = ""
-    rewards: dict[str, float] = field(default_factory=dict)  # by function, where it was judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +68,8 @@ class Run:
     outcome: dict[str, Any] = field(default_factory=dict)  # how the run ended; empty while it has not
     about: dict[str, About] = field(default_factory=dict)  # metrics that the method has declared itself
     notes: list[str] = field(default_factory=list)  # what could not be read
+    rollouts: list[LoggedCompletion] = field(default_factory=list)  # what was learned from, of the experiences kept
+    held_by: str = ""  # who writes into the folder now, in words; empty: nobody
 
     @property
     def method(self) -> str:
@@ -168,12 +160,14 @@ def read_run(path: Path) -> Run:
         recipe_text=text,
         environment=environment if isinstance(environment, dict) else {},
         steps=_steps(path / "metrics.jsonl", notes),
-        samples=[s for line in _lines(path / "completions.jsonl", notes, MAX_COMPLETIONS) if (s := _sample(line))],
+        samples=[s for line in lines(path / "completions.jsonl", notes, MOST) if (s := completion(line))],
+        rollouts=rollouts(path / "rollouts", notes),
         data=_json(path / "data.json", notes),
         test=measures(_json(path / "test.json", notes)),
         values=_values(path / "values", notes),
         outcome=outcome if isinstance(outcome, dict) else {},
         about=from_text(_json(path / ABOUT, notes)),
+        held_by=held_by(path / LOCK),
         notes=notes,
     )
 
@@ -206,32 +200,10 @@ def _json(path: Path, notes: list[str]) -> Any:
         return {}
 
 
-def _lines(path: Path, notes: list[str], limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """JSON objects of a file that may be growing: its last line may be torn, others are counted aloud."""
-    bad: list[int] = []
-    number = 0
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, 1):
-                if limit is not None and number > limit:
-                    notes.append(f"{path.name}: only its first {limit:,} lines are shown.")
-                    break
-                try:
-                    found = json.loads(line) if line.strip() else None
-                except (ValueError, RecursionError):
-                    found = bad.append(number)
-                if isinstance(found, dict):
-                    yield found
-    if bad == [number]:
-        notes.append(f"{path.name}: its last line is torn (the run was cut, or still writes) and was left out.")
-    elif bad:
-        notes.append(f"{path.name}: {len(bad)} lines are not valid JSON and were left out, the first is line {bad[0]}.")
-
-
 def _steps(path: Path, notes: list[str]) -> list[dict[str, float]]:
     found: dict[float, dict[str, float]] = {}
     repeated: set[float] = set()
-    for line in _lines(path, notes):
+    for line in lines(path, notes):
         step = number(line.get("step"))
         if step is None or not drawable(step):
             continue
@@ -254,43 +226,9 @@ def _steps(path: Path, notes: list[str]) -> list[dict[str, float]]:
 def _values(folder: Path, notes: list[str]) -> list[Audited]:
     found: list[Audited] = []
     for path in sorted(folder.glob("*.jsonl")):
-        for line in _lines(path, notes):
+        for line in lines(path, notes):
             numbers = {f.name: number(line.get(f.name)) for f in fields(Audited)}
             if all(value is not None and drawable(value) for value in numbers.values()):
                 known: dict[str, Any] = numbers | {name: int(numbers[name] or 0) for name in ("step", "depth")}
                 found.append(Audited(**known))
     return found
-
-
-def _sample(line: dict[str, Any]) -> LoggedCompletion | None:
-    if "prompt" not in line or "text" not in line:
-        return None
-    lengths = line.get("lengths")
-    length = line.get("length", line.get("completion_length"))
-    if length is None:
-        length = lengths.get("completion") if isinstance(lengths, dict) else lengths
-    step = number(line.get("step"))
-    length = number(length)
-    steps = int(step) if step is not None and drawable(step) else 0
-    return LoggedCompletion(
-        prompt=_words(line["prompt"]),
-        text=_words(line["text"]),
-        stage=str(line.get("stage") or ("after" if steps else "before")),
-        step=steps,
-        length=int(length) if length is not None and drawable(length) else None,
-        stop_reason=str(line.get("stop_reason") or ""),
-        rewards=_rewards(line.get("rewards")),
-    )
-
-
-def _rewards(given: Any) -> dict[str, float]:
-    found = {str(name): number(value) for name, value in given.items()} if isinstance(given, dict) else {}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _words(value: Any) -> str:
-    """A string, or a list of messages as `role: content` paragraphs."""
-    if isinstance(value, list):
-        told = (f"{m.get('role', '?')}: {m.get('content', '')}" if isinstance(m, dict) else str(m) for m in value)
-        return "\n\n".join(told)
-    return "" if value is None else str(value)

@@ -6,28 +6,31 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from align.report.curves import is_pairwise
 from align.report.folder import Run
 from align.report.measures import Measure
-from align.report.text import Number, amount, escape, exact, is_share, label, method_label
+from align.report.text import Number, amount, exact, is_share, label, method_label, said
+
+GOOD = Markup("<strong>{}</strong>")  # the number that a sentence is about
 
 
-def headline(run: Run) -> list[str]:
-    """One to three sentences of HTML, the strongest statement that the run's numbers allow first."""
-    who = escape(method_label(run.method))
+def headline(run: Run) -> list[Markup]:
+    """One to three sentences, the strongest statement that the run's numbers allow first."""
+    who = method_label(run.method)
     who = f"The {who[0].lower()}{who[1:]}" if " " in who else who
     if not run.steps and not run.test:
-        return [f"{who} has not logged a step yet."]
+        return [said("{} has not logged a step yet.", who)]
     key = next((k for k in ("accuracy", "token_accuracy") if outcome(run, k)[0]), "accuracy")
     accuracy, _ = outcome(run, key)
-    said: list[str] = _reward_sentence(run, who)
-    if said:
-        return said
+    if found := _reward_sentence(run, who):
+        return found
     if accuracy and 0 <= accuracy.value <= 1:
-        said.append(_accuracy_sentence(run, who, key))
-        said += _baselines(run, accuracy) if key == "accuracy" else []
-    said += _loss_sentence(run, who if not said else "")
-    return said or [f"{who} ran for {run.last_step:,} steps and logged no loss."]
+        found.append(_accuracy_sentence(run, who, key))
+        found += _baselines(run, accuracy) if key == "accuracy" else []
+    found += _loss_sentence(run, who if not found else "")
+    return found or [said("{} ran for {} steps and logged no loss.", who, f"{run.last_step:,}")]
 
 
 def outcome(run: Run, key: str) -> tuple[Measure | None, str]:
@@ -60,12 +63,12 @@ def _before(run: Run, key: str, split: str) -> Measure | None:
     return next((m for step, m in run.evaluations(key) if step == 0), None)
 
 
-def told(measure: Measure, key: str) -> str:
-    """The measure as HTML, its exact value behind it."""
+def told(measure: Measure, key: str) -> Markup:
+    """The measure, its exact value behind it."""
     return exact(measure.value, amount(measure.value, measure.stderr, share=is_share(key) and 0 <= measure.value <= 1))
 
 
-def _accuracy_sentence(run: Run, who: str, key: str) -> str:
+def _accuracy_sentence(run: Run, who: str, key: str) -> Markup:
     accuracy, split = outcome(run, key)
     assert accuracy, "asked for only where there is one"
     verb, thing, end = "judges", "rows", " rightly"
@@ -75,35 +78,35 @@ def _accuracy_sentence(run: Run, who: str, key: str) -> str:
         verb, thing, end = "ranks", "pairs", " rightly"
     count = f"{accuracy.n:,} " if accuracy.n and thing != "tokens" else ""
     earlier = before(run, key, split)
-    tail = f"; before training {told(earlier, key)}" if earlier else ""
+    tail = said("; before training {}", told(earlier, key)) if earlier else ""
     tail = "; before training every pair is a tie" if key == "accuracy" and tied_before(run, split) else tail
-    return f"{who} {verb} <strong>{told(accuracy, key)}</strong> of {count}held-out {split} {thing}{end}{tail}."
+    share = said(GOOD, told(accuracy, key))
+    return said("{} {} {} of {}held-out {} {}{}{}.", who, verb, share, count, split, thing, end, tail)
 
 
-def _reward_sentence(run: Run, who: str) -> list[str]:
+def _reward_sentence(run: Run, who: str) -> list[Markup]:
     """Of a policy that writes: what its greedy completions earn, and how far it has gone for it."""
     reward, split = outcome(run, "reward")
     if reward is None:
         return _training_reward(run, who)
     earlier, line = before(run, "reward", split), run.curve("kl")
     count = f"{reward.n:,} " if reward.n else ""
-    tail = f"; before training {told(earlier, 'reward')}" if earlier else ""
-    said = [f"{who} earns <strong>{told(reward, 'reward')}</strong> on {count}held-out {split} prompts{tail}."]
+    tail = said("; before training {}", told(earlier, "reward")) if earlier else ""
+    earned = said(GOOD, told(reward, "reward"))
+    found = [said("{} earns {} on {}held-out {} prompts{}.", who, earned, count, split, tail)]
     if line:
-        last = ends(line)[1]
-        said.append(f"It wrote {told(last, 'kl')} nats a completion away from the reference at the end.")
-    return said
+        last = told(ends(line)[1], "kl")
+        found.append(said("It wrote {} nats a completion away from the reference at the end.", last))
+    return found
 
 
-def _training_reward(run: Run, who: str) -> list[str]:
+def _training_reward(run: Run, who: str) -> list[Markup]:
     """Where nothing was held out: what the completions earned that it learned from."""
     if not (line := run.curve("reward")):
         return []
-    first, last = ends(line)
-    return [
-        f"{who} earned <strong>{told(last, 'reward')}</strong> in training at the end, {told(first, 'reward')} at the "
-        "beginning; no prompts were held out."
-    ]
+    first, last = (told(end, "reward") for end in ends(line))
+    sentence = "{} earned {} in training at the end, {} at the beginning; no prompts were held out."
+    return [said(sentence, who, said(GOOD, last), first)]
 
 
 def baselines(run: Run, key: str = "accuracy") -> dict[str, Measure]:
@@ -112,12 +115,13 @@ def baselines(run: Run, key: str = "accuracy") -> dict[str, Measure]:
     return {n.removesuffix(f"_{key}"): run.test[k] for k, n in names.items() if n.endswith(f"_{key}")}
 
 
-def _baselines(run: Run, accuracy: Measure) -> list[str]:
-    found: list[str] = []
+def _baselines(run: Run, accuracy: Measure) -> list[Markup]:
+    found: list[Markup] = []
     for name, measure in baselines(run).items():
         difference = compare(accuracy, measure)
         gap = exact(difference.value, points(difference))
-        found.append(f"That is {gap} points against the {escape(label(name).lower())}, {told(measure, 'accuracy')}.")
+        theirs = told(measure, "accuracy")
+        found.append(said("That is {} points against the {}, {}.", gap, label(name).lower(), theirs))
     return found
 
 
@@ -144,21 +148,27 @@ def paired(ours: Measure, theirs: Measure) -> bool:
     return all(math.isclose(statistics.fmean(m.rows), m.value, rel_tol=1e-5, abs_tol=1e-7) for m in (ours, theirs))
 
 
-def _loss_sentence(run: Run, who: str) -> list[str]:
+def _loss_sentence(run: Run, who: str) -> list[Markup]:
     evaluations, line = run.evaluations("loss"), run.curve("loss")
-    steps = f"{run.last_step:,} steps"
     if len(evaluations) > 1:
         (start, first), (end, last) = evaluations[0], evaluations[-1]
-        what = f"{told(first, 'loss')} at step {start:,.0f} to {told(last, 'loss')} at step {end:,.0f}"
-        named = f"{who}: the validation loss" if who else "The validation loss"
         kept, least = _kept(run, evaluations)
-        tail = f"; the weights of step {kept:,.0f} are kept, with {told(least, 'loss')}" if kept != end else ""
-        return [f"{named} went from {what}{tail}."]
+        tail = said("; the weights of step {} are kept, with {}", f"{kept:,.0f}", told(least, "loss"))
+        return [
+            said(
+                "{} went from {} at step {} to {} at step {}{}.", _named("validation loss", who), told(first, "loss"),
+                f"{start:,.0f}", told(last, "loss"), f"{end:,.0f}", tail if kept != end else "",
+            )
+        ]  # fmt: skip
     if line:
-        first, last = ends(line)
-        named = f"{who}: the training loss" if who else "The training loss"
-        return [f"{named} went from {told(first, 'loss')} to {told(last, 'loss')} (first and last tenth of {steps})."]
+        first, last = (told(found, "loss") for found in ends(line))
+        sentence = "{} went from {} to {} (first and last tenth of {} steps)."
+        return [said(sentence, _named("training loss", who), first, last, f"{run.last_step:,}")]
     return []
+
+
+def _named(what: str, who: str) -> str:
+    return f"{who}: the {what}" if who else f"The {what}"
 
 
 def ends(line: Sequence[tuple[float, float]]) -> tuple[Measure, Measure]:

@@ -1,30 +1,43 @@
 """One self-contained HTML page for a run, for a pipeline of runs, or for several runs side by side.
 
-The page carries its style, its script and its drawings; it asks for nothing from anywhere, and its content security
-policy forbids it to. Text from models and data is escaped (`align.report.text`).
+The page carries its style, its scripts and its drawings. Without scripts all of it can be read, and a curve's values
+stand beside it; with them curves are read, zoomed and smoothed, and completions searched.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
-from importlib.resources import files
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from align.errors import UserError
-from align.report.compare import comparable, comparison, opening, title
+from align.report.compare import alone, comparable, comparison, strongest, title
 from align.report.folder import Pipeline, Run, read
 from align.report.headline import headline
+from align.report.parts.blocks import Block, Lines, Notices, Section
+from align.report.parts.frame import render, save
 from align.report.pipeline import evaluations
-from align.report.sections import lead, run_body, tiles
-from align.report.text import escape
-from align.system.files import replace_file
+from align.report.sections import opening, run_sections, tiles
+from align.report.state import State, progress, state_of
+from align.report.text import said
+
+SCRIPTS = ("shared.js", "folds.js", "charts.js", "finder.js")  # one after the other
 
 
-def write(runs: list[Path], out: Path | None = None) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the template sets."""
+
+    heading: str
+    eyebrow: str  # what kind of page it is
+    lead: Sequence[str] = ()  # sentences
+    top: Sequence[Block] = ()
+    sections: Sequence[Section] = ()
+    watched: int = 0  # seconds after which a browser reads it anew; 0: never
+
+
+def write(runs: list[Path], out: Path | None = None, *, watched: int = 0) -> Path:
     """Writes the page and returns where it is.
 
     One run or one pipeline folder (runs as subfolders, and summary.json) gets report.html inside itself; several are
@@ -35,38 +48,43 @@ def write(runs: list[Path], out: Path | None = None) -> Path:
         raise UserError("no run folder given; give one, or several to compare")
     found = [read(path) for path in runs]
     target = out or (runs[0] / "report.html" if len(runs) == 1 else runs[0].resolve().parent / "comparison.html")
-    save(target, page(found))
+    save(target, page(found, watched))
     return target
 
 
-def page(found: Sequence[Run | Pipeline]) -> str:
+def page(found: Sequence[Run | Pipeline], watched: int = 0) -> str:
     """The whole document."""
+    made = replace(_page(found), watched=watched)
+    return render("page.html.j2", SCRIPTS, heading=made.heading, eyebrow=made.eyebrow, page=made)
+
+
+def _page(found: Sequence[Run | Pipeline]) -> Page:
     if len(found) == 1:
-        only = found[0]
-        if isinstance(only, Pipeline):
-            return _document(only.path.resolve().name, "A pipeline of runs", _pipeline(only))
-        return _document(only.name, "A training run", f"{lead(only)}</header>{run_body(only, 2)}")
+        return _pipeline(only) if isinstance(only := found[0], Pipeline) else _run(only)
     runs = comparable(_distinct([run for one in found for run in _runs_of(one)]))
-    return _document(title(runs), "Runs side by side", f"{opening(runs)}</header>{comparison(runs)}")
+    return Page(heading=title(runs), eyebrow="Runs side by side", top=strongest(runs), sections=comparison(runs))
 
 
-def _pipeline(pipeline: Pipeline) -> str:
-    notes = "".join(f"<li>{escape(note)}</li>" for note in pipeline.notes)
-    lines = "".join(
-        f'<li><a href="#stage-{i}">{escape(run.name)}</a>: {headline(run)[0]}</li>'
-        for i, run in enumerate(pipeline.stages)
+def _run(run: Run) -> Page:
+    state = state_of(run)
+    told = f", {state.value} {progress(run)}" if state in (State.GOES_ON, State.STOPPED) else ""
+    return Page(
+        heading=run.name, eyebrow=f"A training run{told}", lead=headline(run), top=opening(run),
+        sections=run_sections(run),
+    )  # fmt: skip
+
+
+def _pipeline(pipeline: Pipeline) -> Page:
+    leading = [
+        said('<a href="{}">Evaluation: {}</a>', quote(place), title) for title, place in evaluations(pipeline.path)
+    ]
+    notes = [Notices([(note, False) for note in pipeline.notes])] if pipeline.notes else []
+    return Page(
+        heading=pipeline.path.resolve().name,
+        eyebrow="A pipeline of runs",
+        top=[*tiles(pipeline.summary), *([Lines(leading)] if leading else []), *notes],
+        sections=[alone(run, f"stage-{i}") for i, run in enumerate(pipeline.stages)],
     )
-    lines += "".join(
-        f'<li><a href="{escape(quote(place))}">Evaluation: {escape(title)}</a></li>'
-        for title, place in evaluations(pipeline.path)
-    )
-    notes = f'<ul class="notices">{notes}</ul>' if notes else ""
-    top = f'<ul class="runs">{lines}</ul>{tiles(pipeline.summary)}{notes}</header>'
-    stages = "".join(
-        f'<section class="stage" id="stage-{i}"><h2>{escape(run.name)}</h2>{lead(run)}{run_body(run, 3)}</section>'
-        for i, run in enumerate(pipeline.stages)
-    )
-    return top + stages
 
 
 def _runs_of(one: Run | Pipeline) -> list[Run]:
@@ -83,37 +101,3 @@ def _distinct(runs: Sequence[Run]) -> list[Run]:
         replace(run, name=f"{parent}/{run.name}") if names.count(run.name) > 1 else run
         for run, parent in zip(runs, parents, strict=True)
     ]
-
-
-def _document(heading: str, kind: str, body: str) -> str:
-    """`body` begins inside the header element and closes it."""
-    style, script = packaged("page.css"), packaged("page.js")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy(script)}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(heading)} · align report</title><style>{style}</style></head>\n"
-        f'<body><main><header><p class="eyebrow">{escape(kind)}</p><h1>{escape(heading)}</h1>{body}'
-        "<footer>± is one standard error. The numbers stand in metrics.jsonl and test.json of the run "
-        f"folder; point at a curve to read its values.</footer></main>\n<script>{script}</script></body></html>\n"
-    )
-
-
-def policy(script: str) -> str:
-    """The content security policy of a page that has this script, and nothing from elsewhere."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-
-
-def packaged(name: str, package: str = "align.report") -> str:
-    return files(package).joinpath(name).read_text(encoding="utf-8")
-
-
-def save(target: Path, text: str) -> None:
-    """Whole or not at all: a reader never sees half a page. UserError where it cannot be written."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, text)
-    except OSError as error:
-        finding = f"the report cannot be written: {error.strerror}"
-        raise UserError(f"{target}: {finding}; name another file with -o") from None

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from align.report.measures import number
-from align.report.svg import histogram
-from align.report.text import escape, exact, folded, short, table
+from align.report.parts.bars import histogram
+from align.report.parts.blocks import Block, Table, Words, figures, fold
+from align.report.text import exact, short
 
 BINS = 30
 NOISE = ("splits", "sources", "histograms", "counts")  # names of levels that say nothing
@@ -118,27 +119,24 @@ def _is_count(value: Any) -> bool:
     return found is not None and abs(found) < 1e12
 
 
-def data_section(tree: Any) -> str:
+def data_section(tree: Any) -> list[Block]:
     """A table of what was read and dropped, and the length histograms."""
     rows = counts(tree)
     weighted = any(c.weight is not None for c in rows)
-    body = ""
-    if rows:
-        head = ["Source", "Read", "Kept", "Dropped, and why", *(["Weight"] if weighted else [])]
-        body = table(
-            head,
-            [
-                [escape(c.name), exact(c.read, f"{c.read:,}"), f"{c.read - c.dropped:,}", escape(c.reasons_in_words())]
-                + ([short(c.weight) if c.weight is not None else ""] if weighted else [])
-                for c in rows
-            ],
-        )
+    head = ["Source", "Read", "Kept", "Dropped, and why", *(["Weight"] if weighted else [])]
+    told = [[*_told(c), *([short(c.weight) if c.weight is not None else ""] if weighted else [])] for c in rows]
     notes = tree.get("notes") if isinstance(tree, dict) else None
-    told = "".join(f"<p>{escape(note)}</p>" for note in notes) if isinstance(notes, list) else ""
     bars = [
         histogram(f"{name[:1].upper()}{name[1:]}", edges, bars, slot % SHOWN)
         for slot, (name, edges, bars) in enumerate(histograms(tree))
     ]
-    main, rest = "".join(bars[:SHOWN]), "".join(bars[SHOWN : 8 * SHOWN])
-    more = folded("More lengths", f'<div class="grid">{rest}</div>' if rest else "")
-    return body + told + (f'<div class="grid spaced">{main}</div>' if main else "") + more
+    return [
+        *([Table(head=head, rows=told)] if told else []),
+        *(Words(str(text)) for text in (notes if isinstance(notes, list) else ())),
+        *figures(bars[:SHOWN]),
+        *fold("More lengths", figures(bars[SHOWN : 8 * SHOWN])),
+    ]
+
+
+def _told(c: Counts) -> list[str]:
+    return [c.name, exact(c.read, f"{c.read:,}"), f"{c.read - c.dropped:,}", c.reasons_in_words()]

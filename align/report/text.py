@@ -1,10 +1,12 @@
-"""Words and numbers on the page: what came from models and data is escaped here, and numbers get their error bars."""
+"""Words and numbers on a page: numbers get their error bars, and sentences of ours are made safe to hold any words."""
 
 from __future__ import annotations
 
-import html
 import math
 import re
+
+import markupsafe
+from markupsafe import Markup
 
 from align.methods.metrics import about
 from align.system.terminal import visible
@@ -17,9 +19,14 @@ ENDING = re.compile("p+o$")  # of a method's name: ...PO, ...PPO
 HEADS = {"dr": "Dr. "}
 
 
-def escape(text: object) -> str:
+def escape(text: object) -> Markup:
     """Text that cannot leave its place: markup is escaped, characters that hide or reorder others become visible."""
-    return visible(html.escape(str(text), quote=True))
+    return text if isinstance(text, Markup) else markupsafe.escape(visible(text))
+
+
+def said(sentence: str, *words: object) -> Markup:
+    """A sentence of ours, markup and all, with anybody's words in the places of its {}: these are escaped."""
+    return Markup(sentence).format(*map(escape, words))
 
 
 def clip(text: str, limit: int) -> str:
@@ -82,30 +89,11 @@ def amount(value: Number, stderr: Number | None = None, *, share: bool = False, 
     return f"{sign}{value:,.{places}f} ± {error:,.{places}f}{unit}".replace("-", MINUS)
 
 
-def exact(value: Number, words: str) -> str:
+def exact(value: Number, words: str) -> Markup:
     """The words, and behind them the number as it stands in the file."""
-    return f'<data value="{escape(repr(value))}">{escape(words)}</data>'
+    return said('<data value="{}">{}</data>', repr(value), words)
 
 
 def listed(words: list[str]) -> str:
     """`a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def table(head: list[str], rows: list[list[str]], *, kind: str = "") -> str:
-    """Cells are HTML already; the first column is the row's name."""
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows
-    )
-    header = f"<thead><tr>{top}</tr></thead>" if head else ""
-    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
-
-
-def part(title: str, body: str, level: int) -> str:
-    """A titled section, or nothing when it has no body."""
-    return f"<section><h{level}>{escape(title)}</h{level}>{body}</section>" if body else ""
-
-
-def folded(title: str, body: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""

@@ -25,7 +25,7 @@ def compared(
     Each rank asks for its share of the prompts. Prompts whose verdicts are there already are not asked for again; those
     that are new are handed to `keep`.
     """
-    names = writer.judge.comparing
+    names = writer.reward_functions.comparing
     started, found = time.perf_counter(), list(written)
     rows: dict[int, list[int]] = {}
     for i, t in enumerate(written):
@@ -35,7 +35,7 @@ def compared(
         return found
     mine = wanted[writer.world.rank :: writer.world.size]
     groups = [_samples(writer, [written[i] for i in of], prompts) for of in mine]
-    told = writer.everyones(lambda: list(zip(mine, writer.judge.compare(groups), strict=True)))
+    told = writer.everyones(lambda: list(zip(mine, writer.reward_functions.compare(groups), strict=True)))
     for of, verdicts in told:
         for i, judged in zip(of, verdicts, strict=True):
             rewards, failed = written[i].rewards | judged.rewards, written[i].failed | judged.failed

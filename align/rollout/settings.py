@@ -51,9 +51,11 @@ class RolloutSection:
     replay: str = ""  # a run folder whose recorded rollouts are learned from, instead of writing
     record: bool = False  # keep the rollouts of every experience in rollouts/, to be replayed
     # where the engine is vllm; none of these changes what is learned
-    vllm_server_base_url: str = ""  # of a server that runs already and sees the run folder; empty: the run starts one
-    vllm_command: str = "vllm serve"  # what starts one: `env CUDA_VISIBLE_DEVICES=1 other-environment/bin/vllm serve`
-    vllm_arguments: list[str] = field(default_factory=list)  # further ones of that command
+    vllm_server_base_url: str | list[str] = ""  # of a server, or of each of several, that runs already and sees the
+    # run folder; empty: the run starts what vllm_command says
+    vllm_command: str | list[str] = "vllm serve"  # what starts one, such as `env CUDA_VISIBLE_DEVICES=1
+    # other-environment/bin/vllm serve`; or a list, with a command for each of several
+    vllm_arguments: list[str] = field(default_factory=list)  # further ones of each command
     # Where the server that is started listens. Whoever reaches it may give it weights: beyond this machine only behind
     # a wall of your own (0.0.0.0: all networks).
     vllm_host: str = "127.0.0.1"
@@ -61,6 +63,18 @@ class RolloutSection:
     vllm_request_timeout: Positive = 600.0  # seconds for an answer
     vllm_retries: int = 3  # further tries where a connection breaks, with growing pauses
 
+    @property
+    def server_urls(self) -> list[str]:
+        return listed(self.vllm_server_base_url)
+
+    @property
+    def server_commands(self) -> list[str]:
+        return listed(self.vllm_command)
+
     def lasting(self, batch_size: int) -> int:
         """Optimiser steps on an experience: passes times minibatches."""
         return self.num_iterations * ((self.num_prompts or batch_size) // batch_size)
+
+
+def listed(value: str | list[str]) -> list[str]:
+    return value if isinstance(value, list) else [value] if value else []

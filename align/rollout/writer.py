@@ -24,6 +24,7 @@ from align.rollout.engine import Engine, Request, Sampling, StopReason, Written
 from align.rollout.policy_engine import Engines, Texts, text_of
 from align.rollout.turns import Talk, Turns
 from align.world.distributed import World
+from align.world.stages import doing
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class Trajectory:
     stop: str  # a StopReason
     version: int  # optimiser steps of the policy when it was written
     text: str
+    asked: str = ""  # the prompt's text, for who reads the file
     mask: list[bool] = field(default_factory=list)  # True: the policy's own token; empty: all are
     auxiliary: bool = False  # a method has asked for it
     learned: bool = False  # an auxiliary one that may be learned from
@@ -138,7 +140,7 @@ class Writer:
 
     engines: Engines
     tokenizer: Texts
-    judge: RewardFunctions
+    reward_functions: RewardFunctions
     world: World
     sampling: Sampling
     chunk_rows: int  # completions of a rank that are written and judged together
@@ -159,6 +161,7 @@ class Writer:
         if held:
             yield held
 
+    @doing("generating")
     def write(self, chunk: Sequence[Job], version: int, seconds: Seconds) -> list[Trajectory]:
         """The chunk's completions, job by job, the same on every rank."""
         mine = list(chunk)[self.world.rank :: self.world.size]
@@ -191,7 +194,8 @@ class Writer:
             for i, (job, place, written, _) in enumerate(rows)
             if written.stop != StopReason.WINDOW
         }
-        verdicts = dict(zip(ended, self.judge(list(ended.values())), strict=True))
+        with doing("rewarding"):
+            verdicts = dict(zip(ended, self.reward_functions(list(ended.values())), strict=True))
         seconds.reward += time.perf_counter() - started
         return [self._trajectory(row, verdicts.get(i, Earned({}))) for i, row in enumerate(rows)]
 
@@ -205,7 +209,8 @@ class Writer:
         return Trajectory(
             row=job.prompt.row, number=job.prompt.number, place=place, prompt=job.prompt.tokens.tolist(),
             tokens=tokens, logps=logps, stop=str(written.stop), version=written.version, text=self.text(tokens),
-            mask=mask, auxiliary=job.auxiliary, learned=job.learned, given=job.given, source=source, hint=job.hint,
+            asked=self.text(job.prompt.tokens), mask=mask,
+            auxiliary=job.auxiliary, learned=job.learned, given=job.given, source=source, hint=job.hint,
             num_hints=self.hints.count(job.prompt) if self.hints else 0, rewards=judged.rewards, failed=judged.failed,
             steps=self.steps(tokens) if self.steps and not job.auxiliary else [], writer=job.writer,
         )  # fmt: skip

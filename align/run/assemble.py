@@ -51,6 +51,7 @@ from align.training.snapshot import Progress
 from align.training.step import Trainee
 from align.training.team import Team
 from align.world.distributed import World
+from align.world.stages import doing
 
 READ_WHOLE = (
     "the model is read whole by every process before it is divided: its files do not hold each parameter by name, as "
@@ -194,6 +195,7 @@ def lengths(recipe: Recipe, splits: Splits, context: int) -> tuple[int, int]:
     return int(prompts.min() + said.min()), min(int(prompts.max() + said.max()), context)
 
 
+@doing("preparing data")
 def load_data(recipe: Recipe, tokenizer: Any, world: World) -> Splits:
     """Prepared by the main process, verified by one of each machine, read by all."""
     found: list[Splits] = []

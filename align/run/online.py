@@ -33,18 +33,19 @@ from align.sources.rows import Prompts, prompts_of
 def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) -> Online:
     recipe, store = parts.recipe, parts.splits.train
     rollout, world = recipe.rollout, parts.batching.world
-    judge = make_reward_functions(recipe.reward)
+    reward_functions = make_reward_functions(recipe.reward)
     sampling = sampling_of(parts)
     hinted = parts.batching.needs.batch.hinted
     hints = hint_column(recipe, parts.splits, parts.tokenizer, parts.context) if hinted else None
     roles, on_demand = online_roles(parts)
     writer = Writer(
-        engines=engines_of(parts, roles, folder.path, say), tokenizer=parts.texts, judge=judge, world=world,
+        engines=engines_of(parts, roles, folder.path, say), tokenizer=parts.texts, reward_functions=reward_functions,
+        world=world,
         sampling=sampling, chunk_rows=rollout.max_rows + rollout.waiting_rows, seed=recipe.training.seed,
         turns=turns_of(parts), steps=steps_of(parts), hints=hints,
     )  # fmt: skip
     harvester = Harvester(
-        parts.batching, roles, judge, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
+        parts.batching, roles, reward_functions, tuple(piece(p) for p in recipe.reward.shape), rollout, on_demand
     )
     held_out = {name: s for name, s in parts.stores.items() if name != "train"}
     rounds = RoundFiles(folder.path / ROUNDS, writer, steps_of_experience(recipe)) if recipe.method.rounds else None
@@ -69,7 +70,7 @@ def online_source(parts: Parts, folder: RunFolder, say: Callable[[str], Any]) ->
 def engines_of(parts: Parts, roles: Mapping[str, Role], folder: Path, say: Callable[[str], Any]) -> Engines:
     rollout = parts.recipe.rollout
     if rollout.engine == "vllm":
-        return server_engines(parts, sampling_of(parts), folder)
+        return server_engines(parts, sampling_of(parts), folder, say)
     refill, world = rollout.waiting_rows > 0, parts.batching.world
     reference = roles.get(REFERENCE)
     others = dict(parts.copies) | ({REFERENCE: reference.model} if isinstance(reference, ModelRole) else {})

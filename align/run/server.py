@@ -1,11 +1,11 @@
-"""A vLLM server as the engine of a run."""
+"""vLLM servers as the engine of a run."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,13 @@ from align.rollout.engine import Sampling
 from align.rollout.settings import RolloutSection
 from align.rollout.vllm.connect import Expected, check_vocabulary, join, shape_of
 from align.rollout.vllm.engine import mode_of
-from align.rollout.vllm.server import Server, start
+from align.rollout.vllm.server import Starting, start
+from align.rollout.vllm.servers import Servers, Station
 from align.run.parts import Parts
 from align.sources.served_policy import ServerEngines
 
 
-def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngines:
+def server_engines(parts: Parts, sampling: Sampling, folder: Path, say: Callable[[str], object]) -> ServerEngines:
     """Joined at once, so that what does not fit is told before training; started when the first weights are there."""
     rollout, world = parts.recipe.rollout, parts.batching.world
     model = world.unwrap(parts.trainee.module).model
@@ -33,21 +34,33 @@ def server_engines(parts: Parts, sampling: Sampling, folder: Path) -> ServerEngi
             f"rollout.engine: vllm is given the adapter merged, which shards ({world.sharding}) do not allow; launch "
             "with ddp or zero2, train without an adapter, or set rollout.engine: local"
         )
-    server: Server | None = None
     with world.main_first():
-        if world.main and rollout.vllm_server_base_url:
-            server = join(rollout, expected(parts))
-            check_vocabulary(server, parts.tokenizer)
-        elif world.main:
-            check_command(rollout)
-            _refuse_several_machines(world.size)
-    arguments = start_arguments(parts)
+        stations = stations_of(parts, folder / "server") if world.main else []
     return ServerEngines(
         trainee=parts.trainee, batching=parts.batching, tokenizer=parts.tokenizer, texts=parts.texts, sampling=sampling,
         probe=parts.splits.train[0].members[0].prompt, folder=folder / "server", max_rows=rollout.max_rows,
-        start=lambda weights: start(rollout, weights, arguments, folder / "server" / "vllm.log"), server=server,
+        servers=Servers(stations, lambda server: check_vocabulary(server, parts.tokenizer), say), say=say,
         marks=stop_marks(parts),
     )  # fmt: skip
+
+
+def stations_of(parts: Parts, folder: Path) -> list[Station]:
+    """Servers that run already are looked at now. UserError where one does not fit, or none can be started."""
+    rollout = parts.recipe.rollout
+    if urls := rollout.server_urls:
+        servers = [join(rollout, url, expected(parts)) for url in urls]
+        for server in servers:
+            check_vocabulary(server, parts.tokenizer)
+        return [Station(server=server) for server in servers]
+    check_commands(rollout)
+    _refuse_several_machines(parts.batching.world.size)
+    commands, arguments = rollout.server_commands, start_arguments(parts)
+    logs = [folder / ("vllm.log" if len(commands) == 1 else f"vllm-{n}.log") for n in range(1, len(commands) + 1)]
+
+    def starter(command: str, log: Path) -> Callable[[Path], Starting]:
+        return lambda weights: start(rollout, command, weights, arguments, log)
+
+    return [Station(start=starter(command, log)) for command, log in zip(commands, logs, strict=True)]
 
 
 def stop_marks(parts: Parts) -> tuple[int, ...]:
@@ -82,14 +95,15 @@ def start_arguments(parts: Parts) -> Sequence[str]:
     )  # fmt: skip
 
 
-def check_command(rollout: RolloutSection) -> None:
-    """UserError where the program that is to be a run's server is not here."""
-    words = shlex.split(rollout.vllm_command)
-    if not rollout.vllm_server_base_url and (not words or shutil.which(words[0]) is None):
-        raise UserError(
-            f"rollout.vllm_command: {words[0] if words else 'nothing'}: no such program; install vLLM, best in an "
-            "environment of its own (vllm_command: other-environment/bin/vllm serve), or set vllm_server_base_url"
-        )
+def check_commands(rollout: RolloutSection) -> None:
+    """UserError where a program that is to be a run's server is not here."""
+    for command in [] if rollout.server_urls else rollout.server_commands:
+        words = shlex.split(command)
+        if not words or shutil.which(words[0]) is None:
+            raise UserError(
+                f"rollout.vllm_command: {words[0] if words else 'nothing'}: no such program; install vLLM, best in an "
+                "environment of its own (vllm_command: other-environment/bin/vllm serve), or set vllm_server_base_url"
+            )
 
 
 def _refuse_several_machines(world_size: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import transformers
 
-from align.errors import Mistakes, RunError
+from align.errors import Lost, Mistakes, RunError
 from align.methods.hooks import answered
 from align.models.save import save_final
 from align.monitors.display import Display
@@ -35,8 +35,11 @@ from align.training.member_files import whole_weights
 from align.training.snapshot import Progress
 from align.training.step import Trainee
 from align.world.distributed import World, join, lost
+from align.world.heartbeat import ANOTHER, Heartbeat, attempt_folder, new_attempt
+from align.world.here import attempt
 from align.world.pulse import pulse
 from align.world.signals import StopRequest, stoppable
+from align.world.stages import doing
 
 
 def train(
@@ -49,7 +52,7 @@ def train(
                 _joined(recipe, resume, trust, stop)
         except Exception as error:
             if lost(error) and not stop.asked:
-                raise RunError(f"another process of this run has ended; go on with --resume ({error})") from error
+                raise Lost(f"{ANOTHER}; go on with --resume ({error})") from error
             raise
 
 
@@ -60,11 +63,16 @@ def _joined(recipe: Recipe, resume: Resume | None, trust: Trust | None, stop: St
         raise Mistakes(found)
     world = join(clipped(recipe).max_grad_norm, recipe.training.mixed_precision)
     folder = RunFolder(recipe.output_dir, trust)
-    with pulse(world.rank, world.size):
+    with pulse(world.rank, world.size) as beat:
         try:
+            watched = world.size > 1 or bool(attempt())
             with world.main_first():
                 if world.main:
                     folder.take(resume=resume is not None)
+                    if watched:
+                        new_attempt(folder.path)
+            if watched:
+                beat.keep(Heartbeat(attempt_folder(folder.path), world.rank, beat.every))
             _train(recipe, resume, world, folder, stop)
         finally:
             if world.main:
@@ -75,9 +83,10 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
     say = _speaker(world)
     for note in recipe.notes:
         say(note)
-    setup = assemble(recipe, world, folder, say)
-    num_steps = count_steps(recipe, len(setup.splits.train))
-    begun = begin(setup, resume, num_steps, say)
+    with doing("loading models", 0):
+        setup = assemble(recipe, world, folder, say)
+        num_steps = count_steps(recipe, len(setup.splits.train))
+        begun = begin(setup, resume, num_steps, say)
     with ExitStack() as opened:
         opened.callback(setup.source.close)
         for file in begun.logs:
@@ -107,7 +116,8 @@ def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack, stop: 
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE, 0)
-        progress = take_steps(dataclasses.replace(loop, stop=stop), progress)
+        with doing("between steps"):
+            progress = take_steps(dataclasses.replace(loop, stop=stop), progress)
     _finish(setup, written, _outcome(setup, begun.identity["run"], progress, num_steps), say)
 
 
@@ -150,6 +160,7 @@ def _require_whole(best: Path, name: str) -> None:
         )
 
 
+@doing("writing the final model")
 def _finish(setup: Setup, written: CompletionsLog | None, outcome: dict[str, Any], say: Callable[[str], Any]) -> None:
     """outcome.json, final/, the test split, completions after training, the report."""
     world, folder = setup.world, setup.folder
@@ -184,6 +195,7 @@ def _followers(setup: Setup) -> dict[str, Trainee]:
     return {name: dataclasses.replace(setup.trainee, module=module) for name, module in copies.items()}
 
 
+@doing("evaluating")
 def _test(setup: Setup, path: Path, version: int) -> None:
     """The test split's metrics; in the last file also what they were before training, and the baselines."""
     splits, world = setup.splits, setup.world
@@ -214,6 +226,7 @@ def _baselines(setup: Setup) -> dict[str, Any]:
     return {"bag_of_words_accuracy": dataclasses.asdict(estimate) | {"rows": hits}}
 
 
+@doing("showing completions")
 def _show_completions(setup: Setup, written: CompletionsLog | None, step: int, version: int) -> None:
     """`version` is the step whose weights write; another than the last one where the best evaluation is kept."""
     made = setup.source.show(step, version)

@@ -46,7 +46,7 @@ def arithmetic(autocast: torch.dtype | None) -> dict[str, str]:
 def environment(*, world_size: int, sharding: str, data: str, weights: str) -> dict[str, Any]:
     """`data` and `weights` are fingerprints; `sharding` is the launcher's word (none, ddp, zero2, ...)."""
     return {
-        "packages": {name: v for name in PACKAGES if (v := _version(name))},
+        "packages": _packages(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "host": socket.gethostname(),
@@ -64,6 +64,11 @@ def environment(*, world_size: int, sharding: str, data: str, weights: str) -> d
         "data": data,
         "weights": weights,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of the packages and of this one's code: the same on all machines of a run."""
+    return {"python": platform.python_version(), "the code of align": _code(), **_packages()}
 
 
 def git_commit(path: Path) -> str | None:
@@ -88,6 +93,10 @@ def _code() -> str:
     """A hash of this package as it stands, which its version does not tell of a checkout."""
     root = Path(__file__).parents[1]
     return digest_of([[p.relative_to(root).as_posix(), sha256_of(p)] for p in sorted(root.rglob("*.py"))])[:16]
+
+
+def _packages() -> dict[str, str]:
+    return {name: found for name in PACKAGES if (found := _version(name))}
 
 
 def _version(package: str) -> str | None:

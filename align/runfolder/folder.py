@@ -16,6 +16,7 @@ from align.runfolder.environment import differences
 from align.runfolder.lock import Lock
 from align.system.files import odd_in, replace_file, stranger
 
+LOCK = ".lock"
 BEFORE = "test_before.json"  # the test split's metrics before the first step
 OTHERS = ("logs", "launch")  # what a scheduler may have put here before the run begins
 APART = (*OTHERS, "wandb")  # in them nothing of ours is written, and links are usual
@@ -62,7 +63,7 @@ class RunFolder:
         self.copies = self.path / "copies"  # of a run in which copies of the policy follow it
         self.sources = self.path / "sources.json"  # of a run that learns their weights
         self.report = self.path / "report.html"
-        self._lock = Lock(self.path / ".lock")
+        self._lock = Lock(self.path / LOCK)
 
     @property
     def used(self) -> bool:

@@ -106,6 +106,14 @@ class Lock:
         return UserError(f"{self.path.parent}: in use by a live run: {who}. {cure}")
 
 
+def held_by(path: Path) -> str:
+    """Who holds a lock, in words, without taking it; empty: nobody. Of another machine's process it is not known."""
+    note = _note(path)
+    if not _may_live(note):
+        return ""
+    return f"process {note.get('pid', '?')} on {note.get('host', '?')}"
+
+
 def _own_note() -> bytes:
     note = {
         "pid": os.getpid(),

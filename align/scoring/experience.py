@@ -17,6 +17,7 @@ from align.scoring.plan import Limits, MicroBatch, Plan, make_plan
 from align.scoring.role_table import idle
 from align.scoring.score import scatter
 from align.world.distributed import World
+from align.world.stages import moved
 
 
 @runtime_checkable
@@ -94,6 +95,7 @@ class Batching:
         rows = lay_out(picked, self.layout, self.limits.row_tokens).to(self.world.device)
         wanted = tuple(dict.fromkeys(c for m in members for c in asked[m]))
         made = model(rows, wanted, micro.num_chunks, self.temperature)
+        moved()
         widths = [_width(groups, self._position(m)) for m in members]
         shape = (len(micro.groups) * len(members), max(widths))
         placed = {c: v if c in SEQUENCE_COLUMNS else scatter(v, rows, shape) for c, v in made.items()}

@@ -50,7 +50,7 @@ class Harvester:
 
     batching: Batching
     roles: Mapping[str, Role]  # those that are needed, but for the engine
-    judge: RewardFunctions
+    reward_functions: RewardFunctions
     shape: tuple[Piece, ...]
     settings: RolloutSection
     on_demand: Mapping[str, Role] = field(default_factory=dict)  # asked where a hook looks at what they make
@@ -59,7 +59,7 @@ class Harvester:
         """(B,) float32, shaped; NaN where nothing could be judged. Held-out ones stay in the units they are earned in:
         whitened by their own spread they could not be compared with those of another evaluation."""
         shape = tuple(piece for piece in self.shape if not (held_out and isinstance(piece, Whiten)))
-        totals = [self.judge.total(t.rewards) for t in written]
+        totals = [self.reward_functions.total(t.rewards) for t in written]
         found = torch.tensor([float("nan") if v is None else v for v in totals], dtype=torch.float32)
         judged = ~found.isnan()
         ends = Ends(
@@ -74,10 +74,11 @@ class Harvester:
 
         Rewards that compare come later: they are left out here, and what only they judge is 0.
         """
-        if self.judge.comparing:
-            written = [dataclasses.replace(t, rewards=self.judge.alone(t.rewards)) for t in written]
+        if self.reward_functions.comparing:
+            written = [dataclasses.replace(t, rewards=self.reward_functions.alone(t.rewards)) for t in written]
         rewards = self.rewards(written)
-        judged, groups, places = self._rows(written, rewards.nan_to_num() if self.judge.comparing else rewards)
+        compares = bool(self.reward_functions.comparing)
+        judged, groups, places = self._rows(written, rewards.nan_to_num() if compares else rewards)
         member = next(iter(self.batching.needs.members))
         width = max(len(g.members[0].completion) for g in groups)
         blank = {(member, c): torch.zeros(len(groups), width) for c in self.batching.needs.stored(member)}
@@ -108,7 +109,7 @@ class Harvester:
 
     def _harvested(self, t: Trajectory, group: int, reward: float, places: Mapping[Place, int]) -> Harvested:
         origin = places.get((t.number, t.source, t.given), 0) if t.auxiliary else 0
-        return Harvested(t, group, reward, self.judge.total(t.rewards) or 0.0, origin)
+        return Harvested(t, group, reward, self.reward_functions.total(t.rewards) or 0.0, origin)
 
     def harvest(self, written: Sequence[Trajectory], method: Any) -> Harvest:
         """Rows, their stored columns and advantages, and what of them is learned from."""

@@ -149,7 +149,7 @@ class Online:
     def close(self) -> None:
         if self.ahead is not None:
             self.ahead.wait()
-        self.writer.judge.close()
+        self.writer.reward_functions.close()
         self.writer.engines.close()
 
     def show(self, step: int, version: int) -> list[Completion]:

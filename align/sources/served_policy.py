@@ -1,8 +1,8 @@
-"""A server as the engine: it gets the policy's weights before anything is written with them.
+"""Servers as the engine: they get the policy's weights before anything is written with them.
 
 All ranks take part in gathering the weights; the main process writes them to `server/weights` in the run folder, starts
-the server or has it read them, and proves them: what the server writes for one prompt is scored by the policy. Every
-rank then sends its own requests.
+the servers or has them read it, and proves them: what each writes for one prompt is scored by the policy. Every rank
+then sends its own requests.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from align.batches import BY_POLICY, Group, Tokens
 from align.errors import AlignError, Elsewhere, RunError
 from align.rollout.engine import Engine, Request, Sampling, Written
 from align.rollout.policy_engine import Texts, text_of
-from align.rollout.vllm.client import Client, ServerError, always_up
-from align.rollout.vllm.connect import check_vocabulary
-from align.rollout.vllm.engine import AGAIN, VLLMEngine, prefix_cache
-from align.rollout.vllm.server import Server
+from align.rollout.vllm.client import AGAIN, ServerError, always_up
+from align.rollout.vllm.engine import VLLMEngine
+from align.rollout.vllm.fleet import Address, Fleet
+from align.rollout.vllm.servers import Servers
 from align.rollout.vllm.weights import save_served
 from align.scoring.experience import Batching, ModelRole
 from align.system.files import remove
@@ -39,7 +39,7 @@ GAP = {"cpu": 1e-3, "cuda": 0.15}  # mean difference of a log-probability that r
 
 @dataclass
 class ServerEngines:
-    """One server for all ranks. `server` is None, on the main process, until the first weights are there."""
+    """The same servers for all ranks."""
 
     trainee: Trainee
     batching: Batching
@@ -48,13 +48,13 @@ class ServerEngines:
     sampling: Sampling
     probe: np.ndarray  # a prompt
     folder: Path
-    max_rows: int  # that this rank asks for side by side
-    start: Callable[[Path], Server]  # one that serves the model in this folder
-    server: Server | None = None  # joined, not started
+    max_rows: int  # that this rank asks for side by side, of each server
+    servers: Servers  # the main process's; the others have none in theirs
+    say: Callable[[str], object]
     marks: tuple[int, ...] = ()  # tokens that are stop strings
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # tells this process's labels from another's
     engine: VLLMEngine | None = None
-    looked_up: tuple[float, float] | None = None  # tokens of prompts, and of them those that it still knew
+    given: list[Address] = field(default_factory=list[Address])  # who has the weights; the main process's
     beside: ClassVar[bool] = True
 
     @property
@@ -74,52 +74,41 @@ class ServerEngines:
         self.engine = None
 
     def told(self) -> dict[str, float]:
-        """The share of prompt tokens, of the last experience, that the server did not have to compute."""
-        found = prefix_cache(self.server.client) if self.server is not None else None
-        if found is None or self.looked_up is None:
-            return {}
-        asked, known = (now - before for now, before in zip(found, self.looked_up, strict=True))
-        self.looked_up = found
+        """The share of prompt tokens, of the last experience, that the servers did not have to compute."""
+        asked, known = self.servers.looked_up()
         return {"prefix_cache_hits": known / asked} if asked > 0 else {}
 
     def close(self) -> None:
-        if self.server is not None and self.server.process is not None:
-            self.server.close()
+        if any(server.process is not None for server in self.servers.up):
+            self.servers.close()
             with suppress(OSError):
                 remove(self.folder / "weights")
-        self.server = self.engine = None
+        self.engine = None
 
     def _with_weights(self, version: int) -> VLLMEngine:
-        """An engine whose server has the policy's weights of now."""
+        """An engine whose servers have the policy's weights of now."""
         state = whole_weights(self.trainee)
 
-        def push() -> tuple[Client, str, str]:
+        def push() -> tuple[list[Address], str]:
             label = f"{self.run}:{version}"  # the main process's; the other ranks have drawn other words
-            server = self._serve(state, label)
-            return replace(server.client, ended=always_up), server.model, label  # a process cannot be sent
+            self.given = self._give(state, label)
+            return [replace(one, client=replace(one.client, ended=always_up)) for one in self.given], label
 
-        client, model, label = self._on_main(push)
-        if self.server is not None:  # knows when its own process has ended
-            client = self.server.client
-        decode = functools.partial(text_of, self.texts)
-        engine = VLLMEngine(client, model, decode, self.max_rows, label, version, self.marks)
-        self._prove(engine)
+        sent, label = self._on_main(push)
+        found = self.given if self.world.main else sent  # a process cannot be sent: its own knows when it has ended
+        first = self.world.rank % len(found)  # each rank asks another server first
+        fleet = Fleet([*found[first:], *found[:first]], label, self.say)
+        engine = VLLMEngine(fleet, functools.partial(text_of, self.texts), self.max_rows, version, self.marks)
+        for address in found:
+            self._prove(replace(engine, fleet=Fleet([address], label, self.say)))
         return engine
 
-    def _serve(self, state: dict[str, torch.Tensor] | None, label: str) -> Server:
-        """Writes the weights and has the server read them; the main process's part."""
+    def _give(self, state: dict[str, torch.Tensor] | None, label: str) -> list[Address]:
+        """Writes the weights and has the servers read them; the main process's part."""
         weights = (self.folder / "weights").resolve()
         model = self.world.unwrap(self.trainee.module).model
         save_served(model, self.tokenizer, weights, state, untied=self.world.device.type == "cpu")
-        if self.server is None:
-            self.server = self.start(weights)
-            check_vocabulary(self.server, self.tokenizer)
-            self.server.label(label)
-        else:
-            self.server.load_weights(weights, label)
-        if self.looked_up is None:  # a server that is joined has counted what others asked for
-            self.looked_up = prefix_cache(self.server.client)
-        return self.server
+        return self.servers.give(weights, label)
 
     def _prove(self, engine: VLLMEngine) -> None:
         """RunError where the policy gives other log-probabilities to what the server has just written."""
@@ -140,9 +129,9 @@ class ServerEngines:
         gap = (logps[0] - torch.from_numpy(written.logps)).abs().mean().item()
         if not gap <= (limit := GAP.get(self.world.device.type, GAP["cuda"])):
             self.world.fail(
-                f"vLLM at {engine.client.url}: does not serve the policy's weights: its log-probabilities differ from "
-                f"the policy's by {gap:.2g} on average (limit {limit:g}); another model, weights that did not arrive, "
-                f"or a precision too small (rollout.vllm_arguments: [--dtype, float32])"
+                f"vLLM at {engine.fleet.all[0].client.url}: does not serve the policy's weights: its log-probabilities "
+                f"differ from the policy's by {gap:.2g} on average (limit {limit:g}); another model, weights "
+                f"that did not arrive, or a precision too small (rollout.vllm_arguments: [--dtype, float32])"
             )
 
     def _on_main(self, do: Callable[[], Any]) -> Any:

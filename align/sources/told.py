@@ -29,7 +29,7 @@ def experience_metrics(harvest: Harvest, written: Sequence[Trajectory], harveste
         "kept": harvest.kept.any(-1).sum().item() / (len(every) + sum(t.auxiliary for t in harvest.rows)),
     } | _equal_groups(harvest)
     if own:
-        found |= reward_means(own, rewards, harvester.judge) | {
+        found |= reward_means(own, rewards, harvester.reward_functions) | {
             "completion_length": sum(len(t.tokens) for t in own) / len(own),
             "truncated": _share(t.stop == StopReason.LENGTH for t in own),
             "ended": _share(t.stop == StopReason.EOS for t in own),
@@ -59,13 +59,13 @@ def experience_metrics(harvest: Harvest, written: Sequence[Trajectory], harveste
     return found
 
 
-def reward_means(written: Sequence[Trajectory], rewards: Tensor, judge: RewardFunctions) -> dict[str, float]:
+def reward_means(written: Sequence[Trajectory], rewards: Tensor, reward_functions: RewardFunctions) -> dict[str, float]:
     judged = rewards[~rewards.isnan()]
     spread = judged.std().item() if len(judged) > 1 else 0.0
     found = {"reward": judged.mean().item() if len(judged) else 0.0, "reward_std": spread}
     found["not_judged"] = 1 - len(judged) / max(len(rewards), 1)
     found["failed_rewards"] = _share(bool(t.failed) for t in written)
-    for name in judge.functions:
+    for name in reward_functions.functions:
         values = [v for t in written if (v := t.rewards.get(name)) is not None]
         if values:
             found[f"rewards/{name}"] = sum(values) / len(values)

@@ -22,12 +22,11 @@ from align.scoring.plan import GroupShape, Limits
 from align.scoring.probe import LAYOUTS, Probe, probe
 from align.scoring.score import Kernel, Scorer
 from align.training.optim import make_optimizer
-from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH, OptimSection, TrainingSection
+from align.training.settings import CPU_MICRO_BATCH, HEAD_BYTES, LEAST_CHUNK, MICRO_BATCH, OptimSection, TrainingSection
 from align.training.step import Trainee
 from align.world.distributed import World, precision_of
 from align.world.shards import answering, divided, prepared
 
-HEAD_BYTES = 256 * 2**20  # logits (float32) that may stand in memory at once, where the recipe does not say
 HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding
 NUM_KERNELS = 64  # compiled flex attention kernels that may stand side by side
 SAMPLE = 64  # groups that the cost of a layout is estimated on
@@ -65,7 +64,7 @@ def autocast_of(settings: TrainingSection, device: torch.device) -> torch.dtype 
 
 def limits_of(model: Any, settings: TrainingSection, world: World) -> Limits:
     config = unwrapped(model).config
-    chunk = settings.head_chunk or max(256, HEAD_BYTES // (4 * config.get_text_config().vocab_size))
+    chunk = settings.head_chunk or max(LEAST_CHUNK, HEAD_BYTES // (4 * config.get_text_config().vocab_size))
     max_tokens = settings.max_tokens or (CPU_MICRO_BATCH if world.device.type == "cpu" else MICRO_BATCH)
     row_tokens = max_tokens if config._attn_implementation == FLEX else 0
     return Limits(max_tokens, chunk, world.size, row_tokens)

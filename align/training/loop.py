@@ -32,6 +32,7 @@ from align.training.snapshot import Progress
 from align.training.step import Diverged, StepResult, train_step
 from align.training.team import Team
 from align.world.signals import StopRequest
+from align.world.stages import doing
 
 SHOWN = 8  # rows that an error names
 CURE = (
@@ -189,7 +190,7 @@ def _tell(run: Training, step: int, row: Mapping[str, float | int]) -> RunError 
 
 def _step(run: Training, progress: Progress, rates: Mapping[str, float]) -> tuple[Portion, StepResult]:
     alone, team = LEARNS not in rates, run.team
-    with answered(f"step {progress.step + 1}"):
+    with answered(f"step {progress.step + 1}"), doing("learning", progress.step + 1):
         team.move("before writing", progress.step)
         portion = run.source.next(progress)
         team.move("before learning", progress.step)
@@ -245,7 +246,7 @@ def _evaluate(run: Training, progress: Progress, row: dict[str, float | int]) ->
     if not due or not (rows := run.source.held_out("validation")):
         return False
     progress.owed = {name: value if isinstance(value, int) else float(value) for name, value in row.items()}
-    with answered(f"step {progress.step}"), run.display.during("evaluating", len(rows)) as tick:
+    with answered(f"step {progress.step}"), doing(what := "evaluating"), run.display.during(what, len(rows)) as tick:
         found = run.source.evaluate("validation", progress.step, tick)
     progress.owed = {}
     if wrong := [n for n, e in found.estimates.items() if not math.isfinite(e.value)]:

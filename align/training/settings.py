@@ -11,6 +11,8 @@ Layout = Literal["auto", "padded", "packed", "shared"]
 
 MICRO_BATCH = 8192  # tokens, where the recipe names no number: enough to keep a GPU busy
 CPU_MICRO_BATCH = 2048  # as fast or faster there, since more stays in the caches, at a fraction of the memory
+HEAD_BYTES = 256 * 2**20  # logits (float32) that may stand in memory at once, where the recipe does not say
+LEAST_CHUNK = 256  # predicted tokens at least, however large the vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from align.runfolder.state_files import load_state, random_state, save_state, se
 from align.system.files import replace_file
 from align.training.controllers import Remembered
 from align.training.team import Team
+from align.world.stages import doing
 
 EXPERIENCE = "experience.pt"
 RANDOM = "random"
@@ -66,6 +67,7 @@ class About:
     logs: Mapping[str, Mark]
 
 
+@doing("writing a checkpoint")
 def save(root: Path, team: Team, progress: Progress, experience: Any = None, about: About | None = None) -> Path:
     """Writes a checkpoint of `progress.step`; all ranks take part, the main one commits it."""
     world = team.world

@@ -1,7 +1,8 @@
 """Evaluation: did it help, and how sure is that.
 
-Read `cli` first, then `commands`, `records`, `store`, `statistics`, `analysis`, `results`, `page` and `formats`. What
-commands do is also here, as functions with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, reward,
+Read `cli` first, then `commands`, `records`, `store`, `statistics`, `analysis`, `results`, `page` and `formats`;
+`words` reads KEY=VALUE, `ending` says how a command ends that got less than it asked for. What commands do is also
+here, as functions with typed results: align_eval.run_tasks, evaluate_checkpoints, judge, judge_checkpoints, reward,
 examine, compare, leaderboard, frontier, report, bring (import) and take_out (export).
 """
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from align_eval.analysis.frontier import Frontier, frontier
     from align_eval.analysis.leaderboard import Leaderboard, leaderboard
     from align_eval.formats.moving import Moved, bring, take_out
+    from align_eval.judging.checkpoints import Standings, judge_checkpoints
     from align_eval.judging.endpoint import Examined, examine
     from align_eval.judging.rewarding import Rewarded, reward
     from align_eval.judging.run import Judged, judge
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "Comparison", "Course", "Estimate", "Examined", "Frontier", "Item", "JudgeSpec", "Judged", "Judging",
-    "Leaderboard", "Moved", "Outcome", "Rewarded", "bring", "compare", "evaluate_checkpoints", "examine", "frontier",
-    "judge", "leaderboard", "report", "reward", "run_tasks", "take_out",
+    "Leaderboard", "Moved", "Outcome", "Rewarded", "Standings", "bring", "compare", "evaluate_checkpoints", "examine",
+    "frontier", "judge", "judge_checkpoints", "leaderboard", "report", "reward", "run_tasks", "take_out",
 ]  # fmt: skip
 
 PLACES = {  # imported when they are asked for: a command that needs none of them starts at once
@@ -47,12 +49,14 @@ PLACES = {  # imported when they are asked for: a command that needs none of the
     "Moved": "align_eval.formats.moving",
     "Outcome": "align_eval.running.run",
     "Rewarded": "align_eval.judging.rewarding",
+    "Standings": "align_eval.judging.checkpoints",
     "bring": "align_eval.formats.moving",
     "compare": "align_eval.analysis.comparison",
     "evaluate_checkpoints": "align_eval.running.checkpoints",
     "examine": "align_eval.judging.endpoint",
     "frontier": "align_eval.analysis.frontier",
     "judge": "align_eval.judging.run",
+    "judge_checkpoints": "align_eval.judging.checkpoints",
     "leaderboard": "align_eval.analysis.leaderboard",
     "report": "align_eval.page.write",
     "reward": "align_eval.judging.rewarding",

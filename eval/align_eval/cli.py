@@ -1,5 +1,6 @@
 """The command `align-eval`. Exit codes are those of `align`: 0 success, 2 the user's mistake, 1 a failure; and 3 where
-a gate of `compare` is not met: nothing went wrong, and what was asked for is not shown."""
+a gate of `compare` or `checkpoints` is not met: nothing went wrong, and what was asked for is not shown; 4 where some
+of what was asked for could not be had, and 75 where a budget is spent: the same command goes on."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import typer
 from align import __version__
 from align.cli.main import run_app
 from align.system.terminal import say
+from align_eval.commands.checkpoints import checkpoints
 from align_eval.commands.compare import compare
 from align_eval.commands.doctor import doctor
 from align_eval.commands.export import export
@@ -54,6 +56,7 @@ def options(
 app.command()(compare)
 app.command("import")(import_)
 app.command()(export)
+app.command()(checkpoints)
 app.command()(doctor)
 app.command()(frontier)
 app.command()(generate)

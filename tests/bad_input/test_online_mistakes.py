@@ -77,6 +77,9 @@ VLLM = ("rloo", "rollout.engine=vllm")
         (("rloo", "rollout.vllm_retries=5"), "rollout.vllm_retries: has no effect without rollout.engine: vllm"),
         (("rloo", "rollout.engine=vlm"), "expected one of local, vllm. Did you mean vllm?"),
         ((*VLLM, "rollout.vllm_server_base_url=localhost:8000"), "expected a URL such as http://127.0.0.1:8000"),
+        ((*VLLM, "rollout.vllm_server_base_url=[http://a:1, b:2]"), "found b:2; expected a URL such as"),
+        ((*VLLM, "rollout.vllm_server_base_url=[http://a:1, http://a:1]"), "found http://a:1 more than once"),
+        ((*VLLM, "rollout.vllm_command=[]"), "rollout.vllm_command: found nothing; expected what starts a server"),
         (
             (*VLLM, "rollout.vllm_server_timeout=0"),
             "rollout.vllm_server_timeout: found 0.0; expected more than 0",

@@ -219,12 +219,12 @@ def test_a_policy_learns_to_ask_the_calculator(tmp_path: Path):
 
     writer = made.source.writer
     these = Turns("calculator", calculator.reply, lambda text: [WORDS.index(text)], spoken, 2)
-    judge = RewardFunctions({"told_six": told_six}, {"told_six": 1.0})
+    functions = RewardFunctions({"told_six": told_six}, {"told_six": 1.0})
     made.source.writer = dataclasses.replace(
-        writer, turns=these, judge=judge, tokenizer=Spoken(),
+        writer, turns=these, reward_functions=functions, tokenizer=Spoken(),
         sampling=dataclasses.replace(writer.sampling, stop_token_ids=(bandit.EOS, *CALLS)),
     )  # fmt: skip
-    made.source.harvester = dataclasses.replace(made.source.harvester, judge=judge)
+    made.source.harvester = dataclasses.replace(made.source.harvester, reward_functions=functions)
     earned: list[float] = []
     for _ in range(12):
         earned.append(made.source.next(made.progress).metrics["reward"])

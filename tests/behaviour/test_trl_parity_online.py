@@ -200,11 +200,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 # ---- our side -------------------------------------------------------------------------------------------------------
 
 
-def trajectories(judge: RewardFunctions) -> list[Trajectory]:
+def trajectories(functions: RewardFunctions) -> list[Trajectory]:
     found: list[Trajectory] = []
     for number, (prompt, completions) in enumerate(rollouts()):
         for place, ids in enumerate(completions):
-            verdict = judge([Sample(prompt="", completion="", completion_ids=ids)])[0]
+            verdict = functions([Sample(prompt="", completion="", completion_ids=ids)])[0]
             stop = "eos" if ids[-1] == EOS else "length"
             found.append(Trajectory(
                 row=number, number=number, place=place, prompt=prompt, tokens=ids, logps=[0.0] * len(ids), stop=stop,
@@ -221,14 +221,14 @@ def ours(theirs: Theirs, folders: Folders, world: World, layout: Any) -> Found:
     kernel = kernel_of(model, TrainingSection(), world.device)
     method: Any = find_method(setting.method)(**setting.knobs)
     batching = Batching(method.needs(), layout, Limits(max_tokens=60, head_chunk=16), world, TEMPERATURE)
-    scorer, judge = Scorer(model, kernel).train(), RewardFunctions({"earned": earned}, {"earned": 1.0})
+    scorer, functions = Scorer(model, kernel).train(), RewardFunctions({"earned": earned}, {"earned": 1.0})
     roles: dict[str, Any] = {}
     if theirs.off_policy or weighs(method, "old"):
         roles["old"] = ModelRole(scorer)
     if weighs(method, "ref"):
         other = ModelSection(model_name_or_path=str(folders.reference))
         roles["ref"] = ModelRole(frozen(frozen_copy(other, tokenizer, "lm", folders.reference), kernel, world))
-    harvest = Harvester(batching, roles, judge, (), settings).harvest(trajectories(judge), method)
+    harvest = Harvester(batching, roles, functions, (), settings).harvest(trajectories(functions), method)
     whole, passes = minibatches(harvest, settings, (len(LENGTHS), len(LENGTHS)), 0)
     experience = whole.select(passes[0][0])
     if theirs.off_policy:

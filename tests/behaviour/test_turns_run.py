@@ -93,11 +93,11 @@ def test_mistakes_are_told_by_check(
 
 def test_rewards_see_the_whole_text(recipe: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[str] = []
-    judge = RewardFunctions.__call__
+    ask = RewardFunctions.__call__
 
     def noted(self: RewardFunctions, samples: list) -> list:
         seen.extend(str(s.completion) for s in samples)
-        return judge(self, samples)
+        return ask(self, samples)
 
     monkeypatch.setattr(RewardFunctions, "__call__", noted)
     train(recipe, Path("run"), "training.max_steps=1", "training.eval_steps=0")

@@ -182,7 +182,7 @@ def points(place: Path) -> list[dict[str, float]]:
 
 def audits(place: Path) -> list[dict[str, float]]:
     from align.report.folder import read_run
-    from align.report.values import by_step
+    from align.report.measured.values import by_step
 
     made: list[dict[str, float]] = []
     for step, audit in by_step(read_run(place)).items():

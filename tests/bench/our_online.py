@@ -46,15 +46,15 @@ class OurOnline:
     def _source(self, folder: Path) -> Online:
         case, loaded = self.case, self.loaded
         settings = RolloutSection(num_generations=case.group_size, max_completion_length=case.completion)
-        judge = RewardFunctions({"earned": earned}, {"earned": 1.0})
+        functions = RewardFunctions({"earned": earned}, {"earned": 1.0})
         # nothing ends a completion: the number of this token is one that the model does not have
         sampling = Sampling(max_completion_length=case.completion, stop_token_ids=(case.shape.vocab_size,))
         engines = LocalEngines(loaded.trainee.module, loaded.tokenizer, settings.max_rows, loaded.world)
-        writer = Writer(engines, loaded.tokenizer, judge, loaded.world, sampling, settings.max_rows, SEED)
+        writer = Writer(engines, loaded.tokenizer, functions, loaded.world, sampling, settings.max_rows, SEED)
         roles: dict[str, Role] = {"ref": ModelRole(loaded.reference(folder))} if case.beta else {}
         log = RolloutLog(folder / f"rollouts-{id(self)}", record=False, main=True)
         return Online(
-            method=self.method, writer=writer, harvester=Harvester(self.batching, roles, judge, (), settings),
+            method=self.method, writer=writer, harvester=Harvester(self.batching, roles, functions, (), settings),
             batch_size=case.batch_size, prompts=self._prompts, splits={}, place_of={}, log=log,
         )  # fmt: skip
 
@@ -96,10 +96,10 @@ class OurOnline:
         return result.metrics["loss"], result.grad_norm
 
     def _given(self) -> Any:
-        judge, written = self.source.writer.judge, list[Trajectory]()
+        functions, written = self.source.writer.reward_functions, list[Trajectory]()
         for number, row in enumerate(self.rows):
             for place, ids in enumerate(row.completions):
-                verdict = judge([Sample(prompt="", completion="", completion_ids=ids)])[0]
+                verdict = functions([Sample(prompt="", completion="", completion_ids=ids)])[0]
                 written.append(Trajectory(
                     row=number, number=number, place=place, prompt=row.prompt, tokens=ids, logps=[0.0] * len(ids),
                     stop=str(StopReason.LENGTH), version=0, text="", rewards=verdict.rewards,

@@ -63,7 +63,7 @@ def test_check_estimates_a_model_that_is_only_a_config(size: dict[str, int], cap
     ]
     assert main(["check", "sft", *fresh]) == 0
     # The shipped model's shape: 260,032 weights, of which the last norm's 64 are not worth a line of code.
-    assert "259,968 weights" in capsys.readouterr().out
+    assert "260,032 weights" in capsys.readouterr().out
 
 
 def test_check_reports_all_mistakes_at_once_without_a_traceback(capsys: pytest.CaptureFixture[str]):

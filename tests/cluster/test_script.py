@@ -51,6 +51,27 @@ def test_an_array_is_a_run_for_each_seed(capsys: pytest.CaptureFixture[str], tmp
     assert "slurm-%A_%a.log" in text
 
 
+def test_a_launcher_is_started_once_on_each_node_and_guarded(capsys: pytest.CaptureFixture[str]):
+    words = ("--nodes", "2", "--gpus-per-node", "8", "--launcher")
+    for launcher, started in (
+        ("torchrun", "-m torch.distributed.run --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID "),
+        ("accelerate", "launch --multi_gpu --num_machines 2 --num_processes 16 --machine_rank $SLURM_NODEID "),
+    ):
+        text = script(capsys, *words, launcher)
+        assert "srun --ntasks=2 --ntasks-per-node=1 --cpu-bind=none " in text
+        assert started in text
+        assert text.index('trap "" USR1 USR2') < text.index(started)
+    assert "srun --ntasks=16 --ntasks-per-node=8 " in script(capsys, *words, "none")
+
+
+def test_what_ranks_wait_for_is_the_jobs_to_say(capsys: pytest.CaptureFixture[str]):
+    text = script(capsys, "--nodes", "2", "--preflight", "45", "--patience", "600", "--grace", "30")
+    assert "export ALIGN_PREFLIGHT=45 ALIGN_PATIENCE=600\n" in text
+    assert "--wait=30 " in text
+    assert "for 90 seconds" in text  # no heartbeat of anybody
+    assert "for 20 seconds" in script(capsys, "--patience", "20")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -60,6 +81,8 @@ def test_an_array_is_a_run_for_each_seed(capsys: pytest.CaptureFixture[str], tmp
         (("--nodes",), "--nodes: needs a value"),
         (("--sharding", "fsdp2"), "--sharding: fsdp2 is for GPUs alone"),
         (("--time", "soon"), "--time: soon is no time of sbatch"),
+        (("--launcher", "mpirun"), "--launcher: mpirun is none of none, torchrun, accelerate"),
+        (("--patience", "0"), "--patience: 0 must be at least 1"),
         (("--array", "a-b"), "--array: a-b is no list of seeds"),
         (("--sbatch", "nodes=3"), "--sbatch nodes: has an option of its own"),
         (("--sbatch", "account"), "--sbatch account: expected KEY=VALUE"),

@@ -1,110 +1,168 @@
-"""Runs on two nodes of a real Slurm: a warning before the time limit and a rank that is killed cost nothing."""
+"""What may befall a job on two nodes of a real Slurm costs nothing: it goes back into the queue and ends bitwise as one
+that nothing has disturbed. A mistake of its nodes is found before it trains, and is not tried again."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
-import tempfile
-import time
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-import slurm_cluster
+from cluster_jobs import Submit, log_of, parent_of, rank_of, reached
 from slurm_cluster import Cluster
-from small_runs import lines, same, weights
+from small_runs import lines, same, weights, write_rows
 
 from align.cli.main import main
 
 pytestmark = pytest.mark.processes
-STEPS = 8
+STEPS = 12
 RUN = (
-    "data.num_rows=60", "training.num_train_epochs=null", "data.validation=0", "data.test=0", "training.eval_steps=0",
-    "training.batch_size=4", f"training.max_steps={STEPS}", "training.save_steps=1", "logging.num_completions=0",
-    "training.save_total_limit=20",
+    "data.num_rows=60", "data.validation=0", "training.batch_size=4", f"training.max_steps={STEPS}",
+    "training.save_steps=1",
 )  # fmt: skip
+QUICK = ("--patience", "10", "--grace", "10")  # seconds, where a cluster has minutes
+SLOW = '''"""DPO whose steps last for seconds in the first attempt of a job."""
+
+import os
+import time
+from dataclasses import dataclass
+
+import torch
+
+from align.methods.dpo import DPO
+
+last = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slow(DPO):
+    name = "slow"
+
+    def loss(self, batch):
+        global last
+        begun = os.path.isdir(f"{os.environ['ALIGN_RUN']}/checkpoints")
+        if begun and torch.is_grad_enabled() and "SLURM_RESTART_COUNT" not in os.environ:
+            time.sleep(max(0.0, last + 8 - time.monotonic()))
+            last = time.monotonic()
+        return super().loss(batch)
+'''  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    if missing := slurm_cluster.missing():
-        pytest.skip(f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge)")
-    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, slurm_cluster.running(Path(folder)) as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def _submitting(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def submit(out: Path, recipe: str = "dpo", *words: str) -> str:
-    told = ("--nodes", "2", "--time", "20", *words)
-    assert main(["launch", "slurm", recipe, *RUN, f"training.output_dir={out}", *told]) == 0
-    return lines(out / "launch/jobs.jsonl")[-1]["job"]
-
-
-def reached(out: Path, step: int, limit: float = 120.0) -> None:
-    """Until the checkpoint of this step is there."""
-    end = time.monotonic() + limit
-    while not (out / f"checkpoints/step-{step:06d}").exists():
-        assert time.monotonic() < end, (out / "launch").glob("*.log")
-        time.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole") / "run"
+def limited(cluster: Cluster, submit: Submit, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run that is longer than its limit; begun first, for its time passes while others train."""
+    folder = tmp_path_factory.mktemp("limited")
+    (folder / "slow_steps.py").write_text(SLOW)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
-        cluster.wait(submit(out), "COMPLETED")
-    return out
+        patch.chdir(folder)
+        job = submit(folder / "run", "dpo", *RUN, "method.name=slow_steps:Slow", "--warning", "15")
+    reached(folder / "run", 1)
+    minutes, seconds = map(int, cluster.state(job)["RunTime"].split(":")[1:])
+    cluster.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 1 + (seconds > 30)}")  # of whole minutes
+    return folder / "run", job
 
 
-def test_a_warning_before_the_time_limit_costs_nothing(cluster: Cluster, undisturbed: Path, tmp_path: Path):
+@pytest.fixture(scope="module")
+def undisturbed(
+    cluster: Cluster, submit: Submit, limited: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """In a container, as far as the command line is concerned."""
+    folder = tmp_path_factory.mktemp("whole")
+    container = folder / "container"
+    container.write_text(f'#!/bin/sh\necho "$SLURMD_NODENAME $1 $2" >>{folder}/started\nshift\nexec "$@"\n')
+    container.chmod(0o755)
+    job = submit(folder / "run", "dpo", *RUN, "--container", f"{container} --nv")
+    cluster.wait(job, "COMPLETED")
+    assert sorted((folder / "started").read_text().split("\n")[:2]) == [
+        f"{node} --nv {sys.executable}" for node in ("n1", "n2")
+    ]
+    assert "preflight: 2 ranks on 2 nodes, nothing wrong" in log_of(folder / "run", job)
+    return folder / "run"
+
+
+def test_what_befalls_a_job_costs_nothing(
+    cluster: Cluster, submit: Submit, undisturbed: Path, tmp_path: Path, capsys: Any
+):
+    """A warning before the time limit, a rank that is killed, a node's keeper of the step that is killed, a rank that
+    is stopped: one after the other."""
     out = tmp_path / "run"
-    job = submit(out)
+    job = submit(out, "dpo", *RUN, *QUICK)
+
+    def again(step: int) -> None:
+        cluster.wait(job, "PENDING")
+        cluster.wait(job, "RUNNING")
+        reached(out, step)
+
     reached(out, 2)
     cluster.ask("scancel", "--signal=USR2", "--batch", job)  # as Slurm sends it to the batch shell ahead of the limit
-    assert cluster.wait(job, "COMPLETED")["Restarts"] == "1"
+    again(5)
+    os.kill(rank_of(out, "1"), signal.SIGKILL)
+    again(7)
+    os.kill(parent_of(rank_of(out, "1")), signal.SIGKILL)
+    again(9)
+    os.kill(rank_of(out, "1"), signal.SIGSTOP)
+    assert cluster.wait(job, "COMPLETED")["Restarts"] == "4"
     assert same(weights(out), weights(undisturbed))
     assert [row["step"] for row in lines(out / "metrics.jsonl")] == list(range(1, STEPS + 1))
-    said = (out / f"launch/slurm-{job}.log").read_text()
-    assert "the ranks are asked to save" in said
-    assert "stopped before the time limit; back into the queue after step-" in said
+
+    said = re.findall(r"align: (.*); back into the queue, after step-", log_of(out, job))
+    assert said[0] == "stopped before the time limit"
+    assert said[1] == "srun: error: n2: task 1: Killed"
+    assert len(said) == 4
+    assert "engine_run_backward" in (out / f"launch/attempt-{job}.3/stacks-00000.txt").read_text()
+    capsys.readouterr()
+    assert main(["launch", "doctor", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert f"job {job}: COMPLETED, attempt 5" in told
+    assert re.search(rf"attempt-{job}\.1: rank 1 on n2: step \d+, .* when last heard of, ", told)
+    assert re.search(rf"attempt-{job}\.2: rank 1 on n2: step \d+, .*ended: what has started this process is gone", told)
+    assert re.search(rf"attempt-{job}\.3: rank 1 on n2: step \d+, .* when last heard of, .*killed or stopped", told)
+    assert main(["launch", "logs", str(out), "--attempt", "2"]) == 0
+    assert f"==== attempt 2 of job {job}" in capsys.readouterr().out
 
 
-def test_a_rank_that_is_killed_costs_what_came_after_the_last_checkpoint(
-    cluster: Cluster, undisturbed: Path, tmp_path: Path
+def test_what_is_wrong_on_a_node_is_told_before_it_trains_and_not_tried_again(
+    cluster: Cluster, submit: Submit, tmp_path: Path
 ):
-    out = tmp_path / "run"
-    job = submit(out)
-    reached(out, 2)
-    os.kill(rank_of(out, "1"), signal.SIGKILL)
-    assert cluster.wait(job, "COMPLETED")["Restarts"] == "1"
+    """The second node has an older package, a run folder of its own, and data that differ."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare --mount is not allowed here")
+    out, shadow = tmp_path / "run", tmp_path / "shadow/accelerate-0.1.dist-info"
+    shadow.mkdir(parents=True)
+    (shadow / "METADATA").write_text("Metadata-Version: 2.1\nName: accelerate\nVersion: 0.1\n")
+    pairs = [{"prompt": f"Say {word}.", "chosen": "Yes.", "rejected": "No."} for word in ("one", "two", "three")]
+    rows, other = write_rows(tmp_path / "rows.jsonl", pairs), write_rows(tmp_path / "other.jsonl", pairs[:2])
+    node = tmp_path / "node"
+    node.write_text(f"""#!/bin/bash
+if [ $SLURMD_NODENAME = n2 ] && [ -z "$APART" ]; then
+    export APART=1 PYTHONPATH=$PYTHONPATH:{shadow.parent}
+    cp -r {out}/launch {tmp_path}/its-own
+    exec unshare --mount bash -c 'mount --bind {tmp_path}/its-own {out}/launch
+        mount --bind {other} {rows}; exec "$@"' bash "$@"
+fi
+exec "$@"
+""")
+    node.chmod(0o755)
+    words = ("data.columns={}", "data.validation=0", "training.max_steps=2", "training.batch_size=2")
+    job = submit(out, "dpo", f"data.train={rows}", *words, "--container", str(node))
+    found = cluster.wait(job, "FAILED")
+    assert (found["ExitCode"], found["Restarts"]) == ("2:0", "0")
+    said = log_of(out, job)
+    assert "align (rank 0 on n1):\n" in said
+    assert f"node n2: the run folder {out} is not shared" in said
+    assert re.search(r"node n2: accelerate is 0\.1, on n1 \(rank 0\) it is 1\.", said)
+    assert re.search(rf"node n2: data.train: {rows} has 1 files, \d+ bytes, on n1 \(rank 0\) {rows} has 1 ", said)
+    assert not (out / "checkpoints").exists()
+
+
+def test_a_time_limit(cluster: Cluster, undisturbed: Path, limited: tuple[Path, str]):
+    out, job = limited
+    assert int(cluster.wait(job, "COMPLETED")["Restarts"]) >= 1
     assert same(weights(out), weights(undisturbed))
-    assert "task 1: Killed; back into the queue after step-" in (out / f"launch/slurm-{job}.log").read_text()
-
-
-def test_a_mistake_is_not_tried_again(cluster: Cluster, tmp_path: Path):
-    out = tmp_path / "run"
-    job = submit(out, "dpo", "--sbatch", "begin=now+4")
-    (out / "launch/recipe.yaml").write_text("no recipe")  # before it has begun
-    assert cluster.wait(job, "FAILED")["ExitCode"] == "2:0"
-
-
-def rank_of(out: Path, rank: str) -> int:
-    """The process of this rank of a run."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                known = (folder / "environ").read_bytes().split(b"\0")
-                command = (folder / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if f"RANK={rank}".encode() in known and str(out / "launch/recipe.yaml").encode() in command:
-                return int(folder.name)
-    raise AssertionError(f"no rank {rank} of {out}")
+    said = log_of(out, job)
+    assert "the time limit is near: the ranks are asked to save" in said
+    assert "stopped before the time limit; back into the queue, after step-" in said

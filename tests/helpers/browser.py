@@ -121,6 +121,17 @@ class Browser:
             for kind in ("keyDown", "keyUp"):
                 self.ask("Input.dispatchKeyEvent", type=kind, key=key, **(typed if kind == "keyDown" else {}))
 
+    def point(self, kind: str, x: float, y: float, button: str = "none") -> None:
+        """`kind`: mouseMoved, mousePressed or mouseReleased."""
+        self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=int(button == "left"),
+                 clickCount=int(kind != "mouseMoved"), pointerType="mouse")  # fmt: skip
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.point("mouseMoved", *start)
+        self.point("mousePressed", *start, "left")
+        self.point("mouseMoved", *end, "left")
+        self.point("mouseReleased", *end, "left")
+
     def picture(self, path: Path, clip: tuple[int, int] | None = None) -> Path:
         """The whole page, or a stretch of it: from which pixel, how many."""
         box = self.ask("Page.getLayoutMetrics")["cssContentSize"]

@@ -25,6 +25,7 @@ class JudgingServer:
     """What it was asked, and how it behaves."""
 
     model: str = "judge-1"
+    fingerprint: str = ""
     fault: Fault = lambda number: None
     delay: float = 0.0  # seconds before an answer
     say: Callable[[str], str] | None = None  # another judge
@@ -67,7 +68,8 @@ class JudgingServer:
         choice = {"index": 0, "message": said, "finish_reason": "length" if cut else "stop"}
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}
         self.served += 1
-        return {"id": "1", "object": "chat.completion", "model": self.model, "choices": [choice], "usage": usage}
+        named = {"model": self.model, **({"system_fingerprint": self.fingerprint} if self.fingerprint else {})}
+        return {"id": "1", "object": "chat.completion", **named, "choices": [choice], "usage": usage}
 
 
 def shown(prompt: str, what: str) -> str:

@@ -109,17 +109,17 @@ def online_rig(method: Any, folder: Path, *, seed: int = 0, rate: float = 1e-2, 
     trainee = Trainee(policy, optimizer, alone(), 1.0, changing=learned)
     batching = Batching(method.needs(), "shared", Limits(10_000, 10_000), alone())
     sampling = Sampling(max_completion_length=settings.max_completion_length, stop_token_ids=(bandit.EOS,))
-    judge = RewardFunctions({"bandit": bandit.reward}, {"bandit": 1.0})
+    functions = RewardFunctions({"bandit": bandit.reward}, {"bandit": 1.0})
     copies = {role: _again(seed) for role in copies_of(method)}
     engines = LocalEngines(policy, Words(), settings.max_rows, alone(), others=copies)
     steps = every_token if "states" in method.needs().prepared else None
-    writer = Writer(engines, Words(), judge, alone(), sampling, settings.max_rows, seed, steps=steps)
+    writer = Writer(engines, Words(), functions, alone(), sampling, settings.max_rows, seed, steps=steps)
     every: dict[str, Role] = {"old": ModelRole(policy), "ref": ModelRole(reference)}
     every |= {r: ModelRole(expert()) for r in named_by(method.needs()) if r not in copies}
     every |= {r: ModelRole(copy) for r, copy in copies.items()}
     roles = {r: every[r] for r in method.needs().roles() if r in every}
     source = Online(
-        method=method, writer=writer, harvester=Harvester(batching, roles, judge, (), settings), batch_size=8,
+        method=method, writer=writer, harvester=Harvester(batching, roles, functions, (), settings), batch_size=8,
         prompts=prompts, splits={"validation": prompts(0, 4)}, place_of={},
         log=RolloutLog(folder, record=False, main=True),
     )  # fmt: skip

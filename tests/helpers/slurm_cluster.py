@@ -41,6 +41,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=1,sched_min
 ReturnToService=2
 JobRequeue=1
 KillWait=10
+MinJobAge=3600
 SlurmdTimeout=60
 InactiveLimit=0
 AccountingStorageType=accounting_storage/none
@@ -74,7 +75,7 @@ class Cluster:
         words = self.ask("scontrol", "--oneliner", "show", "job", job).split()
         return dict(word.partition("=")[::2] for word in words if "=" in word)
 
-    def wait(self, job: str, *states: str, limit: float = 180.0) -> dict[str, str]:
+    def wait(self, job: str, *states: str, limit: float = 300.0) -> dict[str, str]:
         """Until the job is in one of these states. A job that was put back begins at once, not in two minutes."""
         end = time.monotonic() + limit
         while True:

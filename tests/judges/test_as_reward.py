@@ -11,7 +11,7 @@ from judging_server import serving
 from small_runs import lines, metrics, train
 
 from align.errors import UserError
-from align.judges import endpoint as endpoints
+from align.judges.served import endpoint as endpoints
 from align.rewards.base import compares, find_reward
 
 NAME = "align.judges.as_reward:Reward"

@@ -14,12 +14,12 @@ import pytest
 from judging_server import Answer, JudgingServer, serving
 
 from align.errors import RunError, UserError
-from align.judges import endpoint as endpoints
 from align.judges.asking import ModelJudge
 from align.judges.base import Order, Question
 from align.judges.budget import Budget
 from align.judges.named import JudgeSpec, Means, make_judge
 from align.judges.replies import Replies
+from align.judges.served import endpoint as endpoints
 
 MODELS = ("a", "b")
 ORDERS: tuple[Order, ...] = ("ab", "ba")

@@ -14,9 +14,9 @@ from align.cli.main import main
 from align.methods.base import find_method, method_names
 from align.methods.metrics import TABLE, About, about, as_text, from_text, of_term
 from align.recipe.load import load_recipe
-from align.report.curves import curves
 from align.report.findings import findings
 from align.report.folder import read_run
+from align.report.page import page
 from align.training.step import about_of
 
 WISHFUL = '''
@@ -67,7 +67,7 @@ def test_what_is_minimised_or_said_to_be_is_better_when_smaller(metric: str, rec
         "surprise": {"better": "smaller", "label": "Surprise", "unit": "nats", "zero": True},
     }
     report = read_run(out)
-    assert "Surprise, nats" in curves(report)
+    assert "<b>Surprise, nats</b>" in page([report])
     if told(out / "outcome.json")["ended_early"]:
         best = f"at step {told(out / 'outcome.json')['best_step']}"
         assert any("did not improve on" in f.text and best in f.text for f in findings(report))

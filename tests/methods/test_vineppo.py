@@ -121,9 +121,9 @@ def judged(prompts: Any, completions: Any, completion_ids: Any, question: Any, *
 def world(folder: Path, **knobs: Any) -> OnlineRig:
     """Completions of up to three tokens, judged by their sum: what is missing at the end decides."""
     rig = online_rig(VinePPO(**knobs), folder, max_completion_length=LENGTH)
-    judge = RewardFunctions({"sum": judged}, {"sum": 1.0})
-    rig.source.writer = dataclasses.replace(rig.source.writer, judge=judge)
-    rig.source.harvester = dataclasses.replace(rig.source.harvester, judge=judge)
+    functions = RewardFunctions({"sum": judged}, {"sum": 1.0})
+    rig.source.writer = dataclasses.replace(rig.source.writer, reward_functions=functions)
+    rig.source.harvester = dataclasses.replace(rig.source.harvester, reward_functions=functions)
     return rig
 
 
@@ -192,9 +192,9 @@ def test_restarts_from_a_prompt_count_though_its_first_completion_was_not_judged
         return found
 
     rig = world(tmp_path, num_restarts=2, kl_coef=0.0)
-    judge = RewardFunctions({"sum": judge_of_all_but_the_first}, {"sum": 1.0})
-    rig.source.writer = dataclasses.replace(rig.source.writer, judge=judge)
-    rig.source.harvester = dataclasses.replace(rig.source.harvester, judge=judge)
+    functions = RewardFunctions({"sum": judge_of_all_but_the_first}, {"sum": 1.0})
+    rig.source.writer = dataclasses.replace(rig.source.writer, reward_functions=functions)
+    rig.source.harvester = dataclasses.replace(rig.source.harvester, reward_functions=functions)
     batch = rig.source.next(rig.progress).experience.batch
     written = rig.source.log.lines(0)
     states = len(set(batch.states[batch.states > 0].tolist()))

@@ -144,6 +144,8 @@ def write_run(folder: Path, method: str = "dpo", steps: int = 120, seed: int = 0
     (folder / "recipe.yaml").write_text(text, encoding="utf-8")
     write_lines(folder / "metrics.jsonl", lines)
     write_lines(folder / "completions.jsonl", completions(seed))
+    outcome = {"step": steps, "num_steps": steps, "ended_early": False, "final_step": steps}
+    write_json(folder / "outcome.json", outcome)
     write_json(folder / "data.json", data_report(seed))
     versions = {"torch": "2.13.0", "transformers": "5.19.0"}
     write_json(

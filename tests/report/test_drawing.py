@@ -10,14 +10,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from pages import read
 from report.simulated import write_json, write_lines, write_pipeline, write_run
-from report.test_page import read
 
 from align.report.curves import panels
 from align.report.page import write
-from align.report.points import columns, moving_average, thin
+from align.report.parts.axes import Axis
+from align.report.parts.charts import Chart, Series, chart
+from align.report.parts.points import columns, moving_average, thin
 from align.report.rows import binned, counts, histograms
-from align.report.svg import Axis, Chart, Series, chart
 from align.report.text import MINUS, amount, escape, method_label, short
 
 
@@ -71,10 +72,12 @@ def test_chart_stays_within_its_frame() -> None:
             series=[Series(label="a", slot=0, line=line, smoothed=True), Series(label="b", slot=1, dots=dots)],
         )
     )
-    for path in re.findall(r' d="M([^"HVh]*)"', drawn):
-        for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path):
-            assert 48 <= float(x) <= 370
-            assert 10 <= float(y) <= 188
+    paths = [path.d for one in drawn.drawn for path in one.paths] + [dot.whiskers for dot in drawn.drawn[1].dots]
+    places = [place for path in paths for place in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)]
+    assert len(places) > 400
+    for x, y in places:
+        assert 48 <= float(x) <= 370
+        assert 10 <= float(y) <= 188
 
 
 def test_logarithmic_axis_is_for_spikes_alone(tmp_path: Path) -> None:
@@ -98,11 +101,14 @@ def test_panels_stand_together() -> None:
         "chosen_rewards",
         "weight/a",
         "weight/b",
+        "rewards/happy",
+        "rewards/length",
         "desirable_logps",
         "undesirable_logps",
     ]
     found = panels(keys)
-    assert list(found) == ["kl", "loss", "rewards", "logps", "zeal", "seconds", "weight"]
+    by_function = ["rewards/happy", "rewards/length"]
+    assert list(found) == [*by_function, "kl", "loss", "rewards", "logps", "zeal", "seconds", "weight"]
     assert found["kl"] == ["kl_k3", "kl"]
     assert found["seconds"] == ["seconds_score", "seconds_reward"]
     assert found["rewards"] == ["chosen_rewards", "rejected_rewards"]
@@ -210,12 +216,11 @@ def test_same_recipe_says_so_and_names_stay_apart(tmp_path: Path) -> None:
 
 def test_overlaid_curves_have_each_runs_values(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, seed=i, steps=60) for i, name in enumerate(("a", "b"))]
-    charts = [json.loads(a["data-chart"] or "") for a in read(write(runs)).having("svg") if "data-chart" in a]
-    ends = {line[-1][1] for line in charts[0]["lines"]}
+    ends = {one["points"][-1][1] for one in read(write(runs)).charts[0]["series"]}
     for run in runs:
         last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-        assert float(f"{last['loss']:.4g}") in ends
-        assert float(f"{last['eval/loss']:.4g}") in ends
+        assert float(f"{last['loss']:.5g}") in ends
+        assert float(f"{last['eval/loss']:.5g}") in ends
 
 
 def test_pipeline_shows_its_summary_and_every_stage_in_order(tmp_path: Path) -> None:
@@ -276,13 +281,13 @@ def test_columns_are_in_the_order_of_steps_whichever_lines_hold_them() -> None:
 
 
 def test_a_page_of_twenty_times_the_steps_is_not_much_larger(tmp_path: Path) -> None:
-    lines = [[{"step": s, "loss": math.sin(s), "reward": math.cos(s)} for s in range(n)] for n in (300, 6000)]
+    lines = [[{"step": s, "loss": math.sin(s), "reward": math.cos(s)} for s in range(n)] for n in (1500, 30_000)]
     pages = []
     for few in lines:
         (folder := tmp_path / str(len(few))).mkdir()
         write_lines(folder / "metrics.jsonl", few)
         pages.append(write([folder]))
     assert pages[1].stat().st_size < 1.2 * pages[0].stat().st_size
-    charts = [json.loads(a["data-chart"] or "") for a in read(pages[1]).having("svg") if "data-chart" in a]
-    assert charts
-    assert all(len(line) <= 302 for spec in charts for line in spec["lines"])
+    series = [one for spec in read(pages[1]).charts for one in spec["series"]]
+    assert series
+    assert all(len(one["points"]) <= 802 and len(one.get("means", ())) <= 400 for one in series)

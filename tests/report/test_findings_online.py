@@ -96,8 +96,8 @@ def test_the_headline_is_the_reward_and_what_it_cost(tmp_path: Path):
 
 def test_reward_is_drawn_against_the_divergence_where_both_were_told(tmp_path: Path):
     run = run_of(tmp_path / "ppo")
-    assert "Reward against KL" in frontier([run])
-    assert frontier([replace(run, steps=[{k: v for k, v in line.items() if k != "kl"} for line in run.steps])]) == ""
+    assert [one.title for one in frontier([run])] == ["Reward against KL, nats a completion"]
+    assert frontier([replace(run, steps=[{k: v for k, v in line.items() if k != "kl"} for line in run.steps])]) == []
 
 
 def test_without_held_out_prompts_the_headline_is_the_reward_in_training(tmp_path: Path):

@@ -7,69 +7,16 @@ import hashlib
 import json
 import random
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import LOADERS, read
 from report.simulated import completions, preference_steps, write_json, write_lines, write_pipeline, write_run
 
 from align.errors import UserError
 from align.report.page import write
-
-VOID = {"meta", "br", "link", "img", "input", "hr"}
-APART = {"td", "th", "tr", "div", "p", "li", "h1", "h2", "h3", "span", "b", "summary", "figcaption", "output", "text"}
-LOADERS = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction"}
-
-
-class Reader(HTMLParser):
-    """Checks the nesting of tags, and collects what a reader sees."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.numbers: list[str] = []
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), f"<{tag}> repeats an attribute"
-        self.tags.append((tag, dict(attrs)))
-        if tag in APART:
-            self.text.append(" ")
-        if tag == "data":
-            self.numbers.append(str(dict(attrs)["value"]))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.text.append(data)
-
-    @property
-    def words(self) -> str:
-        return " ".join("".join(self.text).split())
-
-    def having(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
-
-
-def read(path: Path) -> Reader:
-    reader = Reader()
-    reader.feed(path.read_text(encoding="utf-8"))
-    reader.close()
-    assert not reader.open, f"never closed: {reader.open}"
-    return reader
 
 
 @pytest.fixture(params=["run", "pipeline", "several"], scope="module")
@@ -103,7 +50,8 @@ def test_loads_nothing_from_anywhere(any_page: Path) -> None:
 def test_only_its_own_script_may_run(any_page: Path) -> None:
     text = any_page.read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.S)
-    assert len(scripts) == 1
+    assert len(scripts) == 1, "all others are data"
+    assert {a.get("type") for a in read(any_page).having("script")} == {None, "application/json"}
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     policy = next(a["content"] for a in read(any_page).having("meta") if a.get("http-equiv"))
     assert policy
@@ -128,8 +76,7 @@ def test_numbers_are_those_of_the_files(tmp_path: Path) -> None:
 def test_curves_reach_the_readers_hand_with_their_values(tmp_path: Path) -> None:
     run = write_run(tmp_path / "dpo")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    charts = [json.loads(a["data-chart"] or "") for a in read(write([run])).having("svg") if "data-chart" in a]
-    loss = charts[0]["lines"][0]
+    loss = read(write([run])).charts[0]["series"][0]["points"]
     assert [step for step, _ in loss] == [line["step"] for line in lines]
     assert [y for _, y in loss] == pytest.approx([line["loss"] for line in lines], rel=1e-3)
 
@@ -167,7 +114,7 @@ def test_text_of_models_and_data_stays_text(tmp_path: Path) -> None:
     for page in (write([run]), target):
         reader, text = read(page), page.read_text(encoding="utf-8")
         assert {tag for tag, _ in reader.tags} <= tags | {"li", "ul"}
-        assert len(reader.having("script")) == 1
+        assert len([a for a in reader.having("script") if a.get("type") != "application/json"]) == 1
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u2028\ud800-\udfff]", text)
         assert "⟨U+202E⟩gnp.exe⟨U+202C⟩" in reader.words
         assert "<script>alert(1)</script><img src=x onerror=alert(2)> \"quotes\" 'and' &amp;" in reader.words

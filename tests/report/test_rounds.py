@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pages import read
 from report.simulated import write_lines, write_run
-from report.test_page import read
 
 from align.report.folder import read_run
+from align.report.measured.rounds import rounds_of, rounds_section
 from align.report.page import write
-from align.report.rounds import rounds_of, rounds_section
 
 
 def lines(steps: int) -> list[dict[str, float]]:
@@ -44,8 +44,8 @@ def test_a_round_that_has_not_ended_is_told_as_far_as_it_is(tmp_path: Path) -> N
     write_lines(run / "metrics.jsonl", lines(4))
     found = read_run(run)
     assert [(r.number, r.last, r.held_out(found, "reward")) for r in rounds_of(found)][1] == (2, 4, None)
-    assert "4 to 4" in rounds_section(found)
+    assert "4 to 4" in read(write([run])).words
 
 
 def test_other_runs_have_none(tmp_path: Path) -> None:
-    assert rounds_section(read_run(write_run(tmp_path / "dpo"))) == ""
+    assert rounds_section(read_run(write_run(tmp_path / "dpo"))) == []

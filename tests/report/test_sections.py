@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pages import read
 from report.simulated import write_json, write_lines, write_pipeline, write_run
-from report.test_page import read
 
 from align.report.page import write
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from align.report.folder import Audited
-from align.report.values import Audit
+from align.report.measured.values import Audit
 
 
 def state(estimate: float, value: float, *, depth: int = 0, step: int = 0, stderr: float = 0.01) -> Audited:

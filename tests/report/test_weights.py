@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from align.report.curves import gaps_of, weights_section
 from align.report.findings import findings
 from align.report.folder import read_run
+from align.report.measured.weights import gaps_of, weights_section
 from align.report.page import page
 
 
@@ -31,8 +31,8 @@ def run_of(folder: Path, *, gap: float = 0.1, last: float = 0.8, steps: int = 40
 
 
 def test_weights_are_stacked_to_the_whole(tmp_path: Path) -> None:
-    drawn = weights_section(read_run(run_of(tmp_path / "run")))
-    areas = re.findall(r'<path class="area c(\d)" d="M([^"]+)Z"', drawn)
+    drawn = page([read_run(run_of(tmp_path / "run"))])
+    areas = re.findall(r'<g class="c(\d)"><title>[^<]*</title>\s*<path class="area" d="M([^"]+)Z"', drawn)
     assert [slot for slot, _ in areas] == ["0", "1", "2"]
     corners = [[float(n) for n in point.split()] for point in areas[-1][1].split("L")]
     assert min(y for _, y in corners) == pytest.approx(10, abs=0.11), "the last one ends at the top of the plot"
@@ -65,5 +65,5 @@ def test_a_run_without_weights_has_no_such_section(tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     folder.mkdir()
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
-    assert weights_section(read_run(folder)) == ""
+    assert weights_section(read_run(folder)) == []
     assert "Weights of the sources" not in page([read_run(folder)])

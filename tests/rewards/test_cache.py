@@ -13,7 +13,7 @@ def sample(text: str, **columns: Any) -> Sample:
     return Sample(prompt="p", completion=text, completion_ids=[len(text)], columns=columns)
 
 
-def judge_that_counts(cache: Cache, *, fails: bool = False) -> tuple[RewardFunctions, list[str]]:
+def functions_that_count(cache: Cache, *, fails: bool = False) -> tuple[RewardFunctions, list[str]]:
     asked: list[str] = []
 
     def length(prompts: Any, completions: list[str], **columns: Any) -> list[float]:
@@ -26,27 +26,27 @@ def judge_that_counts(cache: Cache, *, fails: bool = False) -> tuple[RewardFunct
 
 
 def test_what_comes_again_is_not_judged_again():
-    judge, asked = judge_that_counts(Cache())
-    first = judge([sample("a"), sample("bbb"), sample("a")])
-    again = judge([sample("bbb"), sample("cc"), sample("a")])
+    functions, asked = functions_that_count(Cache())
+    first = functions([sample("a"), sample("bbb"), sample("a")])
+    again = functions([sample("bbb"), sample("cc"), sample("a")])
     assert [j.rewards["length"] for j in first + again] == [1, 3, 1, 3, 2, 1]
     assert asked == ["a", "bbb", "cc"]
 
 
 def test_other_columns_or_tokens_are_another_sample():
-    judge, asked = judge_that_counts(Cache())
-    judge([sample("a", answer=1), sample("a", answer=2), Sample(prompt="p", completion="a", completion_ids=[9, 9])])
+    functions, asked = functions_that_count(Cache())
+    functions([sample("a", answer=1), sample("a", answer=2), Sample(prompt="p", completion="a", completion_ids=[9, 9])])
     assert asked == ["a"] * 3
 
 
 def test_what_could_not_be_judged_is_asked_for_again():
-    judge, asked = judge_that_counts(Cache(), fails=True)
-    assert all(judge([sample("a")])[0].failed for _ in range(2))
+    functions, asked = functions_that_count(Cache(), fails=True)
+    assert all(functions([sample("a")])[0].failed for _ in range(2))
     assert len(asked) == 2
 
 
 def test_the_oldest_are_forgotten():
-    judge, asked = judge_that_counts(Cache(size=2))
+    functions, asked = functions_that_count(Cache(size=2))
     for text in ("a", "bb", "a", "ccc", "a", "bb"):
-        judge([sample(text)])
+        functions([sample(text)])
     assert asked == ["a", "bb", "ccc", "bb"]

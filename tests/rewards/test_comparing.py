@@ -22,15 +22,15 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def judges() -> Iterator[Any]:
+def functions_of() -> Iterator[Any]:
     made: list[RewardFunctions] = []
 
-    def judge(*functions: str | Function, **section: Any) -> RewardFunctions:
+    def make(*functions: str | Function, **section: Any) -> RewardFunctions:
         named = [f"reward_functions:{f}" if isinstance(f, str) else f for f in functions]
         made.append(make_reward_functions(RewardSection(functions=named, **section)))
         return made[-1]
 
-    yield judge
+    yield make
     for each in made:
         each.close()
 
@@ -40,35 +40,35 @@ def group(prompt: str, *texts: str) -> list[Sample]:
 
 
 @pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
-def test_a_call_has_the_completions_of_one_prompt(timeout: float, judges: Any):
-    judge = judges("rank", "length", timeout=timeout, num_workers=1)
-    assert judge.comparing == ("rank",)
-    first, second = judge.compare([group("p", "aaa", "b", "cc"), group("q", "dddd", "e")])
+def test_a_call_has_the_completions_of_one_prompt(timeout: float, functions_of: Any):
+    functions = functions_of("rank", "length", timeout=timeout, num_workers=1)
+    assert functions.comparing == ("rank",)
+    first, second = functions.compare([group("p", "aaa", "b", "cc"), group("q", "dddd", "e")])
     assert [j.rewards for j in first] == [{"rank": 2.0}, {"rank": 0.0}, {"rank": 1.0}]
     assert [j.rewards for j in second] == [{"rank": 1.0}, {"rank": 0.0}]
-    assert [j.rewards for j in judge(group("p", "aaa"))] == [{"length": 3.0}]
+    assert [j.rewards for j in functions(group("p", "aaa"))] == [{"length": 3.0}]
 
 
 @pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
-def test_who_has_nobody_to_be_compared_with_is_not_judged(timeout: float, judges: Any):
-    ((alone,),) = judges("rank", timeout=timeout, num_workers=1).compare([group("p", "aaa")])
+def test_who_has_nobody_to_be_compared_with_is_not_judged(timeout: float, functions_of: Any):
+    ((alone,),) = functions_of("rank", timeout=timeout, num_workers=1).compare([group("p", "aaa")])
     assert alone.rewards == {"rank": None}
     assert not alone.failed
 
 
-def test_a_call_that_takes_too_long_costs_all_completions_of_its_prompt(judges: Any):
-    judge = judges("rank", timeout=1.0, num_workers=1)
-    late, fine = judge.compare([group("p", "a", "hang"), group("q", "bb", "c")])
+def test_a_call_that_takes_too_long_costs_all_completions_of_its_prompt(functions_of: Any):
+    functions = functions_of("rank", timeout=1.0, num_workers=1)
+    late, fine = functions.compare([group("p", "a", "hang"), group("q", "bb", "c")])
     assert [j.rewards["rank"] for j in late + fine] == [None, None, 1.0, 0.0]
     assert [j.failed for j in late] == [{"rank": LATE}] * 2
 
 
 @pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
-def test_an_exception_stops_the_run_or_marks_the_prompt(timeout: float, judges: Any):
+def test_an_exception_stops_the_run_or_marks_the_prompt(timeout: float, functions_of: Any):
     groups = [group("p", "a", "bad"), group("q", "bb", "c")]
     with pytest.raises(RunError, match=r"reward rank: KeyError: 'no such word' .*reward_functions.py, line \d+"):
-        judges("rank", timeout=timeout, num_workers=1).compare(groups)
-    lost, fine = judges("rank", timeout=timeout, num_workers=1, on_error="mark").compare(groups)
+        functions_of("rank", timeout=timeout, num_workers=1).compare(groups)
+    lost, fine = functions_of("rank", timeout=timeout, num_workers=1, on_error="mark").compare(groups)
     assert [j.rewards["rank"] for j in lost + fine] == [None, None, 1.0, 0.0]
     assert "no such word" in lost[1].failed["rank"]
 

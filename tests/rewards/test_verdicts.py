@@ -26,15 +26,15 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def judges() -> Iterator[Any]:
+def functions_of() -> Iterator[Any]:
     made: list[RewardFunctions] = []
 
-    def judge(*functions: str | Function, **section: Any) -> RewardFunctions:
+    def make(*functions: str | Function, **section: Any) -> RewardFunctions:
         named = [f"reward_functions:{f}" if isinstance(f, str) else f for f in functions]
         made.append(make_reward_functions(RewardSection(functions=named, **section)))
         return made[-1]
 
-    yield judge
+    yield make
     for each in made:
         each.close()
 
@@ -43,20 +43,20 @@ def samples(*texts: str, **columns: Any) -> list[Sample]:
     return [Sample(prompt="Say it.", completion=text, completion_ids=[1], columns=columns) for text in texts]
 
 
-def test_several_functions_with_weights(judges: Any):
-    judge = judges("length", Function(name="reward_functions:raising", weight=-0.5))
-    found = judge(samples("skip", "okay!"))
+def test_several_functions_with_weights(functions_of: Any):
+    functions = functions_of("length", Function(name="reward_functions:raising", weight=-0.5))
+    found = functions(samples("skip", "okay!"))
     assert [j.rewards for j in found] == [{"length": 4.0, "raising": None}, {"length": 5.0, "raising": 2.0}]
-    assert [judge.total(j.rewards) for j in found] == [4.0, 4.0]
-    assert judge.total({"length": None, "raising": None}) is None
+    assert [functions.total(j.rewards) for j in found] == [4.0, 4.0]
+    assert functions.total({"length": None, "raising": None}) is None
 
 
-def test_async_functions_are_awaited(judges: Any):
-    assert [j.rewards["patient"] for j in judges("patient")(samples("a", "bcd"))] == [1.0, 3.0]
+def test_async_functions_are_awaited(functions_of: Any):
+    assert [j.rewards["patient"] for j in functions_of("patient")(samples("a", "bcd"))] == [1.0, 3.0]
 
 
-def test_columns_of_the_data_are_passed_as_lists(judges: Any):
-    assert [j.rewards["question"] for j in judges("question")(samples("a", "b", question=7))] == [7.0, 7.0]
+def test_columns_of_the_data_are_passed_as_lists(functions_of: Any):
+    assert [j.rewards["question"] for j in functions_of("question")(samples("a", "b", question=7))] == [7.0, 7.0]
 
 
 @pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
@@ -71,77 +71,77 @@ def test_columns_of_the_data_are_passed_as_lists(judges: Any):
     ],
 )
 def test_a_function_that_breaks_its_signature_stops_the_run(
-    function: str, told: str, on_error: str, timeout: float, judges: Any
+    function: str, told: str, on_error: str, timeout: float, functions_of: Any
 ):
     with pytest.raises(RunError, match=f"reward .*{function}: {told}"):
-        judges(function, on_error=on_error, timeout=timeout, num_workers=1)(samples("a", "b"))
+        functions_of(function, on_error=on_error, timeout=timeout, num_workers=1)(samples("a", "b"))
 
 
-def test_warming_up_takes_no_samples_time(judges: Any):
-    found = judges("Heavy", timeout=1.0, num_workers=1)(samples("a", "b"))
+def test_warming_up_takes_no_samples_time(functions_of: Any):
+    found = functions_of("Heavy", timeout=1.0, num_workers=1)(samples("a", "b"))
     assert [j.rewards for j in found] == [{"Heavy": 1.0}] * 2
 
 
 @pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
-def test_an_exception_stops_the_run_or_marks_the_sample(timeout: float, judges: Any):
+def test_an_exception_stops_the_run_or_marks_the_sample(timeout: float, functions_of: Any):
     with pytest.raises(RunError, match=r"reward raising: KeyError: 'no such word' .*reward_functions.py, line \d+"):
-        judges("raising", timeout=timeout, num_workers=1)(samples("fine", "bad"))
-    found = judges("raising", timeout=timeout, num_workers=1, on_error="mark")(samples("fine", "bad", "skip"))
+        functions_of("raising", timeout=timeout, num_workers=1)(samples("fine", "bad"))
+    found = functions_of("raising", timeout=timeout, num_workers=1, on_error="mark")(samples("fine", "bad", "skip"))
     assert [j.rewards["raising"] for j in found] == [2.0, None, None]
     assert [list(j.failed) for j in found] == [[], ["raising"], []]
     assert "no such word" in found[1].failed["raising"]
 
 
-def test_a_function_that_hangs_costs_its_sample_and_not_the_run(judges: Any):
-    judge = judges("hanging", timeout=0.5, num_workers=2)
-    judge(samples("warm", "up"))
+def test_a_function_that_hangs_costs_its_sample_and_not_the_run(functions_of: Any):
+    functions = functions_of("hanging", timeout=0.5, num_workers=2)
+    functions(samples("warm", "up"))
     started = time.monotonic()
-    found = judge(samples("a", "hang", "b", "hang", "c"))
+    found = functions(samples("a", "hang", "b", "hang", "c"))
     assert time.monotonic() - started < 60  # two limits and two new workers, where the function would sleep 20 minutes
     assert [j.rewards["hanging"] for j in found] == [1.0, None, 1.0, None, 1.0]
     assert found[1].failed == {"hanging": LATE}
 
 
-def test_a_function_that_takes_its_process_along_is_marked(judges: Any):
-    found = judges("dying", timeout=20.0, num_workers=1, on_error="mark")(samples("a", "die", "b"))
+def test_a_function_that_takes_its_process_along_is_marked(functions_of: Any):
+    found = functions_of("dying", timeout=20.0, num_workers=1, on_error="mark")(samples("a", "die", "b"))
     assert [j.rewards["dying"] for j in found] == [1.0, None, 1.0]
     assert "ended while it judged" in found[1].failed["dying"]
 
 
-def test_time_that_a_new_worker_takes_to_start_counts_against_no_other_sample(judges: Any):
+def test_time_that_a_new_worker_takes_to_start_counts_against_no_other_sample(functions_of: Any):
     """Those beside the one that hangs take 0.3 of 0.6 seconds, and a new worker more than 1."""
-    judge = judges(Function(name="slow_to_import:unhurried"), timeout=0.6, num_workers=2)
-    found = judge(samples("hang", "a", "b", "c", "hang", "d"))
+    functions = functions_of(Function(name="slow_to_import:unhurried"), timeout=0.6, num_workers=2)
+    found = functions(samples("hang", "a", "b", "c", "hang", "d"))
     assert [j.rewards["unhurried"] for j in found] == [None, 1.0, 1.0, 1.0, None, 1.0]
 
 
-def test_workers_that_died_between_two_batches_are_replaced(judges: Any):
-    judge = judges("length", timeout=20.0, num_workers=2)
-    judge(samples("warm", "up"))
-    for worker in judge.pools["length"].workers:
+def test_workers_that_died_between_two_batches_are_replaced(functions_of: Any):
+    functions = functions_of("length", timeout=20.0, num_workers=2)
+    functions(samples("warm", "up"))
+    for worker in functions.pools["length"].workers:
         worker.process.kill()
         worker.process.join()
-    found = judge(samples("a", "bc", "def"))
+    found = functions(samples("a", "bc", "def"))
     assert [j.rewards["length"] for j in found] == [1.0, 2.0, 3.0]
 
 
-def test_a_worker_that_dies_with_its_sample_unread_is_its_death(judges: Any):
-    judge = judges("length", timeout=20.0, num_workers=1, on_error="mark")
-    judge(samples("warm"))
-    process = judge.pools["length"].workers[0].process
+def test_a_worker_that_dies_with_its_sample_unread_is_its_death(functions_of: Any):
+    functions = functions_of("length", timeout=20.0, num_workers=1, on_error="mark")
+    functions(samples("warm"))
+    process = functions.pools["length"].workers[0].process
     os.kill(process.pid, signal.SIGSTOP)
     killed = threading.Timer(0.2, process.kill)
     killed.start()
-    found = judge(samples("a", "bc"))
+    found = functions(samples("a", "bc"))
     killed.join()
     assert [j.rewards["length"] for j in found] == [None, 2.0]
     assert "ended while it judged" in found[0].failed["length"]
 
 
-def test_a_module_that_takes_its_process_along_is_told(judges: Any):
-    judge = judges(Function(name="deadly_to_import:fine"), timeout=20.0, num_workers=1, on_error="mark")
+def test_a_module_that_takes_its_process_along_is_told(functions_of: Any):
+    functions = functions_of(Function(name="deadly_to_import:fine"), timeout=20.0, num_workers=1, on_error="mark")
     with pytest.raises(RunError, match="deadly_to_import:fine: its worker process ended while it imported"):
-        judge(samples("a"))
+        functions(samples("a"))
 
 
 @pytest.mark.parametrize(

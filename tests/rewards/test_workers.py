@@ -26,7 +26,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
-def judge_of(function: str, timeout: float, num_workers: int = 1) -> RewardFunctions:
+def functions_of(function: str, timeout: float, num_workers: int = 1) -> RewardFunctions:
     return make_reward_functions(
         RewardSection(functions=[f"reward_functions:{function}"], timeout=timeout, num_workers=num_workers)
     )
@@ -38,7 +38,7 @@ def samples(*texts: str) -> list[Sample]:
 
 def test_signals_to_every_process_of_a_run_change_no_verdict():
     """From the first instant on that a worker is there."""
-    judge, over = judge_of("slow", timeout=20.0), threading.Event()
+    functions, over = functions_of("slow", timeout=20.0), threading.Event()
 
     def disturb() -> None:
         while not over.wait(0.005):
@@ -50,13 +50,13 @@ def test_signals_to_every_process_of_a_run_change_no_verdict():
     thread = threading.Thread(target=disturb)
     thread.start()
     try:
-        found = judge(samples("a", "b"))
-        (worker,) = judge.pools["slow"].workers
+        found = functions(samples("a", "b"))
+        (worker,) = functions.pools["slow"].workers
         assert os.getpgid(worker.process.pid) != os.getpgid(0), "what it starts does not hear them either"
     finally:
         over.set()
         thread.join()
-        judge.close()
+        functions.close()
     assert [(j.rewards["slow"], j.failed) for j in found] == [(2.0, {})] * 2
 
 
@@ -76,7 +76,7 @@ def test_a_worker_ends_with_its_parent(function: str, tmp_path: Path, monkeypatc
     parent = os.fork()
     if not parent:
         with suppress(BaseException):
-            judge_of(function, timeout=0.5)(samples(str(told)))
+            functions_of(function, timeout=0.5)(samples(str(told)))
         os._exit(0)
     limit = time.monotonic() + PATIENCE
     while not (told.exists() and told.read_text()):

@@ -26,8 +26,10 @@ class Fake:
     """What is answered by path, and what was asked."""
 
     answers: dict[str, Any] = field(default_factory=dict)  # path -> JSON, a status, or a function of the body
+    texts: dict[str, str] = field(default_factory=dict)  # path -> an answer that is no JSON
     asked: list[tuple[str, Any]] = field(default_factory=list)
     url: str = ""
+    weights: str = "mine:3"  # their label
     delay: float = 0.0
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
@@ -38,18 +40,26 @@ class Fake:
         return (found, {"error": {"message": f"status {found}"}}) if isinstance(found, int) else (200, found)
 
 
+    def update(self, body: Any) -> dict[str, Any]:
+        self.weights = body["new_version"]
+        return {}
+
+
 def settings(**given: Any) -> RolloutSection:
     from align.rollout.settings import RolloutSection  # here, as the program itself knows nothing of the package
 
-    given = {"vllm_server_timeout": 20.0, "vllm_retries": 0, "vllm_command": COMMAND, **given}
+    given = {"vllm_server_timeout": 20.0, "vllm_retries": 0, **given}
     return RolloutSection(engine="vllm", **given)
 
 
-def usual() -> dict[str, Any]:
+def usual(fake: Fake) -> dict[str, Any]:
     return {
         "/health": {},
         "/v1/models": {"data": [dict(CARD)]},
-        "/weight_info": {"weight_version": "mine:3"},
+        "/weight_info": lambda _: {"weight_version": fake.weights},
+        "/update_weight_version": fake.update,
+        "/collective_rpc": {},
+        "/reset_prefix_cache": {},
         "/server_info": {"vllm_config": {"model_config": {"logprobs_mode": "raw_logprobs"}}},
         "/v1/completions": lambda body: completion([5] * body["max_tokens"]),
     }
@@ -66,10 +76,10 @@ def _handler(fake: Fake) -> type[BaseHTTPRequestHandler]:
         def _do(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
-            status, answer = fake.answer(self.path, body)
+            status, answer = (200, None) if self.path in fake.texts else fake.answer(self.path, body)
             if status == DROPPED:
                 return
-            content = json.dumps(answer).encode()
+            content = fake.texts.get(self.path, json.dumps(answer)).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -85,7 +95,8 @@ def _handler(fake: Fake) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving(**more: Any) -> Iterator[Fake]:
-    fake = Fake(usual(), **more)
+    fake = Fake(**more)
+    fake.answers = usual(fake)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake))
     server.daemon_threads = True
     fake.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -106,8 +117,10 @@ def main(words: list[str]) -> None:
         sys.exit("no memory for the cache")
     if "--deaf" in words:
         time.sleep(60)
+    fake = Fake()
+    fake.answers = usual(fake)
     port = int(words[len(words) - words[::-1].index("--port")])  # the last one wins
-    ThreadingHTTPServer(("127.0.0.1", port), _handler(Fake(usual()))).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", port), _handler(fake)).serve_forever()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from align.rollout.engine import Request, Sampling, StopReason
 from align.rollout.vllm.client import Client, ServerError
 from align.rollout.vllm.connect import Expected, check_vocabulary, join
 from align.rollout.vllm.engine import VLLMEngine, mode_of
+from align.rollout.vllm.fleet import Address, Fleet
 from align.rollout.vllm.server import free_port
 
 ENDS = {"stop_strings": ("33",)}
@@ -22,7 +23,8 @@ EXPECTED = Expected(("policy",), {"hidden_size": 64}, length=100, mode="raw_logp
 
 def engine(fake: Fake, **more: Any) -> VLLMEngine:
     client = Client(fake.url, **{"timeout": 5.0, "retries": 1, **more})
-    return VLLMEngine(client, "policy", lambda ids: " ".join(map(str, ids)), 4, label="mine:3", version=3)
+    fleet = Fleet([Address(client, "policy")], "mine:3", print)
+    return VLLMEngine(fleet, lambda ids: " ".join(map(str, ids)), 4, version=3)
 
 
 def sampling(**given: Any) -> Sampling:
@@ -122,7 +124,7 @@ def test_a_cache_that_others_use_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("align.rollout.vllm.server.PAUSES", (0.0, 0.0))
     found = iter([False, True])
     with serving() as fake:
-        server = join(settings(vllm_server_base_url=fake.url), EXPECTED)
+        server = join(settings(), fake.url, EXPECTED)
         fake.answers |= {"/reset_prefix_cache": lambda body: {"success": next(found, False)}}
         fake.answers |= {"/update_weight_version": {}}
         server.label("mine:4")
@@ -157,7 +159,7 @@ def test_log_probabilities_before_top_k_at_temperature_1_and_under_the_temperatu
 
 def test_a_server_that_fits_is_joined():
     with serving() as fake:
-        server = join(settings(vllm_server_base_url=f"{fake.url}/v1/"), EXPECTED)
+        server = join(settings(), f"{fake.url}/v1/", EXPECTED)
     assert (server.model, server.client.url, server.process) == ("policy", fake.url, None)
 
 
@@ -179,27 +181,27 @@ def test_one_that_does_not_fit_is_refused(path: str, answer: Any, told: str):
     with serving() as fake:
         fake.answers[path] = answer
         with pytest.raises(UserError, match=told):
-            join(settings(vllm_server_base_url=fake.url), EXPECTED)
+            join(settings(), fake.url, EXPECTED)
 
 
 def test_one_that_is_not_there_is_told_with_the_command_that_starts_it():
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(UserError, match=rf"vLLM at {url}: .*refused.*VLLM_SERVER_DEV_MODE=1 vllm serve policy"):
-        join(settings(vllm_server_base_url=url), EXPECTED)
+        join(settings(), url, EXPECTED)
 
 
 def test_a_model_is_known_by_the_shape_of_its_weights(tmp_path: Path):
     with serving() as fake:
         fake.answers["/v1/models"] = {"data": [{**CARD, "id": "copy", "root": str(tmp_path)}]}
         (tmp_path / "config.json").write_text('{"hidden_size": 64}')
-        assert join(settings(vllm_server_base_url=fake.url), EXPECTED).model == "copy"
+        assert join(settings(), fake.url, EXPECTED).model == "copy"
         fake.answers["/server_info"] = {"vllm_config": {"device_config": {"device": "cpu"}}}
         (tmp_path / "config.json").write_text('{"hidden_size": 64, "tie_word_embeddings": true}')
         with pytest.raises(UserError, match="does not renew a head that is tied"):
-            join(settings(vllm_server_base_url=fake.url), EXPECTED)
+            join(settings(), fake.url, EXPECTED)
         (tmp_path / "config.json").write_text('{"hidden_size": 128}')
         with pytest.raises(UserError, match="serves copy"):
-            join(settings(vllm_server_base_url=fake.url), EXPECTED)
+            join(settings(), fake.url, EXPECTED)
 
 
 class Letters:
@@ -217,7 +219,7 @@ class Letters:
 
 def test_another_vocabulary_is_found_at_its_first_other_token():
     with serving() as fake:
-        server = join(settings(vllm_server_base_url=fake.url), EXPECTED)
+        server = join(settings(), fake.url, EXPECTED)
         fake.answers["/detokenize"] = lambda body: {"prompt": Letters("abcdeXgh").decode(body["tokens"])}
         check_vocabulary(server, Letters("abcde"))
         with pytest.raises(UserError, match="token 5 is another than 'f'"):

@@ -23,7 +23,7 @@ def gone(pid: int) -> bool:
 
 
 def test_a_server_is_started_and_ended(tmp_path: Path):
-    server = start(settings(), tmp_path, ("--dtype", "float32"), tmp_path / "server" / "vllm.log")
+    server = start(settings(), COMMAND, tmp_path, ("--dtype", "float32"), tmp_path / "server" / "vllm.log").up()
     assert server.process is not None
     assert server.client.get("/health") == {}
     server.close()
@@ -37,7 +37,7 @@ def test_a_server_is_started_and_ended(tmp_path: Path):
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_it_listens_where_vllm_host_says_whatever_the_arguments_are(tmp_path: Path, host: str):
     given = {"vllm_arguments": ["--host", "1.2.3.4", "--port", "1"], "vllm_host": host}
-    server = start(settings(**given), tmp_path, (), tmp_path / "vllm.log")
+    server = start(settings(**given), COMMAND, tmp_path, (), tmp_path / "vllm.log").up()
     assert server.process is not None
     words = Path(f"/proc/{server.process.child.pid}/cmdline").read_bytes().decode().split("\0")
     server.close()
@@ -51,7 +51,9 @@ def test_it_listens_where_vllm_host_says_whatever_the_arguments_are(tmp_path: Pa
 )
 def test_one_that_does_not_come_up_is_told_with_the_end_of_its_log(word: str, told: str, tmp_path: Path):
     with pytest.raises(RunError, match=told):
-        start(settings(vllm_arguments=[word], vllm_server_timeout=1.5), tmp_path, (), tmp_path / "vllm.log")
+        start(
+            settings(vllm_arguments=[word], vllm_server_timeout=1.5), COMMAND, tmp_path, (), tmp_path / "vllm.log"
+        ).up()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux alone tells a child of its parent's death")
@@ -59,8 +61,8 @@ def test_a_server_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path):
     script = (
         "import sys\nfrom pathlib import Path\nfrom align.rollout.settings import RolloutSection\n"
         "from align.rollout.vllm.server import start\n"
-        f"folder, settings = Path({str(tmp_path)!r}), RolloutSection(vllm_command={COMMAND!r})\n"
-        "server = start(settings, folder, (), folder / 'log')\n"
+        f"folder, settings = Path({str(tmp_path)!r}), RolloutSection()\n"
+        f"server = start(settings, {COMMAND!r}, folder, (), folder / 'log').up()\n"
         "print(server.process.child.pid, flush=True)\nsys.stdin.read()\n"
     )
     trainer = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -13,6 +13,7 @@ from small_runs import BRIEF, FRESH, metrics, run, same, weights, write_recipe, 
 
 import align.run.train
 from align.cli.main import main
+from align.errors import Lost
 from align.world.distributed import lost
 
 ROWS = [{"prompt": f"Say {i}", "completion": " yes"} for i in range(8)]
@@ -106,7 +107,7 @@ def test_what_breaks_since_another_process_has_stopped_is_no_failure(
         raise broken
 
     monkeypatch.setattr("align.run.assemble.load_policy", fail)
-    assert main(words) == 1
+    assert main(words) == Lost.exit_code
     assert "align: another process of this run has ended; go on with --resume" in capsys.readouterr().err
 
 

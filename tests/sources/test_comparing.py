@@ -35,9 +35,9 @@ class Rank:
 
 def rig_of(method: OnlineMethod[Any], folder: Path) -> tuple[OnlineRig, Rank]:
     rank, rig = Rank(), online_rig(method, folder)
-    judge = RewardFunctions({"rank": rank, "bandit": bandit.reward}, {"rank": 1.0, "bandit": 0.0})
-    rig.source.writer = dataclasses.replace(rig.source.writer, judge=judge)
-    rig.source.harvester = dataclasses.replace(rig.source.harvester, judge=judge)
+    functions = RewardFunctions({"rank": rank, "bandit": bandit.reward}, {"rank": 1.0, "bandit": 0.0})
+    rig.source.writer = dataclasses.replace(rig.source.writer, reward_functions=functions)
+    rig.source.harvester = dataclasses.replace(rig.source.harvester, reward_functions=functions)
     return rig, rank
 
 
@@ -72,5 +72,6 @@ def test_evaluations_leave_out_what_compares(tmp_path: Path):
     assert "rewards/bandit" in found.estimates
     assert "rewards/rank" not in found.estimates
     assert not rank.asked
-    rig.source.writer = dataclasses.replace(rig.source.writer, judge=RewardFunctions({"rank": rank}, {"rank": 1.0}))
+    functions = RewardFunctions({"rank": rank}, {"rank": 1.0})
+    rig.source.writer = dataclasses.replace(rig.source.writer, reward_functions=functions)
     assert set(rig.source.evaluate("validation", 0, lambda _: None).estimates) == {"completion_length", "truncated"}

@@ -18,6 +18,7 @@ from align.rollout.local.engine import LocalEngine
 from align.rollout.policy_engine import text_of
 from align.rollout.settings import RolloutSection
 from align.rollout.vllm.engine import VLLMEngine
+from align.rollout.vllm.fleet import Address, Fleet
 from align.rollout.vllm.server import Server, start
 from align.rollout.vllm.weights import save_served
 
@@ -48,7 +49,8 @@ class Served:
         label = f"test:{self.num_pushed}"
         save_served(self.model, self.tokenizer, self.folder, None, untied=True)
         self.server.load_weights(self.folder, label)
-        return VLLMEngine(self.server.client, self.server.model, self.decode, 16, label, self.num_pushed)
+        fleet = Fleet([Address(self.server.client, self.server.model)], label, print)
+        return VLLMEngine(fleet, self.decode, 16, self.num_pushed)
 
     def local(self) -> LocalEngine:
         return LocalEngine(self.model, self.tokenizer.pad_token_id, self.decode, 64, self.num_pushed)
@@ -69,14 +71,13 @@ def server(wide: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     (folder / "chat.jinja").write_text(choose_template(tokenizer))  # as dialogues are written out in this process
     settings = RolloutSection(
         engine="vllm",
-        vllm_command=COMMAND,
         vllm_arguments=[
             EAGER, "--block-size", "32", "--chat-template", str(folder / "chat.jinja"),
             "--served-model-name", "policy", str(wide),
         ],
     )
     arguments = ("--dtype", "float32", "--logprobs-mode", "processed_logprobs")
-    server = start(settings, folder / "model", arguments, folder / "vllm.log")
+    server = start(settings, COMMAND, folder / "model", arguments, folder / "vllm.log").up()
     yield server
     server.close()
 

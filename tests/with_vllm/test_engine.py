@@ -157,8 +157,8 @@ def test_the_vocabulary_is_compared(served: Served):
     ],
 )
 def test_a_server_that_does_not_fit_is_refused(expected: Expected, told: str, served: Served):
-    settings = RolloutSection(engine="vllm", vllm_server_base_url=served.server.client.url)
+    settings, url = RolloutSection(engine="vllm"), served.server.client.url
     with pytest.raises(UserError, match=told):
-        join(settings, expected)
+        join(settings, url, expected)
     fits = Expected(("somewhere",), {"hidden_size": 64}, 512, "processed_logprobs")
-    assert join(settings, fits).model == "policy"
+    assert join(settings, url, fits).model == "policy"

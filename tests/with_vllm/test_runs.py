@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from small_runs import lines, run, write_recipe
 from with_vllm.conftest import COMMAND, EAGER
 
 from align.cli.main import main
+from align.rollout.vllm.client import Client
 from align.rollout.vllm.server import Server
 
 ROUNDING = 1e-4  # mean difference of sampler and trainer; measured about 1e-6
@@ -87,16 +90,37 @@ def lives(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+def wait_for(trainer: subprocess.Popen[bytes], log: Path, reached: Callable[[], bool]) -> None:
+    limit = time.monotonic() + PATIENCE
+    while not reached():
+        assert trainer.poll() is None, log.read_text()
+        assert time.monotonic() < limit, log.read_text()
+        time.sleep(0.05)
+
+
+def serving(trainer: int) -> list[int]:
+    """The servers that it has started, in their order: its children that are told a port."""
+    children = map(int, Path(f"/proc/{trainer}/task/{trainer}/children").read_text().split())
+    return [pid for pid in children if "--port" in words_of(pid)]
+
+
+def words_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+
+
+def num_running(server: int) -> float:
+    """Requests that it works on now."""
+    words = words_of(server)
+    told = Client(f"http://127.0.0.1:{words[words.index('--port') + 1]}").text("/metrics")
+    return sum(float(n) for n in re.findall(r"(?m)^vllm:num_requests_running\S* (\S+)$", told))
+
+
 def test_a_killed_server_stops_the_run_and_another_one_goes_on_with_it(wide: Path, server: Server, tmp_path: Path):
     rollout = {"vllm_command": COMMAND, "vllm_arguments": [EAGER], "max_completion_length": 60}
     recipe, out = write_recipe(tmp_path / "killed.yaml", recipe_of(wide, rollout=rollout)), tmp_path / "killed"
     log, metrics = tmp_path / "log", out / "metrics.jsonl"
     trainer = begin(recipe, out, log)
-    limit = time.monotonic() + PATIENCE
-    while not metrics.exists() or len(lines(metrics)) < 2:
-        assert trainer.poll() is None, log.read_text()
-        assert time.monotonic() < limit, log.read_text()
-        time.sleep(0.05)
+    wait_for(trainer, log, lambda: metrics.exists() and len(lines(metrics)) >= 2)
     started = family(trainer.pid)
     time.sleep(0.5)  # into the next batch
     os.kill(started[0], signal.SIGKILL)
@@ -113,6 +137,25 @@ def test_a_killed_server_stops_the_run_and_another_one_goes_on_with_it(wide: Pat
     joined = (f"rollout.vllm_server_base_url={server.client.url}", "rollout.vllm_arguments=[]")
     assert begin(recipe, out, log, "--resume", *joined).wait(PATIENCE) == 0, log.read_text()[-3000:]
     assert_whole(out, STEPS)
+
+
+def test_one_of_two_servers_that_is_killed_costs_no_completion(wide: Path, tmp_path: Path):
+    """Its requests are asked of the other; with the next weights it is there again."""
+    rollout = {"vllm_command": [COMMAND, COMMAND], "vllm_arguments": [EAGER], "max_completion_length": 60}
+    recipe, out = write_recipe(tmp_path / "two.yaml", recipe_of(wide, rollout=rollout)), tmp_path / "two"
+    log, metrics = tmp_path / "log", out / "metrics.jsonl"
+    trainer = begin(recipe, out, log)
+    wait_for(trainer, log, lambda: metrics.exists() and len(lines(metrics)) >= 2)
+    first, second = serving(trainer.pid)
+    wait_for(trainer, log, lambda: num_running(first) > 2)
+    os.kill(first, signal.SIGKILL)
+    assert trainer.wait(PATIENCE) == 0, log.read_text()[-3000:]
+    assert_whole(out, STEPS)
+    assert not lives(second)
+    told = log.read_text()
+    assert "ended by signal SIGKILL" in told
+    assert "its requests are asked of the other servers" in told
+    assert (out / "server/vllm-1.log").read_text().count("Application startup complete") == 2
 
 
 def test_a_run_learns_from_what_a_server_writes(wide: Path, server: Server, tmp_path: Path):

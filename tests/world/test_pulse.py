@@ -1,4 +1,4 @@
-"""Processes of a run that live, end, are killed or stopped; and one that is only slow."""
+"""Processes of a run that live, end, are killed or stopped; one that is only slow; and one that does not get on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch.distributed as dist
 
-from align.errors import RunError
-from align.world.pulse import Pulse
+from align.errors import Lost, RunError, UserError
+from align.world.heartbeat import read_beats
+from align.world.pulse import VARIABLE, Pulse, patience_of
+from align.world.stages import doing, moved, standing
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -27,15 +30,49 @@ def test_who_counts_lives_however_slow_the_rest_of_it_is():
     assert not any(one.look() for _ in range(20) for one in ranks)
 
 
-def test_a_silence_is_told_to_all():
+def test_a_silence_is_told_to_all_and_who_keeps_the_store_goes_last():
     store = dist.HashStore()
     first, second, third = (rank(store, i, 3) for i in range(3))
     for one in (first, second, third):
         one.look()
-    told = [first.look() for _ in range(4)]
-    assert told[:3] == ["", "", ""]
-    assert told[3].startswith("nothing has been heard of rank 1: it was killed or stopped")
-    assert [third.look(), third.look()] == ["", told[3]]
+    told = [first.look() for _ in range(6)]
+    assert told[:5] == [""] * 5  # from the fourth on it knows, and has time to say where it stands
+    assert told[5].startswith("nothing has been heard of rank 1 on ")
+    assert [third.look(), third.look()] == ["", told[5]]
+
+
+def test_nobody_is_missed_and_nobody_gets_on():
+    store = dist.HashStore()
+    ranks = [Pulse(store, i, 3, grace=1, patience=4) for i in range(3)]
+    with doing("learning", 7):
+        told = [[one.look() for one in ranks] for _ in range(6)]
+    found = next(text for row in told for text in row if text)
+    assert found.startswith("no rank has got on: rank 0 on ")
+    assert found.endswith(": step 7, learning")
+
+
+def test_who_gets_on_however_slowly_is_waited_for():
+    store = dist.HashStore()
+    ranks = [Pulse(store, i, 2, grace=1, patience=4) for i in range(2)]
+    for _ in range(5):
+        assert not any(one.look() for _ in range(3) for one in ranks)
+        moved()  # a micro-batch is done
+    with doing("preparing data"):
+        assert not any(one.look() for _ in range(20) for one in ranks)
+
+
+def test_a_stage_that_fails_stays_to_say_where():
+    with doing("learning", 3):
+        with pytest.raises(RunError), doing("rewarding"):
+            raise RunError("no")
+        assert standing().text == "step 3, rewarding"
+
+
+@pytest.mark.parametrize("told", ["soon", "0", "nan", "inf"])
+def test_a_patience_that_is_none_is_refused(told: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(VARIABLE, told)
+    with pytest.raises(UserError, match=f"ALIGN_PATIENCE: '{told}', expected seconds"):
+        patience_of()
 
 
 def test_after_a_pause_of_all_nobody_is_missed():
@@ -55,7 +92,7 @@ def test_one_that_has_done_its_part_is_not_missed_and_one_that_failed_ends_the_o
     second.leave(None)
     assert not any(first.look() for _ in range(9))
     second.leave(RunError("no room on the disk"))
-    assert [first.look(), first.look()] == ["", "rank 1 has ended: no room on the disk"]
+    assert [first.look() for _ in range(3)] == ["", "", "rank 1 has ended: no room on the disk"]
 
 
 def test_a_store_that_is_gone_is_a_silence():
@@ -68,12 +105,14 @@ def test_a_store_that_is_gone_is_a_silence():
 
 
 PROGRAM = """
-import time
+import sys, time
+from pathlib import Path
 import torch.distributed as dist
-from align.world import pulse
+from align.world import heartbeat, pulse
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-with pulse.pulse(rank, 2, every=0.1, misses=10):
+with pulse.pulse(rank, 2, every=0.1, misses=10) as beat:
+    beat.keep(heartbeat.Heartbeat(Path(sys.argv[1]), rank, 0.1))
     if rank == 0:
         time.sleep(2)  # prepares data, for longer than a silence may last
     dist.barrier()
@@ -84,21 +123,28 @@ with pulse.pulse(rank, 2, every=0.1, misses=10):
 """
 
 
-def test_a_stopped_process_ends_the_others_and_a_slow_one_does_not():
+@pytest.mark.parametrize("stopped", [0, 1], ids=["who keeps the store", "another"])
+def test_a_stopped_process_ends_the_others_and_a_slow_one_does_not(stopped: int, tmp_path: Path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
     env = os.environ | {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     env["PYTHONPATH"] = str(REPOSITORY)
-    command, pipe = [sys.executable, "-c", PROGRAM], subprocess.PIPE
+    command, pipe = [sys.executable, "-c", PROGRAM, str(tmp_path)], subprocess.PIPE
     ranks = [subprocess.Popen(command, env={**env, "RANK": r}, stdout=pipe, stderr=pipe, text=True) for r in "01"]
     try:
-        assert ranks[1].stdout is not None
-        assert ranks[1].stdout.readline() == "together\n"
-        ranks[1].send_signal(signal.SIGSTOP)
-        _, err = ranks[0].communicate(timeout=60)
-        assert ranks[0].returncode == 1, err
-        assert "align (rank 0): nothing has been heard of rank 1" in err
+        for one in ranks:
+            assert one.stdout is not None
+            assert one.stdout.readline() == "together\n"
+        ranks[stopped].send_signal(signal.SIGSTOP)
+        other = 1 - stopped
+        _, err = ranks[other].communicate(timeout=60)
+        assert ranks[other].returncode == Lost.exit_code, err
+        assert ("nothing has been heard of rank 1 on " if stopped else "rank 0 at localhost does not answer") in err
+        assert 'File "<string>"' in (tmp_path / f"stacks-{other:05d}.txt").read_text()
+        beats = read_beats(tmp_path)
+        assert beats[other]["ended"] in err
+        assert beats[stopped]["ended"] == ""
     finally:
         for one in ranks:
             one.kill()

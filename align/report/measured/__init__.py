@@ -1,4 +1,5 @@
-"""What was measured on held-out prompts beside the losses: games against the reference, scores on tasks.
+"""Sections that only some runs have.
 
-Read `game` first, whose numbers the run made itself; those of `task_scores` are made by align-eval.
+Read `rounds` and `weights` first (what happens in a run of such a method), then `game`, `values` and `task_scores`:
+what was measured beside the losses, the last of them by align-eval.
 """

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from align.report.folder import Run
 from align.report.headline import outcome, told
-from align.report.svg import Chart, Series, chart
+from align.report.parts.blocks import Block, Words, figures, note
+from align.report.parts.charts import Chart, Series, chart
+from align.report.parts.figures import Figure
+from align.report.text import said
 
 EVEN = 0.5
 AWAY = {"kl": "from the reference", "target_kl": "from the target"}
@@ -15,22 +18,28 @@ EXPLAINED = (
 )
 
 
-def game_section(run: Run) -> str:
+def game_section(run: Run) -> list[Block]:
     """Nothing for a run that plays none."""
     if not run.curve("target_kl"):
-        return ""
+        return []
+    return [*_sentence(run), *figures(_drawn(run)), note(EXPLAINED)]
+
+
+def _sentence(run: Run) -> list[Block]:
     won, split = outcome(run, "reward")
-    said = ""
-    if won is not None:
-        count = f"{won.n:,} " if won.n else ""
-        wins = f"<b>{told(won, 'win_rate')}</b> of the games on {count}held-out {split} prompts"
-        said = f"<p>It wins {wins}; half is even.</p>"
-    dots = [(step, m.value, m.stderr) for step, m in run.evaluations("reward")]
-    drawn = ""
-    if dots:
+    if won is None:
+        return []
+    count = f"{won.n:,} " if won.n else ""
+    sentence = "It wins <b>{}</b> of the games on {}held-out {} prompts; half is even."
+    return [Words(said(sentence, told(won, "win_rate"), count, split))]
+
+
+def _drawn(run: Run) -> list[Figure]:
+    drawn: list[Figure] = []
+    if dots := [(step, m.value, m.stderr) for step, m in run.evaluations("reward")]:
         line = Series(label="validation ± standard error", slot=0, dots=dots)
-        drawn = chart(Chart(title="Games won against the reference", series=[line], share=True, guide=(EVEN, "even")))
+        title = "Games won against the reference"
+        drawn.append(chart(Chart(title=title, series=[line], share=True, guide=(EVEN, "even"))))
     away = [(words, run.curve(key)) for key, words in AWAY.items() if run.curve(key)]
     lines = [Series(label=words, slot=i, line=line, smoothed=True) for i, (words, line) in enumerate(away)]
-    drawn += chart(Chart(title="KL of the policy, nats a completion", series=lines))
-    return f'{said}<div class="grid">{drawn}</div><p class="note">{EXPLAINED}</p>'
+    return [*drawn, chart(Chart(title="KL of the policy, nats a completion", series=lines))]

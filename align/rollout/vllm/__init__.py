@@ -1,5 +1,5 @@
-"""Writing with a vLLM server.
+"""Writing with vLLM servers.
 
-Read `engine` first, then `client` (its HTTP), `server` (one that a run starts), `connect` (one that runs already) and
-`weights` (how it gets the policy's).
+Read `engine` first, then `fleet` (who of several is asked), `client` (their HTTP), `server` (one that a run starts),
+`connect` (one that runs already), `servers` (all of a run) and `weights` (how they get the policy's).
 """

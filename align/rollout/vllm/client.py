@@ -18,6 +18,7 @@ from align.errors import RunError
 
 CONNECT = 10.0  # seconds for a connection; an answer may take longer
 BACK_OFF = 0.5  # seconds before the second try, doubled before each further one
+AGAIN = "see that a server runs, then go on with --resume"  # the cure of most that a server does
 SHOWN = 500  # characters of a server's own words
 
 

@@ -38,9 +38,9 @@ class Expected:
     mode: str  # its --logprobs-mode
 
 
-def join(settings: RolloutSection, expected: Expected) -> Server:
+def join(settings: RolloutSection, base_url: str, expected: Expected) -> Server:
     """Looks at a server that runs already. UserError where it cannot be reached or serves something else."""
-    url = settings.vllm_server_base_url.rstrip("/").removesuffix("/v1")
+    url = base_url.rstrip("/").removesuffix("/v1")
     client = Client(url, settings.vllm_request_timeout, settings.vllm_retries)
     place = f"rollout.vllm_server_base_url: vLLM at {url}"
     try:

@@ -9,7 +9,8 @@ Log-probabilities are under the temperature, before top-k, top-p and min-p. vLLM
 these, which is right where nothing is left out. `mode_of` says which a recipe wants; at another temperature with tokens
 left out neither is, and the recipe is refused.
 
-The server's weights carry a label. It is read before and after a batch: weights that changed in between stop the run.
+The servers' weights carry a label. It is read before and after a batch: what was written while they changed is asked
+again of another server, and stops the run where there is none.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from align.errors import RunError
 from align.rollout.draws import seed_of
 from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
 from align.rollout.stop_strings import Decode, StopStrings, stop_strings
-from align.rollout.vllm.client import Client, Refused, ServerError
+from align.rollout.vllm.client import AGAIN, Client, Refused, ServerError
+from align.rollout.vllm.fleet import Address, Fleet
 
 COUNTER = r"(?m)^vllm:prefix_cache_{}(?:_total)?(?:\{{[^}}]*\}})? ([0-9.e+]+)$"  # of Prometheus, one for each engine
-AGAIN = "see that a server runs, then go on with --resume"
 
 
 def mode_of(temperature: float) -> str:
@@ -40,13 +41,11 @@ def mode_of(temperature: float) -> str:
 
 @dataclass(frozen=True)
 class VLLMEngine:
-    """Completions by a server that has the weights labelled `label`."""
+    """Completions by servers that have the weights of `version`."""
 
-    client: Client
-    model: str  # the name that it serves them under
+    fleet: Fleet
     decode: Decode
-    max_rows: int  # completions that are asked for side by side
-    label: str
+    max_rows: int  # completions that are asked for side by side, of each server
     version: int
     marks: tuple[int, ...] = ()  # tokens that are stop strings: the server is to stop there, and its text has none
 
@@ -55,50 +54,46 @@ class VLLMEngine:
         if not asked:
             return [[] for _ in requests]
         try:
-            self._check_label("before")
+            self.fleet.check_labels("before")
             written = iter(self._all(asked, sampling))
-            self._check_label("after")
         except ServerError as error:
             raise RunError(error.with_cure(AGAIN)) from error
         return [[next(written) for _ in request.seeds] for request in requests]
 
     def _all(self, asked: Sequence[tuple[Request, int]], sampling: Sampling) -> list[Written]:
-        pool = ThreadPoolExecutor(min(self.max_rows, len(asked)))
+        """Each once, by a server that had the weights before and after."""
+        found = dict[int, Written]()
+        while missing := [number for number in range(len(asked)) if number not in found]:
+            made = self._some([asked[number] for number in missing], sampling)
+            self.fleet.check_labels("after")
+            of_missing = zip(missing, made, strict=True)
+            found |= {number: written for number, (by, written) in of_missing if self.fleet.has(by)}
+        return [found[number] for number in range(len(asked))]
+
+    def _some(self, asked: Sequence[tuple[Request, int]], sampling: Sampling) -> list[tuple[Address, Written]]:
+        pool = ThreadPoolExecutor(min(self.max_rows * len(self.fleet.all), len(asked)))
         try:
-            return list(pool.map(lambda one: self._one(one[0], one[1], sampling), asked))
+            return list(pool.map(lambda one: self.fleet.ask(lambda by: self._one(by, one[0], one[1], sampling)), asked))
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _check_label(self, when: str) -> None:
-        found = weight_label(self.client)
-        if found != self.label:
-            raise RunError(
-                f"vLLM at {self.client.url}: {when} a batch its weights are {found!r}, expected {self.label!r}: it was "
-                f"started anew, or somebody else loads weights into it. Give the run a server of its own; {AGAIN}"
-            )
-
-    def _one(self, request: Request, seed: int, sampling: Sampling) -> Written:
+    def _one(self, by: Address, request: Request, seed: int, sampling: Sampling) -> Written:
         room, last = room_of(request, sampling)
         prompt = [*request.prompt.tolist(), *request.prefix.tolist()]
-        body = completion_body(self.model, prompt, room, sampling)
+        body = completion_body(by.model, prompt, room, sampling)
         body["stop_token_ids"] += self.marks
         body["seed"] = seed_of(seed, len(request.prefix)) >> 1  # vLLM's seeds are signed
-        tokens, logps, end = _choice(self.client, body)
+        tokens, logps, end = _choice(by.client, body)
         strings = stop_strings(self.decode, request, sampling)
         count, stop = _end(tokens, sampling.stop_token_ids, strings, end == "string")
         if not stop and len(tokens) < room:
             full = f"its context is full, the prompt has {len(prompt)}; serve it with a larger --max-model-len, and"
             why = full if end == "length" else f"it was ended by the server ({end});"
-            raise RunError(f"vLLM at {self.client.url}: a completion has {len(tokens)} of {room} tokens: {why} {AGAIN}")
+            raise RunError(f"vLLM at {by.client.url}: a completion has {len(tokens)} of {room} tokens: {why} {AGAIN}")
         return Written(
             np.array(tokens[:count], dtype=np.int32), np.array(logps[:count], dtype=np.float32), stop or last,
             self.version,
         )  # fmt: skip
-
-
-def weight_label(client: Client) -> str:
-    """How the server's weights are labelled; vLLM's own word is `default` until somebody labels them."""
-    return str((client.get("/weight_info") or {}).get("weight_version"))
 
 
 def prefix_cache(client: Client) -> tuple[float, float] | None:

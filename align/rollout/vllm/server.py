@@ -108,34 +108,46 @@ class Process:
 # ---- starting -------------------------------------------------------------------------------------------------------
 
 
-def start(settings: RolloutSection, folder: Path, arguments: Sequence[str], log: Path) -> Server:
-    """Starts one that serves the model in `folder`, and waits until it answers.
+@dataclass
+class Starting:
+    """A process that is to be a server."""
+
+    process: Process
+    url: str
+    settings: RolloutSection
+
+    def up(self) -> Server:
+        """Waits until it answers. RunError with the end of its log where it does not."""
+        try:
+            _wait(self.process, self.url, self.settings.vllm_server_timeout)
+        except BaseException:
+            self.process.end()
+            raise
+        client = Client(self.url, self.settings.vllm_request_timeout, self.settings.vllm_retries, self.process.ended)
+        return Server(client, NAME, self.process)
+
+
+def start(settings: RolloutSection, command: str, folder: Path, arguments: Sequence[str], log: Path) -> Starting:
+    """Starts one that serves the model in `folder`. It ends with the thread that has started it.
 
     `vllm_arguments` come after ours and win, but for where it listens: that is `vllm_host`'s to say.
     """
     host, port = settings.vllm_host, free_port()
-    words = shlex.split(settings.vllm_command)
+    words = shlex.split(command)
     model = [str(folder)] if words[-1:] == ["serve"] else ["--model", str(folder)]
     given = ("--served-model-name", NAME, "--generation-config", "vllm")
     place = ("--host", host, "--port", str(port))
-    command = [*words, *model, *given, *arguments, *settings.vllm_arguments, *place]
     inner_folder(log.parent)
     with open_end(log) as out:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-c", CHILD, *command], stdin=subprocess.DEVNULL, stdout=out,
-            stderr=subprocess.STDOUT, env=surroundings(os.environ), start_new_session=True,
+            [sys.executable, "-P", "-c", CHILD, *words, *model, *given, *arguments, *settings.vllm_arguments, *place],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=surroundings(os.environ),
+            start_new_session=True,
         )  # fmt: skip
     process = Process(child, log)
     atexit.register(process.end)
     reached = LOCAL if host in EVERYWHERE else f"[{host}]" if ":" in host else host
-    url = f"http://{reached}:{port}"
-    try:
-        _wait(process, url, settings.vllm_server_timeout)
-    except BaseException:
-        process.end()
-        raise
-    client = Client(url, settings.vllm_request_timeout, settings.vllm_retries, process.ended)
-    return Server(client, NAME, process)
+    return Starting(process, f"http://{reached}:{port}", settings)
 
 
 def surroundings(environment: Mapping[str, str]) -> dict[str, str]:

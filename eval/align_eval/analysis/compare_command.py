@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from align.errors import UserError
 from align_eval.analysis.comparison import Comparison, compare
 from align_eval.analysis.evaluation import evaluation_of
-from align_eval.analysis.gate import Gate, GateFailed, gate_of, judge, look
-from align_eval.analysis.pairs import PairSettings
+from align_eval.analysis.gate import Gate, GateFailed, gate_of, judge, level_of, look
 from align_eval.analysis.telling import of_comparison
 from align_eval.analysis.writing import put
 from align_eval.metrics_of_runs import compare_runs
@@ -28,7 +26,7 @@ def run(
                 raise UserError(f"{path}: no such folder; give two runs, or two models and their --evaluation FOLDER")
         yield from compare_runs(Path(before), Path(after))
         if asked:
-            yield _ruled(asked, compare(before, after, settings=_at(asked)), gate[1])
+            yield _ruled(asked, compare(before, after, settings=level_of(asked)), gate[1])
         return
     source = evaluation_of(evaluation)
     found = compare(before, after, source, judge=name)
@@ -37,12 +35,8 @@ def run(
     yield f"written: {put(evaluation, found.sections(), found.models, USUAL, told)}"
     if asked:
         if asked.level != USUAL.level:
-            found = compare(before, after, source, judge=name, settings=_at(asked))
+            found = compare(before, after, source, judge=name, settings=level_of(asked))
         yield _ruled(asked, found, gate[1])
-
-
-def _at(gate: Gate) -> PairSettings:
-    return PairSettings(how=replace(USUAL, level=gate.level), categories=False)
 
 
 def _ruled(gate: Gate, found: Comparison, record: Path | None) -> str:

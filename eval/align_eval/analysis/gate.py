@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 from align.errors import AlignError, RunError, UserError, did_you_mean
 from align.system.lines import append_lines, read_lines
 from align_eval.analysis.comparison import Comparison, Quantity
+from align_eval.analysis.pairs import PairSettings
+from align_eval.statistics.resampling import USUAL
 from align_eval.statistics.sequential import log_evidence, log_needed, lower_bound
 
 FORM = re.compile(r"(?P<name>\S.*?)\s*(?P<side>[<>])\s*(?P<bound>[-+]?[0-9.]+)\s*at\s+(?P<level>[0-9.]+)\s*%")
@@ -72,6 +74,11 @@ def judge(gate: Gate, comparison: Comparison) -> Ruling:
     return Ruling(passed=passed, told=told)
 
 
+def level_of(gate: Gate) -> PairSettings:
+    """How to compare for it."""
+    return PairSettings(how=replace(USUAL, level=gate.level), categories=False)
+
+
 def look(gate: Gate, comparison: Comparison, record: Path) -> Ruling:
     """One more look of a sequence that is kept in `record`. The same numbers again are no new look.
 
@@ -86,11 +93,11 @@ def look(gate: Gate, comparison: Comparison, record: Path) -> Ruling:
     sign = 1.0 if gate.side == ">" else -1.0
     bounds = found.bounds if sign > 0 else (-found.bounds[1], -found.bounds[0])
     values, bound = sign * found.values, sign * gate.bound
-    looks = _looks(record, gate)
+    before = looks(record, gate)
     digest = hashlib.sha256(np.sort(found.values).tobytes()).hexdigest()  # the evidence knows no order either
     mark = {"before": comparison.before, "after": comparison.after, "values": digest}
-    known = next((row["look"] for row in looks if {k: row.get(k) for k in mark} == mark), None)
-    number = known or len(looks) + 1
+    known = next((row["look"] for row in before if {k: row.get(k) for k in mark} == mark), None)
+    number = known or len(before) + 1
     evidence, needed = log_evidence(values, bound, bounds), log_needed(number, gate.level)
     passed = evidence >= needed
     end = sign * lower_bound(values, needed, bounds)
@@ -104,7 +111,8 @@ def look(gate: Gate, comparison: Comparison, record: Path) -> Ruling:
     return Ruling(passed=passed, told=told)
 
 
-def _looks(record: Path, gate: Gate) -> list[dict[str, Any]]:
+def looks(record: Path, gate: Gate) -> list[dict[str, Any]]:
+    """Those that were made so far. UserError where the file is of another gate."""
     if not record.exists():
         return []
     found = [row for _, row in read_lines(record)]

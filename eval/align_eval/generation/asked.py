@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from align_eval.records import Answer, Item
 
+SERVED = "served"  # a column of answers: which model an endpoint says has written
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
@@ -26,6 +27,7 @@ class Missing:
     model: str
     why: str
     sample: int = 0
+    again: bool = False  # nothing came back, and another time something may: it is not kept, and asked for again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class Model(Protocol):
     name: str
     side_by_side: int  # answers that are written together
     whole_chunks: bool  # what is written together may depend on it by rounding: a chunk is made as a whole
+    asks: bool  # whether somebody writes now, which costs something; else the answers are there already
+    exact: bool  # whether `count` is right, or an estimate
 
     def identity(self) -> dict[str, Any]:
         """All that its answers depend on, beside items and decoding."""
@@ -69,8 +73,9 @@ class Model(Protocol):
         """Every answer that is asked for, or why it is missing, is given to `keep` once."""
         ...
 
-    def count(self, items: Sequence[Item], plan: Plan) -> list[int] | None:
-        """Tokens of each prompt; None where nobody here can count them."""
+    def count(self, item: Item, plan: Plan) -> int:
+        """Tokens that are read for one answer: the prompt, with each choice where one is chosen. BadRow for an item
+        that cannot be read."""
         ...
 
     def close(self) -> None:
@@ -84,4 +89,3 @@ class Trained:
 
     max_completion_length: int = 0
     stop_strings: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)

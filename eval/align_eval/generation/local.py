@@ -43,6 +43,8 @@ class Local:
     """Loaded when the first answer is wanted."""
 
     whole_chunks = True
+    asks = True
+    exact = True
 
     def __init__(self, name: str, found: Where, settings: Settings):
         self.name, self.where, self.settings = name, found, settings
@@ -96,10 +98,10 @@ class Local:
     def context(self) -> int:
         return context_in(config_of(self.where.section, self.reading.tokenizer, "lm"))
 
-    def count(self, items: Sequence[Item], plan: Plan) -> list[int] | None:
+    def count(self, item: Item, plan: Plan) -> int:
         if plan.mode == "write":
-            return [len(self.reading.prompt(item).prompt) for item in items]
-        return [sum(map(len, self.reading.choices(item, plan.gap, ended=plan.ended))) for item in items]
+            return len(self.reading.prompt(item).prompt)
+        return sum(map(len, self.reading.choices(item, plan.gap, ended=plan.ended)))
 
     def answer(self, asks: Sequence[Ask], plan: Plan, keep: Keep) -> None:
         keep(list(self._written(asks, plan) if plan.mode == "write" else self._chosen(asks, plan)))

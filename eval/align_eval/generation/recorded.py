@@ -22,6 +22,8 @@ class Gold:
     name = GOLD
     side_by_side = 256
     whole_chunks = False
+    asks = False
+    exact = True
 
     def __init__(self, name: str = GOLD):
         self.name = name
@@ -32,8 +34,8 @@ class Gold:
     def trained(self) -> Trained:
         return Trained()
 
-    def count(self, items: Sequence[Item], plan: Plan) -> list[int] | None:
-        return None
+    def count(self, item: Item, plan: Plan) -> int:
+        return 0
 
     def close(self) -> None:
         pass

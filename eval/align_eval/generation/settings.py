@@ -6,12 +6,33 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from align.errors import Mistakes
-from align.recipe.text import Written, override
-from align.recipe.types import build
+from align.errors import UserError
+from align.judges.budget import Budget
 from align.system.ranges import AtLeastOne, Count, NotNegative, Positive, Share, ShareAboveZero
+from align_eval.words import settings_from
 
-MEMORY = ("limit", "max_rows", "concurrency", "timeout", "vllm_command", "vllm_arguments")  # change no answer
+NO_ANSWERS = (  # settings that change none
+    "limit", "max_rows", "concurrency", "timeout", "vllm_command", "vllm_arguments", "max_calls", "max_total_tokens",
+    "allow_revision",
+)  # fmt: skip
+FOREIGN = {  # others' words -> ours, or a sentence
+    "max_new_tokens": "max_completion_length", "max_tokens": "max_completion_length",
+    "max_gen_toks": "max_completion_length", "max_length": "max_completion_length",
+    "max_completion_tokens": "max_completion_length", "response_length": "max_completion_length",
+    "n": "num_samples", "best_of": "num_samples", "samples": "num_samples", "num_return_sequences": "num_samples",
+    "num_generations": "num_samples", "repeats": "num_samples", "k": "num_samples",
+    "do_sample": "temperature: 0 takes the likeliest token, above 0 tokens are drawn",
+    "temp": "temperature", "topk": "top_k", "topp": "top_p", "random_seed": "seed",
+    "stop": "stop_strings", "stop_sequences": "stop_strings", "until": "stop_strings",
+    "num_fewshot": "shots", "fewshot": "shots", "few_shot": "shots", "n_shot": "shots",
+    "items": "limit", "max_samples": "limit", "num_rows": "limit", "data": "rows",
+    "apply_chat_template": "form", "chat_template": "form=chat (a model's own template is used)",
+    "system_prompt": "system", "system_message": "system", "system_instruction": "system",
+    "backend": "engine", "use_vllm": "engine=vllm", "batch_size": "max_rows", "num_concurrent": "concurrency",
+    "max_concurrency": "concurrency", "workers": "concurrency", "budget": "max_calls or max_total_tokens",
+    "max_cost": "max_total_tokens", "base_url": "--model http://HOST:PORT/v1#NAME", "model": "--model", "out": "--out",
+    "api_key": "the environment variable OPENAI_API_KEY",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +58,25 @@ class Settings:
     timeout: Positive = 600.0  # seconds for one answer of an endpoint
     vllm_command: str = "vllm serve"
     vllm_arguments: list[str] = field(default_factory=list)
+    max_calls: AtLeastOne | None = None  # answers that models may be asked for in this command
+    max_total_tokens: AtLeastOne | None = None  # of prompts and answers
+    allow_revision: bool = False  # go on where an endpoint serves another revision than the one that wrote before
 
     def decoding(self) -> dict[str, Any]:
         """What answers depend on, beside the model and the items."""
-        return {k: v for k, v in asdict(self).items() if k not in (*MEMORY, "shots", "rows")}
+        return {k: v for k, v in asdict(self).items() if k not in (*NO_ANSWERS, "shots", "rows")}
+
+
+def budget_of(settings: Settings) -> Budget:
+    """Of one command."""
+    return Budget(settings.max_calls, settings.max_total_tokens)
 
 
 def settings_of(words: Sequence[str]) -> Settings:
     """Mistakes with all that is wrong with `key=value` words."""
-    written = Written("command line", {})
-    override(written, words)
-    made = build(written, "settings", Settings, written.values)
-    if made is not None and made.temperature == 0 and made.num_samples > 1 and not written.mistakes:
-        written.wrong("settings.num_samples", "several answers at temperature 0 are all the same; set temperature=0.7")
-    if written.mistakes or made is None:
-        raise Mistakes(dict.fromkeys(m.replace("settings.", "") for m in written.mistakes))
+    made = settings_from(words, Settings, FOREIGN)
+    if made.temperature == 0 and made.num_samples > 1:
+        raise UserError("num_samples: several answers at temperature 0 are all the same; set temperature=0.7")
     return made
 
 

@@ -17,9 +17,11 @@ from typing import Any
 from align.errors import UserError
 from align.rollout.policy_engine import text_of
 from align.rollout.settings import RolloutSection
-from align.rollout.vllm.engine import VLLMEngine, mode_of, weight_label
+from align.rollout.vllm.engine import VLLMEngine, mode_of
+from align.rollout.vllm.fleet import Address, Fleet, weight_label
 from align.rollout.vllm.server import Server, start
 from align.rollout.vllm.weights import save_served
+from align.system.lines import warn
 from align_eval.generation.local import Local
 from align_eval.generation.settings import Settings
 from align_eval.generation.trained import Where
@@ -56,18 +58,18 @@ class Served(Local):
         model, weights = self.scorer.model, self.folder / "weights"
         save_served(model, self.reading.tokenizer, weights, None)
         rollout = RolloutSection(
-            engine="vllm", vllm_command=self.settings.vllm_command, vllm_arguments=self.settings.vllm_arguments,
-            vllm_request_timeout=self.settings.timeout,
+            engine="vllm", vllm_arguments=self.settings.vllm_arguments, vllm_request_timeout=self.settings.timeout,
         )  # fmt: skip
         dtype = str(self.scorer.computes_in).removeprefix("torch.")
         arguments = (
             "--dtype", dtype, "--max-model-len", str(self.context), "--logprobs-mode",
             mode_of(self.settings.temperature), "--disable-uvicorn-access-log",
         )  # fmt: skip
-        return start(rollout, weights, arguments, self.folder / "vllm.log")
+        return start(rollout, self.settings.vllm_command, weights, arguments, self.folder / "vllm.log").up()
 
     @contextmanager
     def _engine(self) -> Iterator[Any]:
         server, decode = self.server, functools.partial(text_of, self._readable)
         label = weight_label(server.client)
-        yield VLLMEngine(server.client, server.model, decode, self.settings.max_rows, label, 0)
+        fleet = Fleet([Address(server.client, server.model)], label, warn)
+        yield VLLMEngine(fleet, decode, self.settings.max_rows, 0)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from align.errors import RunError
 from align.judges.base import Question
-from align.judges.endpoint import Endpoint
 from align.judges.prompts import load_instructions
+from align.judges.served.endpoint import Endpoint
 from align.judges.verdicts import read
 from align.system.terminal import say
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from align.errors import UserError
+from align.judges.asking import AGAIN
 from align.judges.base import Judge, Question
 from align.judges.named import JudgeSpec, make_judge, read_spec
 from align.judges.rules import Scorer
@@ -15,13 +16,14 @@ from align.system.lines import Tell, warn
 from align.system.terminal import say
 from align_eval.analysis.evaluation import evaluation_of
 from align_eval.analysis.scores import named, scored
+from align_eval.ending import Ending
 from align_eval.judging.questions import Material, material_of, question_of
 from align_eval.judging.run import ABOUT, PORTION, about
 from align_eval.judging.settings import Judging, settings_of
 from align_eval.records import Score
 from align_eval.results.wording import told
 from align_eval.store import append_scores, read_scores
-from align_eval.store.judges import note_judge
+from align_eval.store.judges import Note
 
 Key = tuple[str, str, int]  # item, model, sample
 
@@ -33,6 +35,7 @@ class Rewarded:
     metric: str
     scores: list[Score]
     new: int = 0  # of this call
+    failed: int = 0  # that nothing came of; they are not kept, and asked for again
     gaps: list[str] = field(default_factory=list)
 
     @property
@@ -49,8 +52,9 @@ def reward(
     if one.pairwise or not isinstance(one, Scorer):
         raise UserError(f"{one.name}: gives single answers no rewards; name reward:FOLDER or implicit:FOLDER")
     material = material_of(folder, settings, tell)
-    note_judge(folder, one.name, one.identity())
     known = {(s.item, s.model, s.sample): s for s in read_scores(folder, tell) if s.metric == one.name}
+    note = Note(one.name, one.identity())
+    note.begin(folder, binding=bool(known))
     asked = dict(_questions(material))
     stale = [key for key, q in asked.items() if key in known and known[key].columns.get(ABOUT) != about(q)]
     if stale:
@@ -58,13 +62,17 @@ def reward(
             f"{folder}: {len(stale)} answers were replaced since {one.name} scored them, the first of {stale[0][1]} to "
             f"{stale[0][0]}; call it otherwise (name=...), or use a new folder"
         )
-    todo = [key for key in asked if key not in known]
+    todo, failed = [key for key in asked if key not in known], 0
     for at in range(0, len(todo), PORTION):
         portion = todo[at : at + PORTION]
         made = _scored(one, {key: asked[key] for key in portion})
-        append_scores(folder, made)
-        known |= {(s.item, s.model, s.sample): s for s in made}
-    return Rewarded(metric=one.name, scores=[known[key] for key in asked], new=len(todo), gaps=material.gaps)
+        note.hold(folder)
+        append_scores(folder, [score for score, again in made if not again])
+        failed += sum(again for _, again in made)
+        known |= {(s.item, s.model, s.sample): s for s, _ in made}
+    return Rewarded(
+        metric=one.name, scores=[known[key] for key in asked], new=len(todo), failed=failed, gaps=material.gaps
+    )
 
 
 def _questions(material: Material) -> Iterator[tuple[Key, Question]]:
@@ -74,12 +82,14 @@ def _questions(material: Material) -> Iterator[tuple[Key, Question]]:
                 yield (item.id, model, answer.sample), question_of(item, (model,), (answer.text,))
 
 
-def _scored(one: Judge, asked: dict[Key, Question]) -> list[Score]:
+def _scored(one: Judge, asked: dict[Key, Question]) -> list[tuple[Score, bool]]:
+    """And whether it is to be asked for again."""
     verdicts = zip(asked.items(), one.judge(list(asked.values())), strict=True)
     return [
-        Score(
-            item=item, model=model, sample=sample, metric=one.name, score=v.score, why=v.why,
-            columns={ABOUT: about(q)},
+        (
+            Score(item=item, model=model, sample=sample, metric=one.name, score=v.score, why=v.why,
+                  columns={ABOUT: about(q)}),
+            bool(v.columns.get(AGAIN)),
         )
         for ((item, model, sample), q), v in verdicts
     ]  # fmt: skip
@@ -89,8 +99,11 @@ def run(folder: Path, rewards: Sequence[str], words: Sequence[str]) -> None:
     """`align-eval reward`."""
     settings, details = settings_of(words)
     judges = [make_judge(_graded(read_spec(one, details), one)) for one in rewards]
+    ending = Ending()
     for one in judges:
         found = reward(folder, one, settings)
+        ending.silent += [found.metric] if found.failed == len(found.scores) else []
+        ending.failed += [f"{found.failed:,} answers by {found.metric}"] if found.failed else []
         kept = len(found.scores) - found.new
         say(f"{found.metric}: {len(found.scores):,} answers ({kept:,} scored before)")
         for why, count in found.missing.most_common(5):
@@ -100,6 +113,7 @@ def run(folder: Path, rewards: Sequence[str], words: Sequence[str]) -> None:
         for row in scored(evaluation_of(folder)):
             if (row.task, row.metric) == named(found.scores[0]) and not row.category:
                 say(f"  {row.model}: {told(row.estimate)}")
+    ending.tell()
 
 
 def _graded(spec: object, written: str) -> JudgeSpec:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from align.judges.asking import AGAIN, UNASKED, ModelJudge
+from align.judges.asking import AGAIN, ModelJudge
 from align.judges.base import Judge, Question, Verdict
-from align.judges.budget import Budget, Cost
+from align.judges.budget import UNASKED, Budget, Cost
 from align.judges.named import JudgeSpec, Means, Panelled, make_judge
 from align.judges.panel import Panel
 from align.judges.recorded import RecordedJudge
@@ -21,7 +21,7 @@ from align_eval.judging.questions import material_of, questions_of
 from align_eval.judging.settings import Judging
 from align_eval.store import append_verdicts, read_verdicts
 from align_eval.store.folder import key_of
-from align_eval.store.judges import note_judge
+from align_eval.store.judges import Note
 
 MEMORY = "replies"
 ABOUT = "about"  # a column of verdicts: the sum of the prompt, the answers and the reference
@@ -45,6 +45,11 @@ class Judged:
         return Counter(v.why for v in self.verdicts if v.score is None)
 
     @property
+    def failed(self) -> int:
+        """Questions to which nothing came back, of this judge or of some of a panel: they are asked again."""
+        return sum(bool(v.columns.get(AGAIN)) for v in self.verdicts)
+
+    @property
     def silent(self) -> bool:
         """Whether all that was asked now failed in a way that may pass, and nothing is known from before either."""
         return self.new > 0 and all(v.score is None and bool(v.columns.get(AGAIN)) for v in self.verdicts)
@@ -57,7 +62,7 @@ class Judged:
 def means_of(folder: Path, settings: Judging, progress: Callable[[int, int], object] | None = None) -> Means:
     """A memory in the evaluation's folder, and the budget."""
     budget = Budget(settings.max_calls, settings.max_total_tokens)
-    replies = Replies(settings.memory or Path(folder) / MEMORY)
+    replies = Replies(settings.memory or Path(folder) / MEMORY, allow_revision=settings.allow_revision)
     return Means(replies, budget, progress or (lambda done, of: None))
 
 
@@ -75,8 +80,17 @@ def judge(
     known = _known(folder, tell)
     members = one.judges if isinstance(one, Panel) else ()
     found = [_judged(folder, member, asked, known) for member in (*members, one)]
-    unused = [judge.unused(asked) for judge in (*members, one) if isinstance(judge, RecordedJudge)]
-    return [replace(judged, gaps=[*material.gaps, *filter(None, unused)]) for judged in found]
+    notes = [_note(judge, asked) for judge in (*members, one)]
+    return [replace(judged, gaps=[*material.gaps, *filter(None, notes)]) for judged in found]
+
+
+def _note(judge: Judge, asked: Sequence[Question]) -> str:
+    """What is to be known of a judge beside its verdicts; empty where there is nothing."""
+    if isinstance(judge, RecordedJudge):
+        return judge.unused(asked)
+    if isinstance(judge, ModelJudge) and len(judge.revisions) > 1:
+        return f"{judge.name} was served by {' and '.join(judge.revisions)}"
+    return ""
 
 
 def costs(folder: Path | str, who: Judge, settings: Judging, tell: Tell = warn) -> dict[str, tuple[int, Cost | None]]:
@@ -111,13 +125,15 @@ def about(question: Question) -> str:
 
 def _judged(folder: Path, one: Judge, questions: Sequence[Question], known: dict[Key, Verdict]) -> Judged:
     todo = [q for q in questions if _open(one.name, q, known)]
-    note_judge(folder, one.name, one.identity(), asdict(one.shape) if isinstance(one, ModelJudge) else None)
+    note = Note(one.name, one.identity(), asdict(one.shape) if isinstance(one, ModelJudge) else None)
+    note.begin(folder, binding=any(v.judge == one.name and not v.columns.get(AGAIN) for v in known.values()))
     new = unasked = 0
     for at in range(0, len(todo), PORTION):
         portion = todo[at : at + PORTION]
         said = _of_panel(one, portion, known) if isinstance(one, Panel) else one.judge(portion)
         of = {_key(one.name, q): about(q) for q in portion}
         heard = [_noted(v, of[key_of(v)], known.get(key_of(v))) for v in said if not v.why.startswith(UNASKED)]
+        note.hold(folder)
         append_verdicts(folder, heard)
         known |= {key_of(verdict): verdict for verdict in heard}
         new, unasked = new + len(heard), unasked + len(portion) - len(heard)

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.errors import RunError, Stopped, UserError
-from align.judges.named import make_judge, read_spec, takes
+from align.errors import UserError
+from align.judges.base import Judge
+from align.judges.budget import Cost
+from align.judges.named import Means, make_judge, read_spec, takes
 from align.system.lines import warn
 from align.system.terminal import say
 from align_eval.analysis.evaluation import evaluation_of
 from align_eval.analysis.judges import judge_rows
+from align_eval.ending import Ending
 from align_eval.judging.reread import reread
 from align_eval.judging.run import Judged, costs, judge, means_of
-from align_eval.judging.settings import settings_of
+from align_eval.judging.settings import Judging, settings_of
 from align_eval.results.document import JudgeRow
 from align_eval.results.wording import told
 
@@ -37,34 +40,56 @@ class Progress:
 
 
 def run(folder: Path, named: Sequence[str], words: Sequence[str], base_url: str, *, dry_run: bool) -> None:
-    """Judges, or says what that would cost. Stopped where the budget has ended it."""
+    """Judges, or says what that would cost. Stopped, RunError, Incomplete where not all of it could be had."""
     settings, details = settings_of(words, base_url)
     means = means_of(folder, settings, Progress())
+    judges = judges_of(named, details, means)
+    if dry_run:
+        return foretell(folder, judges, settings, means)
+    return tell_judged(folder, judges, settings, means)[1].tell(means.budget.told)
+
+
+def judges_of(named: Sequence[str], details: dict[str, Any], means: Means) -> list[Judge]:
+    """All are made before the first is asked: a mistake in the last is told before anything is paid."""
     specs = [read_spec(one, of_one) for one, of_one in zip(named, shared(named, details), strict=True)]
-    judges = [make_judge(spec, means) for spec in specs]  # mistakes in the last before the first pays
-    left: list[str] = []
-    silent: list[str] = []
+    return [make_judge(spec, means) for spec in specs]
+
+
+def tell_judged(
+    folder: Path, judges: Sequence[Judge], settings: Judging, means: Means
+) -> tuple[list[Judged], Ending]:
+    """What each judge has said, and how far it came."""
+    every: list[Judged] = []
+    ending = Ending()
     for one in judges:
-        if dry_run:
-            for name, (count, cost) in costs(folder, one, settings).items():
-                say(f"{name}: {count:,} questions; {cost if cost is not None else 'no model is asked'}")
-            continue
-        found = judge(folder, one, settings, warn)
-        rows = {row.judge: row for row in judge_rows(evaluation_of(folder))}
-        for judged in found:
-            for line in lines(judged, rows.get(judged.judge)):
-                say(line)
-        for gap in found[-1].gaps:
-            say(f"  {gap}")
-        silent += [j.judge for j in found if j.silent]
-        left += [f"{j.unasked} questions of {j.judge}" for j in found if j.unasked]
+        every += (found := judge(folder, one, settings, warn))
+        _tell(folder, found, ending)
     if means.budget.spent_calls:
-        say(f"asked: {means.budget.spent_calls:,} calls, {means.budget.spent_tokens:,} tokens as far as they were told")
-    if left:
-        raise Stopped(f"{means.budget.told}: {', '.join(left)} were not asked. What was replied is kept; the same "
-                      "command goes on where this one ended")  # fmt: skip
-    if silent:
-        raise RunError(f"{', '.join(silent)}: nothing came back, for the reasons above; the same command asks again")
+        say(f"asked: {means.budget.spent}")
+    return every, ending
+
+
+def foretell(folder: Path, judges: Sequence[Judge], settings: Judging, means: Means) -> None:
+    whole = Cost()
+    for one in judges:
+        for name, (count, cost) in costs(folder, one, settings).items():
+            say(f"{name}: {count:,} questions; {cost if cost is not None else 'no model is asked'}")
+            whole += cost or Cost()
+    if foretold := means.budget.foretold(whole):
+        say(foretold)
+
+
+def _tell(folder: Path, found: Sequence[Judged], ending: Ending) -> None:
+    """What a judge has said, or all of a panel."""
+    rows = {row.judge: row for row in judge_rows(evaluation_of(folder))}
+    for judged in found:
+        for line in lines(judged, rows.get(judged.judge)):
+            say(line)
+    for gap in found[-1].gaps:
+        say(f"  {gap}")
+    ending.silent += [j.judge for j in found if j.silent]
+    ending.failed += [f"{j.failed:,} questions of {j.judge}" for j in found if j.failed]
+    ending.unasked += [f"{j.unasked:,} questions of {j.judge}" for j in found if j.unasked]
 
 
 def shared(named: Sequence[str], details: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,12 +13,12 @@ from typing import Any
 from markupsafe import Markup
 
 from align.judges.base import Verdict
+from align.report.parts.embedded import block, deflated, json_of
 from align.report.text import clip
 from align.system.terminal import visible
 from align_eval.analysis.evaluation import Evaluation
 from align_eval.analysis.games import is_shown
 from align_eval.items import About, as_text, by_item, judges_of
-from align_eval.page.embedded import block, deflated, json_of
 
 BUDGET = 12_200_000  # bytes of all texts, as they stand in the page
 # characters of a text, the largest that fits

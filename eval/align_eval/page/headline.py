@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from align.report.text import listed
-from align.system.terminal import visible
+from align.report.text import listed, said
 from align_eval.analysis.evaluation import Evaluation
 from align_eval.items import by_item, judges_of
 from align_eval.page.parts import HALF, leads
@@ -51,16 +50,16 @@ def _of_pair(row: Pair) -> Markup:
     if (apart := _excludes(row.win_rate, HALF)) is not None:
         could = row.detectable is not None and f"; {row.detectable * 100:.1f} points from 50 % would have shown"
         tail = "; the interval excludes 50 %" if apart else f": they cannot be told apart{could or ''}"
-    said = "{} is preferred to {}{} in {} of the prompts{}."
-    return _said(said, row.a, _strong(row.b), by, told(row.win_rate), tail)
+    sentence = "{} is preferred to {}{} in {} of the prompts{}."
+    return _said(sentence, row.a, _strong(row.b), by, told(row.win_rate), tail)
 
 
 def _of_difference(row: Difference) -> Markup:
     tail = ""
     if (apart := _excludes(row.difference, 0.0)) is not None:
         tail = "; the interval excludes 0" if apart else ": they cannot be told apart"
-    said = "{} minus {} on {} ({}): {}{}."
-    return _said(said, row.a, _strong(row.b), row.task, row.metric, told(row.difference, signed=True), tail)
+    sentence = "{} minus {} on {} ({}): {}{}."
+    return _said(sentence, row.a, _strong(row.b), row.task, row.metric, told(row.difference, signed=True), tail)
 
 
 def _excludes(found: Estimate, value: float) -> bool | None:
@@ -71,10 +70,9 @@ def _excludes(found: Estimate, value: float) -> bool | None:
 
 
 def _said(sentence: str, name: str, *words: str | Markup) -> Markup:
-    """The first place is for a name and made strong; whatever goes in is escaped."""
-    shown = [w if isinstance(w, Markup) else visible(w) for w in words]
-    return Markup(sentence).format(_strong(name), *shown)
+    """The first place is for a name and made strong."""
+    return said(sentence, _strong(name), *words)
 
 
 def _strong(name: str) -> Markup:
-    return Markup("<strong>{}</strong>").format(visible(name))
+    return said("<strong>{}</strong>", name)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-from markupsafe import Markup
 
 from align.judges.base import Verdict
+from align.report.parts.figures import Figure
 from align_eval.analysis.evaluation import Evaluation
 from align_eval.analysis.games import by_pair, record
 from align_eval.page.parts import HALF, grouped
@@ -25,12 +25,12 @@ GROUPS, FEWEST = 8, 10  # groups, and prompts in one
 SHOWN = 6  # pairs
 
 
-def by_length(rows: Sequence[Pair], evaluation: Evaluation) -> tuple[list[Markup], list[str]]:
+def by_length(rows: Sequence[Pair], evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
     """A drawing for each of the first pairs whose answers are there, and what their intervals are."""
     found = ((row, _known(row, said, evaluation)) for row, said in _judged(rows, evaluation))
     groups = list(islice(((row, points) for row, points in found if len(points) > 1), SHOWN))
     methods = dict.fromkeys(how(e) for _, points in groups for p in points for e in (p.x, p.y) if e.method)
-    return [_drawn(row, points) for row, points in groups], list(methods)
+    return [figure for row, points in groups for figure in _drawn(row, points)], list(methods)
 
 
 def _judged(rows: Sequence[Pair], evaluation: Evaluation) -> Iterator[tuple[Pair, list[Verdict]]]:
@@ -51,7 +51,7 @@ def _known(row: Pair, verdicts: Sequence[Verdict], evaluation: Evaluation) -> li
     return list(_points(np.array(sorted(known)).reshape(-1, 2)))
 
 
-def _drawn(row: Pair, points: Sequence[Point]) -> Markup:
+def _drawn(row: Pair, points: Sequence[Point]) -> list[Figure]:
     spec = Scatter(
         title=f"{row.a} over {row.b}" + (f", {row.judge}" if row.judge else ""),
         across="characters that the first is longer by",

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from markupsafe import Markup
-
-from align_eval.page.strips import Forest, forest
+from align.report.parts.blocks import Table
+from align_eval.page.strips import Drawing, Forest, forest
 from align_eval.results.document import Ranked
 
 OPEN = 24  # rows of a forest that are shown at once
@@ -17,37 +16,28 @@ Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A table of words."""
-
-    head: list[str]
-    rows: list[list[str]]
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Part:
     """Drawings, and what is folded away under them."""
 
     title: str = ""
-    shown: list[Markup] = field(default_factory=list)
-    folded: list[tuple[str, Grid | Markup]] = field(default_factory=list)
+    shown: list[Drawing] = field(default_factory=list)
+    folded: list[tuple[str, Table | list[Drawing]]] = field(default_factory=list)
     note: str = ""
 
 
-def rows_of(spec: Forest) -> tuple[Markup, Markup | None]:
+def rows_of(spec: Forest) -> tuple[Drawing, Drawing | None]:
     """A forest, and the rest of it where it is long."""
     first, rest = spec.strips[:OPEN], spec.strips[OPEN:]
     return forest(replace(spec, strips=first)), forest(replace(spec, strips=rest)) if rest else None
 
 
 def part_of(
-    specs: Iterable[Forest], *, title: str = "", note: str = "", tables: Iterable[tuple[str, Grid]] = ()
+    specs: Iterable[Forest], *, title: str = "", note: str = "", tables: Iterable[tuple[str, Table]] = ()
 ) -> Part:
     specs = [spec for spec in specs if spec.strips]
     made = [rows_of(spec) for spec in specs]
-    more: list[tuple[str, Grid | Markup]] = [
-        (f"{spec.title}: the other {len(spec.strips) - OPEN:,}", rest)
+    more: list[tuple[str, Table | list[Drawing]]] = [
+        (f"{spec.title}: the other {len(spec.strips) - OPEN:,}", [rest])
         for spec, (_, rest) in zip(specs, made, strict=True)
         if rest is not None
     ]

@@ -1,14 +1,13 @@
-"""Points with intervals in both directions, as inline SVG in the look of the run report's charts."""
+"""Points with intervals in both directions, in the look of the run report's charts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from markupsafe import Markup
-
-from align.report.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
-from align.report.text import MINUS, escape, short
+from align.report.parts.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, level, up_ticks
+from align.report.parts.figures import WIDTH, Dot, Drawn, Figure, Key, Path, Tick
+from align.report.text import MINUS, short
 from align_eval.results.wording import SHARE, told
 from align_eval.statistics.estimate import Estimate
 
@@ -43,21 +42,24 @@ class Scatter:
     level: float | None = None  # a horizontal guide, such as 1/2
 
 
-def scatter(spec: Scatter) -> Markup:
-    """A figure; empty where no point has both numbers."""
+def scatter(spec: Scatter) -> list[Figure]:
+    """Nothing where no point has both numbers."""
     drawn = [(c, [p for p in c.points if p.x.value is not None and p.y.value is not None]) for c in spec.clouds]
     points = [p for _, some in drawn for p in some]
     if not points:
-        return Markup("")
+        return []
     x = Axis(*_ends([p.x for p in points], None), LEFT, WIDTH - RIGHT)
     y = Axis(*_ends([p.y for p in points], spec.level), HEIGHT - BOTTOM - 12, TOP + 12)
-    share = points[0].y.unit == SHARE
-    body = _grid(x, y, spec, share) + "".join(_cloud(c, some, x, y) for c, some in drawn if some)
-    return Markup(
-        f'<figure class="chart"><figcaption><b>{escape(spec.title)}</b></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_aloud(spec, points))}">{body}</svg>'
-        f"{_legend([c for c, some in drawn if some])}</figure>"
+    found = Figure(
+        title=spec.title,
+        aloud=_aloud(spec, points),
+        height=HEIGHT,
+        rules=[level(y, tick) for tick in y.ticks(4)] + ([] if spec.level is None else [level(y, spec.level, "guide")]),
+        ticks=up_ticks(y, share=points[0].y.unit == SHARE) + _ticks(x, spec),
+        drawn=[_cloud(c, some, x, y) for c, some in drawn if some],
+        legend=[Key(label=c.label, slot=c.slot % 8, look="ring") for c, some in drawn if some],
     )
+    return [found if len(found.legend) > 1 else replace(found, legend=[])]
 
 
 def _ends(found: Sequence[Estimate], level: float | None) -> tuple[float, float]:
@@ -69,51 +71,30 @@ def _ends(found: Sequence[Estimate], level: float | None) -> tuple[float, float]
     return (0.0 if 0 <= low < 0.2 * high else low - pad), high + pad
 
 
-def _grid(x: Axis, y: Axis, spec: Scatter, share: bool) -> str:
-    bottom = HEIGHT - BOTTOM - 12
-    parts: list[str] = []
-    for tick in y.ticks(4):
-        words = f"{tick * 100:.4g} %" if share else short(tick) if tick else "0"
-        parts.append(f'<path class="rule" d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}"/>')
-        parts.append(_text(LEFT - 6, y(tick) + 3.5, "end", words))
-    parts += [_text(x(tick), bottom + 15, "middle", short(tick) if tick else "0") for tick in x.ticks(5)]
-    parts.append(_text(WIDTH - RIGHT, HEIGHT - 4, "end", spec.across))
-    parts.append(_text(LEFT, TOP, "start", spec.up))
-    if spec.level is not None:
-        parts.append(f'<path class="guide" d="M{LEFT} {y(spec.level)}H{WIDTH - RIGHT}"/>')
-    return "".join(parts)
+def _ticks(x: Axis, spec: Scatter) -> list[Tick]:
+    """Below, and the names of both axes."""
+    below = HEIGHT - BOTTOM - 12 + 15
+    words = [short(tick).replace("-", MINUS) if tick else "0" for tick in x.ticks(5)]
+    found = [Tick(x(tick), below, "middle", said) for tick, said in zip(x.ticks(5), words, strict=True)]
+    return [*found, Tick(WIDTH - RIGHT, HEIGHT - 4, "end", spec.across), Tick(LEFT, TOP, "start", spec.up)]
 
 
-def _text(x: float, y: float, anchor: str, words: str) -> str:
-    words = escape(words.replace("-", MINUS) if words[:1] == "-" else words)
-    return f'<text class="tick" x="{x}" y="{y}" text-anchor="{anchor}">{words}</text>'
-
-
-def _cloud(cloud: Cloud, points: Sequence[Point], x: Axis, y: Axis) -> str:
+def _cloud(cloud: Cloud, points: Sequence[Point], x: Axis, y: Axis) -> Drawn:
     places = [(x(p.x.value or 0.0), y(p.y.value or 0.0)) for p in points]
     line = "M" + "L".join(f"{a} {b}" for a, b in places)
-    path = f'<path class="line thin" d="{line}"/>' if cloud.joined and len(points) > 1 else ""
-    dots = "".join(_dot(p, place, x, y) for p, place in zip(points, places, strict=True))
-    return f'<g class="c{cloud.slot % 8}">{path}{dots}</g>'
+    path = [Path("line thin", line)] if cloud.joined and len(points) > 1 else []
+    dots = [_dot(p, place, x, y) for p, place in zip(points, places, strict=True)]
+    return Drawn(label="", slot=cloud.slot % 8, paths=path, dots=dots)
 
 
-def _dot(point: Point, place: tuple[float, float], x: Axis, y: Axis) -> str:
+def _dot(point: Point, place: tuple[float, float], x: Axis, y: Axis) -> Dot:
     a, b = place
     bars = ""
     if point.x.low is not None and point.x.high is not None:
-        bars += f'<path d="M{x(point.x.low)} {b}H{x(point.x.high)}"/>'
+        bars += f"M{x(point.x.low)} {b}H{x(point.x.high)}"
     if point.y.low is not None and point.y.high is not None:
-        bars += f'<path d="M{a} {y(point.y.low)}V{y(point.y.high)}"/>'
-    mark = f'<text class="tick" x="{a + 6}" y="{b - 5}">{escape(point.mark)}</text>' if point.mark else ""
-    words = f"{point.name}: {told(point.x)}; {told(point.y)}"
-    return f'<g class="dot"><title>{escape(words)}</title>{bars}<circle cx="{a}" cy="{b}" r="3"/>{mark}</g>'
-
-
-def _legend(clouds: Sequence[Cloud]) -> str:
-    if len(clouds) < 2:
-        return ""
-    keys = "".join(f'<span class="c{c.slot % 8}"><i class="ring"></i>{escape(c.label)}</span>' for c in clouds)
-    return f'<p class="legend">{keys}</p>'
+        bars += f"M{a} {y(point.y.low)}V{y(point.y.high)}"
+    return Dot(x=a, y=b, words=f"{point.name}: {told(point.x)}; {told(point.y)}", whiskers=bars, mark=point.mark)
 
 
 def _aloud(spec: Scatter, points: Sequence[Point]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from markupsafe import Markup
-
+from align.report.parts.blocks import Table
+from align.report.parts.figures import Figure
 from align.report.text import short
-from align_eval.page.parts import HALF, Grid, Part, grouped, leads, part_of, slots_of
+from align_eval.page.parts import HALF, Part, grouped, leads, part_of, slots_of
 from align_eval.page.scatter import Cloud, Point, Scatter, scatter
 from align_eval.page.strips import Forest, Strip
 from align_eval.results.document import Checkpoint, Difference, Pair, Ranked, Results, Scored
@@ -20,7 +20,7 @@ def leaderboard(rows: Sequence[Ranked]) -> Part:
     strips = [Strip(name=f"{r.rank}. {r.model}", found=r.rating, slot=0 if leads(r, rows) else 7) for r in rows]
     rates = [Strip(name=f"{r.rank}. {r.model}", found=r.win_rate, slot=0 if leads(r, rows) else 7) for r in rows]
     head = ["Rank", "Model", "Rating", "Win rate", "Cannot be told from", "Mean length", "n"]
-    grid = Grid(
+    grid = Table(
         head=head,
         rows=[
             [
@@ -77,7 +77,7 @@ def _blind(rows: Sequence[Pair | Difference]) -> str:
     return "Shaded: differences so small that this many items would mostly miss them (the minimum detectable one)."
 
 
-def pair_table(rows: Sequence[Pair]) -> Grid:
+def pair_table(rows: Sequence[Pair]) -> Table:
     tests = list(dict.fromkeys(name for r in rows for name in r.tests))
     kinds = list(dict.fromkeys(name for r in rows for name in r.adjusted))
     head = ["Pair", "Judge", "Wins", "Ties", "Losses", "Missing", "Win rate", "At equal length", "Detectable"]
@@ -89,7 +89,7 @@ def pair_table(rows: Sequence[Pair]) -> Grid:
         ]
         for r in rows
     ]  # fmt: skip
-    return _used(Grid(head=[*head, "Noise floor", *_test_heads(tests, kinds)], rows=body))
+    return _used(Table(head=[*head, "Noise floor", *_test_heads(tests, kinds)], rows=body))
 
 
 def _test_heads(tests: Sequence[str], kinds: Sequence[str]) -> list[str]:
@@ -104,10 +104,10 @@ def _distance(value: float | None) -> str:
     return "not made" if value is None else f"{value * 100:.1f} points"
 
 
-def _used(grid: Grid) -> Grid:
+def _used(grid: Table) -> Table:
     """Without columns that were made for no row."""
     kept = [i for i in range(len(grid.head)) if any(row[i] != "not made" for row in grid.rows)]
-    return Grid(head=[grid.head[i] for i in kept], rows=[[row[i] for i in kept] for row in grid.rows], note=grid.note)
+    return Table(head=[grid.head[i] for i in kept], rows=[[row[i] for i in kept] for row in grid.rows])
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def differences(rows: Sequence[Difference]) -> Part:
         for r in rows
     ]  # fmt: skip
     head = ["Task", "Category", "Models", "Difference", "Detectable", *_test_heads(tests, kinds)]
-    tables = [("Tests and what could have been found", _used(Grid(head=head, rows=body)))] if rows else []
+    tables = [("Tests and what could have been found", _used(Table(head=head, rows=body)))] if rows else []
     return part_of(specs, note=_blind(rows) if rows else "", tables=tables)
 
 
@@ -177,7 +177,7 @@ def categories(found: Results) -> Part:
         for (task, metric), some in of_scores
     ]
     first, rest = part_of(specs[:4]), part_of(specs[4:])
-    more: list[tuple[str, Grid | Markup]] = [("More pairs and tasks", m) for m in [Markup("").join(rest.shown)] if m]
+    more = [("More pairs and tasks", rest.shown)] if rest.shown else []
     return Part(shown=first.shown, folded=[*first.folded, *more, *rest.folded])
 
 
@@ -224,7 +224,7 @@ def agreement(found: Results) -> Part:
 # ---- two numbers ----------------------------------------------------------------------------------------------------
 
 
-def lengths(rows: Sequence[Ranked]) -> Markup:
+def lengths(rows: Sequence[Ranked]) -> list[Figure]:
     """Mean length against win rate, a point for each model."""
     points = [
         Point(x=r.mean_length, y=r.win_rate, name=r.model, mark=str(r.rank)) for r in rows if r.mean_length is not None
@@ -234,11 +234,13 @@ def lengths(rows: Sequence[Ranked]) -> Markup:
     return scatter(Scatter(title=title, across="mean length, characters", up="win rate", clouds=clouds, level=HALF))
 
 
-def frontier(found: Results) -> list[Markup]:
+def frontier(found: Results) -> list[Figure]:
     """Reward and length against KL, a path for each run."""
     runs = grouped(found.sections.frontier, lambda r: r.run)
-    drawn = [
-        scatter(
+    return [
+        figure
+        for up in ("reward", "length")
+        for figure in scatter(
             Scatter(
                 title=f"{up.capitalize()} against KL",
                 across="KL to the reference, nats",
@@ -246,9 +248,7 @@ def frontier(found: Results) -> list[Markup]:
                 clouds=[_path(run, rows, up, slot) for slot, (run, rows) in enumerate(runs)],
             )
         )
-        for up in ("reward", "length")
     ]
-    return [d for d in drawn if d]
 
 
 def _path(run: str, rows: Sequence[Checkpoint], up: str, slot: int) -> Cloud:

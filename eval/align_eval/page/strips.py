@@ -6,13 +6,11 @@ The drawings stretch with the page and the words stay words, so a phone, a print
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
-from align.report.svg import Axis
-from align.report.text import MINUS, escape, short
+from align.report.parts.axes import Axis
+from align.report.text import MINUS, short
 from align_eval.results.wording import SHARE, how, rests_on, told
 from align_eval.statistics.estimate import Estimate
 
@@ -46,29 +44,69 @@ class Forest:
     whole: bool = False  # the axis of shares goes from 0 to 1
 
 
-def forest(spec: Forest) -> Markup:
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A path, or a rectangle from x of some width; `look` is a class of the style."""
+
+    look: str
+    path: str = ""
+    x: float = 0.0
+    width: float = 0.0
+    inset: int = 0  # of a rectangle, from above and below
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row as the template sets it."""
+
+    name: str
+    note: str
+    words: str
+    rests: str  # on how much the estimate rests
+    hint: str
+    look: str  # missing; bare: why there is no interval is a sentence, which needs several lines
+    slot: int
+    shapes: Sequence[Shape] | None  # None: there is no axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Below an axis, at a share of its width."""
+
+    at: str
+    look: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A forest as the template sets it."""
+
+    title: str
+    lines: Sequence[Line]
+    marks: Sequence[Mark]  # none where nothing can be drawn
+
+
+def forest(spec: Forest) -> Drawing:
     """The table, with an axis below where anything can be drawn."""
     axis = _axis(spec)
     share = any(s.found and s.found.unit == SHARE for s in spec.strips)
-    rows = "".join(_row(strip, axis, spec) for strip in spec.strips)
-    below = f'<tr class="axis"><th></th><td>{_ticks(axis, share, spec.signed)}</td><td></td></tr>' if axis else ""
-    return Markup(
-        f'<table class="forest"><caption>{escape(spec.title)}</caption>'
-        f'<thead class="aloud"><tr><th scope="col">Of</th><th scope="col">Drawn</th><th scope="col">Estimate</th></tr>'
-        f"</thead><tbody>{rows}{below}</tbody></table>"
-    )
+    marks = list(_marks(axis, share, spec.signed)) if axis else []
+    return Drawing(title=spec.title, lines=[_line(strip, axis, spec) for strip in spec.strips], marks=marks)
 
 
-def _row(strip: Strip, axis: Axis | None, spec: Forest) -> str:
-    note = f' <small>{escape(strip.note)}</small>' if strip.note else ""
-    drawn = _drawn(strip, axis, spec) if axis else ""
-    words, hint = told(strip.found, signed=spec.signed), _hint(strip)
-    missing = "" if strip.found and strip.found.value is not None else ' class="missing"'
-    if not missing and strip.found and strip.found.low is None:
-        missing = ' class="bare"'  # why there is no interval is a sentence, which needs several lines
-    return (
-        f'<tr><th scope="row">{escape(strip.name)}{note}</th><td class="drawn">{drawn}</td>'
-        f'<td title="{escape(hint)}"{missing}>{escape(words)} <small>{escape(rests_on(strip.found))}</small></td></tr>'
+def _line(strip: Strip, axis: Axis | None, spec: Forest) -> Line:
+    missing = strip.found is None or strip.found.value is None
+    bare = strip.found is not None and strip.found.low is None
+    return Line(
+        name=strip.name,
+        note=strip.note,
+        words=told(strip.found, signed=spec.signed),
+        rests=rests_on(strip.found),
+        hint=_hint(strip),
+        look="missing" if missing else "bare" if bare else "",
+        slot=strip.slot % 8,
+        shapes=list(_shapes(strip, axis, spec)) if axis else None,
     )
 
 
@@ -80,28 +118,22 @@ def _hint(strip: Strip) -> str:
     return " · ".join(p for p in parts if p)
 
 
-def _drawn(strip: Strip, axis: Axis, spec: Forest) -> str:
-    parts: list[str] = []
+def _shapes(strip: Strip, axis: Axis, spec: Forest) -> Iterator[Shape]:
     origin = spec.middle if spec.middle is not None else 0.0
     if spec.middle is not None:
         if strip.detectable is not None:
             left, right = (_inside(axis, origin + sign * strip.detectable) for sign in (-1, 1))
-            parts.append(f'<rect class="blind" x="{left}" width="{round(right - left, 1)}" y="0" height="{HIGH}"/>')
-        parts.append(f'<path class="middle" d="M{axis(origin)} 0V{HIGH}"/>')
+            yield Shape(look="blind", x=left, width=round(right - left, 1))
+        yield Shape(look="middle", path=f"M{axis(origin)} 0V{HIGH}")
     found = strip.found
     if found and found.value is not None:
         at = axis(found.value)
         if spec.bars:
             base = _inside(axis, origin)
-            left, width = min(base, at), round(abs(at - base), 1)
-            parts.append(f'<rect class="bar" x="{left}" width="{width}" y="4" height="{HIGH - 8}"/>')
+            yield Shape(look="bar", x=min(base, at), width=round(abs(at - base), 1), inset=4)
         if found.low is not None and found.high is not None:
-            parts.append(f'<path class="whisker" d="M{axis(found.low)} {MIDDLE}H{axis(found.high)}"/>')
-        parts.append(f'<path class="point" d="M{at} {MIDDLE}h.01"/>')
-    return (
-        f'<svg class="strip c{strip.slot % 8}" viewBox="0 0 {WIDE} {HIGH}" preserveAspectRatio="none" '
-        f'aria-hidden="true">{"".join(parts)}</svg>'
-    )
+            yield Shape(look="whisker", path=f"M{axis(found.low)} {MIDDLE}H{axis(found.high)}")
+        yield Shape(look="point", path=f"M{at} {MIDDLE}h.01")
 
 
 def _axis(spec: Forest) -> Axis | None:
@@ -128,13 +160,11 @@ def _inside(axis: Axis, value: float) -> float:
     return axis(min(max(value, axis.low), axis.high))
 
 
-def _ticks(axis: Axis, share: bool, signed: bool) -> str:
-    spans = ""
+def _marks(axis: Axis, share: bool, signed: bool) -> Iterator[Mark]:
     for tick in axis.ticks(4):
         at = axis(tick) / WIDE
-        kind = "start" if at < EDGE else "end" if at > 1 - EDGE else ""
-        spans += f'<span class="{kind}" style="left:{at:.2%}">{_words(tick, share, signed)}</span>'
-    return f'<div class="ticks" aria-hidden="true">{spans}</div>'
+        look = "start" if at < EDGE else "end" if at > 1 - EDGE else ""
+        yield Mark(at=f"{at:.2%}", look=look, words=_words(tick, share, signed))
 
 
 def _words(value: float, share: bool, signed: bool) -> str:

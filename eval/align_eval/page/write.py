@@ -11,12 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import BaseLoader, Environment, StrictUndefined
-from markupsafe import Markup
-
-from align.report.page import packaged, policy, save
+from align.report.parts.figures import Figure
+from align.report.parts.frame import render, save
 from align.report.sections import flat
-from align.system.terminal import visible
 from align_eval.analysis.evaluation import Evaluation
 from align_eval.items import strays, whole
 from align_eval.page import sections
@@ -30,7 +27,7 @@ from align_eval.results.tables import TITLES, tables
 
 NAME = "report.html"
 SHOWN_FAILURES = 200
-SCRIPTS = ("reading.js", "page.js")  # one after the other
+SCRIPTS = ("shared.js", "folds.js", "reading.js", "page.js")  # one after the other; the first two are in all pages
 
 
 def report(folder: Path, out: Path | None = None) -> Path:
@@ -42,13 +39,17 @@ def report(folder: Path, out: Path | None = None) -> Path:
 
 def page(found: Results, evaluation: Evaluation) -> str:
     """The whole document."""
-    script = "\n".join(packaged(f"templates/{name}", "align_eval.page") for name in SCRIPTS)
     first = next((p for p in found.sections.pairs), None)
     order = [row.model for row in found.sections.leaderboard] or [str(model["name"]) for model in found.models]
     items = browser(evaluation, (first.a, first.b) if first else (), order)
     drawn, of_lengths = by_length(found.sections.pairs, evaluation)
     told = [*((TITLES.get(t.name, t.name), t.methods) for t in tables(found)), ("Win rate by length", of_lengths)]
-    return _template().render(
+    return render(
+        "evaluation.html.j2",
+        SCRIPTS,
+        "align_eval.page",
+        heading=found.title,
+        eyebrow="An evaluation",
         results=found,
         warnings=list(dict.fromkeys([*found.warnings, *evaluation.warnings, *strays(evaluation)])),
         headline=headline(found),
@@ -59,17 +60,14 @@ def page(found: Results, evaluation: Evaluation) -> str:
         manifest=flat(found.manifest),
         methods=[(title, methods) for title, methods in told if methods],
         browser=items,
-        policy=policy(script),
-        style=Markup(packaged("page.css") + packaged("templates/page.css", "align_eval.page")),
-        script=Markup(script),
     )
 
 
-def _parts(found: Results, drawn: Sequence[Markup]) -> dict[str, Any]:
+def _parts(found: Results, drawn: Sequence[Figure]) -> dict[str, Any]:
     rows = found.sections
     return {
         "leaderboard": sections.leaderboard(rows.leaderboard) if rows.leaderboard else None,
-        "lengths": [d for d in [sections.lengths(rows.leaderboard), *drawn] if d],
+        "lengths": [*sections.lengths(rows.leaderboard), *drawn],
         "pairs": sections.pairs(rows.pairs),
         "scores": sections.scores(rows.scores),
         "differences": sections.differences(rows.differences),
@@ -78,28 +76,3 @@ def _parts(found: Results, drawn: Sequence[Markup]) -> dict[str, Any]:
         "agreement": sections.agreement(found),
         "frontier": sections.frontier(found),
     }
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=_Packaged(),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    return environment.get_template("page.html.j2")
-
-
-class _Packaged(BaseLoader):
-    """Templates of this package, wherever it is installed."""
-
-    def get_source(self, environment: Environment, template: str) -> tuple[str, None, Any]:
-        return packaged(f"templates/{template}", "align_eval.page"), None, lambda: True
-
-
-def _shown(value: Any) -> Any:
-    """Runs before the escaping: what is no markup of ours is made visible."""
-    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-

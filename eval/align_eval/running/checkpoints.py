@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from align.runfolder.checkpoint import step_of
 from align.system.files import replace_file
 from align.system.lines import read_lines, warn
 from align.system.terminal import say
+from align_eval.generation.answers import Written, ending_of
 from align_eval.generation.asked import Model
 from align_eval.generation.local import Local
-from align_eval.generation.settings import Settings
+from align_eval.generation.settings import Settings, budget_of
 from align_eval.generation.trained import beginning_of, find, steps_of
 from align_eval.results.wording import told
-from align_eval.running.dry import costs
+from align_eval.running.dry import tell_costs
 from align_eval.running.run import Outcome, Progress, batches_of, quiet, run_tasks
+from align_eval.statistics.estimate import Estimate
 from align_eval.tasks.task import Task, load
 
 FOLDER, NAME = "evaluations", "checkpoints.jsonl"
@@ -46,6 +48,10 @@ class Point:
     method: str
     unit: str
     why: str
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(**{f.name: getattr(self, f.name) for f in fields(Estimate) if hasattr(self, f.name)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +110,14 @@ def _final_step(path: Path) -> int | None:
 
 def points_of(outcome: Outcome, steps: dict[str, int]) -> list[Point]:
     rows = [row for row in outcome.results.sections.scores if not row.category]
-    return [
-        Point(step=steps[row.model], task=row.task, metric=row.metric, value=e.value, low=e.low, high=e.high,
-              level=e.level, n=e.n, method=e.method, unit=e.unit, why=e.why)
-        for row in rows
-        if (e := row.estimate)
-    ]  # fmt: skip
+    return [point_of(steps[row.model], row.task, row.metric, row.estimate) for row in rows]
+
+
+def point_of(step: int, task: str, metric: str, found: Estimate) -> Point:
+    return Point(
+        step=step, task=task, metric=metric, value=found.value, low=found.low, high=found.high, level=found.level,
+        n=found.n, method=found.method, unit=found.unit, why=found.why,
+    )  # fmt: skip
 
 
 def write_points(path: Path, points: Sequence[Point]) -> None:
@@ -126,15 +134,19 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def tell_checkpoints(runs: Sequence[Path], tasks: Sequence[Task], settings: Settings, *, dry_run: bool) -> None:
     """What `run --checkpoints` prints."""
+    if len(runs) > 1 and (settings.max_calls or settings.max_total_tokens):
+        raise UserError(f"a budget is of one run; name one with --checkpoints ({len(runs)} are named)")
+    written: list[Written] = []
     for path in runs:
         if dry_run:
             models, batches = list(models_in(path, settings).values()), batches_of(tasks, settings)
-            for cost in costs(path / FOLDER, models, batches, settings):
-                say(f"{cost.task} by {cost.model}: {cost.calls:,} answers to make, {cost.prompt_tokens:,} tokens read")
+            tell_costs(path / FOLDER, models, batches, settings)
             continue
         course = evaluate_checkpoints(path, *tasks, settings=settings)
+        written += course.outcome.written
         for task in tasks:
             for point in course.curve(task.name):
                 row = course.outcome.scored(f"{path.resolve().name}@{point.step}", task.name, point.metric)
                 say(f"{task.name:12} {row.model:24} {row.metric:24} {told(row.estimate)}")
         say(f"{path / 'report.html'}")
+    ending_of(written).tell(budget_of(settings).told)

@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import align
-from align.errors import Mistakes, RunError, UserError
+from align.errors import RunError, UserError
 from align.models.load import where
 from align.models.tokenizer import load_tokenizer
-from align.recipe.text import Written, override
-from align.recipe.types import build
 from align.system.ranges import AtLeastOne, Count, Positive
 from align_eval.generation.models import named
 from align_eval.generation.trained import find
@@ -33,8 +31,11 @@ from align_eval.results.reading import add
 from align_eval.running.run import inputs_of
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.shares import z_of
+from align_eval.words import settings_from
 
 LEVEL = 0.95
+FOREIGN = {"shots": "num_fewshot", "n_shot": "num_fewshot", "apply_chat_template": "form", "chat_template": "form",
+           "model_args": "arguments", "max_rows": "batch_size"}  # fmt: skip
 PREFIX = "lm_eval/"
 TAIL = 12  # lines of what it says that an error shows
 STDERR = "_stderr"
@@ -56,12 +57,7 @@ class HarnessSettings:
 
 def harness_settings(words: Sequence[str]) -> HarnessSettings:
     """Mistakes with all that is wrong with `key=value` words."""
-    written = Written("command line", {})
-    override(written, words)
-    made = build(written, "settings", HarnessSettings, written.values)
-    if written.mistakes or made is None:
-        raise Mistakes(dict.fromkeys(m.replace("settings.", "") for m in written.mistakes))
-    return made
+    return settings_from(words, HarnessSettings, FOREIGN)
 
 
 def run_harness(tasks: Sequence[str], models: Sequence[str], folder: Path, settings: HarnessSettings) -> Results:

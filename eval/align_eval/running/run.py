@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import align
 from align.errors import UserError
-from align.system.lines import Tell
+from align.system.lines import Tell, warn
 from align.system.sums import sha256_of
 from align_eval.analysis.missing import failures
-from align_eval.generation.answers import Batch, Written, generate
+from align_eval.generation.answers import Batch, Means, Written, generate, plan_of, samples_of
 from align_eval.generation.asked import Model
 from align_eval.generation.identity import identities
-from align_eval.generation.settings import Settings
+from align_eval.generation.settings import Settings, budget_of
 from align_eval.records import Score
 from align_eval.results.document import Failure, Results, Scored, Sections
 from align_eval.results.reading import add
@@ -65,32 +66,33 @@ def batches_of(tasks: Sequence[Task], settings: Settings) -> list[Batch]:
 
 def write(
     folder: Path, models: Sequence[Model], batches: Sequence[Batch], settings: Settings, progress: Progress = quiet,
-    tell: Tell | None = None,
+    tell: Tell = warn,
 ) -> list[Written]:  # fmt: skip
-    """Answers alone, one model after the other, so that one is in memory at a time."""
+    """Answers alone, one model after the other, so that one is in memory at a time; all of them share the budget."""
     found: list[Written] = []
+    means = Means(budget_of(settings), tell=tell)
     for model in models:
         try:
             for batch in batches:
-                found.append(_one(folder, model, batch, settings, progress, tell))
+                total = len(batch.items) * len(samples_of(plan_of(model, batch.task, settings), settings))
+                tick = _Ticks(partial(progress, model.name, batch.task.name), total)
+                found.append(generate(folder, model, batch, settings, replace(means, tick=tick)))
         finally:
             model.close()
     return found
 
 
-def _one(
-    folder: Path, model: Model, batch: Batch, settings: Settings, progress: Progress, tell: Tell | None
-) -> Written:
-    total = len(batch.items) * (settings.num_samples if batch.task.mode == "write" else 1)
-    done = 0
+@dataclass
+class _Ticks:
+    """How many answers there are, told whenever there are more."""
 
-    def tick(more: int) -> None:
-        nonlocal done
-        done += more
-        progress(model.name, batch.task.name, done, total)
+    tell: Callable[[int, int], object]  # there, in all
+    total: int
+    there: int = 0
 
-    options: dict[str, Any] = {"tell": tell} if tell else {}
-    return generate(folder, model, batch, settings, tick, **options)
+    def __call__(self, more: int) -> None:
+        self.there += more
+        self.tell(self.there, self.total)
 
 
 def run_tasks(

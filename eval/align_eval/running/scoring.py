@@ -28,7 +28,9 @@ def score(folder: Path, task: Task, items: Sequence[Item], written: Written, tel
     for lost in written.missing:
         nothing = Answer(item=lost.item, model=lost.model, sample=lost.sample, text="")
         found += no_answer(task, nothing, f"no answer: {lost.why}", [task.scored_metric])
-    append_scores(folder, [s for s in found if (s.item, s.sample, s.metric) not in known])
+    lost = {(m.item, m.sample) for m in written.missing if m.again}  # they may come yet, and are scored then
+    new = [s for s in found if (s.item, s.sample, s.metric) not in known and (s.item, s.sample) not in lost]
+    append_scores(folder, new)
     changed = [s for s in found if (old := known.get((s.item, s.sample, s.metric))) and old.score != s.score]
     if changed:
         first = f"{changed[0].item} by {changed[0].metric}"

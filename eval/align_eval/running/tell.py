@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from align.errors import UserError
 from align.system.terminal import say
+from align_eval.generation.answers import ending_of
 from align_eval.generation.models import models_of
-from align_eval.generation.settings import Settings, parted, settings_of
+from align_eval.generation.settings import Settings, budget_of, parted, settings_of
 from align_eval.results.wording import told
-from align_eval.running.dry import costs
+from align_eval.running.dry import tell_costs
 from align_eval.running.run import Outcome, batches_of, run_tasks, write
 from align_eval.tasks.files import task_of
 from align_eval.tasks.task import Task, task_names
 
+SHOWN = 5  # reasons that are listed
 UNPARSED_SHOWN = 3  # answers in which no answer was found
 TAIL = 70  # characters of such an answer that are shown: its end
 
@@ -25,11 +28,14 @@ def generate(words: Sequence[str], models: Sequence[str], out: Path, *, dry_run:
     tasks, settings = _asked(words)
     found, batches = models_of(models, settings), batches_of(tasks, settings)
     if dry_run:
-        return _tell_costs(out, models, tasks, settings)
-    for one in write(out, found, batches, settings, _progress):
-        lost = f", {len(one.missing)} missing ({one.missing[0].why})" if one.missing else ""
-        say(f"{one.task}: {len(one.answers)} answers of {one.model} in {out}, {one.made} made now{lost}")
-    return None
+        return tell_costs(out, found, batches, settings)
+    written = write(out, found, batches, settings, progress)
+    for one in written:
+        lost = f", {len(one.missing):,} missing" if one.missing else ""
+        say(f"{one.task}: {len(one.answers):,} answers of {one.model} in {out}, {one.made:,} made now{lost}")
+        for why, count in Counter(m.why for m in one.missing).most_common(SHOWN):
+            say(f"  {count:,} missing: {why}")
+    return ending_of(written).tell(budget_of(settings).told)
 
 
 def run(
@@ -43,15 +49,16 @@ def run(
     if checkpoints:
         from align_eval.running.checkpoints import tell_checkpoints
 
-        tell_checkpoints(checkpoints, tasks, settings, dry_run=dry_run)
-        return
+        return tell_checkpoints(checkpoints, tasks, settings, dry_run=dry_run)
     if out is None:
         raise UserError("run: --out is missing; name the evaluation folder, such as --out evals/gsm8k")
+    found = models_of(models, settings)
     if dry_run:
-        return _tell_costs(out, models, tasks, settings)
-    outcome = run_tasks(tasks, models_of(models, settings), out, settings, _progress)
+        return tell_costs(out, found, batches_of(tasks, settings), settings)
+    outcome = run_tasks(tasks, found, out, settings, progress)
     tell_outcome(outcome)
     say(f"{out}/results.json")
+    return ending_of(outcome.written).tell(budget_of(settings).told)
 
 
 def _asked(words: Sequence[str]) -> tuple[list[Task], Settings]:
@@ -64,17 +71,7 @@ def _asked(words: Sequence[str]) -> tuple[list[Task], Settings]:
     return [replace(task, rows=settings.rows) for task in tasks] if settings.rows else tasks, settings
 
 
-def _tell_costs(out: Path, models: Sequence[str], tasks: Sequence[Task], settings: Settings) -> None:
-    for cost in costs(out, models_of(models, settings), batches_of(tasks, settings), settings):
-        how = "" if cost.counted else " (guessed, four characters each)"
-        most = f", at most {cost.most_completion_tokens:,} tokens written" if cost.most_completion_tokens else ""
-        say(
-            f"{cost.task} by {cost.model}: {cost.items:,} items, {cost.calls:,} answers to make, "
-            f"{cost.prompt_tokens:,} tokens read{how}{most}"
-        )
-
-
-def _progress(model: str, task: str, done: int, total: int) -> None:
+def progress(model: str, task: str, done: int, total: int) -> None:
     """One line that is written over where a person looks at it; else nothing."""
     if sys.stderr.isatty():
         say(f"\r{task} by {model}: {done:,} of {total:,}", file=sys.stderr, end="\n" if done >= total else "")

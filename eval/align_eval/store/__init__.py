@@ -1,7 +1,8 @@
 """An evaluation's folder: items, answers, verdicts and scores, as they are added to and read.
 
 Read `folder` first: which files there are, and how writers that know nothing of each other add to them. `rows` turns
-the records into JSON and back, and `repeated` finds what is there twice.
+the records into JSON and back, and `repeated` finds what is there twice. `judges` notes who has judged, and
+`differing` says in what two such notes differ.
 """
 
 from align_eval.store.folder import (

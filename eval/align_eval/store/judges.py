@@ -5,37 +5,60 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from align.errors import UserError
 from align.system.files import aside_of, inner_folder, replace_file
 from align.system.lines import safe_name
+from align_eval.store.differing import differing
 
 JUDGES = "judges"
 
 
-def note_judge(folder: Path, name: str, identity: Mapping[str, Any], shape: Mapping[str, Any] | None = None) -> None:
-    """Notes what a judge's verdicts depend on, and the form of its replies, which is needed to read them anew.
-    UserError where the name is another judge's here."""
-    path = inner_folder(folder / JUDGES) / f"{safe_name(name)}.json"
-    told = {"name": name, "identity": dict(identity), **({"shape": dict(shape)} if shape else {})}
-    if not path.exists():
-        aside = path.with_name(f"{aside_of(path).name}.{os.getpid()}")
-        replace_file(aside, json.dumps(told, indent=1) + "\n")
-        try:
-            os.link(aside, path)  # the first of several processes counts
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink()
-    before = _read(path)["identity"]
-    if before != told["identity"]:
-        keys = [key for key in {**before, **told["identity"]} if before.get(key) != told["identity"].get(key)]
-        raise UserError(
-            f"{folder}: has verdicts of {name}, and that was another judge: {', '.join(keys)} differ "
-            f"({_short(before, keys)}; now {_short(told['identity'], keys)}). Call this one otherwise: name=..."
-        )
+@dataclass(frozen=True)
+class Note:
+    """What a judge's verdicts depend on, and the form of its replies, which is needed to read them anew."""
+
+    name: str
+    identity: Mapping[str, Any]
+    shape: Mapping[str, Any] | None = None
+
+    def begin(self, folder: Path, *, binding: bool) -> None:
+        """Writes it down. Where verdicts were kept under an earlier one (`binding`), UserError unless that is the same;
+        one under which nothing came, as of a mistyped address, is replaced."""
+        path = self._path(folder)
+        text = json.dumps(self._told, indent=1) + "\n"
+        if not path.exists():
+            aside = path.with_name(f"{aside_of(path).name}.{os.getpid()}")
+            replace_file(aside, text)
+            try:
+                os.link(aside, path)  # the first of several processes counts
+            except FileExistsError:
+                pass
+            finally:
+                aside.unlink()
+        elif not binding and _read(path) != self._told:
+            replace_file(path, text)
+        self.hold(folder)
+
+    def hold(self, folder: Path) -> None:
+        """UserError where the name is another judge's here: verdicts of both would be mixed."""
+        differ = differing(_read(self._path(folder))["identity"], self._told["identity"])
+        if differ:
+            raise UserError(
+                f"{folder}: {self.name} is another judge here: {differ}. Nothing is mixed: give this one a name of its "
+                "own (name=...), put the old values back, or take a new folder"
+            )
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        shape = {"shape": dict(self.shape)} if self.shape else {}
+        return json.loads(json.dumps({"name": self.name, "identity": dict(self.identity), **shape}))
+
+    def _path(self, folder: Path) -> Path:
+        return inner_folder(folder / JUDGES) / f"{safe_name(self.name)}.json"
 
 
 def read_judges(folder: Path) -> dict[str, dict[str, Any]]:
@@ -53,7 +76,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         finding = f"{path}: is no note of a judge ({type(error).__name__})"
         raise UserError(f"{finding}; restore it, or use a new folder") from None
-
-
-def _short(identity: Mapping[str, Any], keys: list[str]) -> str:
-    return ", ".join(f"{key} {json.dumps(identity.get(key))}" for key in keys)[:300]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from align.data.reading.sources import resolve
 from align.errors import UserError
 from align_eval.tasks.task import Scorer, Task, load
@@ -14,6 +16,11 @@ def task_of(name: str) -> Task:
     path = resolve(name)
     if path is None or not path.is_file():
         raise UserError(f"{name}: no such file")
-    plain = path.name.partition(".jsonl")[0]
-    return Task(name=plain, version=1, rows=str(path.resolve()), prompt="", score=Scorer(by="none"), headline="none",
+    return prompts_in(path.absolute())
+
+
+def prompts_in(path: Path) -> Task:
+    """The rows are named as beside the task's file, so that both may be moved."""
+    name = path.name.partition(".jsonl")[0]
+    return Task(name=name, version=1, rows=path.name, prompt="", score=Scorer(by="none"), headline="none",
                 file=str(path))  # fmt: skip

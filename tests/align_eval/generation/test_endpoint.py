@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from align.judges import endpoint as endpoints
+from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.results.reading import read
 from align_eval.store import read_answers
@@ -47,11 +47,14 @@ class Server:
         self.asked: list[dict[str, Any]] = []
         self.wrong: dict[str, int] = {}
         self.models = ["adder"]
+        self.card: dict[str, Any] = {}  # what its list of models says beside their names
+        self.named: dict[str, Any] = {}  # what answers say of who has replied
+        self.page = ""  # what people see who come to another address
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._say(200, {"data": [{"id": name} for name in server.models]})
+                self._say(200, {"data": [{"id": name, **server.card} for name in server.models]})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -59,7 +62,7 @@ class Server:
                 self._say(*server.answer(body))
 
             def _say(self, status: int, told: Any) -> None:
-                content = json.dumps(told).encode()
+                content = (server.page or json.dumps(told)).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -81,7 +84,7 @@ class Server:
         usage = {"prompt_tokens": 5, "completion_tokens": 2}
         text = f"It is {int(first) + 1}.\nNext: 99"
         choice = {"finish_reason": "stop", "text": text, "message": {"content": text}}
-        return 200, {"choices": [choice], "usage": usage}
+        return 200, {"choices": [choice], "usage": usage, **self.named}
 
 
 def echoed(prompt: str) -> dict[str, Any]:
@@ -129,26 +132,123 @@ def test_answers_are_scored_and_paid_once(server: Server, tmp_path: Path):
     assert {a.num_tokens for a in answers} == {2}
 
 
-def test_what_was_not_answered_is_asked_again_and_nothing_else(server: Server, tmp_path: Path):
+def test_what_was_not_answered_is_asked_again_and_nothing_else(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     task, out = task_in(tmp_path, YAML), str(tmp_path / "out")
     server.wrong = {"3": 500}
-    assert main(["run", task, "--model", server.url, "--out", out]) == 1
+    assert main(["generate", task, "--model", server.url, "--out", out]) == 4
     assert len(read_answers(Path(out))) == 5
+    told = capsys.readouterr()
+    assert "sums: 5 answers of adder" in told.out
+    assert f"1 missing: {server.url}: answers 500: status 500 (tried 6 times)" in told.out
+    assert "without an answer: 1 answers of adder to sums" in told.err
     server.wrong, server.asked = {}, []
-    assert main(["run", task, "--model", server.url, "--out", out]) == 0
+    assert main(["generate", task, "--model", server.url, "--out", out]) == 0
     assert [body["messages"][0]["content"] for body in server.asked] == ["3 + 1 ="]
 
 
-def test_what_is_refused_is_missing_with_its_reason(server: Server, tmp_path: Path):
+@pytest.mark.parametrize("status", [400, 500])
+def test_what_did_not_come_has_no_score_until_it_comes(server: Server, status: int, tmp_path: Path):
     task, out = task_in(tmp_path, YAML), str(tmp_path / "out")
-    server.wrong = {"3": 400}
-    assert main(["run", task, "--model", server.url, "--out", out]) == 0
+    server.wrong = {"3": status}
+    command = ["run", task, "--model", server.url, "--out", out]
+    assert main(command) == 4
     found = read(Path(out))
     (failure,) = found.failures
     assert (failure.what, failure.count, failure.item) == ("sums: not scored", 1, "sums/3")
-    assert "status 400" in failure.why
+    assert f"status {status}" in failure.why
     (row,) = [r for r in found.sections.scores if r.metric == "accuracy_flexible"]
     assert (row.estimate.value, row.estimate.n) == (1.0, 5)
+    server.wrong, server.asked = {}, []
+    assert main(command) == 0
+    assert len(server.asked) == 1
+    found = read(Path(out))
+    assert not found.failures
+    (row,) = [r for r in found.sections.scores if r.metric == "accuracy_flexible"]
+    assert (row.estimate.value, row.estimate.n) == (1.0, 6)
+
+
+def test_where_nothing_came_at_all_that_is_a_failure(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    task, out = task_in(tmp_path, YAML), str(tmp_path / "out")
+    server.wrong = {str(i): 400 for i in range(6)}
+    assert main(["generate", task, "--model", server.url, "--out", out]) == 1
+    assert "adder: nothing came back, for the reasons above" in capsys.readouterr().err
+
+
+def test_an_address_under_which_nothing_came_binds_nobody(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    task, out = task_in(tmp_path, YAML), str(tmp_path / "out")
+    right = f"{server.url}#adder"
+    wrong = right.replace("/v1", "/v2")
+    server.page = "<html>Welcome</html>"
+    assert main(["generate", task, "--model", wrong, "--out", out]) == 2
+    assert "is an endpoint there?" in capsys.readouterr().err
+    server.page, server.wrong = "", {str(i): 404 for i in range(6)}
+    assert main(["generate", task, "--model", wrong, "--out", out]) == 2
+    assert "is 'adder' served there" in capsys.readouterr().err
+    server.wrong = {}
+    assert main(["generate", task, "--model", right, "--out", out]) == 0
+    assert main(["generate", task, "--model", wrong, "--out", out]) == 2
+    assert f'model.url: was "{server.url}", now ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["named", "card"])
+def test_another_revision_is_told_and_refused_unless_asked_for(
+    where: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    task, out = task_in(tmp_path, YAML), str(tmp_path / "out")
+    key = "system_fingerprint" if where == "named" else "root"
+    setattr(server, where, {key: "first"})
+    server.wrong = {"3": 500, "4": 500}
+    command = ["generate", task, "--model", server.url, "--out", out, "concurrency=1"]
+    assert main(command) == 4
+    server.wrong = {}
+    setattr(server, where, {key: "second"})
+    assert main(command) == (1 if where == "named" else 2)
+    told = capsys.readouterr().err
+    if where == "named":
+        assert "were made by first, and now by second: they are not to be mixed" in told
+        assert len(read_answers(Path(out))) == 4
+        assert main([*command, "allow_revision=true"]) == 0
+        assert "its answers were written by first and second" in capsys.readouterr().err
+    else:
+        assert 'model.root: was "first", now "second"' in told
+        assert main([*(f"other={word}" if word == server.url else word for word in command)]) == 0
+
+
+def test_a_budget_ends_it_and_the_same_command_goes_on(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    task, out = task_in(tmp_path, YAML), str(tmp_path / "out")
+    command = ["run", task, "--model", server.url, "--out", out, "max_calls=4"]
+    assert main([*command, "--dry-run"]) == 0
+    assert "the budget of 4 calls ends it before all 6 calls are made" in capsys.readouterr().out
+    assert not server.asked
+    assert main(command) == 75
+    assert "the budget of 4 calls is spent: 2 answers of adder to sums were not asked for" in capsys.readouterr().err
+    assert len(server.asked) == 4
+    (failure,) = read(Path(out)).failures
+    assert failure.count == 2
+    assert failure.why.startswith("no answer: not asked: the budget of 4 calls is spent")
+    assert main(command) == 0
+    assert len(server.asked) == 6
+    assert not read(Path(out)).failures
+
+
+def test_a_budget_of_tokens_is_never_passed(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One answer may take 10 tokens of its prompt (as counted here: 7 bytes by 3, and 8 around) and 40 more; it takes
+    5 and 2, as the endpoint says. So after k answers 7 k are spent, and another is begun where 50 are left."""
+    task, out = task_in(tmp_path, YAML, count=9), str(tmp_path / "out")
+    command = ["generate", task, "--model", server.url, "--out", out, "max_completion_length=40", "concurrency=1"]
+    assert main([*command, "max_total_tokens=49"]) == 2
+    assert "max_total_tokens=49: one of adder may take 50 tokens; allow so many" in capsys.readouterr().err
+    assert main([*command, "max_total_tokens=80"]) == 75
+    assert len(server.asked) == 5  # 4 are 28, and 52 are left; 5 are 35, and 45 are left
+    assert main([*command, "max_total_tokens=80"]) == 0
 
 
 def test_choices_by_the_log_probabilities_of_an_echo(server: Server, tmp_path: Path):

@@ -149,21 +149,26 @@ def test_a_prompt_that_is_too_long_is_missing_and_said(tmp_path: Path, capsys: p
     for _ in range(2):
         assert main([*command, "max_completion_length=4"]) == 0
         assert "1 answers of stories260k" in (said := capsys.readouterr().out)
-        assert "1 missing (the prompt has" in said
+        assert "1 missing: the prompt has" in said
     assert len(list((tmp_path / "out/missing").glob("*.jsonl"))) == 1
 
 
 def test_what_a_command_would_cost_is_told_and_nothing_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main([*COMMAND, "--out", str(tmp_path / "none"), "--dry-run"]) == 0
     assert "40 items, 80 answers to make" in (said := capsys.readouterr().out)
-    assert "at most 1,920 tokens written" in said  # 80 times 24
+    assert "at most 1,920 of replies" in said  # 80 times 24
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["temprature=1"], "temprature: no such key. Did you mean temperature?"),
+        (["temprature=1"], "temprature: no such setting. Did you mean temperature?"),
+        (["max_new_tokens=8"], "max_new_tokens: no such setting. Here it is max_completion_length."),
+        (["do_sample=true"], "temperature: 0 takes the likeliest token, above 0 tokens are drawn"),
+        (["lr=0.1"], "lr: no such setting; there are num_samples, temperature,"),
+        (["seed=1", "seed=2"], "seed: is given twice"),
+        (["2nd=1"], "2nd=1: expected KEY=VALUE"),
         (["num_samples=4"], "several answers at temperature 0 are all the same"),
         (["top_p=0"], "top_p: found 0"),
         (["form=chatty"], "expected one of auto, chat, text"),

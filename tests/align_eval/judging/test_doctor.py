@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from judging_server import JudgingServer, longer, serving
 
-from align.judges import endpoint as endpoints
+from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.judging.endpoint import Examined, examine
 

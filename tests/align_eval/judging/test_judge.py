@@ -11,9 +11,9 @@ from judging_command import RIGHT, command, evaluation, scores, usual
 from judging_server import JudgingServer, serving
 
 from align.errors import UserError
-from align.judges import endpoint as endpoints
 from align.judges.base import Verdict
 from align.judges.named import JudgeSpec
+from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.judging.run import judge
 from align_eval.judging.settings import Judging
@@ -163,11 +163,13 @@ def test_a_panel_keeps_all_its_judges_verdicts(tmp_path: Path, server: JudgingSe
     ("words", "finding"),
     [
         (["repeats=0"], "repeats: found 0; expected 1 or more"),
-        (["repeat=2"], "repeat: no such setting; there are models"),
+        (["repeat=2"], "repeat: no such setting. Did you mean repeats?"),
+        (["max_new_tokens=9"], "max_new_tokens: no such setting. Here it is max_tokens."),
         (["repeats"], "repeats: expected KEY=VALUE"),
         (["repeats=2", "repeats=3"], "repeats: is given twice"),
         (["rubric=no-such.txt"], "rubric=no-such.txt: cannot be read"),
-        (["one_order=1"], "one_order: found 1; expected bool"),
+        (["one_order=1"], "one_order: found 1; expected true or false"),
+        (["max_calls=0"], "max_calls: found 0; expected 1 or more"),
         (["temperature=1"], "temperature has no effect on a judge of kind rule"),
     ],
 )

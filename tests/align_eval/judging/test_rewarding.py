@@ -70,6 +70,32 @@ def test_what_has_no_reward(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert missing.why
 
 
+def test_what_failed_is_not_kept_and_asked_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A function that needs a service, which is down for some answers and then for none."""
+    (tmp_path / "far_service.py").write_text(
+        "from pathlib import Path\n"
+        "def size(prompts, completions, **columns):\n"
+        "    if Path(__file__).with_name('down').exists() and any('rained' in c for c in completions):\n"
+        "        raise ConnectionError('the service is down')\n"
+        "    return [float(len(c)) for c in completions]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "down").touch()
+    words = ["reward", str(folder), "--reward", "rule:far_service:size"]
+    assert main(words) == 4
+    told = capsys.readouterr()
+    assert "1 without a reward: the answer of org/a: " in told.out
+    assert "the service is down" in told.out
+    assert "without an answer: 1 answers by rule:far_service:size" in told.err
+    assert len(read_scores(folder)) == 3
+    (tmp_path / "down").unlink()
+    assert main(words) == 0
+    assert "4 answers (3 scored before)" in capsys.readouterr().out
+    assert {s.score for s in read_scores(folder)} == {float(len(text)) for text in (*TEXTS, " again.")}
+
+
 def test_mistakes(folder: Path, tmp_path: Path, reward_model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reward", str(folder)]) == 2
     assert main(["reward", str(folder), "--reward", f"implicit:{STORIES}"]) == 2

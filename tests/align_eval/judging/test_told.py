@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from judging_server import serving
 
-from align.judges import endpoint as endpoints
+from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.records import Answer, Item
 from align_eval.store import append_answers, append_items

@@ -141,7 +141,7 @@ def test_light_dark_and_print_differ(browser: Browser, page: Path) -> None:
 def test_large_data_is_unpacked_and_a_browser_that_cannot_says_so(
     browser: Browser, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("align_eval.page.embedded.PLAIN", 0)
+    monkeypatch.setattr("align.report.parts.embedded.PLAIN", 0)
     monkeypatch.setattr(items, "PART", 2_000)
     packed = report(page.parent, page.parent / "packed.html")
     assert packed.read_text().count('"deflated":') > 5

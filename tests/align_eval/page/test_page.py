@@ -14,10 +14,10 @@ from evaluations import HOSTILE, MODELS, folder, of, results
 
 from align.errors import UserError
 from align.judges.base import Verdict
+from align.report.parts.embedded import PLAIN, block
 from align_eval.analysis.evaluation import Evaluation
 from align_eval.cli import main
 from align_eval.page import browser as items
-from align_eval.page.embedded import PLAIN, block
 from align_eval.page.headline import headline
 from align_eval.page.matrix import matrices
 from align_eval.page.write import page, report

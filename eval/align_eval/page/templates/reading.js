@@ -1,14 +1,4 @@
-"use strict";
 // The data of the browser of items: how it is unpacked, and what the verdicts of a pair come to.
-
-async function unpack(text) {
-  const value = JSON.parse(text);
-  if (!value || typeof value.deflated !== "string") return value;
-  if (typeof DecompressionStream === "undefined") throw new Error("no DecompressionStream");
-  const bytes = Uint8Array.from(atob(value.deflated), (char) => char.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-  return JSON.parse(await new Response(stream).text());
-}
 
 const parts = new Map();
 
@@ -94,28 +84,6 @@ function fits(found, wanted) {
   if (wanted === "judges") return found.judges;
   if (wanted === "missing") return found.missing > 0;
   return true;
-}
-
-function element(name, kind, text) {
-  const made = document.createElement(name);
-  if (kind) made.className = kind;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-// Text with the searched words marked; never as markup.
-function marked(kind, text, words) {
-  const made = element("p", kind);
-  made.dir = "auto";
-  if (text.length > 1200) made.tabIndex = 0; // it scrolls
-  const low = text.toLowerCase();
-  let from = 0;
-  for (let at = words ? low.indexOf(words) : -1; at >= 0 && from <= text.length; at = low.indexOf(words, from)) {
-    made.append(text.slice(from, at), element("mark", "", text.slice(at, at + words.length)));
-    from = at + words.length;
-  }
-  made.append(text.slice(from));
-  return made;
 }
 
 function told(index, n) {

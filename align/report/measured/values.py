@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from align.report.folder import Audited, Run
-from align.report.svg import Chart, Series, chart
-from align.report.text import escape, exact, short, table
+from align.report.parts.blocks import Block, Table, figures, note
+from align.report.parts.charts import Chart, Series, chart
+from align.report.parts.figures import Figure
+from align.report.text import exact, said, short
 
 APART = 2.0  # standard errors by which two states must differ to be put in order
 EXPLAINED = (
@@ -55,42 +57,42 @@ def by_step(run: Run) -> dict[int, Audit]:
     return {step: Audit([s for s in run.values if s.step == step]) for step in steps}
 
 
-def values_section(run: Run) -> str:
+HEAD = ("States", "Mean absolute error", "Right order", "Standard error of the truth")
+
+
+def values_section(run: Run) -> list[Block]:
     if not run.values:
-        return ""
-    found = by_step(run)
-    head = ["After step", "States", "Mean absolute error", "Right order", "Standard error of the truth"]
-    rows = [[str(step), str(len(audit.states)), *_told(audit)] for step, audit in found.items()]
-    rows.append(["<b>all</b>", str(len(run.values)), *_told(Audit(run.values))])
-    last = list(found.values())[-1]
-    drawn = _scatter("First audit", next(iter(found.values()))) + (
-        _scatter("Last audit", last) if len(found) > 1 else ""
-    )
-    return f'<div class="grid">{drawn}</div>{table(head, rows)}<p class="note">{EXPLAINED}</p>'
+        return []
+    found = list(by_step(run).items())
+    rows = [[str(step), *_told(audit)] for step, audit in found]
+    rows.append([said("<b>all</b>"), *_told(Audit(run.values))])
+    drawn = [_scatter("First audit", found[0][1])]
+    drawn += [_scatter("Last audit", found[-1][1])] if len(found) > 1 else []
+    return [*figures(drawn), Table(head=["After step", *HEAD], rows=rows), note(EXPLAINED)]
 
 
-def values_compared(runs: Sequence[Run]) -> str:
+def values_compared(runs: Sequence[Run]) -> list[Block]:
     """A row for each run that was audited; nothing where none was."""
     audited = [(slot, run) for slot, run in enumerate(runs) if run.values]
     if not audited:
-        return ""
-    head = ["Run", "States", "Mean absolute error", "Right order", "Standard error of the truth"]
-    rows = [[escape(run.name), str(len(run.values)), *_told(Audit(run.values))] for _, run in audited]
+        return []
     lines = [
         Series(label=run.name, slot=slot % 8, line=[(step, audit.error) for step, audit in by_step(run).items()])
         for slot, run in audited
     ]
     drawn = chart(Chart(title="Mean absolute error of the values", series=lines, zero=True))
-    return f'<div class="grid">{drawn}</div>{table(head, rows)}<p class="note">{EXPLAINED}</p>'
+    rows = [[run.name, *_told(Audit(run.values))] for _, run in audited]
+    return [*figures([drawn]), Table(head=["Run", *HEAD], rows=rows), note(EXPLAINED)]
 
 
 def _told(audit: Audit) -> list[str]:
     share, pairs = audit.order
     order = f"{share * 100:.0f} % of {pairs:,}" if pairs else ""
-    return [exact(audit.error, short(audit.error)), order, exact(audit.noise, short(audit.noise))]
+    error, noise = exact(audit.error, short(audit.error)), exact(audit.noise, short(audit.noise))
+    return [str(len(audit.states)), error, order, noise]
 
 
-def _scatter(title: str, audit: Audit) -> str:
+def _scatter(title: str, audit: Audit) -> Figure:
     dots = [(s.value, s.estimate, None) for s in sorted(audit.states, key=lambda s: s.value)]
     ends = [f(x for s in audit.states for x in (s.value, s.estimate)) for f in (min, max)]
     equal = Series(label="equal", slot=1, line=[(end, end) for end in ends])

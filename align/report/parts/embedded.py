@@ -17,13 +17,16 @@ from markupsafe import Markup
 PLAIN = 32_000  # characters of JSON up to which a block is left readable
 ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 LEVEL = 6  # of deflate
+NAMELESS = '<script type="application/json">'
 
 
-def block(name: str, value: Any) -> Markup:
-    """A script element with the id `name`."""
+def block(name: str, value: Any, plain: int | None = None) -> Markup:
+    """A script element with the id `name`, if it has one; `plain`: characters up to which it is left readable."""
     text = json_of(value)
-    inside = text.translate(ESCAPED) if len(text) <= PLAIN else f'{{"deflated":"{deflated(text)}"}}'
-    return Markup('<script type="application/json" id="{}">').format(name) + Markup(f"{inside}</script>")
+    short = len(text) <= (PLAIN if plain is None else plain)
+    inside = text.translate(ESCAPED) if short else f'{{"deflated":"{deflated(text)}"}}'
+    start = Markup('<script type="application/json" id="{}">').format(name) if name else Markup(NAMELESS)
+    return start + Markup(f"{inside}</script>")
 
 
 def json_of(value: Any) -> str:

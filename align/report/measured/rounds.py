@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from align.report.folder import Run
 from align.report.headline import told
 from align.report.measures import Measure
-from align.report.svg import Chart, Series, chart
-from align.report.text import exact, short, table
+from align.report.parts.blocks import Block, Table, figures, note
+from align.report.parts.charts import Chart, Series, chart
+from align.report.parts.figures import Figure
+from align.report.text import exact, short
 
 OVER = "num_rounds"  # told with the first step of each round: how many there were before
 EXPLAINED = (
@@ -41,10 +43,10 @@ def rounds_of(run: Run) -> list[Round]:
     return [Round(int(number) + 1, step, end) for (step, number), end in zip(begun, ends, strict=True)]
 
 
-def rounds_section(run: Run) -> str:
+def rounds_section(run: Run) -> list[Block]:
     found = rounds_of(run)
     if not found:
-        return ""
+        return []
     columns = {
         "Round": [str(r.number) for r in found],
         "Steps": [f"{r.first:.0f} to {r.last:.0f}" for r in found],
@@ -59,15 +61,15 @@ def rounds_section(run: Run) -> str:
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     rows = [list(cells) for cells in zip(*shown.values(), strict=True)]
-    return f'<div class="grid">{_drawn(run, found)}</div>{table(list(shown), rows)}<p class="note">{EXPLAINED}</p>'
+    return [*figures(_drawn(run, found)), Table(head=list(shown), rows=rows), note(EXPLAINED)]
 
 
-def _drawn(run: Run, found: Sequence[Round]) -> str:
+def _drawn(run: Run, found: Sequence[Round]) -> list[Figure]:
     held_out = [(r.number, m.value, m.stderr) for r in found if (m := r.held_out(run, "reward"))]
     written = [(r.number, of[0], None) for r in found if (of := r.of(run, "reward"))]
     series = [Series(label="written in the round", slot=0, dots=written)] if written else []
     series += [Series(label="held out, at its end ± standard error", slot=1, dots=held_out)] if held_out else []
-    return chart(Chart(title="Reward by round", series=series, across="round")) if series else ""
+    return [chart(Chart(title="Reward by round", series=series, across="round"))] if series else []
 
 
 def _first(values: Sequence[float], *, share: bool = False) -> str:

@@ -65,11 +65,21 @@ def thin(points: Sequence[Point], buckets: int = BUCKETS) -> list[Point]:
     if len(curve) <= 2 * buckets:
         return list(curve)
     kept = {0, len(curve) - 1}
-    edges = [b * len(curve) // buckets for b in range(buckets + 1)]
-    for start, end in pairwise(edges):
+    for start, end in _borders(len(curve), buckets):
         inside = curve.values[start:end]
         kept |= {start + int(inside.argmin()), start + int(inside.argmax())}
     return list(curve.where(sorted(kept)))
+
+
+def bucket_means(points: Sequence[Point], buckets: int) -> list[Point]:
+    """Mean step and mean value of each bucket."""
+    curve = Curve.of(points)
+    borders = list(_borders(len(curve), buckets))
+    return [(float(curve.steps[a:b].mean()), float(curve.values[a:b].mean())) for a, b in borders]
+
+
+def _borders(count: int, buckets: int) -> Iterator[tuple[int, int]]:
+    return pairwise(b * count // buckets for b in range(buckets + 1))
 
 
 def window_of(count: int) -> int:

@@ -1,0 +1,89 @@
+"""Who holds what: the shardings that a launch file may ask for, and what each keeps for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from align.plan.parts import gradients, moments, weights
+from align.plan.work import SINGLE, Model, Work
+
+BUCKET = 500_000_000  # numbers that DeepSpeed exchanges at once, and has a buffer for
+LIVE = 1_000_000_000  # gathered weights that ZeRO-3 lets live
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharding:
+    """What of a model is divided over the ranks. What is not is whole on each of them."""
+
+    name: str
+    engine: Literal["torch", "DeepSpeed"]
+    moments: bool = False
+    gradients: bool = False
+    weights: bool = False
+    frozen: bool = False  # models that do not learn
+
+    def divides(self, model: Model) -> bool:
+        """Whether a rank has only a share of this model's weights."""
+        return model.divided and (self.weights if model.learns else self.frozen)
+
+
+ALL = (
+    Sharding(name="ddp", engine="torch"),
+    Sharding(name="zero1", engine="DeepSpeed", moments=True),
+    Sharding(name="zero2", engine="DeepSpeed", moments=True, gradients=True),
+    Sharding(name="zero3", engine="DeepSpeed", moments=True, gradients=True, weights=True, frozen=True),
+    Sharding(name="fsdp2", engine="torch", moments=True, gradients=True, weights=True),
+)
+SHARDINGS = {sharding.name: sharding for sharding in ALL}
+
+
+def held_weights(model: Model, sharding: Sharding, ranks: int) -> float:
+    """All of them, or a share. An adapter beside the policy's has no weights of its own below it where those are whole
+    on every rank."""
+    if sharding.divides(model):
+        return weights(model) / ranks
+    return model.adapter * SINGLE if model.leans else weights(model)
+
+
+def held_gradients(model: Model, sharding: Sharding, work: Work) -> float:
+    """All of them, or a share. fsdp2 divides them in the last micro-batch of a step; until then they are whole."""
+    waiting = sharding.engine == "torch" and work.micro_batches > 1
+    return gradients(model) / (work.ranks if sharding.gradients and not waiting else 1)
+
+
+def held_moments(model: Model, sharding: Sharding, ranks: int) -> float:
+    """DeepSpeed's are float32, whatever the weights are."""
+    width = SINGLE if sharding.engine == "DeepSpeed" else model.learned_width
+    return moments(model, width) / (ranks if sharding.moments else 1)
+
+
+def masters(model: Model, sharding: Sharding, ranks: int) -> float:
+    """4 for each weight that learns, divided: DeepSpeed updates a copy of its own, also of float32 weights."""
+    return model.learned * SINGLE / ranks if sharding.engine == "DeepSpeed" else 0.0
+
+
+def flattened(model: Model, sharding: Sharding, ranks: int) -> float:
+    """4 for each weight that learns, divided: the gradients once more in one piece, while DeepSpeed updates."""
+    return masters(model, sharding, ranks)
+
+
+def buffers(work: Work, model: Model, sharding: Sharding) -> float:
+    """What is exchanged, on its way.
+
+    ddp: all gradients once more, in buckets. ZeRO: one bucket of 500 million numbers, two on a GPU below stage 3;
+    stage 3 also lets up to a billion gathered weights live. fsdp2: two layers whole, the gradient of one, and what is
+    outside of the layers.
+    """
+    if work.ranks == 1 and sharding.engine == "torch":
+        return 0.0
+    if sharding.name == "fsdp2":
+        outside = sum(map(prod, model.shape.outside()))
+        return (2 * model.shape.of_layer() + outside) * model.width + model.shape.of_layer() * model.learned_width
+    if sharding.engine == "torch":
+        return gradients(model)
+    bucket = (BUCKET if work.gpu else min(BUCKET, model.learned)) * model.learned_width
+    if not sharding.weights:
+        return (2 if work.gpu else 1) * bucket
+    return bucket + min(LIVE, model.weights) * model.width

@@ -1,0 +1,100 @@
+"""A file for each rank that says, every few seconds, what it is doing: `launch/attempt-NAME/rank-00003.json`.
+
+It is written from a thread, over itself, and never to the disk by force: who looks at it wants to know whether it
+changes. Beside it come the stacks of a process that ends because the others have not got on, `stacks-00003.txt`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from align.system.files import create, inner_folder, open_handle, remove
+from align.system.terminal import say
+from align.world.here import attempt, node
+from align.world.stages import standing
+
+FOLDER = "launch"  # in the run folder
+ALONE = "0"  # the attempt of a run that no job has started
+WIDTH = 1000  # characters of a file, so that a shorter text covers a longer one
+REASON = 400  # of them for why a process has ended
+ANOTHER = "another process of this run has ended"  # why this one has: what it met with is no cause
+NUMBER = re.compile(r"rank-(\d+)\.json")
+
+
+def attempt_folder(run: Path, name: str = "") -> Path:
+    return run / FOLDER / f"attempt-{name or attempt() or ALONE}"
+
+
+def new_attempt(run: Path) -> None:
+    """An empty folder; by one process, before the others write into it."""
+    inner_folder(run / FOLDER)
+    remove(attempt_folder(run))
+    attempt_folder(run).mkdir()
+
+
+@dataclass
+class Heartbeat:
+    """One rank's."""
+
+    folder: Path
+    rank: int
+    every: float  # seconds between two beats
+    beats: int = 0
+    handle: int = -1
+    broken: bool = field(default=False)
+
+    def beat(self, ended: str = "") -> None:
+        """`ended` says why this is the last one."""
+        now, self.beats = standing(), self.beats + 1
+        told: dict[str, Any] = {
+            "rank": self.rank, "node": node(), "pid": os.getpid(), "beats": self.beats, "every": self.every,
+            "time": time.time(), "stage": now.stage, "step": now.step, "since": now.since, "moves": now.moves,
+            "ended": ended[:REASON],
+        }  # fmt: skip
+        with self._telling():
+            if self.handle < 0:
+                self.handle = open_handle(self.folder / f"rank-{self.rank:05d}.json", os.O_WRONLY | os.O_CREAT)
+            os.pwrite(self.handle, f"{json.dumps(told):{WIDTH}}\n".encode(), 0)
+
+    def stacks(self) -> None:
+        """Where each thread of this process is, also one that waits inside a collective."""
+        with self._telling(), create(self.folder / f"stacks-{self.rank:05d}.txt") as out:
+            faulthandler.dump_traceback(out, all_threads=True)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Any:
+        """A run does not end because a heartbeat cannot be written; that is said once."""
+        try:
+            yield
+        except OSError as error:
+            if not self.broken:
+                say(f"warning: {self.folder}: heartbeats cannot be written: {error}", file=sys.stderr)
+            self.broken = True
+
+
+def read_beats(folder: Path) -> dict[int, dict[str, Any]]:
+    """Rank -> what it said last. One that is being written at this moment is read again."""
+    found: dict[int, dict[str, Any]] = {}
+    for path in sorted(folder.glob("rank-*.json")):
+        if number := NUMBER.fullmatch(path.name):
+            found[int(number[1])] = _read(path)
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    for _ in range(5):
+        with contextlib.suppress(OSError, ValueError):
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(told, dict):
+                return told
+        time.sleep(0.05)
+    return {"ended": f"{path}: cannot be read", "time": 0.0, "every": 0.0}
