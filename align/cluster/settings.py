@@ -67,8 +67,6 @@ class SlurmJob:
         for name, known in (("sharding", get_args(Sharding)), ("launcher", get_args(Launcher))):
             if (value := getattr(self, name)) not in known:
                 found.append(f"--{name}: {value} is none of {', '.join(known)}")
-        if self.sharding == "fsdp2" and not self.gpus_per_node:
-            found.append("--sharding: fsdp2 is for GPUs alone; give --gpus-per-node, or take ddp, zero2 or zero3")
         if self.time and not TIME.fullmatch(self.time):
             found.append(f"--time: {self.time} is no time of sbatch, such as 30 (minutes), 12:00:00 or 2-00")
         if self.array and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*(%\d+)?", self.array):

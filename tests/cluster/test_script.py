@@ -79,7 +79,6 @@ def test_what_ranks_wait_for_is_the_jobs_to_say(capsys: pytest.CaptureFixture[st
         (("--nodes", "two"), "--nodes: Input should be a valid integer"),
         (("--nodes", "0"), "--nodes: 0 must be at least 1"),
         (("--nodes",), "--nodes: needs a value"),
-        (("--sharding", "fsdp2"), "--sharding: fsdp2 is for GPUs alone"),
         (("--time", "soon"), "--time: soon is no time of sbatch"),
         (("--launcher", "mpirun"), "--launcher: mpirun is none of none, torchrun, accelerate"),
         (("--patience", "0"), "--patience: 0 must be at least 1"),

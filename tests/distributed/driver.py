@@ -4,9 +4,9 @@
 
 A job is {"name", "recipe", "overrides"}; with "resume_from" [NAME, STEP] it goes on from a copy of that job's
 checkpoint, with "across" [LAUNCH, NAME, STEP] from one of another launch, with "sharding" fsdp2 torch's own sharding
-takes the place of the launch's, with "replay_of" NAME it learns from what that job of the launch of one process has
-written. A job {"name", "moving": true} moves weights, "methods" has every method take steps, "reading" reads a large
-model.
+takes the place of the launch's, with "offload" DeepSpeed keeps these parts in the main memory, with "replay_of" NAME it
+learns from what that job of the launch of one process has written. A job {"name", "moving": true} moves weights,
+"methods" has every method take steps, "reading" reads a large model.
 A launch costs as much as ten of these jobs, so there is one for each sharding.
 """
 
@@ -49,19 +49,19 @@ def main() -> None:
 
 def move(root: Path, job: dict[str, Any]) -> dict[str, bool]:
     """Which of its promises were kept."""
-    with fully_sharded(job):
+    with launched(job):
         return moving.go(distributed.join(1.0), root / job["name"])
 
 
 def try_methods(root: Path, job: dict[str, Any]) -> dict[str, Any]:
-    with fully_sharded(job):
+    with launched(job):
         return every_method.go(distributed.join(0.0), root / job["name"])
 
 
 def read_large(root: Path, job: dict[str, Any]) -> dict[str, int]:
     """What this rank held at most while a model was read."""
     folder = root / job["name"]
-    with fully_sharded(job):
+    with launched(job):
         world = distributed.join(1.0)
         with world.main_first():
             if world.main:
@@ -86,7 +86,7 @@ def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
     if "replay_of" in job:
         words.append(f"rollout.replay={root.parent / 'launch-none' / job['replay_of']}")
     try:
-        with fully_sharded(job):
+        with launched(job):
             run.train(load_recipe(job["recipe"], words), resume)
     except AlignError as error:
         return {"error": type(error).__name__, "text": str(error)}
@@ -94,9 +94,10 @@ def train(root: Path, job: dict[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def fully_sharded(job: dict[str, Any]) -> Iterator[None]:
-    """What `accelerate launch` says with launch/accelerate/fsdp2.yaml, while a job lasts that asks for it."""
+def launched(job: dict[str, Any]) -> Iterator[None]:
+    """What `accelerate launch` says of fsdp2.yaml, or of offloading, while a job lasts that asks for it."""
     asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if job.get("sharding") == "fsdp2" else {}
+    asked |= {f"ACCELERATE_DEEPSPEED_OFFLOAD_{part}_DEVICE": "cpu" for part in job.get("offload", ())}
     os.environ.update(asked)
     try:
         yield

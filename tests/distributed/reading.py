@@ -1,6 +1,9 @@
-"""A large model read by two ranks: what each of them holds at most, as the kernel counts it.
+r"""A large model read by two ranks: what each of them holds at most, as the kernel counts it.
 
-    accelerate launch --config_file launch/accelerate/zero3.yaml --num_processes 2 tests/distributed/reading.py FOLDER 512
+    accelerate launch --config_file launch/accelerate/zero3.yaml --num_processes 2 \
+        tests/distributed/reading.py FOLDER 512
+
+DS_ACCELERATOR=cpu stands before it on CPUs, ACCELERATE_USE_CPU=true with fsdp2.yaml.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from align.world import distributed
 from align.world.distributed import World
 from align.world.shards import divided
 
-HIDDEN, LAYERS = 256, 24  # 100 MB in float32; with 512 400 MB
+HIDDEN, LAYERS = 384, 24  # 227 MB in float32; with 512 403 MB
 
 
 def make(folder: Path, hidden: int = HIDDEN) -> None:

@@ -131,6 +131,10 @@ JOBS = [
     job("jumps_replayed", "accelerated_po", 8, *WRITTEN, *REPLAYED["accelerated_po"], JUMPING, replay_of="jumps"),
     job("jumps_resumed", "accelerated_po", 8, *WRITTEN, *REPLAYED["accelerated_po"], JUMPING,
         resume_from=["jumps_replayed", 6], replay_of="jumps"),
+    job("dpo_offloaded", "dpo", 5, *SAVING, offload=["OPTIMIZER"]),
+    job("dpo_offloaded_resumed", "dpo", 5, *SAVING, offload=["OPTIMIZER"], resume_from=["dpo_offloaded", 2]),
+    job("lora_offloaded", "dpo", 3, *LORA, offload=["OPTIMIZER", "PARAM"]),
+    job("lora_offloaded_resumed", "dpo", 3, *LORA, offload=["OPTIMIZER", "PARAM"], resume_from=["lora_offloaded", 2]),
     {"name": "moves", "moving": True},
     {"name": "methods", "methods": True},
     {"name": "large", "reading": True},
@@ -176,18 +180,21 @@ ALSO_FSDP2 = [
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 GAMES = ("nash_mp", "nash_mp_resumed", "nash_mp_replayed")
 ACROSS = ("dpo_across", "lora_across", "scalebio_across")
+OF_MASTERS = ("dpo_offloaded", "dpo_offloaded_resumed")
+OF_WEIGHTS = ("lora_offloaded", "lora_offloaded_resumed")
 JUMPS = ("jumps_replayed", "jumps_resumed")
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
     "zero3": (
-        "lora_across", "kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", "jumps", "opd", *REPLAYED,
+        *OF_MASTERS, "lora_across",
+        "kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", "jumps", "opd", *REPLAYED,
     ),
     "zero2": (
-        "large", "scalebio_across",
+        "large", "scalebio_across", *OF_WEIGHTS,
         "dialogues", "tgdpo", "psft", "psft_resumed", "scalebio", "scalebio_resumed", "jumps", "opd", *GAMES[:2],
         *JUMPS, *REPLAYED, *ALSO,
     ),
-    "ddp": ("large", *REPLAYED, "nash_mp_resumed", "jumps", "scalebio_lora", *JUMPS),
-    "none": ("large", *ACROSS, "long", *GAMES[1:], *ALSO, *JUMPS),
+    "ddp": ("large", *OF_MASTERS, *OF_WEIGHTS, *REPLAYED, "nash_mp_resumed", "jumps", "scalebio_lora", *JUMPS),
+    "none": ("large", *ACROSS, *OF_MASTERS, *OF_WEIGHTS, "long", *GAMES[1:], *ALSO, *JUMPS),
 }  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def test_a_target_follows_and_trials_are_undone_and_a_resumed_run_is_the_same(tm
     assert all(line["apart"] > 1e-3 for line in logged[1:])
     assert [counted(run, step) for step in (1, 2, 3, 4)] == [{1.0}, {1.0}, {2.0}, {2.0}], "a real step counts once"
     policy = [Saved(at(run, step) / "state", 0).whole() for step in (1, 2)]
-    target = [load_state(at(run, step) / "target" / "weights-00000.pt") for step in (1, 2)]
+    target = [Saved(at(run, step) / "target" / "weights", 0).whole() for step in (1, 2)]
     for name, followed in target[1].items():
         torch.testing.assert_close(followed, target[0][name].lerp(policy[1][name], 0.5))
     assert any(not torch.equal(new, policy[0][name]) for name, new in policy[1].items())
@@ -187,7 +187,7 @@ def test_a_pull_is_towards_its_anchor(follows: bool, tmp_path: Path):
         wanted = without[name] - 1e-2 * 3.0 * (policy[0][name] - anchor)
         torch.testing.assert_close(policy[1][name], wanted, rtol=1e-5, atol=1e-7)
         assert (policy[1][name] - without[name]).abs().max() > 1e-6
-        saved = load_state(at(run, 1) / "anchor" / "weights-00000.pt")
+        saved = Saved(at(run, 1) / "anchor" / "weights", 0).whole()
         torch.testing.assert_close(saved[name], anchor)
     for step in (1, 2):
         assert_resumes(str(path), run, tmp_path, step)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from bench_of_steps import alone, tiny_llama
 from online_rig import OnlineRig, online_rig
-from safetensors.torch import load_file
 from small_runs import lines, metrics, same, told, train, weights
 from transformers import AutoModelForSequenceClassification
 
 from align.cli.main import main
 from align.lab import bandit
 from align.methods.ppo import PPO
+from align.runfolder.fragments import Saved
 from align.scoring.experience import ModelRole
 from align.scoring.score import Kernel, Scorer
 from align.training.critic import WINDOW, Warmup, is_flat
@@ -165,7 +165,7 @@ def test_a_critic_is_kept_and_can_begin_another_run(tmp_path: Path, capsys: pyte
     run = train("ppo", tmp_path / "run", *RUN, "training.max_steps=2", "model.critic={learning_rate: 1.0e-3}")
     assert f"its critic, as a reward model: {run / 'critic'}" in capsys.readouterr().out
     saved = AutoModelForSequenceClassification.from_pretrained(run / "critic").state_dict()
-    kept = load_file(run / "checkpoints" / "step-000002" / "critic" / "weights.safetensors")
+    kept = Saved(run / "checkpoints" / "step-000002" / "critic" / "state", 0).whole()
     assert all(torch.equal(saved[name.removeprefix("model.")], tensor) for name, tensor in kept.items())
     other = f"model.critic={{model_name_or_path: {run / 'critic'}}}"
     train("ppo", tmp_path / "other", *RUN, "training.max_steps=1", other)
