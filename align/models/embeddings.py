@@ -77,6 +77,13 @@ def gathered(parameter: Tensor) -> Iterator[None]:
         yield
 
 
+def whole(parameter: Any) -> Tensor:
+    """All of a parameter at rest on every rank, a copy; all of them ask together where it is divided."""
+    with gathered(parameter):
+        found = parameter.detach()
+        return found.full_tensor() if hasattr(found, "full_tensor") else found.clone()
+
+
 def let_pad_learn(model: nn.Module) -> None:
     """A padding index keeps one embedding row from learning; ours may be a token in use (often EOS)."""
     table = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None

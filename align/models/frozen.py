@@ -1,21 +1,22 @@
-"""Models that are never trained: a copy, or the trained one with its adapter switched off."""
+"""Models that are never trained: a copy, an average of several, or the trained one with its adapter switched off."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from align.errors import UserError
 from align.models.embeddings import check_same_vocabulary
 from align.models.load import Device, load_policy
 from align.models.settings import ModelSection, SoupSection
-from align.models.soup import averaged
 from align.models.tokenizer import Head, read_tokenizer, source_of
 
 
@@ -42,6 +43,42 @@ def _soup(section: ModelSection, soup: SoupSection, tokenizer: PreTrainedTokeniz
 
     shares = soup.weights or [1 / len(soup.soup)] * len(soup.soup)
     return averaged(((name, load(name)) for name in soup.soup), shares)
+
+
+@torch.no_grad()
+def averaged(models: Iterable[tuple[str, nn.Module]], shares: Sequence[float]) -> nn.Module:
+    """The first model, holding sum_m share_m * weights_m; computed in float32 at least, one model beside it at a time.
+
+    Models that are equal give themselves, bit for bit. Buffers stay the first one's. Raises UserError naming the
+    model whose parameters have other names or shapes.
+    """
+    made: nn.Module | None = None
+    done, dtypes = 0.0, dict[str, torch.dtype]()
+    for (name, model), share in zip(models, shares, strict=True):
+        done += share
+        if made is None:
+            made, dtypes = model, {key: p.dtype for key, p in model.named_parameters()}
+            for parameter in made.parameters():
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+        elif done > 0:
+            _mix(made, name, model, share / done)
+    assert made is not None, "a soup of nothing"
+    for key, parameter in made.named_parameters():
+        parameter.data = parameter.data.to(dtypes[key])
+    return made
+
+
+def _mix(made: nn.Module, name: str, model: nn.Module, share: float) -> None:
+    ours, theirs = dict(made.named_parameters()), dict(model.named_parameters())
+    shapes = ({key: tuple(p.shape) for key, p in of.items()} for of in (ours, theirs))
+    if odd := [key for key, _ in sorted(set.symmetric_difference(*(set(of.items()) for of in shapes)))]:
+        which = ", ".join(list(dict.fromkeys(odd))[:4])
+        raise UserError(
+            f"model.reference.soup: {name} has other parameters than the first model ({which}); average models of one "
+            "architecture, trained from the same weights"
+        )
+    for key, parameter in ours.items():
+        parameter.data = torch.lerp(parameter.data, theirs[key].data.to(parameter.dtype), share)
 
 
 def _wanted(section: ModelSection, tokenizer: PreTrainedTokenizerFast, key: str) -> ModelSection:

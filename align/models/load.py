@@ -79,7 +79,9 @@ def load_policy(
     if device == "hollow" and _reads_weights(section, tokenizer, places):
         device = None
     with whole_weights():
-        return fitted(_load_base(section, tokenizer, head, places, device), section, tokenizer, places)
+        with torch.random.fork_rng(devices=[]):  # a head that is missing is drawn first, and an adapter alike without
+            model = _load_base(section, tokenizer, head, places, device)
+        return fitted(model, section, tokenizer, places)
 
 
 def _reads_weights(section: ModelSection, tokenizer: PreTrainedTokenizerFast, places: Where) -> bool:

@@ -17,7 +17,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from align.errors import RunError, UserError
 from align.models.ahead import widen
-from align.models.embeddings import gathered
+from align.models.embeddings import whole
 from align.models.frozen import freeze
 from align.models.generate import without_defaults
 from align.models.load import load_policy
@@ -110,9 +110,9 @@ def fingerprint(model_or_dir: nn.Module | str | Path) -> str:
     total = sha256()
     # as parameters, since only those know that they are shards
     for name, tensor in sorted(model_or_dir.state_dict(keep_vars=True).items()):
-        with gathered(tensor):
-            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        all_of_it = whole(tensor)
+        total.update(f"{name} {all_of_it.dtype} {tuple(all_of_it.shape)}\n".encode())
+        total.update(all_of_it.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
 
 

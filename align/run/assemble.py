@@ -105,14 +105,7 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
                 if not folder.recipe.exists():  # left by a run that failed before it began, perhaps of another config
                     remove(init)
                 make_fresh(recipe.model, tokenizer, recipe.training.seed, init)
-    seed_generators(recipe.training.seed)  # a new adapter is drawn alike on every rank
-    policy = load_policy(recipe.model, tokenizer, head, init, device := device_of(world))
-    refuse_sharded_experts(policy, world.sharding)
-    let_jump(recipe.method, policy)
-    for note in notes_of(policy, recipe.model.lora):
-        say(note)
-    if device == "hollow" and not is_hollow(policy):
-        say(READ_WHOLE)
+    policy = load_for(recipe, world, tokenizer, init, say)
     places = where(recipe.model, init)
     weights = world.once_per_machine(lambda: fingerprint(places.adapter or places.weights))
     others = world.once_per_machine(lambda: reference_weights(recipe.model))
@@ -139,6 +132,20 @@ def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str
     source = online_source(parts, folder, say) if online else offline_source(parts, say)
     seed_generators(recipe.training.seed + world.rank)  # dropout is drawn for each rank's own rows
     return Setup(recipe, world, folder, tokenizer, splits, team, batching, source, weights, identity)
+
+
+def load_for(recipe: Recipe, world: World, tokenizer: Any, init: Path, say: Callable[[str], Any]) -> Any:
+    """The policy; where weights are divided they are read when it is."""
+    seed_generators(recipe.training.seed)  # a new adapter is drawn alike on every rank
+    device = device_of(world)
+    policy = load_policy(recipe.model, tokenizer, head_of(recipe), init, device)
+    refuse_sharded_experts(policy, world.sharding)
+    let_jump(recipe.method, policy)
+    for note in notes_of(policy, recipe.model.lora):
+        say(note)
+    if device == "hollow" and not is_hollow(policy):
+        say(READ_WHOLE)
+    return policy
 
 
 def make_team(

@@ -76,6 +76,8 @@ class Saved:
         self._waiting = sorted(path.parent.glob(f"{path.name}-*.pt"), key=lambda file: (file != self.own, file))
         self._open: list[dict[str, list[Fragment]]] = []
         self.more: Mapping[str, Any] = {}  # of the own file
+        if self._waiting[:1] == [self.own]:
+            self._open_next()
 
     def of(self, name: str) -> Iterator[Fragment]:
         """The fragments of a tensor, file by file; whoever has enough opens no further file."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from align.errors import UserError
-from align.models.embeddings import gathered
+from align.models.embeddings import whole
 from align.runfolder.fragments import WEIGHT, Fragment, Saved
 from align.runfolder.fragments import write as write_fragments
 from align.training.moves import COUNTERS
@@ -197,9 +197,9 @@ def whole_weights(trainee: Trainee) -> dict[str, Tensor] | None:
     for name, tensor in model.state_dict(keep_vars=True).items():
         if adapter and f"model.{name}" not in wanted:
             continue
-        with gathered(tensor):
-            whole = tensor.detach()
-            whole = whole.full_tensor() if hasattr(whole, "full_tensor") else whole
-            if world.main:
-                found[name] = copies.setdefault(id(tensor), whole.cpu().clone())
+        if id(tensor) not in copies:
+            all_of_it = whole(tensor)
+            copies[id(tensor)] = all_of_it.cpu() if world.main else torch.empty(0)
+        if world.main:
+            found[name] = copies[id(tensor)]
     return found

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from align.models.ahead import ADAPTER, Ahead, adapted
-from align.training.pieces import at_rest, piece_of, pieces, settle, whole
+from align.models.embeddings import whole
+from align.training.pieces import at_rest, piece_of, pieces, settle
 from align.training.step import Trainee
 from align.world.distributed import World
 

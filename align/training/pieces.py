@@ -14,7 +14,6 @@ from typing import Any
 from torch import Tensor
 from torch.distributed.tensor import distribute_tensor
 
-from align.models.embeddings import gathered
 from align.runfolder.fragments import WEIGHT, Fragment, Saved, write
 from align.world.distributed import World
 
@@ -53,13 +52,6 @@ def piece_of(parameter: Any, like: Any = None) -> Tensor:
         whole = parameter.detach()
         return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None).to_local()
     return parameter.detach().to_local() if cut else parameter.data
-
-
-def whole(parameter: Any) -> Tensor:
-    """All of it on every rank, a copy; all of them ask together, where it is at rest."""
-    with gathered(parameter):
-        found = parameter.detach()
-        return found.full_tensor() if hasattr(found, "full_tensor") else found.clone()
 
 
 def settle(module: Any) -> None:

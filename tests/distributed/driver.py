@@ -55,7 +55,7 @@ def move(root: Path, job: dict[str, Any]) -> dict[str, bool]:
 
 def try_methods(root: Path, job: dict[str, Any]) -> dict[str, Any]:
     with launched(job):
-        return every_method.go(distributed.join(0.0), root / job["name"])
+        return every_method.go(distributed.join(1.0), root / job["name"])
 
 
 def read_large(root: Path, job: dict[str, Any]) -> dict[str, int]:

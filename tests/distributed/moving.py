@@ -17,7 +17,7 @@ from align.methods.sft import SFT
 from align.models import ahead
 from align.models.adapters import new_adapter
 from align.models.ahead import jumps_of
-from align.models.embeddings import gathered
+from align.models.embeddings import whole as of_all_ranks
 from align.models.settings import LoraSection
 from align.models.sources import whole_weights
 from align.needs import BEGIN_AGAIN, Move, Pull
@@ -54,9 +54,7 @@ def whole(module: Any, world: World) -> Weights:
     """Every weight, gathered, on every rank."""
     found: Weights = {}
     for name, p in at_rest(module, world).named_parameters():
-        with gathered(p):
-            tensor: Any = p.detach()
-            found[name] = (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu().clone()
+        found[name] = of_all_ranks(p).cpu()
     return found
 
 

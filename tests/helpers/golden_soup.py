@@ -15,7 +15,7 @@ from align.functional.advantages import final_rewards
 from align.functional.kl import k1
 from align.functional.masked import masked_sum
 from align.methods.base import kl_charged
-from align.models.soup import averaged
+from align.models.frozen import averaged
 
 Check = Callable[[str, str, torch.dtype], None]
 

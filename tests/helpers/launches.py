@@ -159,6 +159,7 @@ FSDP2 = [
         ("dpo", "dpo", (*SAVING, *COMPLETING), {}),
         ("dpo_resumed", "dpo", (*SAVING, *COMPLETING), {"resume_from": ["fsdp2_dpo", 2]}),
         ("dpo_across", "dpo", (*SAVING, *COMPLETING), {"across": ["none", "dpo", 2]}),
+        ("dpo_cached", "dpo", ("model.reference=cached",), {}),
         ("lora", "dpo", LORA, {}),
         ("fewer", "dpo", FEWER, {}),
         ("experts", "sft", EXPERTS, {}),

@@ -11,9 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from align.errors import Mistakes, UserError
-from align.models.frozen import frozen_copy
+from align.models.frozen import averaged, frozen_copy
 from align.models.settings import ModelSection, SoupSection
-from align.models.soup import averaged
 from align.models.tokenizer import load_tokenizer
 from align.recipe.load import load_recipe
 
