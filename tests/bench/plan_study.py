@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -122,6 +123,7 @@ def foresee(recipe: str, words: list[str]) -> dict[str, Any]:
 
 def run(cell: Cell, folder: Path) -> dict[str, Any]:
     """What a process says of this cell. Memory that is freed goes back at once, so that its peak is what was held."""
+    shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "tests.bench.plan_study", "--folder", str(folder), "--cell", *cell]
     at_once = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
     done = subprocess.run(
