@@ -67,10 +67,43 @@ def local(
 
 
 @launch.command()
+def pipeline(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file of stages (launch/README.md).")],
+    changes: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of every run.")] = None,
+    folder: Annotated[str, typer.Option(help="Of all stages; default: the file's, or runs/ and its name.")] = "",
+    here: Annotated[bool, typer.Option("--local", help="Run the stages on this machine, one by one.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts, and submit nothing.")] = False,
+) -> None:
+    """Stages that follow each other, as jobs. Given again it goes on at the first stage that has not ended."""
+    import torch
+
+    from align.cluster import pipelines
+    from align.cluster.stages import read_pipeline
+
+    read = read_pipeline(file, changes or [], folder)
+    if dry_run:
+        for one in pipelines.prepare(read):
+            say(f"#### {one.stage.name}, after {', '.join(one.stage.after) or 'nothing'}\n{one.made.text}", end="")
+    elif here:
+        if code := pipelines.run_here(read, torch.cuda.device_count()):
+            raise typer.Exit(code)
+    else:
+        for stage, number in pipelines.submit(read):
+            say(f"{stage.name}: {f'job {number} is submitted' if number else 'has ended well already'}")
+        say(f"look at them: align launch status {read.folder}; end them: align launch cancel {read.folder}")
+
+
+@launch.command()
 def status(run: RunArgument) -> None:
-    """What Slurm says of the run's last job."""
+    """What Slurm says of the run's last job, or of each stage of a pipeline."""
+    from align.cluster import pipelines
     from align.cluster import slurm as commands
     from align.cluster.submission import jobs_of
+
+    if pipelines.is_pipeline(run):
+        for line in pipelines.status(run):
+            say(line)
+        return
 
     number = jobs_of(run)[-1]["job"]
     found = commands.states(number)
@@ -114,9 +147,15 @@ def doctor(run: RunArgument) -> None:
 
 @launch.command()
 def cancel(run: RunArgument) -> None:
-    """Ends the job; the ranks save what they have and it does not come back."""
+    """Ends the job, or all of a pipeline; the ranks save what they have and it does not come back."""
+    from align.cluster import pipelines
     from align.cluster import slurm as commands
     from align.cluster.submission import jobs_of
+
+    if pipelines.is_pipeline(run):
+        for line in pipelines.cancel(run):
+            say(line)
+        return
 
     number = jobs_of(run)[-1]["job"]
     commands.cancel(number)
