@@ -22,7 +22,7 @@ SHORT = [
 ]  # fmt: skip
 EVALUATION = [
     "align-eval generate {folder}/questions.jsonl --out {folder}/evaluation/answers --model sft={sft} "
-    "--model dpo={dpo} --max-new-tokens 8",
+    "--model dpo={dpo} max_completion_length=8",
     "align-eval judge {folder}/evaluation/answers --judge rule:longer",
     "align-eval report {folder}/evaluation/answers",
 ]
