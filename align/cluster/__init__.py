@@ -2,7 +2,6 @@
 
 Read `settings` first, then `local` (ranks on this machine), `script` (the text that Slurm is given), `submission` (what
 is kept of it in the run folder) and `slurm` (Slurm's own commands). `stages` and `pipelines` are jobs that follow each
-other. In the job `attempt` is what a rank is told, `preflight` what it looks at before all else, by `meeting` the others
-(its store) and by each one's `card`. When it is over, `logs` cuts its log into attempts, and `doctor` says where which
-rank stopped.
+other. In the job `preflight` comes first: by `attempt` a rank knows where it belongs, in a `meeting` it finds the
+others, and its `card` is what is compared. `doctor` says afterwards what has become of it, with `logs` taken apart.
 """
