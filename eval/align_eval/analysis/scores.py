@@ -51,7 +51,7 @@ class Column:
         wanted = list(self.values) if items is None else items
         if self.parts is not None:
             above, below = self._sums(wanted)
-            return replace(ratio(above, below, how, "share"), n=int(below.sum()))
+            return replace(ratio(above, below, how, self.unit or "share"), n=int(below.sum()))
         numbers = np.array([self.values[i] for i in wanted])
         found = share(numbers, how.level) if self.right_or_wrong else mean(numbers, how, self.unit)
         return replace(found, n=sum(self.counts[i] for i in wanted))
@@ -66,7 +66,7 @@ class Column:
         theirs = np.array([other.values[i] for i in items], dtype=np.float64)
         if self.parts is not None and other.parts is not None:
             (f, o), (g, p) = self._sums(items), other._sums(items)
-            return of_statistic(lambda n: n @ f / (n @ o) - n @ g / (n @ p), len(f), how, "share")
+            return of_statistic(lambda n: n @ f / (n @ o) - n @ g / (n @ p), len(f), how, self.unit or "share")
         if self.yes_or_no and other.yes_or_no:
             return discord(mine - theirs, how.level)
         unit = "share" if self.right_or_wrong and other.right_or_wrong else self.unit

@@ -35,7 +35,7 @@ def read(files: Sequence[Path], names: Names) -> Found:
     found = Found()
     for path in files:
         if path.suffix == ".eval":
-            raise UserError(f"{path}: is a packed log; `inspect log convert --to json` makes the JSON that can be read")
+            raise UserError(f"{path}: is packed; JSON is made by: inspect log convert --to json --output-dir FOLDER {path}")
         log = parsed(text_of(path), str(path))
         if not isinstance(log, dict) or not isinstance(log.get("eval"), dict):
             raise UserError(f"{path}: is no log of inspect_ai: expected an object with eval and samples")
@@ -102,7 +102,7 @@ def _answers(item: str, model: str, sample: Row, epoch: int) -> Iterator[Answer]
 
 def _scores(item: str, model: str, metric: str, epoch: int, score: Any) -> Iterator[Score]:
     value = score.get("value") if isinstance(score, dict) else score
-    columns = rest(score, "value") if isinstance(score, dict) else {}
+    columns = rest(score, "value", "history") if isinstance(score, dict) else {}
     if "answer" in columns:
         columns["extracted"] = columns.pop("answer")
     values = {f"{metric}/{key}": v for key, v in value.items()} if isinstance(value, dict) else {metric: value}
