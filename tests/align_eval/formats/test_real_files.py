@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluations import folder
 
 from align.errors import UserError
 from align_eval import bring, take_out
@@ -100,3 +101,20 @@ def test_what_inspect_wrote_goes_out_and_comes_back(real: dict[str, Any], tmp_pa
     bring("inspect_ai", [tmp_path / "out"], tmp_path / "again")
     assert means(tmp_path / "again") == means(tmp_path / "e")
     assert {i.id: i.prompt for i in read_items(tmp_path / "again")} == {k: i.prompt for k, i in items.items()}
+
+
+def test_what_inspect_asks_of_a_log_is_in_ours(tmp_path: Path) -> None:
+    """inspect_ai 0.3.285 refuses a log without these keys, another stop reason, and a score that is null."""
+    take_out("inspect_ai", folder(tmp_path / "e"), tmp_path / "out")
+    logs = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("*.json"))]
+    assert len(logs) == 2
+    for log in logs:
+        assert {"created", "dataset", "config", "task", "model"} <= log["eval"].keys()
+        for sample in log["samples"]:
+            assert [c["stop_reason"] for c in sample.get("output", {}).get("choices", [])] in (["stop"], [])
+            assert all(score["value"] is not None for score in sample["scores"].values())
+    bring("inspect_ai", [tmp_path / "out"], tmp_path / "again")
+    before, after = ({(s.item.removeprefix("gsm8k/"), s.model, s.sample): (s.score, s.why)
+                      for s in read_scores(tmp_path / name)} for name in ("e", "again"))  # fmt: skip
+    assert after == before
+    assert {a.stop for a in read_answers(tmp_path / "again")} == {"eos"}
