@@ -13,10 +13,9 @@ from typing import Any
 
 from align.errors import Mistakes, RunError, UserError
 from align.runfolder.environment import differences
-from align.runfolder.lock import Lock
+from align.runfolder.lock import LOCK, Lock
 from align.system.files import odd_in, replace_file, stranger
 
-LOCK = ".lock"
 BEFORE = "test_before.json"  # the test split's metrics before the first step
 OTHERS = ("logs", "launch")  # what a scheduler may have put here before the run begins
 GIVEN = "given"  # rows, models and code that were given as objects, from Python
