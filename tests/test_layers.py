@@ -23,7 +23,7 @@ FLOORS = (  # from the ground up; a file imports from its own room and from floo
     ("training", "rollout", "report"),
     ("sources", "recipe", "judges"),
     ("run", "align_eval", "cluster", "plan"),
-    ("cli",),
+    ("cli", "api"),
     ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

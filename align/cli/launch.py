@@ -1,4 +1,4 @@
-"""`align launch`: runs under Slurm. The options of a job are the fields of `SlurmJob`."""
+"""`align launch`: runs on this machine, and under Slurm. Options are the fields of `LocalRun` and of `SlurmJob`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from align.cli.options import OWN_OPTIONS, options_of
 from align.errors import UserError
 from align.system.terminal import say
 
-launch = typer.Typer(help="Run under Slurm: submit, look, find out, end.", no_args_is_help=True)
+launch = typer.Typer(help="Run on this machine, or under Slurm: submit, look, find out, end.", no_args_is_help=True)
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `launch slurm` has made.")]
 OPTIONS = """Options of the job: --nodes 2, --gpus-per-node 8 (a rank for each), --ranks-per-node 1 (without GPUs),
 --sharding ddp|zero1|zero2|zero3|fsdp2, --time 12:00:00, --partition gpu, --array 0-4 (seeds, a run for each),
@@ -19,6 +19,8 @@ OPTIONS = """Options of the job: --nodes 2, --gpus-per-node 8 (a rank for each),
 --container 'apptainer exec --nv image.sif', --preflight 120 (seconds; 0: none), --patience 1800 (seconds without
 progress), --grace 120 (seconds for ranks when one has ended), --launcher none|torchrun|accelerate,
 --sbatch account=physics (or any other option of sbatch)."""
+HERE = """Options: --processes 2 (ranks; default: as many as there are GPUs), --sharding ddp|zero1|zero2|zero3|fsdp2,
+--resume (or --resume PATH)."""
 LAST = 40  # lines of a log
 
 
@@ -46,11 +48,62 @@ def slurm(
     say(f"look at it: align launch status {run}; its log: align launch logs {run}")
 
 
+@launch.command(context_settings=OWN_OPTIONS, epilog=HERE)
+def local(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE [KEY=VALUE]... [OPTION]...", help="As `align train`'s.")],
+) -> None:
+    """Runs a recipe on this machine, with a rank for each GPU. Ctrl-C stops all of them after the step, saved."""
+    import torch
+
+    from align.cluster import local as ranks
+    from align.recipe.load import load_recipe
+
+    run, overrides = options_of(context.args, ranks.LocalRun)
+    gpus = torch.cuda.device_count()
+    load_recipe(recipe, overrides, world_size=run.ranks(gpus))  # a mistake is told once, and not by every rank
+    if code := ranks.launch([recipe, *overrides], run, gpus):
+        raise typer.Exit(code)
+
+
+@launch.command()
+def pipeline(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file of stages (launch/README.md).")],
+    changes: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of every run.")] = None,
+    folder: Annotated[str, typer.Option(help="Of all stages; default: the file's, or runs/ and its name.")] = "",
+    here: Annotated[bool, typer.Option("--local", help="Run the stages on this machine, one by one.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts, and submit nothing.")] = False,
+) -> None:
+    """Stages that follow each other, as jobs. Given again it goes on at the first stage that has not ended."""
+    import torch
+
+    from align.cluster import pipelines
+    from align.cluster.stages import read_pipeline
+
+    read = read_pipeline(file, changes or [], folder)
+    if dry_run:
+        for one in pipelines.prepare(read):
+            say(f"#### {one.stage.name}, after {', '.join(one.stage.after) or 'nothing'}\n{one.made.text}", end="")
+    elif here:
+        if code := pipelines.run_here(read, torch.cuda.device_count()):
+            raise typer.Exit(code)
+    else:
+        for stage, number in pipelines.submit(read):
+            say(f"{stage.name}: {f'job {number} is submitted' if number else 'has ended well already'}")
+        say(f"look at them: align launch status {read.folder}; end them: align launch cancel {read.folder}")
+
+
 @launch.command()
 def status(run: RunArgument) -> None:
-    """What Slurm says of the run's last job."""
+    """What Slurm says of the run's last job, or of each stage of a pipeline."""
+    from align.cluster import pipelines
     from align.cluster import slurm as commands
     from align.cluster.submission import jobs_of
+
+    if pipelines.is_pipeline(run):
+        for line in pipelines.status(run):
+            say(line)
+        return
 
     number = jobs_of(run)[-1]["job"]
     found = commands.states(number)
@@ -94,9 +147,15 @@ def doctor(run: RunArgument) -> None:
 
 @launch.command()
 def cancel(run: RunArgument) -> None:
-    """Ends the job; the ranks save what they have and it does not come back."""
+    """Ends the job, or all of a pipeline; the ranks save what they have and it does not come back."""
+    from align.cluster import pipelines
     from align.cluster import slurm as commands
     from align.cluster.submission import jobs_of
+
+    if pipelines.is_pipeline(run):
+        for line in pipelines.cancel(run):
+            say(line)
+        return
 
     number = jobs_of(run)[-1]["job"]
     commands.cancel(number)

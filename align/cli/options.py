@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from align.errors import AlignError, UserError, did_you_mean
 
@@ -52,5 +52,12 @@ def options_of(words: Sequence[str], cls: type[D]) -> tuple[D, list[str]]:
         for own in (e.get("ctx", {}).get("error") for e in error.errors()):
             if isinstance(own, AlignError):  # what the dataclass itself has found
                 raise own from None
-        places = [("-".join(map(str, e["loc"])).replace("_", "-"), e) for e in error.errors()]
-        raise UserError("; ".join(f"--{name}: {e['msg']}, found {e['input']!r}" for name, e in places)) from None
+        raise UserError("; ".join(_told(e, hints) for e in error.errors())) from None
+
+
+def _told(error: Any, hints: dict[str, Any]) -> str:
+    """One of pydantic's findings, in our words where it is one of a few that was expected."""
+    name, found = "-".join(map(str, error["loc"])).replace("_", "-"), error["input"]
+    if error["type"] == "literal_error":
+        return f"--{name}: {found} is none of {', '.join(get_args(hints[error['loc'][0]]))}"
+    return f"--{name}: {error['msg']}, found {found!r}"

@@ -23,6 +23,7 @@ LATE = 4  # beats without a word, after which a rank is not merely slow to write
 SHOWN = 8  # ranks or lines of a kind
 SPOKEN = re.compile(r"align\b.*: |srun: error: |slurmstepd.*: error: |\w*Error: ")
 FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+LIBRARY = re.compile(r"/site-packages/|/lib/python[\d.]+/|<frozen")
 STATES = {  # of Slurm: what to do
     "PENDING": "it waits; Slurm's reason is beside it",
     "TIMEOUT": "the time limit came before the ranks had saved: raise --time or --warning, then submit again",
@@ -111,6 +112,9 @@ def _stopped(folder: Path, beats: Mapping[int, dict[str, Any]]) -> Iterator[str]
     for rank, beat in list(beats.items())[:SHOWN] if len(beats) <= SHOWN else _odd(beats):
         if beat in silent:
             continue
+        if beat.get("ended") == "finished":
+            yield f"  rank {rank} on {beat['node']}: step {beat['step']}, finished at {_clock(beat['time'])}"
+            continue
         ended = f"; ended: {beat['ended']}" if beat.get("ended") else ""
         yield f"  {_place(beat)} since {_clock(beat.get('since'))}{ended}"
         if frame := _frame(folder / f"stacks-{rank:05d}.txt"):
@@ -145,13 +149,13 @@ def _place(beat: Mapping[str, Any]) -> str:
 
 
 def _frame(stacks: Path) -> str:
-    """The innermost line of ours in the main thread, which is the last one of a file."""
+    """The innermost line that is no library's in the main thread, which is the last one of a file."""
     if not stacks.is_file():
         return ""
     main = stacks.read_text(encoding="utf-8", errors="replace").split("\n\n")[-1]
     frames = [FRAME.match(line) for line in main.splitlines()]
-    ours = [found for found in frames if found and "/align/" in found[1]]
-    return f"{ours[0][1].rpartition('/align/')[2]}, line {ours[0][2]}, {ours[0][3]}" if ours else ""
+    ours = [found for found in frames if found and ("/align/" in found[1] or not LIBRARY.search(found[1]))]
+    return f"{ours[0][1].rpartition('/code/')[2]}, line {ours[0][2]}, {ours[0][3]}" if ours else ""
 
 
 def _advice(silent: list[dict[str, Any]], beats: Mapping[int, dict[str, Any]]) -> Iterator[str]:

@@ -15,10 +15,12 @@ if [ "$SLURM_NTASKS" != @ranks@ ]; then
     exit 2
 fi
 
-# Where the ranks meet: the first node, by an address that the others can reach, and a port of this attempt's own.
+# Where the ranks meet: the first node, which this shell is on, by an address that the others can reach, and a port at
+# which nobody answers.
 FIRST=$(echo "$NODES" | head -n 1)
 export MASTER_ADDR=$(scontrol -o show node "$FIRST" | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)
-export MASTER_PORT=$((20000 + (SLURM_JOB_ID * 7 + ${SLURM_RESTART_COUNT:-0}) % 10000))
+export MASTER_PORT=$((20000 + RANDOM % 10000))
+while (: <>"/dev/tcp/$MASTER_ADDR/$MASTER_PORT") 2>/dev/null; do MASTER_PORT=$((20000 + RANDOM % 10000)); done
 export WORLD_SIZE=@ranks@ LOCAL_WORLD_SIZE=@of_node@
 @sharding@
 # What the ranks look at first, and how long they wait for a run that does not get on.

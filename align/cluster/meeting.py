@@ -71,7 +71,7 @@ def meet(attempt: Attempt, rank: Rank) -> Meeting:
     if opened.failure and rank.keeps:
         raise UserError(
             f"{rank.name}: {place}, where the ranks were to meet, is in use by another program ({opened.failure}). "
-            "Submit the job again: each has a port of its own"
+            "Submit the job again: it looks for another port"
         )
     if opened.store is None:
         raise _stranger(attempt, rank, opened.failure or "it does not answer as rank 0 would")
@@ -130,5 +130,5 @@ def _await_port(attempt: Attempt, rank: Rank, end: float) -> None:
 def _stranger(attempt: Attempt, rank: Rank, finding: str) -> UserError:
     return UserError(
         f"{rank.name}: what answers at {rank.host}:{rank.port} is not rank 0 of {attempt.name}: {finding}. Another "
-        "program has that port; submit the job again: each has a port of its own"
+        "program has that port; submit the job again: it looks for another port"
     )

@@ -65,7 +65,7 @@ def script(name: str, job: SlurmJob, places: Places) -> str:
         run = f"{run}/seed-$SLURM_ARRAY_TASK_ID\nexport RUN"
         train += ' training.seed=$SLURM_ARRAY_TASK_ID "training.output_dir=$RUN"'
     known = {
-        "options": "\n".join(_options(name, job, places)), "script": places.script, "cwd": shlex.quote(str(places.cwd)),
+        "options": "\n".join(options(name, job, places)), "script": places.script, "cwd": shlex.quote(str(places.cwd)),
         "code": shlex.quote(str(places.code)), "run": run, "folder": shlex.quote(str(places.script.parent)),
         "prelude": job.prelude, "ranks": job.num_ranks,
         "of_node": job.ranks_of_node, "sharding": exports(sharding(job.sharding)), "most": job.max_requeues,
@@ -96,7 +96,8 @@ def exports(values: Mapping[str, str]) -> str:
     return f"export {' '.join(f'{name}={value}' for name, value in values.items())}" if values else ""
 
 
-def _options(name: str, job: SlurmJob, places: Places) -> Iterator[str]:
+def options(name: str, job: SlurmJob, places: Places) -> Iterator[str]:
+    """The head of a script: what sbatch reads."""
     yield "#!/bin/bash"
     log = places.script.parent / ("slurm-%A_%a.log" if job.array else "slurm-%j.log")
     told = {

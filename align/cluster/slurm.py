@@ -28,9 +28,9 @@ class JobState:
         return f"job {self.number}: {self.state}{reason}{again}"
 
 
-def submit(script: Path) -> str:
+def submit(script: Path, *options: str) -> str:
     """The number of the job. UserError where Slurm refuses the script."""
-    said = _ask("sbatch", "--parsable", str(script))
+    said = _ask("sbatch", "--parsable", *options, str(script))
     return said.strip().split(";")[0]
 
 

@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ class Submitted:
 def prepare(recipe: str, overrides: Sequence[str], job: SlurmJob) -> tuple[Recipe, Submitted]:
     """The script as it would be submitted; nothing is written. Mistakes as `align check` finds them."""
     checked = load_recipe(recipe, overrides, world_size=job.num_ranks)
+    return checked, job_of(checked, job)
+
+
+def job_of(checked: Recipe, job: SlurmJob) -> Submitted:
+    """The script of a recipe's job."""
     run = Path(checked.training.output_dir).absolute()
     folder = run / FOLDER
     places = Places(
@@ -51,26 +57,38 @@ def prepare(recipe: str, overrides: Sequence[str], job: SlurmJob) -> tuple[Recip
     for path in (places.script, places.cwd, places.python):
         if shlex.quote(str(path)) != str(path):
             raise UserError(f"{path}: has characters that a shell takes for its own; give the folder a plain name")
-    return checked, Submitted(places.script, script(checked.name or run.name, job, places))
+    return Submitted(places.script, script(checked.name or run.name, job, places))
 
 
 def submit(recipe: str, overrides: Sequence[str], job: SlurmJob) -> Submitted:
     """Writes `launch/` and submits."""
     checked, made = prepare(recipe, overrides, job)
-    run, folder = made.script.parents[1], made.script.parent
+    run = made.script.parents[1]
     if RunFolder(run).used:
         raise UserError(
             f"{run}: holds a run already; choose another training.output_dir, or go on with it: sbatch {made.script}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     training = dataclasses.replace(checked.training, output_dir=str(run))
-    replace_file(folder / "recipe.yaml", dataclasses.replace(checked, training=training).to_yaml())
-    _keep_code(folder / "code")
+    write(made, dataclasses.replace(checked, training=training).to_yaml())
+    return dataclasses.replace(made, number=queue(made))
+
+
+def write(made: Submitted, recipe: str) -> None:
+    """All that the job will read of `launch/`. Without a recipe it has commands, perhaps of `align-eval`."""
+    folder = made.script.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if recipe:
+        replace_file(folder / "recipe.yaml", recipe)
+    _keep_code(folder / "code", evaluation=not recipe)
     replace_file(made.script, made.text)
-    number = slurm.submit(made.script)
+
+
+def queue(made: Submitted, *options: str) -> str:
+    """Submits the script, and notes the number of the job."""
+    number = slurm.submit(made.script, *options)
     line = {"job": number, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    append_lines(folder / JOBS, [line])
-    return dataclasses.replace(made, number=number)
+    append_lines(made.script.parent / JOBS, [line])
+    return number
 
 
 def jobs_of(run: Path) -> list[dict[str, Any]]:
@@ -81,13 +99,18 @@ def jobs_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _keep_code(folder: Path) -> None:
-    """This package, and the files of Python in the working folder, of which rewards and methods may be."""
+def _keep_code(folder: Path, *, evaluation: bool = False) -> None:
+    """This package, that of evaluations where it is asked for, and the files of Python in the working folder, of which
+    rewards and methods may be."""
     if folder.exists():
         shutil.rmtree(folder)
-    package = Path(align.__file__).parent
-    inside = (file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    for file in (*inside, *Path.cwd().glob("*.py")):
-        place = folder / file.relative_to(package.parent if file.is_relative_to(package) else Path.cwd())
+    here, packages = Path.cwd(), [Path(align.__file__).parent]
+    if evaluation and (found := find_spec("align_eval")) and found.origin:
+        packages.append(Path(found.origin).parent)
+    inside = [(p.parent, file) for p in packages for file in p.rglob("*") if "__pycache__" not in file.parts]
+    for root, file in (*inside, *((here, file) for file in here.glob("*.py"))):
+        if not file.is_file():
+            continue
+        place = folder / file.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         copy_file(file, place)

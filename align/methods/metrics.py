@@ -40,6 +40,7 @@ TABLE: Mapping[str, About] = {
     "grad_norm": About(label="Gradient norm", zero=True),
     "learning_rate": About(zero=True),
     "tokens_per_second": About("larger", "Tokens per second", zero=True),
+    "num_tokens": About(label="Tokens so far", zero=True),
     "memory_mb": About("smaller", "Memory peak", "MiB", brief="memory", zero=True),
     # ---- terms of losses
     "policy": About("smaller", within=METHOD),

@@ -136,7 +136,7 @@ def export(final_dir: str | Path, out_dir: str | Path) -> float:
         raise UserError(f"{out}: exists and is not empty; choose a new folder")
     if reason := unwritable(out):
         raise UserError(f"{out}: cannot be written: {reason}; choose another place")
-    head = _head_of(folder)
+    head = head_in(folder)
     section = ModelSection(model_name_or_path=folder)
     tokenizer = load_tokenizer(section, head)
     model = freeze(load_policy(section, tokenizer, head, out))
@@ -157,7 +157,8 @@ def export(final_dir: str | Path, out_dir: str | Path) -> float:
     return gap
 
 
-def _head_of(folder: str) -> Head:
+def head_in(folder: str) -> Head:
+    """What the model in a folder is for: to write, or to score."""
     if has_adapter(folder):
         return "scalar" if read_json(Path(folder, "adapter_config.json")).get("task_type") == "SEQ_CLS" else "lm"
     names = read_json(Path(folder, "config.json")).get("architectures")

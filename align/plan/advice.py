@@ -72,7 +72,7 @@ def least(recipe: Recipe, asked: Asked, machine: Machine) -> Outlook:
 def changes(recipe: Recipe, work: Work) -> Iterator[Change]:
     """In the order of what they cost; those that the recipe has already are left out."""
     if work.at_once > 1:
-        tokens = work.members * work.length
+        tokens = work.group_tokens
         yield Change(f"training.max_tokens={tokens}", "time", _with("training", max_tokens=tokens))
     if not work.checkpointed:
         words = "training.gradient_checkpointing=true"

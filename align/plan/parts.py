@@ -12,6 +12,7 @@ from math import ceil
 from align.plan.shapes import Shape
 from align.plan.work import SINGLE, Model, Work, Written
 
+BLOCK = 128  # tokens of a row from which on attention on a CPU goes block by block
 ROOM = 64  # tokens that a cache has room for beyond what is written
 
 
@@ -31,8 +32,18 @@ def moments(model: Model, width: int) -> float:
 
 
 def multiplied(model: Model, work: Work) -> float:
-    """2 for each weight under autocast: what a pass multiplies is kept until its end, whole on every rank."""
-    return model.shape.used() * work.precision if work.autocast else 0.0
+    """Under autocast 2 for each weight: what a pass has multiplied is kept for the way back, whole on every rank. With
+    gradient checkpointing those of one layer and of the head, and the others are made again."""
+    if not work.autocast:
+        return 0.0
+    shape = model.shape
+    return work.precision * (shape.of_layer() + shape.vocabulary * shape.hidden if work.checkpointed else shape.used())
+
+
+def lowered(model: Model, work: Work) -> float:
+    """2 for each weight under autocast, while the model writes: they are multiplied for every token. Those that do not
+    learn are lowered anew each time."""
+    return model.shape.used() * work.precision if work.autocast and not model.adapter else 0.0
 
 
 def layer(work: Work, model: Model) -> float:
@@ -40,13 +51,14 @@ def layer(work: Work, model: Model) -> float:
 
     T ( 2 (4 + w) h            two norms: what comes in, in float32, and what leaves before the gain
       + n c h                  what the matrices read: n = 2, under autocast a copy for each of 5
-      + c (2 a + 2 k)          queries, keys, values, and what attention makes; k = a on a CPU, which repeats them
+      + c (2 a + 2 k)          queries, keys, values, and what attention makes; a CPU repeats keys of long rows: k = a
       + c 4 i )                gate, silu of it, up, their product; of each expert that a token goes through
     """
     shape, c = model.shape, work.precision
     norms = 2 * (SINGLE + (0 if model.adapter else model.width)) * shape.hidden
     read = (5 if work.autocast else 2) * c * shape.hidden
-    attention = c * (2 * shape.queries + 2 * (shape.keys if work.gpu else shape.queries))
+    keys = shape.keys if work.gpu or work.length <= BLOCK else shape.queries
+    attention = c * (2 * shape.queries + 2 * keys)
     square = shape.heads * work.length * (SINGLE + c) if work.eager else 0
     return work.micro_tokens * (norms + read + attention + square + c * shape.wide)
 
@@ -78,7 +90,7 @@ def logits(work: Work, model: Model) -> float:
 def slopes(work: Work, model: Model) -> float:
     """n V 4: probabilities that become the slopes of the logits in their place; and c more where the logits are no
     float32, or are made again on the way back, because they are more than may stand in memory at once."""
-    again = work.precision < SINGLE or work.predicted * work.micro_tokens > work.chunk
+    again = work.precision < SINGLE or work.predicted > work.chunk
     return logits(work, model) * (1.0 if again else SINGLE / (SINGLE + work.precision))
 
 

@@ -103,7 +103,7 @@ def _writing(work: Work, sharding: Sharding) -> dict[str, float]:
     whole = parts.weights(policy) if sharding.divides(policy) else 0.0
     return {
         "weights gathered to write": whole,
-        "weights as multiplied": parts.multiplied(policy, work),
+        "weights as multiplied": parts.lowered(policy, work),
         "cache of keys and values": parts.cache(written, work, policy.shape),
         "chances of the next token": parts.drawing(written, work, policy.shape),
     }

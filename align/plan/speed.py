@@ -86,7 +86,7 @@ def operations(work: Work) -> float:
 
 def own_tokens(work: Work) -> int:
     """That a rank learns from in a step."""
-    return ceil(work.batch / work.ranks) * work.members * work.length
+    return ceil(work.batch / work.ranks) * work.group_tokens
 
 
 def attended(model: Model, length: int) -> float:

@@ -62,9 +62,9 @@ class Work:
     precision: int = SINGLE  # bytes of what is multiplied: half of the weights' where there is an autocast
     checkpointed: bool = False  # activations of a layer are made again in the backward pass
     eager: bool = False  # attention keeps the square of a sequence's length
+    prompt: int = 0  # tokens that the sequences of a group share, and that are there once
     at_once: int  # groups that go through a model at once
     chunk: int  # predicted tokens whose logits stand in memory at once
-    predicted: float = 1.0  # share of tokens that are predicted: those of completions
     scalar: bool = False  # a number instead of logits
     batch: int  # groups that a step learns from, over all ranks
     members: int  # sequences of one
@@ -77,12 +77,21 @@ class Work:
     @property
     def micro_tokens(self) -> int:
         """That go through a model at once."""
-        return self.at_once * self.members * self.length
+        return self.at_once * self.group_tokens
+
+    @property
+    def group_tokens(self) -> int:
+        return self.prompt + self.members * (self.length - self.prompt)
 
     @property
     def head_tokens(self) -> int:
         """Of these, whose logits stand in memory at once."""
-        return min(self.chunk, ceil(self.predicted * self.micro_tokens))
+        return min(self.chunk, self.predicted)
+
+    @property
+    def predicted(self) -> int:
+        """Of these, those that are predicted: of completions. How long prompts of rows are, nobody knows before."""
+        return self.at_once * self.members * (self.length - self.prompt)
 
     @property
     def micro_batches(self) -> int:
@@ -129,7 +138,9 @@ def work_of(recipe: Recipe, asked: Asked) -> Work | None:
     half = training.mixed_precision == "bf16" or (training.mixed_precision == "auto" and asked.gpu)
     tokens = training.max_tokens or (MICRO_BATCH if asked.gpu else CPU_MICRO_BATCH)
     length = min(asked.length, most) or most
-    at_once = max(1, min(tokens // (members * length), ceil(training.batch_size / asked.ranks)))
+    shared = recipe.data.max_length * length // most if online and training.layout in ("auto", "shared") else 0
+    group = shared + members * (length - shared)
+    at_once = max(1, min(tokens // group, ceil(training.batch_size / asked.ranks)))
     chunk = training.head_chunk or max(LEAST_CHUNK, HEAD_BYTES // (SINGLE * policy.shape.vocabulary))
     frozen = (*_roles(recipe, policy), *_rewards(recipe, policy))
     return Work(
@@ -138,8 +149,7 @@ def work_of(recipe: Recipe, asked: Asked) -> Work | None:
         optimizer=recipe.optim.optim, precision=min(policy.width, HALF if half else SINGLE),
         checkpointed=training.gradient_checkpointing, eager=recipe.model.attn_implementation == "eager",
         at_once=at_once, chunk=chunk, scalar=scalar, batch=training.batch_size, members=members, length=length,
-        predicted=recipe.rollout.max_completion_length / most if online else 1.0,
-        ranks=asked.ranks, gpu=asked.gpu, written=_written(recipe) if online else None,
+        prompt=shared, ranks=asked.ranks, gpu=asked.gpu, written=_written(recipe) if online else None,
     )  # fmt: skip
 
 

@@ -92,6 +92,16 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), world_size: i
     path = find_recipe(str(recipe))
     written = read(path)
     override(written, overrides, functools.partial(is_text, OWNERS | ONLINE))
+    return checked(written, path, world_size)
+
+
+def name_of(written: Written, path: Path) -> str:
+    """What a recipe is called: as it says, or as its file; a run folder's recipe as the folder."""
+    return str(written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem))
+
+
+def checked(written: Written, path: Path, world_size: int | None = None) -> Recipe:
+    """The recipe that was written; raises `Mistakes` with everything that is wrong with it."""
     cls, method = _method(written)
     _known_sections(written, cls)
     sections: dict[str, Any] = {
@@ -116,9 +126,9 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), world_size: i
         sections["training"] = _with_metric(written, method, sections)
     if written.mistakes or method is None:
         raise Mistakes(dict.fromkeys(written.mistakes))
-    name = written.get("name") or (path.parent.name if path.name == "recipe.yaml" else path.stem)
+    name = name_of(written, path)
     world = world_size or int(os.environ.get("WORLD_SIZE", "1"))
-    training, notes = _resolve(sections["training"], str(name), world)
+    training, notes = _resolve(sections["training"], name, world)
     sections["training"] = training
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
@@ -128,7 +138,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), world_size: i
     method, apart = with_followed(written, method, sections)
     spelt = str(written.get("method.name"))
     return Recipe(
-        name=str(name), file=path, method_name=spelt, method=method, notes=(*notes, *beyond, *said, *apart),
+        name=name, file=path, method_name=spelt, method=method, notes=(*notes, *beyond, *said, *apart),
         **sections,
     )  # fmt: skip
 

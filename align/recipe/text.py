@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ class Written:
 
     label: str  # the file as messages name it
     values: dict[str, Any]
-    overridden: set[str] = field(default_factory=set)  # dotted keys from the command line
+    overridden: set[str] = field(default_factory=set)  # dotted keys from `over`
+    over: str = "command line"  # who says what the file does not
     mistakes: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)  # keys whose value was refused: whatever else they break is no news
 
@@ -43,7 +44,7 @@ class Written:
             return
         place = self.label
         if any(key == k or key.startswith(k + ".") or k.startswith(key + ".") for k in self.overridden):
-            place = "command line"
+            place = self.over
         self.mistakes.append(f"{place}: {key}: {finding}" if key else f"{place}: {finding}")
 
     def has(self, key: str) -> bool:
@@ -212,9 +213,25 @@ def override(written: Written, words: Sequence[str], is_text: Callable[[str], bo
         written.mistakes += [f"command line: {word}: {k} stands twice" for k, _, _ in twice]
         written.overridden.add(key)
         _set(written, key, _text_keys(value))
+    _settle(written)
+
+
+def lay_over(written: Written, values: Mapping[str, Any], over: str) -> None:
+    """Puts sections over the file's, each of their keys as a whole; None takes a key away. `over` says who says so."""
+    written.over = over
+    for name, section in values.items():
+        keys = {f"{name}.{k}": v for k, v in section.items()} if isinstance(section, Mapping) else {name: section}
+        for key, value in keys.items():
+            written.overridden.add(key)
+            _set(written, key, _text_keys(value))
+    _settle(written)
+
+
+def _settle(written: Written) -> None:
+    """What follows from all that was put over a file."""
     for one, other in (ENDS, ENDS[::-1]):
         if one in written.overridden and other not in written.overridden and written.get(one):
-            _set(written, other, None)  # the command line ends the run in another way than the file
+            _set(written, other, None)  # it is ended in another way than the file says
     for key in _with_nul(written.values):
         written.wrong(key, "holds a NUL character, which no name of a file or a setting can")
 
@@ -242,12 +259,12 @@ def _set(written: Written, key: str, value: Any) -> None:
             at[part] = {}
         if not isinstance(at, dict) or not isinstance(at[part], dict | list):
             inner = ".".join(path[: depth + 1])
-            written.mistakes.append(f"command line: {key}: {inner} is not a section, so nothing can be set inside it")
+            written.mistakes.append(f"{written.over}: {key}: {inner} is not a section, so nothing can be set inside it")
             return
         at = at[part]
     if isinstance(at, list):
         if not (last.isdigit() and int(last) < len(at)):
-            written.mistakes.append(f"command line: {key}: the list has {len(at)} entries, numbered from 0")
+            written.mistakes.append(f"{written.over}: {key}: the list has {len(at)} entries, numbered from 0")
         else:
             at[int(last)] = value
     elif value is None:

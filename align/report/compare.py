@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from align.report.alike import alike
 from align.report.curves import overlaid
+from align.report.findings import findings
 from align.report.folder import Run
 from align.report.headline import compare, headline, paired, points, told
 from align.report.measured.values import values_compared
@@ -16,14 +17,15 @@ from align.report.measures import Measure
 from align.report.parts.blocks import Block, Lines, Section, Table, Words, note
 from align.report.samples import FOLDED_CARDS, SHOWN_CARDS, card, more_cards
 from align.report.sections import finals, flat, is_percent, opening, run_sections
+from align.report.state import standing
 from align.report.text import exact, label, listed, said
 
 OUTPUTS = ("training.output_dir",)  # differs always and says nothing
 SMALL = Markup('<br><span class="note">{}</span>')
-OTHER_SPLIT = "None is shown where one run was measured on test rows and the other on validation rows."
+OTHER_SPLIT = "No difference is shown where one run was measured on test rows and the other on validation rows."
 OTHER_QUANTITY = (
-    "None is shown where the runs mean different quantities by a name: a loss is one of its method and the method's "
-    "settings, a reward one of its functions."
+    "No difference is shown where the runs mean different quantities by a name: a loss is one of its method and the "
+    "method's settings, a reward one of its functions."
 )
 PAIRED = "Paired ones compare the same rows, so their error is that of the row-by-row differences."
 UNPAIRED = "Unpaired ones add both errors, which overstates the error where the rows are the same."
@@ -56,10 +58,11 @@ def comparison(runs: Sequence[Run]) -> list[Section]:
 
 
 def alone(run: Run, key: str = "") -> Section:
-    """A run as a part of a page, folded under its headline."""
-    lead = headline(run)
+    """A run as a part of a page, folded under its headline and the number of its warnings."""
+    lead, told, grave = headline(run), standing(run), sum(f.grave for f in findings(run))
+    warned = [said('<span class="warn">{} {}</span>', grave, "warning" if grave == 1 else "warnings")] if grave else []
     return Section(
-        title=run.name, key=key, lead=lead[:1], open=False,
+        title=f"{run.name} ({told})" if told else run.name, key=key, lead=[*lead[:1], *warned], open=False,
         blocks=[*map(Words, lead[1:]), *opening(run)], inside=run_sections(run),
     )  # fmt: skip
 
@@ -89,7 +92,8 @@ def _results(runs: Sequence[Run]) -> list[Block]:
     rows = [
         [label(key), *(_cell(key, slot, runs, reached, remarks) for slot in range(len(runs)))] for key in keys
     ]  # fmt: skip
-    notes = [f"Differences are from {runs[0].name}.", *sorted(remarks)] if remarks else []
+    notes = [f"Differences are from {runs[0].name}."] if remarks & {PAIRED, UNPAIRED} else []
+    notes += sorted(remarks)
     head = ["", *(_name(slot, run) for slot, run in enumerate(runs))]
     return [Table(head=head, rows=rows), *([note(" ".join(notes))] if notes else [])] if rows else []
 

@@ -116,8 +116,11 @@ def frontier(runs: Sequence[Run]) -> list[Figure]:
 
 
 def _arranged(drawn: Mapping[str, Sequence[Figure]], runs: Sequence[Run]) -> list[Block]:
-    main = [one for name, some in drawn.items() if _rank(name) < len(FIRST) for one in some]
-    rest = [one for name, some in drawn.items() if _rank(name) == len(FIRST) for one in some]
+    """Known metrics first, the others folded; so is what a function says that is the only one, and thus the reward."""
+    functions = [name for name in drawn if name.startswith(REWARD)]
+    first = [name for name in drawn if _rank(name) < len(FIRST) and functions != [name]]
+    main = [one for name in first for one in drawn[name]]
+    rest = [one for name, some in drawn.items() if name not in first for one in some]
     main, rest = (main, rest) if main else (rest, [])
     return [*figures(main, tools=True), *(_note(runs) if main else []), *fold("More curves", figures(rest, tools=True))]
 

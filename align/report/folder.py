@@ -31,8 +31,7 @@ from align.methods.metrics import About, from_text
 from align.report.lines import MOST, LoggedCompletion, completion, lines, rollouts
 from align.report.measures import Measure, drawable, measure, measures, number
 from align.report.parts.points import Curve, columns
-from align.runfolder.folder import LOCK
-from align.runfolder.lock import held_by
+from align.runfolder.lock import LOCK, held_by
 from align.runfolder.logs import ABOUT
 from align.system.trees import Shallow, bounded
 

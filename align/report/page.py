@@ -19,7 +19,7 @@ from align.report.parts.blocks import Block, Lines, Notices, Section
 from align.report.parts.frame import render, save
 from align.report.pipeline import evaluations
 from align.report.sections import opening, run_sections, tiles
-from align.report.state import State, progress, state_of
+from align.report.state import standing
 from align.report.text import said
 
 SCRIPTS = ("shared.js", "folds.js", "charts.js", "finder.js")  # one after the other
@@ -66,12 +66,14 @@ def _page(found: Sequence[Run | Pipeline]) -> Page:
 
 
 def _run(run: Run) -> Page:
-    state = state_of(run)
-    told = f", {state.value} {progress(run)}" if state in (State.GOES_ON, State.STOPPED) else ""
+    told = standing(run)
     return Page(
-        heading=run.name, eyebrow=f"A training run{told}", lead=headline(run), top=opening(run),
+        heading=run.name,
+        eyebrow=f"A training run, {told}" if told else "A training run",
+        lead=headline(run),
+        top=opening(run),
         sections=run_sections(run),
-    )  # fmt: skip
+    )
 
 
 def _pipeline(pipeline: Pipeline) -> Page:

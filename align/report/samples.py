@@ -22,7 +22,7 @@ Titled = tuple[str, LoggedCompletion]
 
 
 def samples(run: Run) -> list[Block]:
-    """The first and the last completion of each prompt side by side; then all of them, and the rollouts."""
+    """The first and the last completion of each prompt side by side."""
     by_prompt: dict[str, list[LoggedCompletion]] = {}
     for sample in run.samples:
         by_prompt.setdefault(sample.prompt, []).append(sample)
@@ -30,7 +30,7 @@ def samples(run: Run) -> list[Block]:
     cards = [card(prompt, *_first_and_last(of)) for prompt, of in shown]
     rest = len(by_prompt) - len(cards)
     left = [note(f"{rest:,} more prompts are in completions.jsonl.")] if rest else []
-    return [*cards[:SHOWN_CARDS], *more_cards(cards[SHOWN_CARDS:], left), *_finder(run)]
+    return [*cards[:SHOWN_CARDS], *more_cards(cards[SHOWN_CARDS:], left)]
 
 
 def more_cards(cards: Sequence[Card], left: Sequence[Block] = ()) -> list[Block]:
@@ -71,8 +71,8 @@ def _answer(title: str, sample: LoggedCompletion) -> Answer:
 # ---- all of them ----------------------------------------------------------------------------------------------------
 
 
-def _finder(run: Run) -> list[Block]:
-    """Nothing where all there is to find is shown already."""
+def finder(run: Run) -> list[Block]:
+    """All that was logged, and the rollouts; nothing of one alone."""
     found = [*_spread(run.samples, FOUND), *_spread(run.rollouts, FOUND)]
     if len(found) < 2:
         return []

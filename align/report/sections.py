@@ -19,7 +19,8 @@ from align.report.measured.weights import weights_section
 from align.report.measures import Measure
 from align.report.parts.blocks import Block, Code, Facts, Notices, Section, Table, Tiles
 from align.report.rows import data_section
-from align.report.samples import samples
+from align.report.samples import finder, samples
+from align.report.state import standing
 from align.report.text import exact, is_share, label, short
 
 
@@ -34,6 +35,7 @@ def run_sections(run: Run) -> list[Section]:
         Section(title="Weights of the sources", blocks=weights_section(run)),
         Section(title="Values of states", blocks=values_section(run)),
         Section(title="Before and after", blocks=samples(run)),
+        Section(title="All completions", blocks=finder(run), open=False),
         Section(title="Data", blocks=data_section(run.data), open=False),
         Section(title="Recipe", blocks=recipe(run), open=False),
         Section(title="Environment", blocks=environment(run.environment), open=False),
@@ -74,7 +76,7 @@ def finals(run: Run) -> dict[str, tuple[Measure, str]]:
 
 
 def results(run: Run) -> list[Block]:
-    head = ["", "After training", "Before", "Change", "Rows", "Split"]
+    head = ["", "So far" if standing(run) else "After training", "Before", "Change", "Rows", "Split"]
     rows: list[list[str]] = []
     for key, (measure, split) in finals(run).items():
         earlier = before(run, key, split)

@@ -34,3 +34,9 @@ def progress(run: Run) -> str:
     if isinstance(steps, int) and steps > 0:
         return f"{at} of {steps:,}"
     return f"{at}, in epoch {epoch[-1][1]:.2g} of {epochs:g}" if epoch and isinstance(epochs, int | float) else at
+
+
+def standing(run: Run) -> str:
+    """`stopped at step 12 of 40`; empty where it has ended, or not begun."""
+    state = state_of(run)
+    return f"{state.value} {progress(run)}" if state in (State.GOES_ON, State.STOPPED) else ""

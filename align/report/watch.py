@@ -9,8 +9,7 @@ from typing import Any
 
 from align.report.folder import is_run
 from align.report.page import write
-from align.runfolder.folder import LOCK
-from align.runfolder.lock import held_by
+from align.runfolder.lock import LOCK, held_by
 
 EVERY = 2.0  # seconds between two looks at the files
 SHARE = 5  # of the time, at most one part of so many is spent on writing the page

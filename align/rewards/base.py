@@ -23,7 +23,6 @@ who wrote which: `policy`, or the role of another. Any other function may be giv
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
 import inspect
@@ -36,9 +35,10 @@ from typing import Any
 from align.errors import RunError, UserError, did_you_mean
 from align.outside import AskedToEnd, contained, drawing, load_outside, own
 from align.rewards.columns import arguments
+from align.system.coroutines import finished
 
 NO_REWARDS = (  # files and folders beside the functions
-    *("base", "cache", "columns", "settings", "shape", "pool", "worker", "verdicts"),
+    *("base", "cache", "columns", "given", "settings", "shape", "pool", "worker", "verdicts"),
     *("math", "answers", "numerals", "formulas", "pairwise", "oracle"),
 )
 PROMPT = "prompt"  # what a function may say that it compares: the completions of one
@@ -155,7 +155,7 @@ def call(name: str, function: Callable[..., Any], samples: Sequence[Sample], pla
     with contained(), drawing(_seed_of(place, *(s.seed for s in samples))):
         found = function(**said, completion_ids=ids, **columns)
         if inspect.iscoroutine(found):
-            found = asyncio.run(found)
+            found = finished(found)
     if not isinstance(found, list | tuple):
         raise RunError(
             f"reward {name}: returned {type(found).__name__}; expected a list with a number, or None, for each one"

@@ -24,6 +24,7 @@ from align.models.save import fingerprint
 from align.models.targets import notes_of, refuse_sharded_experts
 from align.models.tokenizer import load_tokenizer
 from align.monitors.display import Display
+from align.monitors.watch import Watch
 from align.needs import LEARNS
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import num_read
@@ -256,12 +257,14 @@ class Begun:
     identity: dict[str, Any]  # what its checkpoints say that they are of
 
 
-def make_run(setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any], display: Display) -> Training:
+def make_run(
+    setup: Setup, num_steps: int, begun: Begun, trackers: Sequence[Any], display: Display, watch: Watch | None
+) -> Training:  # fmt: skip
     recipe, (log, written) = setup.recipe, begun.logs
     round_steps = steps_of_experience(recipe) if recipe.method.rounds else 0
     return Training(
         team=setup.team, batching=setup.batching, source=setup.source,
         rates=rates_of(recipe, num_steps), warmup=warmup_of(recipe), num_steps=num_steps, round_steps=round_steps,
         settings=with_direction(recipe, setup.splits), root=setup.folder.checkpoints, log=log, written=written,
-        trackers=trackers, display=display, identity=begun.identity,
+        trackers=trackers, display=display, identity=begun.identity, watch=watch,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from align.methods.hooks import answered
 from align.models.save import save_final
 from align.monitors.display import Display
 from align.monitors.trackers import check_trackers, no_telemetry, open_trackers
+from align.monitors.watch import Watch
 from align.needs import CRITIC
 from align.recipe.load import Recipe
 from align.recipe.steps import count_steps
@@ -43,20 +45,31 @@ from align.world.stages import doing
 
 
 def train(
-    recipe: Recipe, resume: Resume | None = None, trust: Trust | None = None, stop: StopRequest | None = None
-) -> None:
+    recipe: Recipe, resume: Resume | None = None, trust: Trust | None = None, stop: StopRequest | None = None,
+    watch: Watch | None = None,
+) -> None:  # fmt: skip
     """Runs a recipe to its report. Raises Stopped after SIGTERM or SIGINT, RunError for a run that failed."""
     with stoppable(stop) as stop:
         try:
             with answered():
-                _joined(recipe, resume, trust, stop)
+                _joined(recipe, resume, trust, stop, watch)
         except Exception as error:
             if lost(error) and not stop.asked:
                 raise Lost(f"{ANOTHER}; go on with --resume ({error})") from error
             raise
 
 
-def _joined(recipe: Recipe, resume: Resume | None, trust: Trust | None, stop: StopRequest) -> None:
+@dataclass(frozen=True)
+class Onlookers:
+    """Who may end the loop from beside it."""
+
+    stop: StopRequest
+    watch: Watch | None
+
+
+def _joined(
+    recipe: Recipe, resume: Resume | None, trust: Trust | None, stop: StopRequest, watch: Watch | None
+) -> None:  # fmt: skip
     no_telemetry()
     transformers.utils.logging.disable_progress_bar()
     if found := check_trackers(recipe.logging.report_to):
@@ -73,13 +86,13 @@ def _joined(recipe: Recipe, resume: Resume | None, trust: Trust | None, stop: St
                         new_attempt(folder.path)
             if watched:
                 beat.keep(Heartbeat(attempt_folder(folder.path), world.rank, beat.every))
-            _train(recipe, resume, world, folder, stop)
+            _train(recipe, resume, world, folder, Onlookers(stop, watch))
         finally:
             if world.main:
                 folder.release()
 
 
-def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolder, stop: StopRequest) -> None:
+def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolder, beside: Onlookers) -> None:
     say = _speaker(world)
     for note in recipe.notes:
         say(note)
@@ -92,10 +105,10 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
         for file in begun.logs:
             if file is not None:
                 opened.callback(file.close)
-        _steps(setup, begun, num_steps, opened, stop)
+        _steps(setup, begun, num_steps, opened, beside)
 
 
-def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack, stop: StopRequest) -> None:
+def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack, beside: Onlookers) -> None:
     """From the first step to the report. What is opened here is closed by `opened`, however the run ends."""
     recipe, world, folder, progress, (_, written) = setup.recipe, setup.world, setup.folder, begun.progress, begun.logs
     say = _speaker(world)
@@ -112,12 +125,12 @@ def _steps(setup: Setup, begun: Begun, num_steps: int, opened: ExitStack, stop: 
     for tracker in trackers:
         opened.callback(tracker.close)
     with display:
-        loop = make_run(setup, num_steps, begun, trackers, display)
+        loop = make_run(setup, num_steps, begun, trackers, display, beside.watch)
         if progress.step == 0:
             _show_completions(setup, written, 0, 0)
             _test(setup, folder.path / BEFORE, 0)
         with doing("between steps"):
-            progress = take_steps(dataclasses.replace(loop, stop=stop), progress)
+            progress = take_steps(dataclasses.replace(loop, stop=beside.stop), progress)
     _finish(setup, written, _outcome(setup, begun.identity["run"], progress, num_steps), say)
 
 
@@ -129,7 +142,9 @@ def _outcome(setup: Setup, name: str, progress: Progress, num_steps: int) -> dic
     training, folder, say = setup.recipe.training, setup.folder, _speaker(setup.world)
     kept = progress.step
     if progress.ended_early:
-        say(f"ended early: {progress.bad_evaluations} evaluations without improvement on step {progress.best_step}")
+        patience = training.early_stopping_patience
+        tired = f"{progress.bad_evaluations} evaluations without improvement on step {progress.best_step}"
+        say(f"ended early: {tired if 0 < patience <= progress.bad_evaluations else 'by who looks on'}")
     if training.load_best_model_at_end and progress.best_step >= 0:
         kept = progress.best_step
         best = checkpoint.folder(folder.checkpoints, kept)

@@ -13,12 +13,12 @@ from typing import Any
 
 from align.errors import Mistakes, RunError, UserError
 from align.runfolder.environment import differences
-from align.runfolder.lock import Lock
+from align.runfolder.lock import LOCK, Lock
 from align.system.files import odd_in, replace_file, stranger
 
-LOCK = ".lock"
 BEFORE = "test_before.json"  # the test split's metrics before the first step
 OTHERS = ("logs", "launch")  # what a scheduler may have put here before the run begins
+GIVEN = "given"  # rows, models and code that were given as objects, from Python
 APART = (*OTHERS, "wandb")  # in them nothing of ours is written, and links are usual
 SHOWN = 8  # names that an error lists
 FREE = (  # recipe keys that change neither what is learned nor in which order
@@ -71,7 +71,7 @@ class RunFolder:
         if (self.path / "init" / "fresh.json").exists() and not self.recipe.exists():
             return False  # fresh weights of a run that failed before it began
         names = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
-        return any(not n.startswith(".") and n not in OTHERS for n in names)
+        return any(not n.startswith(".") and n not in (*OTHERS, GIVEN) for n in names)
 
     def take(self, *, resume: bool) -> None:
         """Makes and locks the folder.

@@ -23,6 +23,7 @@ try:
 except ImportError:  # not POSIX
     fcntl = None
 
+LOCK = ".lock"  # in the run folder
 _held: set[int] = set()  # handles that a forked child must not keep: a lock lives as long as any copy of its handle
 
 

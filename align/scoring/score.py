@@ -64,7 +64,8 @@ class Scorer(nn.Module):
             made: dict[str, Tensor] = {}
             if ROUTING in columns:
                 assert self.kernel.own_head, "a model that is run as a whole makes its own router loss"
-                out = backbone(self.model)(**self._inputs(rows), output_router_logits=True)
+                with self.precision(rows.input_ids.device, again=False):
+                    out = backbone(self.model)(**self._inputs(rows), output_router_logits=True)
                 hidden = out.last_hidden_state
                 made[ROUTING] = routing(out, occurrences(rows), experts_per_token(unwrapped(self.model).config))
             else:
@@ -86,17 +87,19 @@ class Scorer(nn.Module):
         """The precision of what the model multiplies."""
         return self.kernel.autocast or next(p.dtype for p in self.parameters() if p.is_floating_point())
 
-    def precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        """While this lasts, what the model multiplies is in the recipe's mixed precision."""
+    def precision(self, device: torch.device, *, again: bool = True) -> AbstractContextManager[Any]:
+        """While this lasts, what the model multiplies is in the recipe's mixed precision. Copies of the weights stay
+        for as long, where they are multiplied `again`; else they would only stand there, all of them at the end."""
         if self.kernel.autocast is None:
             return nullcontext()
-        return torch.autocast(device.type, dtype=self.kernel.autocast)
+        return torch.autocast(device.type, dtype=self.kernel.autocast, cache_enabled=again)
 
     def _places(self, rows: Rows) -> Tensor:
         """(R, L, hidden), or (R, L, V) of a model whose logits are not its head's output."""
-        if self.kernel.own_head:
-            return backbone(self.model)(**self._inputs(rows)).last_hidden_state
-        return self.model(**self._inputs(rows)).logits
+        with self.precision(rows.input_ids.device, again=False):
+            if self.kernel.own_head:
+                return backbone(self.model)(**self._inputs(rows)).last_hidden_state
+            return self.model(**self._inputs(rows)).logits
 
     def _inputs(self, rows: Rows) -> dict[str, Any]:
         return model_inputs(rows, self.windows, self.kernel.attention, self.computes_in)

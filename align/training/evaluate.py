@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from align.batches import Group
+from align.errors import RunError
 from align.methods.base import Term
 from align.runfolder.logs import Completion
 from align.scoring.experience import Batching, Role, gather_experience, live_batch, live_columns
+from align.training.settings import TrainingSection
+from align.training.snapshot import Progress
 
 
 @dataclass(frozen=True)
@@ -112,3 +115,20 @@ def _sizes(term: Term) -> Tensor:
     if term.mask is None:
         return torch.ones(len(term.values), dtype=torch.float64)
     return (term.mask if term.mask.ndim == 1 else term.mask.sum(-1)).double()
+
+
+def is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:
+    """Notes what an evaluation says of the weights of now; True when they are the best so far, and are to be kept."""
+    name, patience = settings.metric_for_best_model, settings.early_stopping_patience
+    if name not in found.estimates and not (settings.load_best_model_at_end or patience):
+        return False
+    if name not in found.estimates:
+        raise RunError(f"training.metric_for_best_model: no metric {name}; there are {', '.join(found.estimates)}")
+    value = found.estimates[name].value
+    better = value > progress.best_value if settings.greater_is_better else value < progress.best_value
+    if progress.best_step < 0 or better:
+        progress.best_step, progress.best_value, progress.bad_evaluations = progress.step, value, 0
+        return settings.load_best_model_at_end
+    progress.bad_evaluations += 1
+    progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
+    return False

@@ -19,13 +19,14 @@ from align.methods.hooks import answered
 from align.monitors.alarms import Alarms
 from align.monitors.display import Display
 from align.monitors.trackers import Tracker
+from align.monitors.watch import Watch, told_to
 from align.needs import LEARNS, SOURCES, TRAIN
 from align.runfolder import checkpoint
 from align.runfolder.logs import Completion, CompletionsLog, MetricsLog, peak_memory_mb
 from align.scoring.experience import Batching, Experience
 from align.training import snapshot
 from align.training.critic import Warmup
-from align.training.evaluate import Evaluation
+from align.training.evaluate import Evaluation, is_best
 from align.training.optim import Schedule
 from align.training.settings import TrainingSection
 from align.training.snapshot import Progress
@@ -120,11 +121,14 @@ class Training:
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a checkpoint says that it is of
     stop: StopRequest = field(default_factory=StopRequest)
     alarms: Alarms = field(default_factory=Alarms)
+    watch: Watch | None = None  # on every process, or on none
 
 
 def take_steps(run: Training, progress: Progress) -> Progress:
     """Goes on from `progress` to the last step. Raises Stopped when asked to stop, after saving."""
     saved = progress.step
+    if run.watch is not None and run.team.world.main:
+        run.watch.began(progress.step, run.num_steps)
     with run.stop.patiently() as stop:
         if progress.owed:
             _conclude(run, progress, dict(progress.owed), stop)
@@ -161,6 +165,9 @@ def _conclude(run: Training, progress: Progress, row: dict[str, float | int], st
     except RunError as error:
         failure = error
     failure = _tell(run, progress.step, row) or failure
+    enough, blamed = told_to(run.watch, run.team.world, progress.step, row)
+    progress.ended_early |= enough
+    failure = failure or blamed
     halt = run.team.world.any(stop.asked or failure is not None)
     failed = halt and run.team.world.any(failure is not None)
     due = halt or improved or again or _due(progress.step, run.settings.save_steps) or _finished(run, progress)
@@ -256,27 +263,11 @@ def _evaluate(run: Training, progress: Progress, row: dict[str, float | int]) ->
         finding = f"{wrong[0]} on the validation split is not finite, in {where}"
         run.team.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
     row |= found.flat("eval")
-    improved = _is_best(run.settings, progress, found)
+    improved = is_best(run.settings, progress, found)
     run.display.samples(found.completions)
     if run.written is not None and not _finished(run, progress):  # the last ones are those of the weights that are kept
         run.written.append(found.completions)
     return improved
-
-
-def _is_best(settings: TrainingSection, progress: Progress, found: Evaluation) -> bool:
-    name, patience = settings.metric_for_best_model, settings.early_stopping_patience
-    if name not in found.estimates and not (settings.load_best_model_at_end or patience):
-        return False
-    if name not in found.estimates:
-        raise RunError(f"training.metric_for_best_model: no metric {name}; there are {', '.join(found.estimates)}")
-    value = found.estimates[name].value
-    better = value > progress.best_value if settings.greater_is_better else value < progress.best_value
-    if progress.best_step < 0 or better:
-        progress.best_step, progress.best_value, progress.bad_evaluations = progress.step, value, 0
-        return settings.load_best_model_at_end
-    progress.bad_evaluations += 1
-    progress.ended_early = bool(patience) and progress.bad_evaluations >= patience
-    return False
 
 
 def _save(run: Training, progress: Progress) -> None:
@@ -284,8 +275,10 @@ def _save(run: Training, progress: Progress) -> None:
     for log in logs:
         log.sync()
     about = snapshot.About(run.identity, {log.path.name: log.mark() for log in logs})
-    snapshot.save(run.root, run.team, progress, run.source.state(progress), about)
+    saved = snapshot.save(run.root, run.team, progress, run.source.state(progress), about)
     if run.team.world.main:
+        if run.watch is not None:
+            run.watch.saved(progress.step, saved)
         best = progress.best_step if run.settings.load_best_model_at_end else None
         checkpoint.prune(run.root, run.settings.save_total_limit, best)
 

@@ -79,8 +79,12 @@ def test_one_model_alone_is_no_leaderboard(tmp_path: Path, capsys: pytest.Captur
     grades = [{"item": str(i), "models": ["a"], "judge": "j", "score": float(i)} for i in range(12)]
     lines(tmp_path / "grades.jsonl", grades)
     assert main(["import", "rows", str(tmp_path / "grades.jsonl"), "--into", str(folder)]) == 0
-    assert main(["leaderboard", str(folder)]) == 2
-    assert "a leaderboard needs verdicts with a score on two models or more; there are none" in capsys.readouterr().err
+    assert main(["leaderboard", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "a alone was judged, and there is none to compare it with; scores:" in out
+    assert "grade j: 5.5 [" in out
+    (row,) = read(folder).sections.scores
+    assert (row.model, row.estimate.value, row.estimate.n) == ("a", 5.5, 12)
 
 
 def test_models_that_never_met_have_no_common_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

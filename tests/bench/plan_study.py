@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -93,17 +94,14 @@ def status(key: str) -> int:
 
 def measure(cell: Cell, folder: Path) -> dict[str, Any]:
     settle()
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = folder / "rows.jsonl"
-    write_rows(rows, cell[0])
-    words = words_of(cell, rows)
+    foreseen = foreseen_now(cell, folder)
+    words = words_of(cell, folder / "rows.jsonl")
     train(cell[0], folder / "small", *words, f"model.config={SMALL}")
     held = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
     train(cell[0], folder / "large", *words, f"model.config={LARGE}")
     measured = status("VmHWM") - held
     last = (folder / "large/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    foreseen = foresee(cell[0], [*words, f"model.config={LARGE}"])
     told = {"method": cell[0], "variant": cell[1], "measured": measured, "tokens": json.loads(last)["num_tokens"]}
     return told | foreseen
 
@@ -122,6 +120,7 @@ def foresee(recipe: str, words: list[str]) -> dict[str, Any]:
 
 def run(cell: Cell, folder: Path) -> dict[str, Any]:
     """What a process says of this cell. Memory that is freed goes back at once, so that its peak is what was held."""
+    shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "tests.bench.plan_study", "--folder", str(folder), "--cell", *cell]
     at_once = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
     done = subprocess.run(
@@ -147,7 +146,15 @@ def main() -> None:
     end, done = time.monotonic() + 60 * given.minutes, {key(c) for c in read()}
     for cell in all_cells():
         if cell not in done and time.monotonic() < end:
-            add(run(cell, given.folder.absolute() / "-".join(cell).replace(" ", "_")))
+            write([*read(), run(cell, given.folder.absolute() / "-".join(cell).replace(" ", "_"))])
+    write([cell | foreseen_now(key(cell), given.folder) for cell in read()])  # by the arithmetic of now
+
+
+def foreseen_now(cell: Cell, folder: Path) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = folder / "rows.jsonl"
+    write_rows(rows, cell[0])
+    return foresee(cell[0], [*words_of(cell, rows), f"model.config={LARGE}"])
 
 
 def key(cell: dict[str, Any]) -> Cell:
@@ -158,9 +165,9 @@ def read() -> list[dict[str, Any]]:
     return json.loads(SUMMARY.read_text(encoding="utf-8")) if SUMMARY.exists() else []
 
 
-def add(cell: dict[str, Any]) -> None:
-    """Into the summary and the table, at once: what is cut later has lost nothing."""
-    cells = sorted([*(c for c in read() if key(c) != key(cell)), cell], key=lambda c: all_cells().index(key(c)))
+def write(cells: list[dict[str, Any]]) -> None:
+    """The summary and the table, after every cell: what is cut later has lost nothing."""
+    cells = sorted(cells, key=lambda c: all_cells().index(key(c)))
     SUMMARY.write_text("[\n " + ",\n ".join(json.dumps(c) for c in cells) + "\n]\n", encoding="utf-8")
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
     PAGE.write_text(before + MARKS[0] + table(cells) + MARKS[1] + rest.partition(MARKS[1])[2], encoding="utf-8")

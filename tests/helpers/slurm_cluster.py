@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY")
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CONF = """
 ClusterName=t
@@ -82,6 +83,7 @@ class Cluster:
             found = self.state(job)
             if found["JobState"] in states:
                 return found
+            assert found["JobState"] not in ENDED, f"job {job}: {found['JobState']} ({found.get('Reason')})"
             assert time.monotonic() < end, f"job {job} is still {found['JobState']} ({found.get('Reason')})"
             if found["JobState"] == "PENDING" and found.get("Reason") == "BeginTime":
                 time.sleep(3)  # what is begun within a second of its requeue has no valid credential

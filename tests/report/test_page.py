@@ -93,8 +93,16 @@ def test_five_thousand_steps_stay_small(tmp_path: Path) -> None:
     read(page)
 
 
-NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)> \"quotes\" 'and' &amp; "
+NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)> \"quotes\" 'and' &amp; <!--{{ 7 * 7 }}"
 NASTY += "\u202egnp.exe\u202c \x00\x07\x1b[31m \ud800 \u2028"
+
+
+FURTHER: dict[str, dict[str, Any]] = {
+    "rollouts/000001.jsonl": {"number": 1, "place": 0, "row": 1, "version": 3, "tokens": [1], "asked": NASTY,
+                              "text": NASTY, "stop": NASTY, "rewards": {NASTY: 1.0}},
+    "evaluations/checkpoints.jsonl": {"step": 1, "task": NASTY, "metric": NASTY, "value": 0.5, "low": 0.4, "high": 0.6,
+                                      "level": 0.95, "method": NASTY, "n": 9, "unit": "share"},
+}  # fmt: skip
 
 
 def test_text_of_models_and_data_stays_text(tmp_path: Path) -> None:
@@ -108,6 +116,10 @@ def test_text_of_models_and_data_stays_text(tmp_path: Path) -> None:
     write_json(run / "test.json", {NASTY: {"value": 1.0, "stderr": 0.1, "n": 3}})
     write_json(run / "environment.json", {NASTY: NASTY, "world_size": NASTY})
     write_json(run / "data.json", {"splits": {NASTY: {"read": 9, "dropped": {NASTY: 9}}}, "notes": [NASTY]})
+    for name, line in FURTHER.items():
+        (run / name).parent.mkdir(exist_ok=True)
+        write_lines(run / name, [line])
+    write_json(run / "about_metrics.json", {"margin": {"label": NASTY, "unit": NASTY}})
     clean = [write_run(tmp_path / "clean"), write_run(tmp_path / "neat", method__beta=0.3)]
     tags = {tag for page in (write(clean), write(clean[:1])) for tag, _ in read(page).tags}
     target = write([run, write_run(tmp_path / "other")])
@@ -116,7 +128,11 @@ def test_text_of_models_and_data_stays_text(tmp_path: Path) -> None:
         assert {tag for tag, _ in reader.tags} <= tags | {"li", "ul"}
         assert len([a for a in reader.having("script") if a.get("type") != "application/json"]) == 1
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u2028\ud800-\udfff]", text)
+        assert "<!--{{ 7 * 7 }}" in reader.words
         assert "⟨U+202E⟩gnp.exe⟨U+202C⟩" in reader.words
+        inside = json.dumps([reader.charts, reader.finders], ensure_ascii=False)
+        assert "⟨U+202E⟩" in inside
+        assert not re.search("[\u202a-\u202e\ud800-\udfff]", inside)
         assert "<script>alert(1)</script><img src=x onerror=alert(2)> \"quotes\" 'and' &amp;" in reader.words
 
 

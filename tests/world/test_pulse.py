@@ -109,6 +109,7 @@ import sys, time
 from pathlib import Path
 import torch.distributed as dist
 from align.world import heartbeat, pulse
+from align.world.stages import doing
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 with pulse.pulse(rank, 2, every=0.1, misses=10) as beat:
@@ -118,20 +119,39 @@ with pulse.pulse(rank, 2, every=0.1, misses=10) as beat:
     dist.barrier()
     print("together", flush=True)
     if rank == 1:
-        time.sleep(60)
+        with doing("rewarding", 3):
+            time.sleep(60)
     dist.barrier()
 """
 
 
-@pytest.mark.parametrize("stopped", [0, 1], ids=["who keeps the store", "another"])
-def test_a_stopped_process_ends_the_others_and_a_slow_one_does_not(stopped: int, tmp_path: Path):
+def two(folder: Path, **more: str) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    env = os.environ | {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    env = os.environ | {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"} | more
     env["PYTHONPATH"] = str(REPOSITORY)
-    command, pipe = [sys.executable, "-c", PROGRAM, str(tmp_path)], subprocess.PIPE
-    ranks = [subprocess.Popen(command, env={**env, "RANK": r}, stdout=pipe, stderr=pipe, text=True) for r in "01"]
+    command, pipe = [sys.executable, "-c", PROGRAM, str(folder)], subprocess.PIPE
+    return [subprocess.Popen(command, env={**env, "RANK": r}, stdout=pipe, stderr=pipe, text=True) for r in "01"]
+
+
+def test_where_one_is_stuck_all_end_with_their_stacks(tmp_path: Path):
+    ranks = two(tmp_path, ALIGN_PATIENCE="3")
+    try:
+        told = [one.communicate(timeout=60)[1] for one in ranks]
+        assert Lost.exit_code in [one.returncode for one in ranks], told
+        assert any("no rank has got on: " in err and ": step 3, rewarding" in err for err in told), told
+        for rank, place in enumerate(("in barrier", "in <module>")):
+            assert place in (tmp_path / f"stacks-{rank:05d}.txt").read_text()
+    finally:
+        for one in ranks:
+            one.kill()
+            one.communicate()
+
+
+@pytest.mark.parametrize("stopped", [0, 1], ids=["who keeps the store", "another"])
+def test_a_stopped_process_ends_the_others_and_a_slow_one_does_not(stopped: int, tmp_path: Path):
+    ranks = two(tmp_path)
     try:
         for one in ranks:
             assert one.stdout is not None

@@ -79,4 +79,4 @@ def across_ticks(axis: Axis, name: str) -> list[Tick]:
 
 
 def _minus(words: str) -> str:
-    return words.replace("-", MINUS) if words[:1] == "-" else words
+    return words.replace("-", MINUS)

@@ -34,7 +34,7 @@ function short(value, share) {
   const size = Math.abs(value);
   const words = size >= 1000 ? Math.round(value).toLocaleString("en")
     : size && size < 1e-3 ? value.toExponential(3).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(4)));
-  return words.replace("-", "\u2212");
+  return words.replaceAll("-", "\u2212");
 }
 
 // Centred; towards the ends narrower, down to half.
@@ -261,8 +261,9 @@ class Chart {
     this.cursor = step;
     this.tip.replaceChildren(element("b", "", `${across} ${short(step)}`), ...lines.map(({ one, at, point: [own, y] }) => {
       const line = element("span", `c${one.slot}`), [low, high] = one.ends?.[at] ?? [null, null];
+      const even = Math.abs(high + low - 2 * y) < 1e-3 * Math.abs(high - low), half = Number(((high - low) / 2).toPrecision(2));
       const interval = low === null || low === high ? ""
-        : ` [${short(low, share)}, ${short(high, share)}]`;
+        : even ? ` ± ${short(half, share)}` : ` [${short(low, share)}, ${short(high, share)}]`;
       const name = one.label.replace(" ± standard error", "");
       line.append(element("i", one.ends ? "ring" : "bar"), `${name} `, element("strong", "", short(y, share)), interval,
         own === step ? "" : ` at ${across} ${short(own)}`);

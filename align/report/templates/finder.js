@@ -53,6 +53,7 @@ class Finder {
   column(name) { return this.data[name] ?? this.data.rewards[this.names[Number(name)]]; }
 
   find() {
+    for (const end of [this.low, this.high]) end.parentElement.hidden = !this.limit.value;
     const { data } = this, words = this.words.value.trim().toLowerCase();
     let found = data.text.map((_, i) => i);
     if (this.kind.value) found = found.filter((i) => data.kind[i] === Number(this.kind.value));

@@ -16,6 +16,7 @@ import numpy as np
 
 from align.errors import RunError
 from align.rewards.base import Text, text_of
+from align.system.coroutines import finished
 
 Link = Literal["logistic", "hard"]
 Matrix = np.ndarray  # (G, G) float64: P(row beats column)
@@ -46,7 +47,7 @@ def from_function(
 
     def ask(pairs: Sequence[tuple[Text, Text]]) -> Sequence[float]:
         said = [function(prompt, a, b) for a, b in pairs]
-        said = asyncio.run(_all(said)) if any(inspect.iscoroutine(s) for s in said) else said
+        said = finished(_all(said)) if any(inspect.iscoroutine(s) for s in said) else said
         return [_probability(name, value, *pair) for value, pair in zip(said, pairs, strict=True)]
 
     found = _of_pairs(completions, ask, 0.5)

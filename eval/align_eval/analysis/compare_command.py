@@ -10,8 +10,9 @@ from align_eval.analysis.comparison import Comparison, compare
 from align_eval.analysis.evaluation import evaluation_of
 from align_eval.analysis.gate import Gate, GateFailed, gate_of, judge, level_of, look
 from align_eval.analysis.telling import of_comparison
-from align_eval.analysis.writing import put
+from align_eval.analysis.writing import put, told_written
 from align_eval.metrics_of_runs import compare_runs
+from align_eval.results.reading import ready
 from align_eval.statistics.resampling import USUAL
 
 
@@ -28,11 +29,12 @@ def run(
         if asked:
             yield _ruled(asked, compare(before, after, settings=level_of(asked)), gate[1])
         return
+    ready(evaluation)
     source = evaluation_of(evaluation)
     found = compare(before, after, source, judge=name)
     yield from of_comparison(found)
     told = (found.warnings, found.failures)
-    yield f"written: {put(evaluation, found.sections(), found.models, USUAL, told)}"
+    yield told_written(put(evaluation, found.sections(), found.models, USUAL, told), found.sections())
     if asked:
         if asked.level != USUAL.level:
             found = compare(before, after, source, judge=name, settings=level_of(asked))

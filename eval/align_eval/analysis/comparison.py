@@ -22,6 +22,7 @@ from align_eval.analysis.judges import agreements, judge_rows
 from align_eval.analysis.missing import missing_scores
 from align_eval.analysis.pairs import PairSettings
 from align_eval.results.document import Agreement, Difference, Failure, JudgeRow, Pair, Scored, Sections
+from align_eval.results.families import adjusted
 from align_eval.statistics.estimate import Estimate
 
 SETTINGS = PairSettings()
@@ -94,7 +95,7 @@ def compare(
         )
     found = {**_of_pairs(rows, said, settings), **_of_scores(source, differences)}
     return Comparison(
-        before=old, after=new, pairs=pairing.adjusted(rows), differences=scoring.adjusted(differences),
+        before=old, after=new, pairs=adjusted(rows), differences=adjusted(differences),
         scores=scoring.scored(source, settings.how, [old, new]), judges=judge_rows(_on(source, said), settings.how),
         agreement=agreements(_on(source, said), settings.how),
         quantities=_with_delta(found, [row.judge for row in rows if not row.category], differences),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +60,14 @@ class Evaluation:
     @cached_property
     def categories(self) -> dict[str, str]:
         return {item.id: item.category for item in self.items if item.category}
+
+    def by_category(self, items: Iterable[str]) -> list[tuple[str, list[str]]]:
+        """Each category with its items, where there is more than one."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for item in items:
+            if category := self.categories.get(item):
+                groups[category].append(item)
+        return sorted(groups.items()) if len(groups) > 1 else []
 
     @cached_property
     def lengths(self) -> dict[str, dict[str, float]]:

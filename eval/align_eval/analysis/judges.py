@@ -43,7 +43,7 @@ def first_wins(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate
         (v.item, float((v.score > 0.5) == (v.order == "ab")))
         for v in verdicts if v.score is not None and v.score != 0.5 and is_shown(v)
     ]  # fmt: skip
-    return _share(games, how, "no verdict that is no tie, with an order")
+    return _share(games, how, "no verdict is decided and says who was shown first")
 
 
 def longer_wins(source: Evaluation, verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate | None:
@@ -54,7 +54,7 @@ def longer_wins(source: Evaluation, verdicts: Sequence[Verdict], how: Resampling
         if ours is None or theirs is None or verdict.score is None or verdict.score == 0.5 or ours == theirs:
             continue
         games.append((verdict.item, float((verdict.score > 0.5) == (ours > theirs))))
-    return _share(games, how, "no verdict for one of two lengths") if source.lengths else None
+    return _share(games, how, "no verdict is decided between answers of different lengths") if source.lengths else None
 
 
 def order_agreement(verdicts: Sequence[Verdict], how: Resampling = USUAL) -> Estimate | None:

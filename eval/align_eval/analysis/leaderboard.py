@@ -20,9 +20,10 @@ from align.judges.base import Verdict
 from align_eval.analysis.evaluation import Evaluation, Source, evaluation_of
 from align_eval.analysis.games import by_pair, flagged, missing_verdicts, one_order, rate
 from align_eval.analysis.judges import agreements, judge_rows
-from align_eval.analysis.pairs import PairSettings, adjusted, pairs
+from align_eval.analysis.pairs import PairSettings, pairs
 from align_eval.analysis.ratings import Games, Ratings, fitted
 from align_eval.results.document import Agreement, Failure, JudgeRow, Pair, Ranked, Sections
+from align_eval.results.families import adjusted
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.resampling import USUAL, Resampling, mean
 

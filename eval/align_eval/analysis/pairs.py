@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,7 +47,8 @@ def pairs(
     ]
     warnings = [f"{a} against {b}, judge {judge}: {text}" for text in told]
     if settings.categories:
-        rows += list(_by_category(source, whole, judge, settings.how))
+        groups = source.by_category(whole.items)
+        rows += [_row(whole.of(items), judge, settings.how, category) for category, items in groups]
     return rows, warnings
 
 
@@ -61,15 +62,6 @@ def _row(found: Record, judge: str, how: Resampling, category: str = "") -> Pair
         tests={"sign": tests.sign_test(wins, losses), "permutation": tests.permutation(gaps, seed=how.seed)}
         if len(gaps) else {},
     )  # fmt: skip
-
-
-def _by_category(source: Evaluation, whole: Record, judge: str, how: Resampling) -> Iterator[Pair]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for item in whole.items:
-        if category := source.categories.get(item):
-            groups[category].append(item)
-    if len(groups) > 1:
-        yield from (_row(whole.of(items), judge, how, category) for category, items in sorted(groups.items()))
 
 
 def _at_equal_length(
@@ -123,14 +115,3 @@ def noise_floor(verdicts: Sequence[Verdict], a: str, how: Resampling) -> Estimat
         why = "the judge said the same each time"
         return Estimate(value=0.0, level=how.level, n=len(spread), clusters=len(spread), unit="share", why=why)
     return of_statistic(reach, len(variances), how, "share")
-
-
-def adjusted(rows: Sequence[Pair]) -> list[Pair]:
-    """With p-values (permutation) adjusted: over all rows of whole pairs, and over all rows of categories."""
-    found = list(rows)
-    for family in (False, True):
-        places = [i for i, row in enumerate(found) if bool(row.category) == family]
-        values = [found[i].tests.get("permutation") for i in places]
-        for i, by_holm, by_bh in zip(places, tests.holm(values), tests.bh(values), strict=True):
-            found[i] = replace(found[i], adjusted={"holm": by_holm, "bh": by_bh})
-    return found

@@ -38,8 +38,9 @@ class Games:
         known = [v for v in verdicts if v.score is not None]
         models = list(dict.fromkeys(name for v in known for name in v.models))
         if len(models) < 2:
-            there = ", ".join(dict.fromkeys(name for v in verdicts for name in v.models)) or "none"
-            raise UserError(f"a leaderboard needs verdicts with a score on two models or more; there are {there}")
+            there = ", ".join(dict.fromkeys(name for v in verdicts for name in v.models)) or "no model"
+            told = f"of {len(verdicts):,} on {there}, {len(known):,} have a score" if verdicts else "there is none"
+            raise UserError(f"a leaderboard needs verdicts with a score on two models or more; {told}")
         place = {name: i for i, name in enumerate(models)}
         rows: dict[tuple[str, int, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
         for verdict in known:
@@ -60,6 +61,13 @@ class Games:
             won=table[:, 0] / table[:, 2], tied=table[:, 1] / table[:, 2], counts=table[:, 3],
             plain=all(v.score in PLAIN for v in known),
         )  # fmt: skip
+
+    @cached_property
+    def met(self) -> np.ndarray:
+        """(M, M) prompts on which two models met."""
+        counts = np.zeros((len(self.models), len(self.models)), dtype=np.int64)
+        np.add.at(counts, (self.first, self.second), 1)
+        return counts + counts.T
 
     @property
     def verdicts(self) -> int:
@@ -130,6 +138,7 @@ class Ratings:
 
     logs: np.ndarray  # (M,)
     resampled: np.ndarray  # (R, M)
+    met: np.ndarray  # (M, M) prompts on which two models met
     nu: float
     level: float
 
@@ -149,10 +158,13 @@ class Ratings:
         return errors, float(np.quantile(reach.max((1, 2)), self.level))
 
     def tied_with(self, i: int) -> list[int]:
+        """One prompt tells nobody apart. Where no resample changes a difference, every prompt says the same: by the
+        sign test that is no chance from six prompts on, at 95 %."""
         if len(self.resampled) < 2:
-            return []
+            return [j for j in range(len(self.logs)) if j != i]
         errors, reach = self._reach
-        within = np.abs(self.logs - self.logs[i]) <= reach * errors[i] + 1e-9
+        few = (errors[i] == 0) & (2.0 ** (1.0 - self.met[i]) > 1 - self.level)
+        within = few | (np.abs(self.logs - self.logs[i]) <= reach * errors[i] + 1e-9)
         return [int(j) for j in np.flatnonzero(within) if j != i]
 
 
@@ -170,5 +182,6 @@ def fitted(games: Games, how: Resampling, *, davidson: bool = False, prior: bool
         found.append(fit_many(each if tied else each + even / 2, even if tied else None, fit.logs, fit.nu))
     logs = np.concatenate(found) if found else np.zeros((0, len(games.models)))
     return Ratings(
-        logs=fit.logs - fit.logs.mean(), resampled=logs - logs.mean(1, keepdims=True), nu=fit.nu, level=how.level
+        logs=fit.logs - fit.logs.mean(), resampled=logs - logs.mean(1, keepdims=True), met=games.met, nu=fit.nu,
+        level=how.level,
     )

@@ -11,9 +11,9 @@ import numpy as np
 from align.report.headline import paired
 from align.report.measures import Measure
 from align_eval.analysis.comparison import Comparison, Quantity
-from align_eval.analysis.scores import adjusted
 from align_eval.metrics_of_runs import tested
 from align_eval.results.document import Difference, Scored
+from align_eval.results.families import adjusted
 from align_eval.statistics import tests
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.resampling import Resampling, difference, mean

@@ -51,7 +51,7 @@ class Column:
         wanted = list(self.values) if items is None else items
         if self.parts is not None:
             above, below = self._sums(wanted)
-            return replace(ratio(above, below, how, "share"), n=int(below.sum()))
+            return replace(ratio(above, below, how, self.unit or "share"), n=int(below.sum()))
         numbers = np.array([self.values[i] for i in wanted])
         found = share(numbers, how.level) if self.right_or_wrong else mean(numbers, how, self.unit)
         return replace(found, n=sum(self.counts[i] for i in wanted))
@@ -66,7 +66,7 @@ class Column:
         theirs = np.array([other.values[i] for i in items], dtype=np.float64)
         if self.parts is not None and other.parts is not None:
             (f, o), (g, p) = self._sums(items), other._sums(items)
-            return of_statistic(lambda n: n @ f / (n @ o) - n @ g / (n @ p), len(f), how, "share")
+            return of_statistic(lambda n: n @ f / (n @ o) - n @ g / (n @ p), len(f), how, self.unit or "share")
         if self.yes_or_no and other.yes_or_no:
             return discord(mine - theirs, how.level)
         unit = "share" if self.right_or_wrong and other.right_or_wrong else self.unit
@@ -150,7 +150,7 @@ def scored(source: Evaluation, how: Resampling = USUAL, models: Sequence[str] = 
     for column in columns(source):
         if models and column.model not in models:
             continue
-        for category, items in [("", list(column.values)), *by_category(source, column.values)]:
+        for category, items in [("", list(column.values)), *source.by_category(column.values)]:
             rows.append(
                 Scored(
                     model=column.model, task=column.task, metric=column.metric, category=category,
@@ -174,7 +174,7 @@ def differences(source: Evaluation, a: str, b: str, how: Resampling = USUAL) -> 
         if alone:
             name = _named(task, metric)
             warnings.append(f"{name}: {alone} prompts have a score of one of {a} and {b}; {len(both)} are paired")
-        for category, items in [("", both), *by_category(source, both)]:
+        for category, items in [("", both), *source.by_category(both)]:
             if items or not category:
                 rows.append(_difference(ours, theirs, items, how, category))
     return rows, warnings
@@ -191,26 +191,6 @@ def _difference(ours: Column, theirs: Column, items: Sequence[str], how: Resampl
         if len(gaps) else {},
         detectable=tests.detectable(gaps, how.level),
     )  # fmt: skip
-
-
-def adjusted(rows: Sequence[Difference]) -> list[Difference]:
-    """With p-values (permutation) adjusted: over all rows of all prompts, and over all rows of categories."""
-    found = list(rows)
-    for family in (False, True):
-        places = [i for i, row in enumerate(found) if bool(row.category) == family]
-        values = [found[i].tests.get("permutation") for i in places]
-        for i, by_holm, by_bh in zip(places, tests.holm(values), tests.bh(values), strict=True):
-            found[i] = replace(found[i], adjusted={"holm": by_holm, "bh": by_bh})
-    return found
-
-
-def by_category(source: Evaluation, items: Sequence[str] | dict[str, float]) -> list[tuple[str, list[str]]]:
-    """Each category with its items, where there is more than one."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for item in items:
-        if category := source.categories.get(item):
-            groups[category].append(item)
-    return sorted(groups.items()) if len(groups) > 1 else []
 
 
 def _named(task: str, metric: str) -> str:

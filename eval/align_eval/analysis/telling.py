@@ -14,6 +14,10 @@ SHOWN = 8  # reasons of what is missing
 
 
 def of_comparison(found: Comparison) -> Iterator[str]:
+    yield from map(str.rstrip, _compared(found))
+
+
+def _compared(found: Comparison) -> Iterator[str]:
     yield f"{found.after} against {found.before}"
     for row in found.pairs:
         yield from _pair(row)
@@ -54,7 +58,8 @@ def _difference(row: Difference, scores: Sequence[Scored]) -> Iterator[str]:
 def _tests(row: Pair | Difference) -> str:
     holm = row.adjusted.get("holm")
     shown = ", ".join(f"{name} {p_value(value)}" for name, value in row.tests.items())
-    return f"p: {shown}; Holm {p_value(holm)}" if shown and holm is not None else f"p: {shown}" if shown else ""
+    over = f"; Holm over {row.family} {p_value(holm)}" if holm is not None and row.family > 1 else ""
+    return f"p: {shown}{over}" if shown else ""
 
 
 def of_judge(row: JudgeRow) -> Iterator[str]:
@@ -69,6 +74,14 @@ def of_judge(row: JudgeRow) -> Iterator[str]:
 
 
 def of_leaderboard(found: Leaderboard) -> Iterator[str]:
+    yield from map(str.rstrip, _board(found))
+    for row in found.judges:
+        yield from of_judge(row)
+    yield from of_agreement(found.agreement)
+    yield from of_remarks(found.warnings, found.failures)
+
+
+def _board(found: Leaderboard) -> Iterator[str]:
     wide = max(len(row.model) for row in found.rows)
     yield f"judge {found.judge}"
     yield f"  {'':>4} {'model':{wide}}  {'rating':24} {'win rate':22} cannot be told from"
@@ -76,10 +89,6 @@ def of_leaderboard(found: Leaderboard) -> Iterator[str]:
         tied = ", ".join(row.tied_with[:4]) + (f" and {len(row.tied_with) - 4} more" if len(row.tied_with) > 4 else "")
         yield f"  {row.rank:>4} {row.model:{wide}}  {told(row.rating):24} {told(row.win_rate):22} {tied}"
     yield f"  best, or not to be told from the best: {', '.join(found.best)}"
-    for row in found.judges:
-        yield from of_judge(row)
-    yield from of_agreement(found.agreement)
-    yield from of_remarks(found.warnings, found.failures)
 
 
 def of_agreement(rows: Sequence[Agreement]) -> Iterator[str]:

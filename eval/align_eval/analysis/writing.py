@@ -11,7 +11,8 @@ from typing import Any
 from align import __version__
 from align.system.terminal import visible
 from align_eval.results.document import Failure, Results, Sections
-from align_eval.results.reading import add
+from align_eval.results.families import FAMILIES
+from align_eval.results.reading import add, read
 from align_eval.statistics.resampling import Resampling
 from align_eval.store.judges import read_judges
 
@@ -28,6 +29,16 @@ def put(
     if judges := {name: one["identity"] for name, one in read_judges(folder).items()}:
         about["judges"] = judges
     return add(folder, _results(folder, sections, models, about, told))
+
+
+def told_written(path: Path, sections: Sections) -> str:
+    """Where results are; and how p-values there differ from those of this command alone."""
+    kept, more = read(path).sections, []
+    for name in FAMILIES:
+        size, own = (max((row.family for row in getattr(of, name) if not row.category), default=0)
+                     for of in (kept, sections))  # fmt: skip
+        more += [f"{size} {name}"] if own and size > own else []
+    return f"written: {path}" + (f"; p-values there are adjusted over its {' and '.join(more)}" if more else "")
 
 
 def put_runs(folder: Path, sections: Sections, runs: Sequence[Path], how: Resampling, warnings: list[str]) -> Path:

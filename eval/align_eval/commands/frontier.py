@@ -21,8 +21,11 @@ def frontier(
     from align_eval.analysis.frontier import frontier as of_runs
     from align_eval.analysis.telling import of_frontier
     from align_eval.analysis.writing import put_runs
+    from align_eval.results.reading import ready
     from align_eval.statistics.resampling import USUAL
 
+    if out is not None:
+        ready(out)
     found = of_runs(runs, reward)
     for line in of_frontier(found):
         say(line)

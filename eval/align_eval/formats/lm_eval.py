@@ -3,11 +3,13 @@ document and filter.
 
     doc_id, doc, target, filter, metrics [name, ...], doc_hash, prompt_hash, target_hash, and a value for each metric
     arguments       [[prompt, ...], ...] or {gen_args_0: {arg_0: prompt, ...}, ...}, one for each request
-    resps           [[text, ...]], or [[log-likelihood, is greedy], ...] for choices
+    resps           [[text, ...]], or [[[log-likelihood, is greedy]], ...] for choices, numbers also as texts
     filtered_resps  what the filter made of them
 
-The task is read from the file's name. The model is not in the file: `--model`, or the name of its folder, which the
-harness calls ORG__NAME. Item ids are TASK/doc_id, metrics TASK:METRIC, behind it the filter where it is not `none`.
+The task is read from the file's name. The model is not in the file: `--model`, or what results_TIME.json beside it
+says, or the name of its folder, which the harness calls ORG__NAME. Item ids are TASK/doc_id, metrics TASK:METRIC,
+behind it the filter where it is not `none`. A perplexity's value is [log-likelihood, words or bytes] of a document: the
+metric is then the log-likelihood per word or byte, over all documents as the harness adds them up.
 """
 
 from __future__ import annotations
@@ -23,27 +25,57 @@ from align.system.files import inner_folder, replace_file
 from align.system.lines import safe_name
 from align_eval.analysis.evaluation import Evaluation
 from align_eval.analysis.scores import named
-from align_eval.formats.base import Format, Found, Names, Row, as_lines, key_of, need, number, plain, rows_of
+from align_eval.formats.base import (
+    Format,
+    Found,
+    Names,
+    Row,
+    as_lines,
+    key_of,
+    need,
+    number,
+    parsed,
+    plain,
+    rows_of,
+    text_of,
+)
 from align_eval.items import About, as_text, by_item
 from align_eval.records import Answer, Item, Score
 
 FILE = re.compile(r"samples_(?P<task>.+?)(_\d{4}-\d\d-\d\dT[\d\-:.]+)?\.jsonl(\.gz)?$")
 TIME = "2000-01-01T00-00-00.000000"  # of files that are written here: the name needs one, and it is no date of a run
 PLAIN = "none"  # the filter that changes nothing
+PER_UNIT = {
+    "word_perplexity": "logp_per_word", "byte_perplexity": "logp_per_byte", "bits_per_byte": "logp_per_byte",
+}  # fmt: skip
+PERPLEXITIES = "perplexities are log-likelihoods per word or byte here: exp(-x), or -x / ln 2 for bits"
+SUMMARY = re.compile(r"results_.+\.json")  # what the harness writes beside samples
 OTHER_FILTERS = "values of further filters are kept as metrics of their own"
 
 
 def read(files: Sequence[Path], names: Names) -> Found:
     found = Found()
-    for path in files:
+    samples = [path for path in files if not SUMMARY.fullmatch(path.name)]
+    if not samples:
+        raise UserError(f"{files[0]}: has means alone; lm_eval writes samples_TASK_TIME.jsonl with --log_samples")
+    for path in samples:
         match = FILE.fullmatch(path.name)
         if match is None:
             raise UserError(f"{path}: expected a name such as samples_gsm8k_2026-01-31T10-00-00.jsonl")
-        model = names.model or path.resolve().parent.name.replace("__", "/")
+        model = names.model or _model_of(path)
         said: set[str] = set()
         for place, row in rows_of(path):
             _take(found, row, place, (match["task"], model), said)
     return found
+
+
+def _model_of(path: Path) -> str:
+    """As the harness was told its name, or as it made a folder of that."""
+    for summary in sorted(path.parent.glob("results_*.json")):
+        said = parsed(text_of(summary), str(summary))
+        if isinstance(said, dict) and said.get("model_name"):
+            return str(said["model_name"])
+    return path.resolve().parent.name.replace("__", "/")
 
 
 def _take(found: Found, row: Row, place: str, whose: tuple[str, str], said: set[str]) -> None:
@@ -56,9 +88,22 @@ def _take(found: Found, row: Row, place: str, whose: tuple[str, str], said: set[
         columns: Row = {"task": task, "doc": plain(doc)} if doc is not None else {"task": task}
         found.item(Item(id=item, prompt=asked[0][0] if asked else "", reference=plain(row.get("target")),
                         category=task, columns=columns))  # fmt: skip
-        found.answers += _answers(item, model, asked, row)
-    for metric in need(row, "metrics", place):
-        found.scores.append(_score(item, f"{task}:{metric}", model, row, found))
+        found.answers += [] if _rolling(row) else _answers(item, model, asked, row)
+    scores = [_score(item, f"{task}:{metric}", model, row, found) for metric in need(row, "metrics", place)]
+    found.scores += {score.metric: score for score in scores}.values()  # two perplexities are one log-likelihood
+
+
+def _rolling(row: Row) -> bool:
+    """A whole document was read, and nothing written."""
+    return all(_pair(row.get(metric)) for metric in row["metrics"])
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """A log-likelihood and its number of words or bytes."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    logp, units = map(number, value)
+    return None if logp is None or not units else (logp, units)
 
 
 def _prompts(arguments: Any) -> list[tuple[str, str]]:
@@ -97,7 +142,12 @@ def _nested(some: Any) -> bool:
 
 
 def _score(item: str, metric: str, model: str, row: Row, found: Found) -> Score:
-    value = row.get(metric.partition(":")[2])
+    task, _, name = metric.partition(":")
+    value = row.get(name)
+    if name in PER_UNIT and (pair := _pair(value)):
+        found.losses[PERPLEXITIES] += 1
+        parts: Row = {"followed": pair[0], "of": pair[1], "unit": "nats"}
+        return Score(item=item, model=model, metric=f"{task}:{PER_UNIT[name]}", score=pair[0] / pair[1], columns=parts)
     score = number(value)
     used = str(row.get("filter") or PLAIN)
     if score is None and value is not None and not isinstance(value, float):

@@ -22,8 +22,6 @@ from align.recipe.text import Written
 from align.recipe.types import build
 from align.report.page import write as write_report
 from align.system.files import inner_folder, replace_file
-from align_eval.analysis import pairs as pairing
-from align_eval.analysis import scores as scoring
 from align_eval.analysis.comparison import SETTINGS, Comparison, compare
 from align_eval.analysis.evaluation import Evaluation, evaluation_of
 from align_eval.analysis.judges import agreements, judge_rows
@@ -38,7 +36,8 @@ from align_eval.judging.run import Judged, judge
 from align_eval.judging.settings import Judging
 from align_eval.records import Item
 from align_eval.results.document import Sections
-from align_eval.running.checkpoints import FOLDER, NAME, Point, models_in, point_of, write_points
+from align_eval.results.families import adjusted
+from align_eval.running.checkpoints import FOLDER, NAME, Point, models_in, point_of, points_in, write_points
 from align_eval.running.run import Progress, quiet, write
 from align_eval.statistics.resampling import USUAL
 from align_eval.tasks.files import prompts_in, task_of
@@ -115,6 +114,7 @@ def contest_of(run: Path, settings: Settings, prompts: str = "", most: int = 0) 
     for key in ONE_EACH:
         if getattr(settings, key) != getattr(Settings(), key):
             raise UserError(f"decoding.{key}: every checkpoint gives one answer to each prompt; fewer: items=50")
+    points_in(run / FOLDER / NAME)
     models = models_in(run, settings)
     task, items, notes = _named(prompts) if prompts else _held_out(run)
     if task.mode == "choose":
@@ -201,8 +201,8 @@ def _points(task: str, step: int, found: Comparison) -> Iterator[Point]:
 def _put(contest: Contest, source: Evaluation, found: Sequence[Comparison]) -> None:
     """All checkpoints are one table: p-values are adjusted over them together."""
     sections = Sections(
-        pairs=pairing.adjusted([row for one in found for row in one.pairs]),
-        differences=scoring.adjusted([row for one in found for row in one.differences]),
+        pairs=adjusted([row for one in found for row in one.pairs]),
+        differences=adjusted([row for one in found for row in one.differences]),
         scores=_once(row for one in found for row in one.scores),
         judges=judge_rows(source), agreement=agreements(source),
     )  # fmt: skip

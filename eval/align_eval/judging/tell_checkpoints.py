@@ -20,6 +20,7 @@ from align_eval.judging.checkpoints import Contest, Standings, contest_of, stand
 from align_eval.judging.run import means_of
 from align_eval.judging.settings import Judging, settings_of
 from align_eval.judging.tell import Progress, foretell, judges_of, tell_judged
+from align_eval.results.reading import ready
 from align_eval.results.wording import told
 from align_eval.running.dry import costs, tell_costs
 from align_eval.running.tell import progress
@@ -63,6 +64,7 @@ def run(path: Path, asked: Asked, *, dry_run: bool) -> None:
     gate = None if asked.gate is None else gate_of(asked.gate)
     (given, details), settings = settings_of(asked.judging), decoding_of(asked.decoding)
     contest = contest_of(path, settings, asked.prompts, given.items)
+    ready(contest.folder)
     judging, means = contest.judging(given), means_of(contest.folder, given, Progress())
     judges = judges_of(asked.judges, details, means)
     if gate is not None:

@@ -11,6 +11,7 @@ from align_eval.page.parts import HALF, Part, grouped, leads, part_of, slots_of
 from align_eval.page.scatter import Cloud, Point, Scatter, scatter
 from align_eval.page.strips import Forest, Strip
 from align_eval.results.document import Checkpoint, Difference, Pair, Ranked, Results, Scored
+from align_eval.results.families import told_family
 from align_eval.results.wording import p_value, told
 
 # ---- models ---------------------------------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ def pairs(rows: Sequence[Pair]) -> list[Part]:
         part_of(
             [Forest(title="Win rate of the first over the second", strips=list(_of_pairs(some, alone)), middle=HALF)],
             title=judge,
-            note=_blind(some) if some is groups[0][1] else "",
+            note=_note(some) if some is groups[0][1] else "",
             tables=[("Counts, tests and what could have been found", pair_table(some))],
         )
         for judge, some in groups
@@ -69,6 +70,11 @@ def _of_pairs(rows: Sequence[Pair], with_judge: bool) -> Iterable[Strip]:
 
 def _joined(*words: str) -> str:
     return ", ".join(w for w in words if w)
+
+
+def _note(rows: Sequence[Pair | Difference]) -> str:
+    family = told_family(rows)
+    return " ".join(text for text in (_blind(rows), f"P-values are {family}." if family else "") if text)
 
 
 def _blind(rows: Sequence[Pair | Difference]) -> str:
@@ -148,7 +154,7 @@ def differences(rows: Sequence[Difference]) -> Part:
     ]  # fmt: skip
     head = ["Task", "Category", "Models", "Difference", "Detectable", *_test_heads(tests, kinds)]
     tables = [("Tests and what could have been found", _used(Table(head=head, rows=body)))] if rows else []
-    return part_of(specs, note=_blind(rows) if rows else "", tables=tables)
+    return part_of(specs, note=_note(rows) if rows else "", tables=tables)
 
 
 def categories(found: Results) -> Part:

@@ -42,7 +42,8 @@ class Pair:
     win_rate: Estimate  # of a over b, a tie counting one half
     lc_win_rate: Estimate | None = None  # length-controlled
     tests: dict[str, float | None] = field(default_factory=dict)  # p-values by test
-    adjusted: dict[str, float | None] = field(default_factory=dict)  # p-values adjusted for the whole table
+    adjusted: dict[str, float | None] = field(default_factory=dict)  # p-values adjusted over the whole table
+    family: int = 0  # so many p-values, of this and of earlier commands; those of categories are a family of their own
     detectable: float | None = None  # the smallest distance from 1/2 that so many items would show
     noise_floor: Estimate | None = None  # how far the same pairs come out apart when judged twice
 
@@ -70,6 +71,7 @@ class Difference:
     difference: Estimate
     tests: dict[str, float | None] = field(default_factory=dict)
     adjusted: dict[str, float | None] = field(default_factory=dict)
+    family: int = 0
     detectable: float | None = None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from align.errors import Mistakes, UserError
 from align.system.files import replace_file
 from align_eval.results.document import SCHEMA, Results, Sections
+from align_eval.results.families import FAMILIES, adjusted
 from align_eval.results.tables import write_tables
 from align_eval.results.turning import as_in
 
@@ -56,9 +58,21 @@ def read(folder: Path) -> Results:
         raise UserError(f"{path}: is not there; `align-eval compare` and `leaderboard` write it")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no valid JSON: {error}") from None
     return parse(tree, path)
+
+
+def ready(folder: Path) -> None:
+    """Before work that `add`s to it. UserError where what lies there cannot be added to; it is left as it is."""
+    if not os.path.lexists(folder / NAME):
+        return
+    try:
+        read(folder)
+    except UserError as error:
+        raise UserError(f"{error}\nResults would be added to it: move it away, or take another folder") from None
 
 
 def add(folder: Path, results: Results) -> Path:
@@ -107,7 +121,8 @@ def _merged(old: Results, new: Results) -> Results:
     for name in KEYS:
         whole = name == "leaderboard" and new.sections.leaderboard  # ranks are of one table
         before = {} if whole else _keyed(old, name)
-        sections[name] = list((before | _keyed(new, name)).values())
+        rows = list((before | _keyed(new, name)).values())
+        sections[name] = adjusted(rows) if name in FAMILIES else rows
     models = {m["name"]: m for m in [*old.models, *new.models]}
     return replace(
         new,

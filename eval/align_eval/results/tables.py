@@ -16,6 +16,7 @@ from typing import Any
 from align.report.text import short
 from align.system.files import inner_folder, replace_file
 from align_eval.results.document import Results, Sections
+from align_eval.results.families import FAMILIES, told_family
 from align_eval.results.wording import how, p_value, rests_on, told
 from align_eval.statistics.estimate import Estimate
 
@@ -58,16 +59,17 @@ class Table:
     name: str
     columns: list[str]
     rows: list[list[Any]]  # Estimate, None, numbers, words, lists of words, p-values by test
+    family: str = ""  # over what p-values are adjusted
 
     @property
     def methods(self) -> list[str]:
-        """What the intervals of each column are, each once."""
+        """What the intervals of each column are, each once; and over what p-values are adjusted."""
         told: dict[str, None] = {}
         for row in self.rows:
             for column, cell in zip(self.columns, row, strict=True):
                 if isinstance(cell, Estimate) and (words := how(cell)):
                     told[f"{column.replace('_', ' ')}: {words}"] = None
-        return list(told)
+        return [*told, *([f"p-values: {self.family}"] if self.family else [])]
 
 
 def tables(results: Results) -> list[Table]:
@@ -124,7 +126,8 @@ def as_latex(table: Table) -> str:
 def _table(name: str, rows: Sequence[Any]) -> Table:
     columns = [f.name for f in fields(rows[0])]
     used = [c for c in columns if any(getattr(row, c) not in (None, "", {}) for row in rows)]
-    return Table(name=name, columns=used, rows=[[getattr(row, c) for c in used] for row in rows])
+    family = told_family(rows) if name in FAMILIES else ""
+    return Table(name=name, columns=used, rows=[[getattr(row, c) for c in used] for row in rows], family=family)
 
 
 def _kind(cells: Sequence[Any]) -> list[str] | type | None:

@@ -74,6 +74,7 @@ def evaluate_checkpoints(
 ) -> Course:
     """Scores what is there of a run on tasks (names, YAML files). UserError, RunError as for `run_tasks`."""
     path, how = Path(run), settings or Settings()
+    points_in(path / FOLDER / NAME)
     found = [load(task) if isinstance(task, str) else task for task in tasks]
     if not found:
         raise UserError("evaluate_checkpoints: no task is named")
@@ -122,10 +123,14 @@ def point_of(step: int, task: str, metric: str, found: Estimate) -> Point:
 
 def write_points(path: Path, points: Sequence[Point]) -> None:
     """Beside those of other tasks and steps that are there."""
-    before = [row for _, row in read_lines(path, warn)] if path.exists() else []
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {_key(row): row for row in before}
+    rows = points_in(path)
     rows |= {_key(row): row for row in map(asdict, points)}
     replace_file(path, "".join(json.dumps(row) + "\n" for row in rows.values()))
+
+
+def points_in(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Rows that are there. UserError for what is no such file: told before work, by whoever adds to it at the end."""
+    return {_key(row): row for _, row in read_lines(path, warn)} if path.exists() else {}
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -27,7 +27,7 @@ from align.system.ranges import AtLeastOne, Count, Positive
 from align_eval.generation.models import named
 from align_eval.generation.trained import find
 from align_eval.results.document import Failure, Results, Scored, Sections
-from align_eval.results.reading import add
+from align_eval.results.reading import add, ready
 from align_eval.running.run import inputs_of
 from align_eval.statistics.estimate import Estimate
 from align_eval.statistics.shares import z_of
@@ -62,6 +62,7 @@ def harness_settings(words: Sequence[str]) -> HarnessSettings:
 
 def run_harness(tasks: Sequence[str], models: Sequence[str], folder: Path, settings: HarnessSettings) -> Results:
     """Puts its numbers into `folder`/results.json and returns them. UserError, RunError."""
+    ready(folder)
     wanted = [task for word in tasks for task in word.split(",") if task]
     command = command_of(settings)
     rows: list[Scored] = []

@@ -20,7 +20,7 @@ from align_eval.generation.identity import identities
 from align_eval.generation.settings import Settings, budget_of
 from align_eval.records import Score
 from align_eval.results.document import Failure, Results, Scored, Sections
-from align_eval.results.reading import add
+from align_eval.results.reading import add, ready
 from align_eval.running.scoring import score
 from align_eval.running.summary import summarise
 from align_eval.scorers.texts import SYMBOLIC, symbolic
@@ -99,6 +99,7 @@ def run_tasks(
     tasks: Sequence[Task], models: Sequence[Model], folder: Path, settings: Settings, progress: Progress = quiet
 ) -> Outcome:
     """Writes what is missing, scores it, and puts estimates into `folder`/results.json. UserError, RunError."""
+    ready(folder)
     warnings: list[str] = []
     batches = batches_of(tasks, settings)
     written = write(folder, models, batches, settings, progress, warnings.append)

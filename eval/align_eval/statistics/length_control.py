@@ -73,11 +73,10 @@ class Controlled:
 
 
 def controlled(rows: Lengths, how: Resampling = USUAL) -> Controlled:
-    """Our form. None where all answers differ by the same length: then nothing can be told apart."""
-    gap = np.asarray(rows.baseline, dtype=np.float64) - np.asarray(rows.model, dtype=np.float64)
-    if len(gap) and np.ptp(gap) == 0 and gap[0] != 0:
-        why = "all answers differ by the same length, whose effect cannot be told from the model's"
-        return Controlled(estimate=Estimate(value=None, level=how.level, n=len(gap), unit="share", why=why))
+    """Our form. None where the prompts say nothing of what length does: the prior alone would make the number."""
+    if why := _silent(rows):
+        n = len(rows.preferences)
+        return Controlled(estimate=Estimate(value=None, level=how.level, n=n, unit="share", why=why))
     columns = _columns(rows)
     shape = np.vstack([columns, _imagined(columns)])
     targets = np.append(rows.preferences, 0.5)
@@ -89,6 +88,20 @@ def controlled(rows: Lengths, how: Resampling = USUAL) -> Controlled:
         return ridged(shape, targets, np.hstack([counts, np.ones((len(counts), 1))]), widths, nearby)
 
     return _told(rows, columns, fits, how)
+
+
+def _silent(rows: Lengths) -> str:
+    """Why the effect of length cannot be told; empty where it can."""
+    gap = np.asarray(rows.baseline, dtype=np.float64) - np.asarray(rows.model, dtype=np.float64)
+    if len(gap) and not gap.any():
+        return "all answers are of equal length: the win rate itself is the one at equal length"
+    if len(gap) == 1:
+        return "one prompt alone cannot tell the effect of length from the model's"
+    if len(gap) and np.ptp(gap) == 0:
+        return "all answers differ by the same length, whose effect cannot be told from the model's"
+    if len(gap) and (np.all(rows.preferences == 0) or np.all(rows.preferences == 1)):
+        return "one of the two wins every prompt, whatever the lengths: nothing is seen of what length does"
+    return ""
 
 
 def alpaca(rows: Lengths, gamed: Gamed | None, c: float, how: Resampling = USUAL) -> Controlled:

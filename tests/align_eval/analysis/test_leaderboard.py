@@ -48,6 +48,13 @@ def test_a_known_world(known: list[Verdict], ties: str):
     assert len(found.pairs) == 6
 
 
+@pytest.mark.parametrize(("prompts", "best"), [(1, {"a", "b"}), (5, {"a", "b"}), (6, {"a"})])
+def test_who_wins_every_prompt_is_told_apart_from_six_prompts_on(prompts: int, best: set[str]):
+    """No resample differs; the sign test says 2 / 2^5 = 0.063 of five prompts, 0.031 of six."""
+    found = leaderboard(Evaluation(verdicts=[verdict(f"p{i}", "a", "b", 1.0) for i in range(prompts)]))
+    assert set(found.best) == best
+
+
 def test_equals_are_hardly_ever_told_apart():
     """60 boards of five equal models: in 5 of 100 some two are told apart, so in 3, give or take 1.7."""
     wrong = 0
@@ -123,7 +130,7 @@ def test_all_ties():
     [
         ([], "has no verdicts"),
         ([verdict("p", "a", "a", 1.0)], "has no verdicts"),
-        ([verdict("p", "a", "b", None)], "needs verdicts with a score on two models or more; there are a, b"),
+        ([verdict("p", "a", "b", None)], "on two models or more; of 1 on a, b, 0 have a score"),
         ([verdict("p", "a", "b", 1.0), verdict("p", "a", "b", 1.0, judge="K")], "verdicts of J, K; name the judge"),
     ],
 )

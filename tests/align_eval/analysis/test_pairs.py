@@ -17,8 +17,9 @@ from align_eval.analysis.judges import (
     order_agreement,
     self_agreement,
 )
-from align_eval.analysis.pairs import PairSettings, adjusted, noise_floor, pairs
+from align_eval.analysis.pairs import PairSettings, noise_floor, pairs
 from align_eval.records import Answer, Item
+from align_eval.results.families import adjusted
 from align_eval.statistics.resampling import USUAL, Resampling
 
 FEW = PairSettings(how=Resampling(num=100))

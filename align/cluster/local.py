@@ -1,0 +1,182 @@
+"""The ranks of a run on this machine: started, told what they are told, and ended together.
+
+As in a job of Slurm there is no launcher of another project in between: the ranks are `align train`, with the variables
+that a launcher would set. Each has a session of its own, so that a ctrl-C reaches it once, from here. Rank 0 speaks
+as a run alone does; what others say has their number in front.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Thread
+from types import FrameType
+from typing import IO, get_args
+
+from align.cluster.script import sharding
+from align.cluster.settings import Sharding
+from align.errors import Mistakes, UserError
+from align.system.terminal import say
+
+FOREIGN = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "SLURM_", "ALIGN_")  # of another launcher, or of a job
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE, LAST = 20.0, 20.0  # seconds for the others to end by themselves once a rank has failed, and when asked to
+LOOK = 0.05  # seconds between two looks at the ranks
+PASSED_ON = (2, 75)  # exit codes that mean something to who started this: a mistake, stopped and saved
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalRun:
+    """How a recipe is run on this machine: the options of `align launch local`."""
+
+    processes: int = 0  # ranks; 0: as many as there are GPUs, one without any
+    sharding: Sharding = "ddp"
+    resume: str = ""  # as of `align train`: auto, or a checkpoint
+
+    def __post_init__(self):
+        found: list[str] = []
+        if self.processes < 0:
+            found.append(f"--processes: {self.processes} must be 0 (as many as there are GPUs) or more")
+        if self.sharding not in get_args(Sharding):
+            found.append(f"--sharding: {self.sharding} is none of {', '.join(get_args(Sharding))}")
+        if found:
+            raise Mistakes(found)
+
+    def ranks(self, gpus: int) -> int:
+        """UserError where that many do not go on this machine."""
+        if self.sharding == "fsdp2" and not gpus:
+            raise UserError("--sharding: fsdp2 is for GPUs alone, and there is none; take ddp, zero2 or zero3")
+        if gpus and self.processes > gpus:
+            raise UserError(f"--processes: {self.processes} ranks, and there are {gpus} GPUs; one is needed for each")
+        return self.processes or gpus or 1
+
+
+@dataclass
+class Ranks:
+    """Processes that end together."""
+
+    processes: list[subprocess.Popen[str]]
+    failed: int | None = None  # the first that ended otherwise than well
+    _since: float = field(default=0.0, init=False)
+    _sent: set[int] = field(default_factory=set, init=False)
+
+    def wait(self) -> int:
+        """The exit code for all of them."""
+        while any(p.poll() is None for p in self.processes):
+            self._look(time.monotonic())
+            time.sleep(LOOK)
+        self._look(time.monotonic())
+        if self.failed is None:
+            return 0
+        code = self.processes[self.failed].returncode
+        return code if code in PASSED_ON else 1
+
+    def send(self, number: int) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def _look(self, now: float) -> None:
+        if self.failed is None:
+            self.failed = next((i for i, p in enumerate(self.processes) if p.poll() not in (None, 0)), None)
+            if self.failed is not None:
+                self._since = now
+                self._tell(self.processes[self.failed].returncode)
+            return
+        for after, number in ((GRACE, signal.SIGTERM), (GRACE + LAST, signal.SIGKILL)):
+            if self.failed is not None and now > self._since + after and number not in self._sent:
+                self._sent.add(number)
+                self.send(number)
+
+    def _tell(self, code: int) -> None:
+        if len(self.processes) > 1 and code not in PASSED_ON:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"has ended with {code}"
+            say(f"align: rank {self.failed} {how}; the others end, too. Go on with --resume", file=sys.stderr)
+
+
+def launch(words: Sequence[str], run: LocalRun, gpus: int) -> int:
+    """`align train` with these words in each rank; returns the exit code. UserError."""
+    number = run.ranks(gpus)
+    command = [sys.executable, "-m", "align", "train", *words, *(["--resume", run.resume] if run.resume else [])]
+    port = _free_port()
+    with _heard() as heard:
+        ranks = Ranks([_start(command, environment(rank, number, port, run.sharding)) for rank in range(number)])
+        readers = [Thread(target=_relay, args=(rank, p.stdout)) for rank, p in enumerate(ranks.processes) if p.stdout]
+        for reader in readers:
+            reader.start()
+        heard(ranks.send)
+        code = ranks.wait()
+        for reader in readers:
+            reader.join()
+    return code
+
+
+def environment(rank: int, number: int, port: int, kind: str) -> dict[str, str]:
+    """What a rank reads of itself. One process alone has no others to meet, unless an engine wants to be asked for."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    if number == 1 and kind == "ddp":
+        return kept
+    threads = max(1, (os.cpu_count() or 1) // number)
+    return {"OMP_NUM_THREADS": str(threads), **kept, **sharding(kind), **variables(rank, number, port)}
+
+
+def variables(rank: int, number: int, port: int) -> Mapping[str, str]:
+    """As job.sh has them, of one machine."""
+    return {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(number), "RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(number), "LOCAL_RANK": str(rank), "GROUP_RANK": "0",
+    }  # fmt: skip
+
+
+def _start(command: Sequence[str], told: Mapping[str, str]) -> subprocess.Popen[str]:
+    main = told.get("RANK", "0") == "0"
+    out = None if main else subprocess.PIPE
+    return subprocess.Popen(
+        command, env=dict(told), stdin=subprocess.DEVNULL, stdout=out, stderr=None if main else subprocess.STDOUT,
+        text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
+
+
+def _relay(rank: int, out: IO[str]) -> None:
+    """What another rank than the first says, line by line."""
+    for line in out:
+        if line.strip():
+            say(f"rank {rank}: {line.rstrip()}", file=sys.stderr)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def _heard() -> Iterator[Callable[[Callable[[int], None]], None]]:
+    """Signals go to who is named; those that come before that are kept for it."""
+    waiting, to = list[int](), list[Callable[[int], None]]()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if to:
+            to[0](number)
+        else:
+            waiting.append(number)
+
+    def name(send: Callable[[int], None]) -> None:
+        to.append(send)
+        for number in waiting:
+            send(number)
+
+    heeded = [number for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN]  # as nohup has it
+    before = {number: signal.signal(number, handle) for number in heeded}
+    try:
+        yield name
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
