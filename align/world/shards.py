@@ -39,6 +39,8 @@ def divided(module: Any, world: World) -> Any:
         return module.to(world.device)
     units = (*_layers(module), module)
     room = _room(units, world)
+    learns = any(p.requires_grad for p in module.parameters())
+    unit: Any
     for unit in units:
         _read(unit, room, world)
         if world.sharding == "zero3":
@@ -46,7 +48,9 @@ def divided(module: Any, world: World) -> Any:
 
             deepspeed.zero.Init(module=unit, config_dict_or_path=deepspeed_config(3, 0.0))
         else:
-            fully_shard(unit, offload_policy=_offload(world), reshard_after_forward=unit is not module and _lets_go())
+            fully_shard(unit, offload_policy=_offload(world))
+            unit.lets_go = _lets_go() and not (unit is module and learns)  # what is in no layer is wanted again at once
+            unit.set_reshard_after_forward(unit.lets_go, recurse=False)
     return _moved(module, world)
 
 
@@ -62,7 +66,7 @@ def answering(module: Any, world: World) -> Any:
 @contextmanager
 def held(module: nn.Module) -> Iterator[None]:
     """FSDP's layers gather themselves for a pass and let go after it; here they hold on until the end."""
-    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    parts: list[Any] = [part for part in module.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
@@ -70,7 +74,7 @@ def held(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            part.set_reshard_after_forward(_lets_go(), recurse=False)
+            part.set_reshard_after_forward(part.lets_go, recurse=False)
             part.reshard()
 
 
