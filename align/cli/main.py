@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from align import __version__
+from align.cli.begin import begin
 from align.cli.launch import launch
 from align.cli.options import OWN_OPTIONS
 from align.errors import AlignError, Elsewhere, RunError, UserError
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(begin)
 app.add_typer(launch, name="launch")
 
 RecipeArgument = Annotated[

@@ -155,7 +155,7 @@ def _fingerprint(
     for feed in feeds:
         contents = sources.fingerprint(feed.source.source, feed.source.split)
         add("source", [feed.split, feed.source.source, feed.source.split, feed.source.columns, contents])
-    add("section", {k: v for k, v in asdict(section).items() if k not in ("train", "chat_template")})
+    add("section", {k: v for k, v in asdict(section).items() if k not in ("train", "chat_template", "mixture")})
     add("rows", [kind, numbers])
     add("template", template)
     add("tokenizer", [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer("")["input_ids"]])
@@ -187,6 +187,9 @@ def _open(folder: Path, key: str, section: DataSection, feeds: list[Feed]) -> Sp
     stores = {name: Store(folder / name, f"{key}-{name}") for name in splits_of(section)}
     asked = bool(section.chat_template)
     weights = tuple(feed.source.weight for feed in feeds if feed.split == "train")
+    if section.mixture == "rows":
+        counts = stores["train"].counts.sources.values()
+        weights = tuple(weight * count for weight, count in zip(weights, counts, strict=True))
     template, notes = about["chat_template"], tuple(about["notes"])
     if not asked and not any(store.counts.templated for store in stores.values()):
         template = ""  # the trained model has never seen it
