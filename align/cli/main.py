@@ -252,8 +252,10 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
     except Exception as error:
         show = getattr(error, "show", None)  # typer's own: a wrong option, a missing argument
         if show is not None:
+            from align.translate.hints import of_option
+
             show()
-            return 2
+            return _tell(UserError(hint)) if (hint := of_option(error)) else 2
         if (want := told(error)) is None:
             raise
         want.__cause__ = error

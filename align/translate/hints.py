@@ -47,6 +47,17 @@ def _said(words: Words | dict[str, str], word: str) -> str:
     return f" Here: {why}." if why else ""
 
 
+def of_option(error: Exception) -> str:
+    """How a recipe's key is set where other projects have the option that there is none of; empty for other errors, and
+    where it is nobody's word."""
+    option = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")
+    if not (found := translate_key(option)):
+        return ""
+    place = found.split("`")[1] if "`" in found else ""
+    example = f"; write it as {place}=VALUE" if "." in place and " " not in place else ""
+    return f"--{option}: keys of a recipe are set without dashes{example}.{found}"
+
+
 def foreign(values: dict[str, object], path: str) -> str:
     """What to say of a file that is another project's config; empty where it is none."""
     project = whose(dict(values))

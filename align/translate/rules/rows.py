@@ -54,7 +54,7 @@ def share(draft: Draft, size: Any, word: str) -> None:
     if 0 < float(size) < 1:
         draft.put("data.validation", float(size), word, note="of the prompts, by their hash")
     else:
-        draft.refuse(word, f"{size} rows are held out there: here a share of the prompts is held out, or a source of its own is named")
+        draft.refuse(word, f"{size} rows are held out: here it is a share of the prompts, or a source of its own")
         draft.put("data.validation", 0.05)
     draft.elsewhere("do_eval", "data.validation")
 
