@@ -8,7 +8,7 @@ VLLM   := .venv-vllm
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test test-vllm lint fuzz bench study-online study-credit study-psft study-eval clean
+.PHONY: quickstart test test-vllm lint fuzz bench study-online study-credit study-psft study-eval study-cluster study-plan clean
 
 quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
 	bash launch/pipelines/quickstart.sh
@@ -41,6 +41,12 @@ study-psft: $(STAMP)  ## proximal SFT beside SFT over long training: STUDIES.md;
 
 study-eval: $(STAMP)  ## coverage of intervals and false alarms of gates in known worlds: STUDIES.md; ten minutes, can be cut
 	$(RUN)/python -m tests.bench.eval_study
+
+study-cluster: $(STAMP)  ## 200 runs in the queue of a Slurm on this machine, some killed; half an hour, can be cut
+	$(RUN)/python -m tests.bench.cluster_load
+
+study-plan: $(STAMP)  ## what align plan foresees of memory beside what runs hold: launch/README.md; can be cut
+	$(RUN)/python -m tests.bench.plan_study
 
 # torch first and by its exact version: a range would fetch the CUDA build and gigabytes with it.
 # The Makefile of a checkout that moved makes a new environment: scripts in .venv/bin name their interpreter absolutely.

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the ground up; a file imports from its own room and from floors below
     ("errors", "batches", "functional"),
     ("needs", "outside", "system", "assets"),
-    ("methods", "data", "models", "world", "lab"),
+    ("methods", "data", "models", "world", "lab", "translate"),
     ("scoring", "runfolder"),
     ("rewards", "monitors"),
     ("training", "rollout", "report"),

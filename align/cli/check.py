@@ -28,7 +28,7 @@ from align.recipe.online import is_online
 from align.recipe.steps import count_steps, steps_of_experience
 from align.runfolder.folder import RunFolder
 from align.system.machine import unwritable
-from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH
+from align.training.settings import CPU_MICRO_BATCH, MICRO_BATCH, TrainingSection, in_steps
 
 EXAMPLE_RANKS, EXAMPLES = 8, ("ddp", "zero2", "zero3")
 UNREAD = (
@@ -94,14 +94,13 @@ def batch_lines(recipe: Recipe) -> Iterator[str]:
     )
     if (n := t.num_minibatches) > 1:
         yield f"experience: {n * t.batch_size} groups, learned from in {n} steps of {t.batch_size}"
-    rows = train_rows(recipe.data)
-    if rows is None:
+    if (rows := train_rows(recipe.data)) is None:
         yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
         return
     rows *= 2 if needs.batch.kind == "unpaired" and _holds_pairs(recipe) else 1  # a pair is taken apart into two rows
     steps, some = count_steps(recipe, rows), "(fewer where some are dropped)"
     yield f"steps: {steps}, {steps * t.batch_size / rows:.2f} epochs of about {rows} rows {some}"
-    yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
+    yield _course(t, steps)
 
 
 def online_lines(recipe: Recipe) -> Iterator[str]:
@@ -114,8 +113,7 @@ def online_lines(recipe: Recipe) -> Iterator[str]:
         f"written by {r.engine} engine, {r.max_rows} at once{waiting} on each rank; learned from in {per_experience} "
         f"step{'s' if per_experience > 1 else ''} of {t.batch_size} prompts"
     )
-    rows = train_rows(recipe.data)
-    if rows is None:
+    if (rows := train_rows(recipe.data)) is None:
         yield f"steps: {t.max_steps}" if t.max_steps else "steps: known when the data set has been fetched"
         return
     steps = count_steps(recipe, rows)
@@ -125,7 +123,7 @@ def online_lines(recipe: Recipe) -> Iterator[str]:
     yield from _not_counted(recipe)
     if recipe.method.rounds:
         yield f"rounds: {steps // per_experience} of {per_experience} steps, each with an evaluation at its end"
-    yield f"evaluations: {_times(steps, t.eval_steps)}; checkpoints: {_times(steps, t.save_steps)}"
+    yield _course(t, steps)
 
 
 def _not_counted(recipe: Recipe) -> Iterator[str]:
@@ -141,13 +139,14 @@ def _not_counted(recipe: Recipe) -> Iterator[str]:
         yield "  and those of the audits, which are never learned from"
 
 
-def _times(steps: int, every: int) -> str:
-    return f"{ceil(steps / every)}, every {every} steps and at the end" if every else "1, at the end"
+def _course(training: TrainingSection, steps: int) -> str:
+    every = [in_steps(value, steps) for value in (training.eval_steps, training.save_steps)]
+    times = [f"{ceil(steps / n)}, every {n} steps and at the end" if n else "1, at the end" for n in every]
+    return f"evaluations: {times[0]}; checkpoints: {times[1]}"
 
 
 def _holds_pairs(recipe: Recipe) -> bool:
-    mapped = recipe.data.columns
-    return "chosen" in mapped or not ({"label", "completion"} & set(mapped))
+    return "chosen" in (mapped := recipe.data.columns) or not ({"label", "completion"} & set(mapped))
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.text import Text
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from align.batches import Group
 from align.cli.doctor_online import rehearse
-from align.data.text.describe import Seen, describe
+from align.cli.painted import LEGEND, painted
+from align.data.text.describe import describe
 from align.data.text.template import own_bos
 from align.errors import RunError
 from align.methods.hooks import answered
@@ -33,14 +33,10 @@ from align.scoring.rounding import distance, limit
 from align.scoring.score import scatter
 from align.sources.offline import Offline
 from align.sources.online import Online
-from align.system.terminal import visible
 from align.training.evaluate import evaluate
 from align.world.distributed import join
 
 SHOWN = 2  # rows that are printed token by token
-STYLES = {"prompt": "dim", "learned": "bold green", "context": "yellow"}
-MARKS = {"prompt": " ", "learned": "^", "context": "."}  # under the tokens where there is no colour
-SPECIAL_STYLE, SPECIAL_MARK = " reverse", "#"  # of special tokens, which a text with their names has not
 
 
 def examine(recipe: Recipe, console: Console) -> None:
@@ -76,14 +72,11 @@ def _online(setup: Setup, console: Console) -> list[str]:
 def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:
     """Prints some rows with their loss mask; checks beginning and end of every sequence."""
     store, tokenizer = setup.splits.train, setup.tokenizer
-    console.print(
-        "\nrows: prompt dim, learned tokens bold (or ^ below), others' tokens in the completion yellow (or .), "
-        "special tokens reversed (or #)"
-    )
+    console.print(f"\n{LEGEND}")
     for i in range(min(SHOWN, len(groups))):
         for member, seen in zip(setup.batching.needs.members, describe(store, tokenizer, i), strict=False):
             console.print(f"\n{store.place(i)}  {member}", markup=False)
-            console.print(_painted(seen, coloured=console.is_terminal))
+            console.print(painted(seen, coloured=console.is_terminal))
     bos, stops = own_bos(tokenizer, tokenizer.chat_template), set(stop_ids(tokenizer, setup.model))
     doubled = ends = 0
     members = [m for g in groups for m in g.members]
@@ -96,26 +89,6 @@ def _tokens(setup: Setup, groups: Sequence[Group], console: Console) -> list[str
     if not ends:
         problems.append("no sequence learns a token that stops a generation: the model will not learn to end")
     return problems
-
-
-def _painted(seen: Sequence[Seen], *, coloured: bool) -> Text:
-    parts = [(visible(token.text), token) for token in seen]  # here, so that the marks stand under it
-    if coloured:
-        return Text.assemble(*((text, STYLES[t.part] + SPECIAL_STYLE * t.special) for text, t in parts))
-    line = "".join(text for text, _ in parts)
-    marks = "".join((SPECIAL_MARK if t.special else MARKS[t.part]) * len(text) for text, t in parts)
-    pairs = zip(line.split("\n"), _split_like(line, marks), strict=True)
-    return Text("\n".join(f"{text}\n{mark.rstrip()}" for text, mark in pairs))
-
-
-def _split_like(line: str, marks: str) -> list[str]:
-    """`marks` cut where `line` has its line ends."""
-    parts: list[str] = []
-    start = 0
-    for text in line.split("\n"):
-        parts.append(marks[start : start + len(text)])
-        start += len(text) + 1
-    return parts
 
 
 def _layouts(setup: Setup, groups: Sequence[Group], console: Console) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from align import __version__
+from align.cli.begin import begin
 from align.cli.launch import launch
 from align.cli.options import OWN_OPTIONS
 from align.errors import AlignError, Elsewhere, RunError, UserError
@@ -28,10 +29,10 @@ app = typer.Typer(
     name="align",
     help="Align language models: preference data and demonstrations in, an aligned model out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(begin)
 app.add_typer(launch, name="launch")
 
 RecipeArgument = Annotated[
@@ -127,30 +128,6 @@ def doctor(recipe: RecipeArgument, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def methods(
-    name: Annotated[str, typer.Argument(help="One method's page.")] = "",
-    markdown: Annotated[bool, typer.Option("--markdown", help="The README's table.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
-    write: Annotated[bool, typer.Option("--write", help="With --markdown: into README.md of this folder.")] = False,
-) -> None:
-    """What each method needs, its paper, its recipe."""
-    from align.cli import methods as command
-
-    if sum((bool(name), markdown, json)) > 1:
-        raise UserError("methods: NAME, --markdown and --json exclude each other")
-    if write and not markdown:
-        raise UserError("methods: --write goes with --markdown, whose table it puts into README.md")
-    if write:
-        say(command.write_markdown(Path("README.md")))
-    elif name:
-        command.say_one(name, console())
-    elif markdown or json:
-        say(command.as_markdown() if markdown else command.as_json() + "\n", end="")
-    else:
-        command.say_all(console())
-
-
-@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[
@@ -242,14 +219,18 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
     except SystemExit as error:  # of code that is not ours: a method's, a library's
         if isinstance(error.__context__, BrokenPipeError):  # typer's answer to it
             return _unheard()
+        if "_ALIGN_COMPLETE" in os.environ:  # a shell asks what there is
+            return int(error.code or 0)
         return _tell(RunError(f"not finished: {place_of(AskedToEnd.by(error))}"))
     except BrokenPipeError:
         return _unheard()
     except Exception as error:
         show = getattr(error, "show", None)  # typer's own: a wrong option, a missing argument
         if show is not None:
+            from align.translate.hints import of_option
+
             show()
-            return 2
+            return _tell(UserError(hint)) if (hint := of_option(error)) else 2
         if (want := told(error)) is None:
             raise
         want.__cause__ = error

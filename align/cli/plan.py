@@ -94,7 +94,7 @@ def say(recipe: Recipe, place: Place, console: Console) -> None:
         )
     for line in lines(recipe, work, place):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    found = outlooks(work, place.machine)
+    found = outlooks(work, place)
     console.print(forecast(found, place))
     for line in advice(recipe, work, place, found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -155,6 +155,8 @@ def table(columns: Mapping[str, Memory], title: str) -> Table:
     shown.add_section()
     shown.add_row("at the same time", *(_number(one.peak / unit) for one in columns.values()))
     shown.add_row("in", *(one.phase for one in columns.values()))
+    if any(one.away for one in columns.values()):
+        shown.add_row("in the main memory", *(_number(one.away / unit) for one in columns.values()))
     return shown
 
 
@@ -170,12 +172,13 @@ def _number(value: float) -> str:
 
 def advice(recipe: Recipe, work: Work, place: Place, found: Sequence[Outlook]) -> Iterator[str]:
     if best := cheapest(list(found), place.room):
-        yield f"take --sharding {best.sharding.name}: the shortest step of those that fit, {best.step.seconds:.2g} s"
+        word = "take" if best.sharding.away else "take --sharding"
+        yield f"{word} {best.sharding.name}: the shortest step of those that fit, {_number(best.step.seconds)} s"
         return
     yield f"nothing fits {place.room / 1e9:.1f} GB. What each of these would bring, alone:"
     wanted = list(changes(recipe, work))
     for change in wanted:
-        after = least(*change.made(recipe, place.asked), place.machine)
+        after = least(*change.made(recipe, place.asked), place)
         yield f"  {change.words} ({change.cost}): {_fit(after, place)}"
     taken, after = together(recipe, place, wanted)
     yield f"Together: {' '.join(change.words for change in taken)}: {_fit(after, place)}"

@@ -38,7 +38,8 @@ ask() {
     scancel --signal=TERM "$SLURM_JOB_ID.0"
 }
 trap ask USR2
-trap : TERM # Slurm tells the ranks, too; they save and end, and this shell waits for them
+ENDED=
+trap 'ENDED=1' TERM # of Slurm, which tells the ranks, too; they save and end, and this shell waits for them
 
 # When one rank has ended, well or not, the others have @grace@ seconds for what they are at. USR1 and USR2 are for this
 # shell. What srun says of the ranks is kept, for of their exit codes it has the largest alone.
@@ -83,7 +84,9 @@ kill $WATCH 2>/dev/null
 FRUITLESS=@folder@/fruitless-$SLURM_JOB_ID # there after an attempt without a new checkpoint
 again() { # REASON: back into the queue, unless that would go on for ever
     local attempt=$((${SLURM_RESTART_COUNT:-0} + 1))
-    if [ "$attempt" -gt @most@ ]; then
+    if [ -n "$ENDED" ]; then
+        echo "align: $1; the job was cancelled or preempted: whether it comes back is for Slurm to say"
+    elif [ "$attempt" -gt @most@ ]; then
         echo "align: $1; not put back into the queue: this was attempt $attempt (--max-requeues)" >&2
     elif [ "$(newest)" = "$BEGAN" ] && [ -e "$FRUITLESS" ]; then
         echo "align: $1; not put back into the queue: two attempts without a new checkpoint" >&2
@@ -104,7 +107,7 @@ elif grep -qxF "$SILENCE" "$SAID"; then
     again "$SILENCE"
 elif [ -n "$(killed)" ]; then
     again "$(killed)"
-elif [ -n "$ASKED" ]; then
+elif [ -n "$ASKED" ] && ! codes | grep -qx 2; then
     again "stopped before the time limit"
 elif codes | grep -qvx '69\|75'; then
     CODE=$(codes | grep -vx '69\|75' | head -n 1) # a mistake or a failure, which another attempt would meet again

@@ -51,8 +51,6 @@ class LocalRun:
 
     def ranks(self, gpus: int) -> int:
         """UserError where that many do not go on this machine."""
-        if self.sharding == "fsdp2" and not gpus:
-            raise UserError("--sharding: fsdp2 is for GPUs alone, and there is none; take ddp, zero2 or zero3")
         if gpus and self.processes > gpus:
             raise UserError(f"--processes: {self.processes} ranks, and there are {gpus} GPUs; one is needed for each")
         return self.processes or gpus or 1

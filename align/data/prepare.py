@@ -30,7 +30,7 @@ from align.data.settings import DataSection, DataSource
 from align.data.store import ABOUT as STORE
 from align.data.store import Store, StoreWriter
 from align.data.text.script import PrefixBroken
-from align.data.text.template import choose_template, with_defaults
+from align.data.text.template import PLAINLY, choose_template, is_plain, with_defaults
 from align.data.text.trl_adapter import training_template
 from align.errors import UserError
 from align.system.files import sweep, write_json
@@ -40,8 +40,8 @@ ABOUT = "splits.json"  # of a prepared folder: written last
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test", "trusted")
 CODE = (  # files
     "fill", "prepare", "store", "tally",
-    "reading/calls", "reading/columns", "reading/messages", "reading/notation", "reading/rows", "reading/sources",
-    "reading/texts",
+    "reading/calls", "reading/columns", "reading/messages", "reading/notation", "reading/pairs", "reading/rows",
+    "reading/sources", "reading/texts",
     "text/script", "text/special", "text/template", "text/tokens", "text/trl_adapter",
 )  # fmt: skip
 Tick = Callable[[int], None]  # told how many rows have been read, now and then
@@ -155,7 +155,7 @@ def _fingerprint(
     for feed in feeds:
         contents = sources.fingerprint(feed.source.source, feed.source.split)
         add("source", [feed.split, feed.source.source, feed.source.split, feed.source.columns, contents])
-    add("section", {k: v for k, v in asdict(section).items() if k not in ("train", "chat_template")})
+    add("section", {k: v for k, v in asdict(section).items() if k not in ("train", "chat_template", "mixture")})
     add("rows", [kind, numbers])
     add("template", template)
     add("tokenizer", [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer("")["input_ids"]])
@@ -187,9 +187,14 @@ def _open(folder: Path, key: str, section: DataSection, feeds: list[Feed]) -> Sp
     stores = {name: Store(folder / name, f"{key}-{name}") for name in splits_of(section)}
     asked = bool(section.chat_template)
     weights = tuple(feed.source.weight for feed in feeds if feed.split == "train")
+    if section.mixture == "rows":
+        counts = stores["train"].counts.sources.values()
+        weights = tuple(weight * count for weight, count in zip(weights, counts, strict=True))
     template, notes = about["chat_template"], tuple(about["notes"])
     if not asked and not any(store.counts.templated for store in stores.values()):
         template = ""  # the trained model has never seen it
+    if is_plain(template):
+        notes = (*notes, PLAINLY)
     return Splits(
         train=stores["train"], validation=stores["validation"], test=stores["test"], trusted=stores.get("trusted"),
         weights=weights, names=names_of(feeds),

@@ -12,7 +12,7 @@ from align.system.ranges import AtLeastOne, Positive, ShareBelowOne
 class DataSource:
     """One place that rows come from, in a mixture."""
 
-    source: str  # FILE.jsonl|.json|.csv (or .gz), .parquet, a folder of save_to_disk, a hub name, asset:NAME
+    source: str  # FILE.jsonl|.json|.csv (or .gz), .parquet, a folder of save_to_disk, the hub's, asset:NAME
     weight: Positive = 1.0  # share of the draws; 1.0 everywhere with equal sizes is the plain union
     name: str = ""  # what it is called where its weight is learned; empty: as the file
     columns: dict[str, str] = field(default_factory=dict)  # as data.columns, for this source alone
@@ -24,6 +24,7 @@ class DataSection:
     """Which rows, how they are read, and what is done with those that do not fit."""
 
     train: str | list[DataSource] = ""  # a source, or a weighted mixture of them
+    mixture: Literal["shares", "rows"] = "shares"  # of several sources: by their weights; or all rows of all of them
     validation: str | ShareBelowOne = 0.0  # a source, or the share of `train`'s prompts that is held out, by hash
     test: str | ShareBelowOne = 0.0  # likewise; never seen by early stopping nor keep-best
     trusted: str = ""  # of a method over two levels: a small set of rows as all should be, none of which is in `train`

@@ -7,7 +7,9 @@ arXiv:2402.03300, eq. 3 and 4:
     loss = mean_t [max(-A_i rho_t, -A_i clip(rho_t, 1 - clip_range, 1 + clip_range)) + kl_coef * k3_t(pi, pi_ref)]
 
 averaged over the tokens of a completion, then over completions; rho_t = pi(y_t) / pi_old(y_t). Here the KL is in the
-loss.
+loss. `aggregation: token_mean` averages over all tokens of a step instead, so that those of long completions count as
+much as those of short ones, and `clip_high` bounds the ratio at 1 + clip_high above (both as in DAPO, arXiv:2503.14476;
+what is commonly run under the name of GRPO has them).
 
 Metrics: those of every online method; `off_policy` share of completions that off_policy_delta leaves out.
 
@@ -21,6 +23,7 @@ neither).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -33,6 +36,7 @@ from align.functional.surrogate import clipped_surrogate, is_clipped
 from align.methods.base import (
     Loss,
     OnlineMethod,
+    Term,
     drift,
     metric,
     of_completion,
@@ -51,6 +55,8 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
 
     kl_coef: NotNegative = weight(0.04, of="ref")  # of the k3 term in the loss
     clip_range: Positive = 0.2
+    clip_high: NotNegative = 0.0  # above a ratio of 1, where that is bounded otherwise than below; 0: clip_range
+    aggregation: Literal["sequence_mean", "token_mean"] = "sequence_mean"
     off_policy_delta: NotNegative = 0.0  # nats a token from which a bad completion is too far off; 0: none is
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
@@ -58,7 +64,8 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
 
     def loss(self, batch: Rollouts[Anchored]) -> Loss:
         completion, advantages = batch.completion, batch.advantages
-        log_ratio, low, high = drift(completion), 1 - self.clip_range, 1 + self.clip_range
+        log_ratio = drift(completion)
+        low, high = 1 - self.clip_range, 1 + (self.clip_high or self.clip_range)
         losses = clipped_surrogate(log_ratio, advantages, low, high)
         report = policy_report(batch, is_clipped(log_ratio, advantages, low, high))
         if self.off_policy_delta:
@@ -67,4 +74,6 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
             losses = torch.where(learned[:, None], losses, 0.0)
             report["off_policy"] = metric(~learned)
         losses = losses + self.kl_coef * k3(kept(completion.logps - completion.ref_logps, completion.mask))
-        return Loss(masked_mean(losses, completion.mask)).report(report)
+        whole = self.aggregation == "sequence_mean"
+        mean = Term(masked_mean(losses, completion.mask)) if whole else Term(losses, completion.mask)
+        return Loss(mean).report(report)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from align.models.settings import LoraSection
 from align.plan.peak import Memory, memory
-from align.plan.sharding import SHARDINGS, Sharding
+from align.plan.sharding import OFFLOADED, SHARDINGS, Sharding
 from align.plan.speed import Machine, Step, step_of
 from align.plan.work import Asked, Work, work_of
 from align.recipe.load import Recipe
@@ -50,10 +50,19 @@ class Change:
     made: Callable[[Recipe, Asked], tuple[Recipe, Asked]]
 
 
-def outlooks(work: Work, machine: Machine) -> list[Outlook]:
-    """Of each sharding; of one process alone of the one that divides nothing."""
-    there = SHARDINGS.values() if work.ranks > 1 else [SHARDINGS["ddp"]]
-    return [Outlook(sharding=s, memory=memory(work, s), step=step_of(work, s, machine)) for s in there]
+def outlooks(work: Work, place: Place) -> list[Outlook]:
+    """Of each sharding; those that keep something in the main memory where no other fits. Of one process alone of the
+    one that divides nothing."""
+    if work.ranks == 1:
+        return [outlook(work, SHARDINGS["ddp"], place)]
+    found = [outlook(work, sharding, place) for sharding in SHARDINGS.values()]
+    if any(one.memory.peak <= place.room for one in found):
+        return found
+    return [*found, *(outlook(work, sharding, place) for sharding in OFFLOADED)]
+
+
+def outlook(work: Work, sharding: Sharding, place: Place) -> Outlook:
+    return Outlook(sharding=sharding, memory=memory(work, sharding), step=step_of(work, sharding, place.machine))
 
 
 def cheapest(found: list[Outlook], room: float) -> Outlook | None:
@@ -62,11 +71,12 @@ def cheapest(found: list[Outlook], room: float) -> Outlook | None:
     return min(fitting, key=lambda one: round(one.step.seconds, 6)) if fitting else None
 
 
-def least(recipe: Recipe, asked: Asked, machine: Machine) -> Outlook:
-    """The sharding that needs the least memory."""
+def least(recipe: Recipe, asked: Asked, place: Place) -> Outlook:
+    """The shortest step of the shardings that fit, or the one that needs the least memory."""
     work = work_of(recipe, asked)
     assert work is not None
-    return min(outlooks(work, machine), key=lambda one: one.memory.peak)
+    found = outlooks(work, place)
+    return cheapest(found, place.room) or min(found, key=lambda one: one.memory.peak)
 
 
 def changes(recipe: Recipe, work: Work) -> Iterator[Change]:
@@ -83,7 +93,8 @@ def changes(recipe: Recipe, work: Work) -> Iterator[Change]:
     if not is_online(type(recipe.method)) and any(m.words == "reference" for m in work.frozen):
         yield Change("model.reference=cached", "a pass over the data before", _with("model", reference="cached"))
     if recipe.model.dtype not in ("bfloat16", "float16"):
-        yield Change("model.dtype=bfloat16", "small updates are rounded away", _with("model", dtype="bfloat16"))
+        cost = "small updates are rounded away, but by ZeRO"
+        yield Change("model.dtype=bfloat16", cost, _with("model", dtype="bfloat16"))
     if recipe.model.lora is None and work.critic is None:
         yield Change("model.lora={r: 16}", "the rank of what is learned", _with("model", lora=LoraSection()))
     half = recipe.data.max_length // 2
@@ -94,12 +105,12 @@ def changes(recipe: Recipe, work: Work) -> Iterator[Change]:
 def together(recipe: Recipe, place: Place, wanted: list[Change]) -> tuple[list[Change], Outlook]:
     """The changes that lead to a fit, one after the other as listed, without those that bring nothing; all that help
     where they do not lead there."""
-    asked, taken, best = place.asked, list[Change](), least(recipe, place.asked, place.machine)
+    asked, taken, best = place.asked, list[Change](), least(recipe, place.asked, place)
     for change in wanted:
         if best.memory.peak <= place.room:
             break
         tried = change.made(recipe, asked)
-        after = least(*tried, place.machine)
+        after = least(*tried, place)
         if after.memory.peak < 0.98 * best.memory.peak:
             (recipe, asked), best = tried, after
             taken.append(change)

@@ -6,15 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from align.plan import parts
-from align.plan.sharding import (
-    Sharding,
-    buffers,
-    flattened,
-    held_gradients,
-    held_moments,
-    held_weights,
-    masters,
-)  # fmt: skip
+from align.plan.sharding import Sharding, away, buffers, flattened, held_gradients, held_moments, held_weights, masters
 from align.plan.work import Model, Work
 
 UPDATE, WRITING, SCORING = "the update", "writing", "scoring"
@@ -26,6 +18,7 @@ class Memory:
 
     parts: dict[str, float]  # the largest that each becomes
     phases: dict[str, float]  # what stands at the same time in each
+    away: float = 0.0  # in the main memory of the node
 
     @property
     def peak(self) -> float:
@@ -43,7 +36,8 @@ def memory(work: Work, sharding: Sharding) -> Memory:
         for part, size in held.items():
             found[part] = max(found.get(part, 0.0), size)
     shown = {part: size for part, size in found.items() if size}
-    return Memory(shown, {phase: sum(held.values()) for phase, held in phases.items()})
+    elsewhere = sum(away(model, sharding, work.ranks) for model in [*learners(work), *work.frozen])
+    return Memory(shown, {phase: sum(held.values()) for phase, held in phases.items()}, elsewhere)
 
 
 def learners(work: Work) -> list[Model]:
@@ -54,12 +48,12 @@ def learners(work: Work) -> list[Model]:
 def _phases(work: Work, sharding: Sharding) -> Iterator[tuple[str, dict[str, float]]]:
     always = dict(_always(work, sharding))
     grown = {name_of(m, "gradients"): held_gradients(m, sharding, work) for m in learners(work)}
-    grown["exchange"] = sum(buffers(work, m, sharding) for m in learners(work))
+    learning = always | {"exchange": sum(buffers(work, m, sharding) for m in learners(work))}
     for which, there in (("first", {}), ("next", grown)):
         for where, passed in _passed(work).items():
             if which == "first" or work.micro_batches > 1:
-                yield f"{where} of the {which} micro-batch", always | there | passed
-    yield UPDATE, always | grown | {"update": sum(flattened(m, sharding, work.ranks) for m in learners(work))}
+                yield f"{where} of the {which} micro-batch", learning | there | passed
+    yield UPDATE, learning | grown | {"update": sum(flattened(m, sharding, work.ranks) for m in learners(work))}
     if work.written is not None and work.written.here:
         yield WRITING, always | _writing(work, sharding)
     if work.scored:

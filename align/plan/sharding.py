@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -23,6 +23,7 @@ class Sharding:
     gradients: bool = False
     weights: bool = False
     frozen: bool = False  # models that do not learn
+    away: Literal["", "optimizer", "weights"] = ""  # what is in the main memory: the optimiser's; the weights, too
 
     def divides(self, model: Model) -> bool:
         """Whether a rank has only a share of this model's weights."""
@@ -34,34 +35,45 @@ ALL = (
     Sharding(name="zero1", engine="DeepSpeed", moments=True),
     Sharding(name="zero2", engine="DeepSpeed", moments=True, gradients=True),
     Sharding(name="zero3", engine="DeepSpeed", moments=True, gradients=True, weights=True, frozen=True),
-    Sharding(name="fsdp2", engine="torch", moments=True, gradients=True, weights=True),
+    Sharding(name="fsdp2", engine="torch", moments=True, gradients=True, weights=True, frozen=True),
 )
 SHARDINGS = {sharding.name: sharding for sharding in ALL}
+OFFLOADED = tuple(  # by offload_optimizer_device: cpu, and offload_param_device: cpu, of the launch file
+    replace(SHARDINGS[name], name=f"{name}, {words}", away=away)
+    for name, away, words in (
+        ("zero2", "optimizer", "optimiser on the CPU"), ("zero3", "optimizer", "optimiser on the CPU"),
+        ("zero3", "weights", "all on the CPU"),
+    )
+)  # fmt: skip
 
 
 def held_weights(model: Model, sharding: Sharding, ranks: int) -> float:
     """All of them, or a share. An adapter beside the policy's has no weights of its own below it where those are whole
     on every rank."""
     if sharding.divides(model):
-        return weights(model) / ranks
+        return 0.0 if sharding.away == "weights" else weights(model) / ranks
     return model.adapter * SINGLE if model.leans else weights(model)
 
 
 def held_gradients(model: Model, sharding: Sharding, work: Work) -> float:
     """All of them, or a share. fsdp2 divides them in the last micro-batch of a step; until then they are whole."""
+    if sharding.away:
+        return 0.0
     waiting = sharding.engine == "torch" and work.micro_batches > 1
     return gradients(model) / (work.ranks if sharding.gradients and not waiting else 1)
 
 
 def held_moments(model: Model, sharding: Sharding, ranks: int) -> float:
     """DeepSpeed's are float32, whatever the weights are."""
+    if sharding.away:
+        return 0.0
     width = SINGLE if sharding.engine == "DeepSpeed" else model.learned_width
     return moments(model, width) / (ranks if sharding.moments else 1)
 
 
 def masters(model: Model, sharding: Sharding, ranks: int) -> float:
     """4 for each weight that learns, divided: DeepSpeed updates a copy of its own, also of float32 weights."""
-    return model.learned * SINGLE / ranks if sharding.engine == "DeepSpeed" else 0.0
+    return model.learned * SINGLE / ranks if sharding.engine == "DeepSpeed" and not sharding.away else 0.0
 
 
 def flattened(model: Model, sharding: Sharding, ranks: int) -> float:
@@ -87,3 +99,12 @@ def buffers(work: Work, model: Model, sharding: Sharding) -> float:
     if not sharding.weights:
         return (2 if work.gpu else 1) * bucket
     return bucket + min(LIVE, model.weights) * model.width
+
+
+def away(model: Model, sharding: Sharding, ranks: int) -> float:
+    """What a rank has in the main memory: float32 weights, their gradients and what the optimiser remembers, divided;
+    and where weights are there, too, a share of these."""
+    if not sharding.away or not model.divided:
+        return 0.0
+    kept = weights(model) / ranks if sharding.away == "weights" else 0.0
+    return kept + model.learned * SINGLE * (2 + model.moments) / ranks

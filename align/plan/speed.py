@@ -16,6 +16,7 @@ from align.plan.sharding import Sharding
 from align.plan.work import SINGLE, Model, Work, Written
 
 COMPUTED, READ, CARRIED = 0.4, 0.6, 0.7
+HOST, PCIE = 100e9, 25e9  # bytes a second of a node's main memory for an optimiser, and from a GPU to it
 LAUNCH = 2e-4  # seconds that a layer takes at least to read one token: its kernels are launched one after the other
 
 
@@ -67,8 +68,22 @@ def step_of(work: Work, sharding: Sharding, machine: Machine) -> Step:
     return Step(
         computing=operations(work) / rate(work, machine),
         writing=writing(written, work, machine) / written.steps if written else 0.0,
-        exchanging=exchanged(work, sharding) / machine.carried(work.ranks),
+        exchanging=exchanged(work, sharding) / machine.carried(work.ranks) + offloading(work, sharding, machine),
     )
+
+
+def offloading(work: Work, sharding: Sharding, machine: Machine) -> float:
+    """Where the optimiser is in the main memory: of a rank's share 4 bytes down and w up for each weight, and 28 read
+    and written by the CPU, which all ranks of a node share; weights that are there, too, come up for each pass."""
+    if not sharding.away:
+        return 0.0
+    learned = sum(model.learned for model in learners(work)) / work.ranks
+    update = learned * (2 * SINGLE / PCIE + 7 * SINGLE * machine.of_node / HOST)
+    if sharding.away == "optimizer":
+        return update
+    passes = 2 * work.micro_batches * sum(parts.weights(m) for m in learners(work))
+    passes += work.micro_batches * sum(parts.weights(m) for m in work.scored if m.divided)
+    return update + passes / work.ranks / PCIE
 
 
 def rate(work: Work, machine: Machine) -> float:

@@ -2,6 +2,6 @@
 
 Read `load` first: it names the others in the order in which they are called. `text` and `types` read YAML into typed
 sections; `combinations`, `online` and `comparing` know what no single key can; `look_at_data`, `look_at_models`,
-`look_at_rows`, `reward_columns` and `replays` look at what a recipe names; `defaults`, `notes`, `steps` and `words`
-settle and translate.
+`look_at_rows`, `reward_columns` and `replays` look at what a recipe names; `defaults`, `notes` and `steps` settle.
+Other projects' words are in `translate`.
 """

@@ -16,9 +16,15 @@ from align.rollout.settings import RolloutSection
 from align.training.optim import check_arguments
 from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
-SCHEDULES = (
-    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
-)  # fmt: skip
+SCHEDULES: dict[str, tuple[str, ...]] = {  # with their further arguments
+    "linear": (), "cosine": ("num_cycles",), "cosine_with_restarts": ("num_cycles",),
+    "cosine_with_min_lr": ("min_lr", "min_lr_rate", "num_cycles"), "polynomial": ("lr_end", "power"),
+    "constant": (), "constant_with_warmup": (), "inverse_sqrt": ("timescale",),
+    "warmup_stable_decay": (
+        "num_decay_steps", "num_stable_steps", "decay_type", "warmup_type", "min_lr_ratio", "num_cycles",
+    ),
+}  # fmt: skip
+NEEDED = {"cosine_with_min_lr": ("min_lr_rate", "min_lr"), "warmup_stable_decay": ("num_decay_steps",)}  # one of them
 OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
 NOT_FOR_TRAINING = ("LBFGS", "SparseAdam")  # one wants a closure, the other sparse gradients
 RATES = "optim.learning_rate_of_round"
@@ -86,6 +92,9 @@ def _training(written: Written, t: TrainingSection, cls: type[Method[Any]] | Non
             "training.batch_size",
             f"found {t.batch_size}; {cls.name} compares rows of a step and needs {cls.smallest_batch} or more",
         )
+    for key in ("eval_steps", "save_steps"):
+        if (value := getattr(t, key)) > 1 and value != int(value):
+            written.wrong(f"training.{key}", f"found {value}; expected whole steps, or a share of all of them below 1")
     if t.max_steps and written.has("training.num_train_epochs"):
         written.wrong("training.max_steps", f"conflicts with num_train_epochs: {t.num_train_epochs}; {KEEP_ONE}")
     if not t.max_steps and t.num_train_epochs == 0:
@@ -125,6 +134,7 @@ def _optim(written: Written, o: OptimSection) -> None:
         written.wrong(
             "optim.lr_scheduler_type", "constant has no warm-up; say constant_with_warmup, or drop the warm-up"
         )
+    _schedule(written, o)
     known = [
         n
         for n in dir(torch.optim)
@@ -148,6 +158,19 @@ def _optim(written: Written, o: OptimSection) -> None:
             check_arguments(torch.nn.Linear(1, 1, bias=False), o)
         except UserError as error:
             written.wrong("optim.optim_args", str(error).removeprefix("optim.optim_args: "))
+
+
+def _schedule(written: Written, o: OptimSection) -> None:
+    """What a schedule is given beside the rate and its warm-up."""
+    key, name = "optim.lr_scheduler_kwargs", o.lr_scheduler_type
+    allowed = SCHEDULES.get(name, ())
+    for word in o.lr_scheduler_kwargs if name in SCHEDULES else ():
+        if word not in allowed:
+            there = f"{name} has {', '.join(allowed) or 'none'}"
+            written.wrong(f"{key}.{word}", f"no such argument; {there}.{did_you_mean(word, allowed)}")
+    if name in NEEDED and not any(word in o.lr_scheduler_kwargs for word in NEEDED[name]):
+        example = "min_lr_rate: 0.1" if name == "cosine_with_min_lr" else "num_decay_steps: 0.2 (a share of all steps)"
+        written.wrong(key, f"{name} needs {' or '.join(NEEDED[name])}, such as {example}")
 
 
 def _model(written: Written, m: ModelSection) -> None:

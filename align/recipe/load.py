@@ -33,12 +33,13 @@ from align.recipe.metric import METRIC, check_metric, declared, direction
 from align.recipe.notes import model_notes
 from align.recipe.online import check_online, is_online, notes_of
 from align.recipe.roles import check_levels, check_roles
-from align.recipe.text import Written, find_recipe, override, read, to_yaml
+from align.recipe.text import Written, find_recipe, override, read
 from align.recipe.types import build, is_text, names, show
-from align.recipe.words import LOSS_TYPES, SECTIONS, translate_knob
 from align.rewards.settings import RewardSection
 from align.rollout.settings import RolloutSection
+from align.system.yaml12 import to_yaml
 from align.training.settings import LoggingSection, OptimSection, TrainingSection
+from align.translate.hints import LOSS_TYPES, SECTIONS, foreign, translate_key, translate_knob
 
 OWNERS: dict[str, type[Any]] = {
     "model": ModelSection,
@@ -91,6 +92,9 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), world_size: i
     """
     path = find_recipe(str(recipe))
     written = read(path)
+    ours = "method" in written.values or any(isinstance(written.values.get(s), dict) for s in (*OWNERS, *ONLINE))
+    if not ours and (told := foreign(written.values, str(recipe))):
+        raise UserError(f"{written.label}: {told}")
     override(written, overrides, functools.partial(is_text, OWNERS | ONLINE))
     return checked(written, path, world_size)
 
@@ -201,8 +205,12 @@ def _known_sections(written: Written, cls: type[Method[Any]] | None) -> None:
                 written.wrong(key, f"{cls.name} learns from rows that are there before; remove the section")
             continue
         homes = [f"{s}.{key}" for s, owner in (OWNERS | ONLINE).items() if key in names(owner)]
-        hint = f" {key}: here `{homes[0]}`." if homes else did_you_mean(SECTIONS.get(key, key), known)
+        hint = f" {key}: here `{homes[0]}`." if homes else _other_name(key, known)
         written.wrong(key, f"no such section; a recipe has {', '.join(known)}.{hint}")
+
+
+def _other_name(key: str, known: Sequence[str]) -> str:
+    return did_you_mean(SECTIONS[key], known) if key in SECTIONS else translate_key(key) or did_you_mean(key, known)
 
 
 def _is_name(name: str) -> bool:

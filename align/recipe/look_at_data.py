@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -78,7 +79,7 @@ def named_sources(data: DataSection) -> Iterator[tuple[str, DataSource]]:
 def _check(data: DataSection, needs: Needs | None, source: DataSource) -> None:
     path = resolve(source.source)
     if path is None:
-        name = source.source.split(":")[0]
+        name = re.split(r"[:\[]", source.source)[0]
         if not hub_like(name):
             raise UserError(f"no such file or folder: {source.source}")
         if offline() and not cached(name, "datasets"):

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from align.errors import did_you_mean
 from align.recipe.text import Written
-from align.recipe.words import translate_key
 from align.system.ranges import Range, ranges_of
+from align.translate.hints import translate_key
 
 T = TypeVar("T")
 
@@ -82,8 +82,14 @@ def _without_unknown(
             there = "" if brief else f"; {owner} has {', '.join(names(cls)) or 'none'}"
             written.wrong(f"{key}.{name}", f"no such key{there}.{hint}")
             continue
-        kept[name] = _inner(written, f"{key}.{name}", annotations[name], value)
+        alone = isinstance(value, str) and annotations[name] == list[str]
+        kept[name] = _inner(written, f"{key}.{name}", annotations[name], _as_list(value) if alone else value)
     return kept
+
+
+def _as_list(text: str) -> list[str]:
+    """A single text where a list of them is asked for; `none` is the empty list, as other projects write it."""
+    return [] if text in ("", "none") else [text]
 
 
 def _inner(written: Written, key: str, hint: Any, value: Any) -> Any:

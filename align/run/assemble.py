@@ -265,6 +265,7 @@ def make_run(
     return Training(
         team=setup.team, batching=setup.batching, source=setup.source,
         rates=rates_of(recipe, num_steps), warmup=warmup_of(recipe), num_steps=num_steps, round_steps=round_steps,
-        settings=with_direction(recipe, setup.splits), root=setup.folder.checkpoints, log=log, written=written,
+        settings=with_direction(recipe, setup.splits).in_steps(num_steps),
+        root=setup.folder.checkpoints, log=log, written=written,
         trackers=trackers, display=display, identity=begun.identity, watch=watch,
     )  # fmt: skip

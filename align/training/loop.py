@@ -283,7 +283,7 @@ def _save(run: Training, progress: Progress) -> None:
         checkpoint.prune(run.root, run.settings.save_total_limit, best)
 
 
-def _due(step: int, every: int) -> bool:
+def _due(step: int, every: float) -> bool:
     return every > 0 and step % every == 0
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from align.errors import UserError, did_you_mean
-from align.training.settings import OptimSection
+from align.training.settings import OptimSection, in_steps
 
 Schedule = Callable[[int, int], float]  # of a step, and of how many before it the policy has had no part in
+STEPS = ("num_decay_steps", "num_stable_steps")  # arguments of schedules
 FUSED = ("Adam", "AdamW")  # one kernel for the whole update, on CPU and GPU alike
 
 
@@ -49,16 +50,28 @@ def learning_rate(section: OptimSection, num_steps: int) -> Callable[[int], floa
 
     warmup = section.warmup_steps or math.ceil(section.warmup_ratio * num_steps)
     shift = 1 if warmup else 0  # transformers' warm-up begins at 0, and a step of rate 0 is a step lost
-    dummy = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler: Any = get_scheduler(
-        section.lr_scheduler_type, dummy, num_warmup_steps=warmup, num_training_steps=num_steps + shift
-    )
+    dummy = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=section.learning_rate)
+    try:
+        scheduler: Any = get_scheduler(
+            section.lr_scheduler_type, dummy, num_warmup_steps=warmup, num_training_steps=num_steps + shift,
+            scheduler_specific_kwargs=schedule_arguments(section, num_steps),
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optim.lr_scheduler_kwargs: {section.lr_scheduler_type}: {error}") from None
     factor = scheduler.lr_lambdas[0] if hasattr(scheduler, "lr_lambdas") else None
     if factor is None:
         raise UserError(
             f"optim.lr_scheduler_type: {section.lr_scheduler_type} needs more than a step; take cosine or linear"
         )
     return lambda step: section.learning_rate * factor(step + shift)
+
+
+def schedule_arguments(section: OptimSection, num_steps: int) -> dict[str, Any]:
+    """A schedule's own arguments. Steps of a decay may be a share of all steps."""
+    found = dict(section.lr_scheduler_kwargs)
+    for name in (n for n in STEPS if n in found):
+        found[name] = in_steps(found[name], num_steps)
+    return found
 
 
 def rate_of_learner(section: OptimSection, num_steps: int) -> Schedule:

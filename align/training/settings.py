@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,8 +32,9 @@ class TrainingSection:
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"  # auto: bf16 autocast on a GPU that has it, else none
     gradient_checkpointing: bool = False
     head_chunk: int = 0  # completion tokens whose logits stand in memory at once; 0 chooses by vocabulary size
-    eval_steps: int = 0  # optimiser steps between evaluations on the validation split; 0 evaluates at the end only
-    save_steps: int = 0  # optimiser steps between checkpoints; 0 saves at the end only
+    # optimiser steps between evaluations on the validation split, below 1 a share of all steps; 0: at the end only
+    eval_steps: int | float = 0
+    save_steps: int | float = 0  # likewise between checkpoints
     save_total_limit: AtLeastOne = 2  # checkpoints kept beside the best one
     metric_for_best_model: str = "loss"  # a validation metric; decides keep-best and early stopping
     greater_is_better: bool | None = None  # empty: as the metric is declared where it is made
@@ -40,6 +43,16 @@ class TrainingSection:
     max_eval_rows: int = 0  # 0 evaluates all
     per_device_train_batch_size: int = 0  # TRL's pair of names for batch_size: their product times the world size
     gradient_accumulation_steps: int = 0
+
+    def in_steps(self, num_steps: int) -> TrainingSection:
+        """The same for a run of so many steps: shares of them are steps."""
+        every = {key: in_steps(getattr(self, key), num_steps) for key in ("eval_steps", "save_steps")}
+        return dataclasses.replace(self, **every)
+
+
+def in_steps(value: float, num_steps: int) -> int:
+    """Steps, where a number below 1 is a share of all of them."""
+    return math.ceil(value * num_steps) if 0 < value < 1 else int(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +68,7 @@ class OptimSection:
     adam_epsilon: Positive = 1e-8
     optim_args: dict[str, Any] = field(default_factory=dict)  # further arguments of the optimiser's class
     lr_scheduler_type: str = "cosine"  # transformers' names: linear, cosine, constant, constant_with_warmup, ...
+    lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)  # its further arguments: {min_lr_rate: 0.1}
     warmup_ratio: ShareBelowOne = 0.0  # share of all steps
     warmup_steps: int = 0  # instead of a share
     max_grad_norm: float = 1.0  # 0 does not clip

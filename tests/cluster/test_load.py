@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
-import slurm_cluster
+from slurm_cluster import Cluster
 
 from tests.bench.cluster_load import study
 
 pytestmark = pytest.mark.processes
 
 
-def test_runs_of_an_array_all_end_once_and_as_undisturbed_ones():
-    if missing := slurm_cluster.missing():
-        pytest.skip(f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge)")
-    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, slurm_cluster.running(Path(folder)) as one:
-        found = study(one, Path(folder) / "study", runs=6, kills=1, at_once=2)
+def test_runs_of_an_array_all_end_once_and_as_undisturbed_ones(cluster: Cluster, tmp_path: Path):
+    found = study(cluster, tmp_path, runs=6, kills=1, at_once=2)
     assert (found["ended"], found["lost"], found["killed"], found["compared"]) == (6, 0, 1, 1)
     assert (found["steps_doubled_or_left_out"], found["differing"], found["different_results"]) == (0, 0, 6)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import slurm_cluster
 import yaml
+from cluster_jobs import log_of
 from slurm_cluster import Cluster
 from small_runs import lines
 
@@ -24,6 +21,7 @@ EVALUATION = [
     "align-eval generate {folder}/questions.jsonl --out {folder}/evaluation/answers --model sft={sft} "
     "--model dpo={dpo} max_completion_length=8",
     "align-eval judge {folder}/evaluation/answers --judge rule:longer",
+    "align-eval compare sft dpo -e {folder}/evaluation/answers",
     "align-eval report {folder}/evaluation/answers",
 ]
 STAGES = [
@@ -42,28 +40,12 @@ def write(path: Path, stages: list[dict[str, object]], **more: object) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    if missing := slurm_cluster.missing():
-        pytest.skip(f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge)")
-    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, slurm_cluster.running(Path(folder)) as one:
-        yield one
-
-
-@pytest.fixture
-def _submitting(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 def job(folder: Path, stage: str) -> str:
     return lines(folder / stage / "launch/jobs.jsonl")[-1]["job"]
 
 
 @pytest.mark.processes
-@pytest.mark.usefixtures("_submitting")
+@pytest.mark.usefixtures("submit")
 def test_a_failed_stage_ends_what_follows_and_the_pipeline_goes_on_from_there(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -88,7 +70,9 @@ def test_a_failed_stage_ends_what_follows_and_the_pipeline_goes_on_from_there(
     assert f"dpo: job {first['dpo']}: FAILED" in said
     assert main(["launch", "pipeline", file]) == 0
     assert "sft: has ended well already\n" in capsys.readouterr().out
-    cluster.wait(job(folder, "evaluation"), "COMPLETED")
+    last = job(folder, "evaluation")
+    cluster.wait(last, "COMPLETED", "FAILED")
+    assert cluster.state(last)["JobState"] == "COMPLETED", log_of(folder / "evaluation", last)
     assert job(folder, "sft") == first["sft"]
     assert (folder / "evaluation/answers/report.html").exists()
     assert main(["launch", "pipeline", file, "--local"]) == 0

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cluster_jobs import Submit, log_of, parent_of, rank_of, reached
@@ -19,7 +18,7 @@ from small_runs import lines, same, weights, write_rows
 from align.cli.main import main
 
 pytestmark = pytest.mark.processes
-STEPS = 12
+STEPS = 8
 RUN = (
     "data.num_rows=60", "data.validation=0", "training.batch_size=4", f"training.max_steps={STEPS}",
     "training.save_steps=1",
@@ -68,27 +67,20 @@ def limited(cluster: Cluster, submit: Submit, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    cluster: Cluster, submit: Submit, limited: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """In a container, as far as the command line is concerned."""
+    submit: Submit, limited: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """In a container, as far as the command line is concerned; it trains while others wait."""
     folder = tmp_path_factory.mktemp("whole")
     container = folder / "container"
     container.write_text(f'#!/bin/sh\necho "$SLURMD_NODENAME $1 $2" >>{folder}/started\nshift\nexec "$@"\n')
     container.chmod(0o755)
-    job = submit(folder / "run", "dpo", *RUN, "--container", f"{container} --nv")
-    cluster.wait(job, "COMPLETED")
-    assert sorted((folder / "started").read_text().split("\n")[:2]) == [
-        f"{node} --nv {sys.executable}" for node in ("n1", "n2")
-    ]
-    assert "preflight: 2 ranks on 2 nodes, nothing wrong" in log_of(folder / "run", job)
-    return folder / "run"
+    return folder / "run", submit(folder / "run", "dpo", *RUN, "--container", f"{container} --nv")
 
 
 def test_what_befalls_a_job_costs_nothing(
-    cluster: Cluster, submit: Submit, undisturbed: Path, tmp_path: Path, capsys: Any
+    cluster: Cluster, submit: Submit, undisturbed: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """A warning before the time limit, a rank that is killed, a node's keeper of the step that is killed, a rank that
-    is stopped: one after the other."""
+    """A rank is killed, then a node's keeper of the step, then a rank is stopped."""
     out = tmp_path / "run"
     job = submit(out, "dpo", *RUN, *QUICK)
 
@@ -98,31 +90,38 @@ def test_what_befalls_a_job_costs_nothing(
         reached(out, step)
 
     reached(out, 2)
-    cluster.ask("scancel", "--signal=USR2", "--batch", job)  # as Slurm sends it to the batch shell ahead of the limit
-    again(5)
     os.kill(rank_of(out, "1"), signal.SIGKILL)
-    again(7)
+    again(4)
     os.kill(parent_of(rank_of(out, "1")), signal.SIGKILL)
-    again(9)
+    again(6)
     os.kill(rank_of(out, "1"), signal.SIGSTOP)
-    assert cluster.wait(job, "COMPLETED")["Restarts"] == "4"
-    assert same(weights(out), weights(undisturbed))
+    assert cluster.wait(job, "COMPLETED")["Restarts"] == "3"
+    whole, other = undisturbed
+    cluster.wait(other, "COMPLETED")
+    assert same(weights(out), weights(whole))
     assert [row["step"] for row in lines(out / "metrics.jsonl")] == list(range(1, STEPS + 1))
 
     said = re.findall(r"align: (.*); back into the queue, after step-", log_of(out, job))
-    assert said[0] == "stopped before the time limit"
-    assert said[1] == "srun: error: n2: task 1: Killed"
-    assert len(said) == 4
-    assert "engine_run_backward" in (out / f"launch/attempt-{job}.3/stacks-00000.txt").read_text()
+    assert said[0] == "srun: error: n2: task 1: Killed"
+    assert len(said) == 3
+    assert "in take_steps" in (out / f"launch/attempt-{job}.2/stacks-00000.txt").read_text()
     capsys.readouterr()
     assert main(["launch", "doctor", str(out)]) == 0
     told = capsys.readouterr().out
-    assert f"job {job}: COMPLETED, attempt 5" in told
-    assert re.search(rf"attempt-{job}\.1: rank 1 on n2: step \d+, .* when last heard of, ", told)
-    assert re.search(rf"attempt-{job}\.2: rank 1 on n2: step \d+, .*ended: what has started this process is gone", told)
-    assert re.search(rf"attempt-{job}\.3: rank 1 on n2: step \d+, .* when last heard of, .*killed or stopped", told)
+    assert f"job {job}: COMPLETED, attempt 4" in told
+    assert re.search(rf"attempt-{job}\.0: rank 1 on n2: step \d+, .* when last heard of, ", told)
+    assert re.search(rf"attempt-{job}\.1: rank 1 on n2: step \d+, .*ended: what has started this process is gone", told)
+    assert re.search(rf"attempt-{job}\.2: rank 1 on n2: step \d+, .* when last heard of, .*killed or stopped", told)
     assert main(["launch", "logs", str(out), "--attempt", "2"]) == 0
     assert f"==== attempt 2 of job {job}" in capsys.readouterr().out
+
+
+def test_what_stands_before_the_command_of_each_rank(cluster: Cluster, undisturbed: tuple[Path, str]):
+    out, job = undisturbed
+    cluster.wait(job, "COMPLETED")
+    started = (out.parent / "started").read_text().splitlines()
+    assert sorted(started) == [f"{node} --nv {sys.executable}" for node in ("n1", "n2")]
+    assert "preflight: 2 ranks on 2 nodes, nothing wrong" in log_of(out, job)
 
 
 def test_what_is_wrong_on_a_node_is_told_before_it_trains_and_not_tried_again(
@@ -159,10 +158,10 @@ exec "$@"
     assert not (out / "checkpoints").exists()
 
 
-def test_a_time_limit(cluster: Cluster, undisturbed: Path, limited: tuple[Path, str]):
+def test_a_time_limit(cluster: Cluster, undisturbed: tuple[Path, str], limited: tuple[Path, str]):
     out, job = limited
     assert int(cluster.wait(job, "COMPLETED")["Restarts"]) >= 1
-    assert same(weights(out), weights(undisturbed))
+    assert same(weights(out), weights(undisturbed[0]))
     said = log_of(out, job)
     assert "the time limit is near: the ranks are asked to save" in said
     assert "stopped before the time limit; back into the queue, after step-" in said

@@ -121,7 +121,7 @@ def test_tools_may_be_json_text() -> None:
 
 BAD: dict[str, tuple[RowKind, dict[str, Any], str]] = {
     "no chosen": ("pairs", {"prompt": "a", "rejected": "c"}, r"no `chosen`; the row has prompt, rejected"),
-    "null chosen": ("pairs", {"prompt": "a", "chosen": None, "rejected": "c"}, r"no `chosen`"),
+    "null chosen": ("pairs", {"prompt": "a", "chosen": None, "rejected": "c"}, r"`chosen` is null"),
     "no prompt": ("pairs", {"chosen": "b", "rejected": "c"}, r"no `prompt`"),
     "equal": ("pairs", {"prompt": "a", "chosen": "b", "rejected": "b"}, r"`chosen` equals `rejected`"),
     "empty": ("pairs", {"prompt": "a", "chosen": "b", "rejected": " \n"}, r"`rejected` is empty"),

@@ -41,7 +41,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=1,sched_min_interval=0
 ReturnToService=2
 JobRequeue=1
-KillWait=10
+KillWait=3
 MinJobAge=3600
 SlurmdTimeout=60
 InactiveLimit=0

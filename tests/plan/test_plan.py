@@ -80,7 +80,8 @@ def test_weights_are_counted_as_transformers_makes_them():
 
 def test_a_pass_leaves_no_copies_of_weights_behind_where_its_layers_are_made_again():
     """Under autocast torch would remember all that it has lowered until the pass has ended."""
-    config = LlamaConfig(**WIDTHS | {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8})
+    wide: dict[str, Any] = WIDTHS | {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8}
+    config = LlamaConfig(**wide)
     large: Any = AutoModelForCausalLM.from_config(config)
     large.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     scorer = Scorer(large, Kernel("sdpa", torch.bfloat16)).train()

@@ -13,7 +13,8 @@ from mistakes import mistakes
 
 from align.errors import UserError
 from align.recipe.load import load_recipe
-from align.recipe.text import parse, recipe_names
+from align.recipe.text import recipe_names
+from align.system.yaml12 import parse
 
 ROW = {"prompt": "What is two and two?", "chosen": "Four.", "rejected": "Work it out yourself."}
 

@@ -7,7 +7,7 @@ import yaml
 from mistakes import mistakes
 
 from align.recipe.load import load_recipe
-from align.recipe.text import parse, to_yaml
+from align.system.yaml12 import parse, to_yaml
 
 
 def test_whole_numbers_are_read_as_yaml_1_2_reads_them(tmp_path: Path):

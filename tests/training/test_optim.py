@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,11 @@ from align.training.settings import OptimSection
 PEAK = 0.3
 
 
-def rates(kind: str, num_steps: int, **settings: float) -> list[float]:
+OWN = {"cosine_with_min_lr": {"min_lr_rate": 0.1}, "warmup_stable_decay": {"num_decay_steps": 0.25}}
+
+
+def rates(kind: str, num_steps: int, **settings: Any) -> list[float]:
+    settings.setdefault("lr_scheduler_kwargs", OWN.get(kind, {}))
     section = OptimSection(learning_rate=PEAK, lr_scheduler_type=kind, **settings)
     rate = learning_rate(section, num_steps)
     return [rate(step) for step in range(num_steps)]
@@ -95,3 +100,12 @@ def test_settings_reach_the_optimiser():
     assert sgd.param_groups[0]["nesterov"]
     with pytest.raises(UserError, match=r"no such optimiser: AdmW.*Did you mean AdamW\?"):
         make_optimizer(module, OptimSection(optim="AdmW"))
+
+
+def test_a_floor_and_a_plateau_are_where_they_are_asked_for():
+    floor = rates("cosine_with_min_lr", 200, lr_scheduler_kwargs={"min_lr_rate": 0.1})
+    assert min(floor) == pytest.approx(0.1 * PEAK, rel=1e-3)
+    assert min(rates("cosine_with_min_lr", 200, lr_scheduler_kwargs={"min_lr": 0.06})) == pytest.approx(0.06, rel=1e-2)
+    flat = rates("warmup_stable_decay", 40, warmup_steps=4, lr_scheduler_kwargs={"num_decay_steps": 0.25})
+    assert flat[4:30] == pytest.approx([PEAK] * 26)  # 0.25 of 40 steps decay
+    assert flat[31] < PEAK

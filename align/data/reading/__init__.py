@@ -1,5 +1,5 @@
 """Files become typed rows, whatever their columns are called.
 
-Read `sources` first, then `rows`; `columns`, `messages`, `texts`, `calls` and `notation` are the forms that cells
-come in.
+Read `sources` first, then `rows`; `pairs`, `columns`, `messages`, `texts`, `calls` and `notation` are the forms that
+cells come in.
 """

@@ -39,6 +39,19 @@ def check_mapping(columns: Mapping[str, str], numbers: Iterable[str]) -> None:
         _parts(ours, theirs)
 
 
+def check_answers(columns: Mapping[str, str], kind: str) -> None:
+    """UserError for a prompt that is read from a column of answers: the answer would stand in its own prompt."""
+    sides = {"pairs": ("chosen", "rejected"), "unpaired": ("chosen", "rejected"), "demonstrations": ("completion",)}
+    asked = names_in("prompt", columns.get("prompt", "prompt"))
+    for side in ("completion",) if "completion" in columns else sides.get(kind, ()):
+        if both := [name for name in names_in(side, columns.get(side, side)) if name in asked]:
+            cure = "leave it out: what `chosen` and `rejected` both begin with is taken for the prompt"
+            raise UserError(
+                f"data.columns.prompt: reads {both[0]}, which is the answer `{side}`: the prompt would hold it; "
+                + (cure if kind != "demonstrations" else "name the column of the question alone")
+            )
+
+
 def check_there(columns: Mapping[str, str], there: Iterable[str], source: str) -> None:
     """UserError where a mapping names a column that the first row does not have."""
     there = list(there)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from align.batches import RowKind
 from align.data.reading.columns import (
     TEXT_COLUMNS,
+    check_answers,
     check_mapping,
     check_there,
     fill,
@@ -27,6 +28,7 @@ from align.data.reading.columns import (
 )
 from align.data.reading.messages import BadRow, Text, as_messages, is_answer, is_empty, kind_of, without_nulls
 from align.data.reading.notation import read_value
+from align.data.reading.pairs import SPLIT, of_conversations, without_prompt
 from align.data.reading.texts import Texts
 from align.data.text.special import plain
 from align.errors import UserError
@@ -63,6 +65,7 @@ class RowReader:
 
     def __post_init__(self):
         check_mapping(self.columns, self.numbers)
+        check_answers(self.columns, self.kind)
         if self.loss_on == "all" and self.kind != "demonstrations":
             raise UserError("data.loss_on: `all` is for demonstrations; this method compares completions of one prompt")
 
@@ -72,8 +75,10 @@ class RowReader:
 
     def read(self, raw: Mapping[str, Any]) -> list[Row]:
         """One row, or two where a pair is taken apart. BadRow says what is wrong and what would help."""
-        there = {c: v for c in (*TEXT_COLUMNS, "system") if (v := self._value(raw, c)) is not None}
+        values = {c: self._value(raw, c) for c in (*TEXT_COLUMNS, "system")}
+        there = {c: v for c, v in values.items() if v is not None}
         texts = Texts(there, {c for c in there if is_template(self.columns.get(c, ""))}, self.as_text)
+        texts.nulls |= {c for c, v in values.items() if v is None and self.columns.get(c, c) in raw}
         numbers = {n: _number(v, n) for n in self.numbers if n != "label" and (v := self._value(raw, n)) is not None}
         if self.kind == "prompts":
             rows = [_prompt_row(texts, raw)]
@@ -107,6 +112,8 @@ class RowReader:
         return [f"the column `{c}` looks like part of the dialogue and is not used (data.columns)" for c in found]
 
     def _demonstration(self, texts: Texts, raw: Mapping[str, Any]) -> Row:
+        if "completion" in texts.nulls and not {"messages", "text"} & texts.values.keys():
+            raise BadRow("`completion` is null; data.bad_rows: drop leaves such rows out")
         if "completion" in texts:
             prompt, completion = _answered(_prompt(texts, raw), texts["completion"], "completion")
             if self.loss_on == "all":
@@ -178,20 +185,19 @@ def _prompt_row(texts: Texts, raw: Mapping[str, Any]) -> Row:
 
 def _pair(texts: Texts, raw: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     for name in ("chosen", "rejected"):
+        if name in texts.nulls:
+            raise BadRow(f"`{name}` is null; data.bad_rows: drop leaves such rows out")
         if name not in texts:
             raise BadRow(f"no `{name}`; {there_are(raw)}. Map one of them with data.columns.{name}")
     chosen, rejected = texts["chosen"], texts["rejected"]
     if chosen == rejected:
         raise BadRow("`chosen` equals `rejected`: there is no preference in this row")
-    if all(isinstance(t, list) and t and not is_answer(t[0]) for t in (chosen, rejected)):
-        shared = 0  # whole conversations: what both begin with is the prompt
-        while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
-            shared += 1
-        if shared == 0:
-            raise BadRow("`chosen` and `rejected` are conversations that do not share their first message")
-        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
-    else:
-        prompt = _prompt(texts, raw)
+    whole = of_conversations(chosen, rejected)
+    if whole is None and not ({"prompt", "messages"} & texts.values.keys()):
+        others = [str(c) for c in raw if c not in texts.values]
+        if (whole := without_prompt(chosen, rejected, others)) is not None:
+            texts.told.append(SPLIT)
+    prompt, chosen, rejected = whole or (_prompt(texts, raw), chosen, rejected)
     prompt_c, chosen = _answered(prompt, chosen, "chosen")
     _, rejected = _answered(prompt, rejected, "rejected")
     if type(chosen) is not type(rejected):

@@ -18,6 +18,7 @@ class Texts:
         """`filled` are the values that templates of the recipe have made, of texts that `as_text` has seen."""
         self.values, self.filled, self.as_text = values, filled, as_text
         self.read: set[str] = set()
+        self.nulls: set[str] = set()  # columns that are there, and hold nothing in this row
         self.told: list[str] = []
         if "conversations" in values:
             values.setdefault("messages", values["conversations"])

@@ -27,7 +27,9 @@ from align.errors import UserError, did_you_mean
 PLAIN = """\
 {{- BOS }}
 {%- for message in messages %}
-{%- if message.tool_calls or tools %}{{- raise_exception('it has no form for tools') }}{%- endif %}
+{%- if message.tool_calls or tools %}
+{{- raise_exception('the tokenizer has none, and the plain one no form for tools; name one: data.chat_template') }}
+{%- endif %}
 {%- if message.role == 'assistant' %}
 {{- 'Assistant: ' + message.content + eos_token }}
 {%- else %}
@@ -36,6 +38,10 @@ PLAIN = """\
 {{- '' if loop.last and not add_generation_prompt else '\\n\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- 'Assistant:' }}{%- endif %}"""
+PLAINLY = (
+    "the tokenizer has no chat template: conversations are written plainly, as `User: ...`, `Assistant: ...` with an "
+    "end-of-sequence token; data.chat_template names a Jinja file that writes them otherwise"
+)
 
 
 def choose_template(tokenizer: Any, file: str = "", arguments: Mapping[str, Any] | None = None) -> str:
@@ -50,8 +56,16 @@ def choose_template(tokenizer: Any, file: str = "", arguments: Mapping[str, Any]
             raise UserError(f"data.chat_template: {file}: cannot be read: {error}; name a Jinja file") from None
     own = tokenizer.chat_template
     own = own.get("default") if isinstance(own, dict) else own
-    plain = PLAIN.replace("BOS", "bos_token" if adds_bos(tokenizer) else "''")
-    return with_defaults(own or plain, arguments or {}, tokenizer)
+    return with_defaults(own or _plain("bos_token" if adds_bos(tokenizer) else "''"), arguments or {}, tokenizer)
+
+
+def _plain(bos: str) -> str:
+    return PLAIN.replace("BOS", bos)
+
+
+def is_plain(template: str) -> bool:
+    """Whether it is the one that tokenizers without a template get."""
+    return template.endswith((_plain("bos_token"), _plain("''")))
 
 
 def with_defaults(template: str, arguments: Mapping[str, Any], tokenizer: Any) -> str:

@@ -1,0 +1,82 @@
+"""Commands by which one begins: what methods there are, a recipe of one's own, a look at the rows that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+begin = typer.Typer()
+
+
+@begin.command(context_settings={"ignore_unknown_options": True})
+def translate(
+    words: Annotated[list[str], typer.Argument(metavar="FILE | -- COMMAND...", help="A config, a script, a command.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="RECIPE.yaml", help="Default: printed.")] = None,
+    project: Annotated[
+        str, typer.Option("--from", help="trl, handbook, open_r1, axolotl, llama_factory, openrlhf.")
+    ] = "",
+    trainer: Annotated[str, typer.Option(help="Such as dpo, where the original does not say.")] = "",
+    processes: Annotated[int, typer.Option(help="That train, where the original does not say.", min=0)] = 0,
+    lossy: Annotated[bool, typer.Option("--lossy", help="Also where something of it is not offered here.")] = False,
+) -> None:
+    """A recipe of a config or command line of TRL, alignment-handbook, open-r1, axolotl, LLaMA-Factory or OpenRLHF."""
+    from align.cli import translate as command
+
+    command.run(words, command.Wishes(out, project, trainer, processes, lossy))
+
+
+@begin.command()
+def init(
+    name: Annotated[str, typer.Argument(metavar="METHOD", help="A method, or another shipped recipe.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="RECIPE.yaml", help="Default: printed.")] = None,
+) -> None:
+    """The shipped recipe of a method, with a comment on every line, as a file of your own."""
+    from align.cli import init as command
+
+    command.write(name, out)
+
+
+@begin.command()
+def data(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, a run folder, or a shipped recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    split: Annotated[str, typer.Option(help="train, validation, test or trusted.")] = "train",
+    row: Annotated[int, typer.Option(help="The first that is shown, from 1.", min=1)] = 1,
+    count: Annotated[int, typer.Option(help="How many are shown.", min=1)] = 3,
+) -> None:
+    """Rows as the model will see them: tokens, what is learned of them, lengths. Reads no weights."""
+    from align.cli import data as command
+    from align.cli.main import console
+    from align.recipe.load import load_recipe
+
+    checked = load_recipe(recipe, overrides or [])
+    command.show(checked, console(), split=split, first=row, count=count)
+
+
+@begin.command()
+def methods(
+    name: Annotated[str, typer.Argument(help="One method's page.")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="The README's table.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="With --markdown: into README.md of this folder.")] = False,
+) -> None:
+    """What each method needs, its paper, its recipe."""
+    from align.cli import methods as command
+    from align.cli.main import console
+    from align.errors import UserError
+    from align.system.terminal import say
+
+    if sum((bool(name), markdown, json)) > 1:
+        raise UserError("methods: NAME, --markdown and --json exclude each other")
+    if write and not markdown:
+        raise UserError("methods: --write goes with --markdown, whose table it puts into README.md")
+    if write:
+        say(command.write_markdown(Path("README.md")))
+    elif name:
+        command.say_one(name, console())
+    elif markdown or json:
+        say(command.as_markdown() if markdown else command.as_json() + "\n", end="")
+    else:
+        command.say_all(console())
