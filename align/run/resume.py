@@ -30,6 +30,10 @@ OLDER = (
     "was written by an older align, which did not note what else a run reads (configs, tokenizers, generation "
     "settings, code and models of rewards, recordings): whether these are what they were cannot be seen"
 )
+OTHERWISE = (
+    "its state is divided anew: the steps have the same rows, weights, moments and rates; they are equal in "
+    "expectation, not bitwise"
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ def _checkpoint_of(setup: Setup, resume: Resume, say: Say) -> tuple[Path | None,
     changes = check_resume(of_run, now, resume.allow, before)
     for change in changes:
         say(f"allowed: {change}")
+    if any(change.startswith(("world_size:", "sharding:")) for change in changes):
+        say(OTHERWISE)
     return path, Past(changed=bool(changes), foreign=foreign), name
 
 

@@ -44,11 +44,14 @@ def test_what_one_process_began_two_go_on_with(launch: Launch, alone: Launch, na
 
 
 @pytest.mark.parametrize(("launch", "name"), TWO_TO_ONE, indirect=["launch"])
-def test_what_two_processes_began_one_goes_on_with(launch: Launch, alone: Launch, name: str, tmp_path: Path):
+def test_what_two_processes_began_one_goes_on_with(
+    launch: Launch, alone: Launch, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     job = next(j for j in JOBS if j["name"] == plain(name))
     words = ["train", job["recipe"], *job["overrides"], f"training.output_dir={tmp_path / 'run'}"]
     words += ["--resume", str(launch.folder / name / "checkpoints" / "step-000002")]
     assert main([*words, *ALLOWED]) == 0
+    assert "its state is divided anew" in capsys.readouterr().out
     (file,) = (tmp_path / "run" / "final").glob("*.safetensors")
     assert_goes_on(lines(tmp_path / "run" / "metrics.jsonl"), load_file(file), alone, plain(name))
 
