@@ -13,7 +13,7 @@ import torch
 
 from align.batches import Tokens
 from align.errors import AlignError, UserError
-from align.models.parts import num_block_params, unwrapped
+from align.models.parts import HEAD_GAP, num_block_params, unwrapped
 from align.needs import Needs
 from align.scoring.attention import BLOCK, FLEX, leaves_out_blocks
 from align.scoring.choose_layout import Cost, cheapest, choose, measured
@@ -26,7 +26,6 @@ from align.training.settings import CPU_MICRO_BATCH, HEAD_BYTES, LEAST_CHUNK, MI
 from align.training.step import Trainee
 from align.world.distributed import World, precision_of
 
-HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding
 NUM_KERNELS = 64  # compiled flex attention kernels that may stand side by side
 SAMPLE = 64  # groups that the cost of a layout is estimated on
 
