@@ -27,4 +27,4 @@ def test_a_run_says_where_it_trains_and_what_the_test_split_says(tmp_path: Path,
 
 def test_the_metric_that_runs_are_compared_by_comes_first():
     found = {name: {"value": 1.0, "stderr": 0.5} for name in ("loss", "margin", "reward")}
-    assert list(ending(found, "reward"))[0] == "test: reward 1 ± 0.5"
+    assert next(ending(found, "reward")) == "test: reward 1 ± 0.5"
