@@ -77,6 +77,12 @@ def test_data_sets_of_llama_factory_are_looked_up_beside_the_config(tmp_path: Pa
     assert [a.key for a in lost(translated(tmp_path, **common, dataset="other"))] == ["dataset"]
 
 
+def test_rows_that_nobody_names_are_missing(tmp_path: Path):
+    draft = translated(tmp_path, model_name_or_path="gpt2", beta=0.1, eval_strategy="steps", eval_steps=10)
+    assert "data.train" not in draft.recipe
+    assert draft.recipe["data.validation"] == 0.05  # a share, so that there is something to evaluate on
+
+
 def test_mixtures_of_trl_are_sources(tmp_path: Path):
     parts = [{"path": "a/b", "split": "train_prefs"}, {"path": "json", "data_files": "mine.jsonl"}]
     draft = translated(tmp_path, model_name_or_path="gpt2", beta=0.1, datasets=parts, test_split_size=0.1)
