@@ -155,3 +155,12 @@ def test_a_run_holds_what_was_foreseen(tmp_path: Path):
     """One cell of the study, in a process of its own."""
     found = plan_study.run(("sft", "gradient checkpointing"), tmp_path)
     assert found["foreseen"] == pytest.approx(found["measured"], rel=plan_study.BAND)
+
+
+def test_the_page_shows_the_study_and_all_of_it_is_in_the_band(repository: Path):
+    cells = plan_study.read()
+    assert [plan_study.key(cell) for cell in cells] == plan_study.all_cells()
+    for cell in cells:
+        assert cell["foreseen"] == pytest.approx(cell["measured"], rel=plan_study.BAND), cell
+    page = (repository / "launch/README.md").read_text(encoding="utf-8")
+    assert plan_study.MARKS[0] + plan_study.table(cells) + plan_study.MARKS[1] in page
