@@ -168,5 +168,5 @@ def memory_table(work: Work) -> Table:
     many = dataclasses.replace(work, ranks=EXAMPLE_RANKS)
     columns = {"1 rank": memory(dataclasses.replace(work, ranks=1), SHARDINGS["ddp"])}
     columns |= {f"{name}, {EXAMPLE_RANKS} ranks": memory(many, SHARDINGS[name]) for name in EXAMPLES}
-    title = "memory of one rank at its most; Python and its libraries hold some 400 MB more (align plan says more)"
+    title = "one rank at its most, beside some 400 MB of Python and its libraries; align plan says more"
     return plan.table(columns, title)

@@ -135,6 +135,8 @@ def _told(model: Model) -> str:
 def forecast(found: Sequence[Outlook], place: Place) -> Table:
     """The table of memory, and below it the time of a step."""
     shown = table({one.sharding.name: one.memory for one in found}, "one GPU at its most")
+    if any(one.memory.away for one in found):
+        shown.add_row("main memory of a node (GB)", *(_number(_main_memory(one, place)) for one in found))
     shown.add_row(f"fits {place.room / 1e9:.1f} GB", *(_yes(one.memory.peak <= place.room) for one in found))
     shown.add_section()
     for row in ("computing", "writing", "exchanging", "seconds"):
@@ -155,8 +157,6 @@ def table(columns: Mapping[str, Memory], title: str) -> Table:
     shown.add_section()
     shown.add_row("at the same time", *(_number(one.peak / unit) for one in columns.values()))
     shown.add_row("in", *(one.phase for one in columns.values()))
-    if any(one.away for one in columns.values()):
-        shown.add_row("in the main memory", *(_number(one.away / unit) for one in columns.values()))
     return shown
 
 
@@ -186,4 +186,10 @@ def advice(recipe: Recipe, work: Work, place: Place, found: Sequence[Outlook]) -
 
 def _fit(one: Outlook, place: Place) -> str:
     word = "fits" if one.memory.peak <= place.room else "at its least"
-    return f"{word} with {one.sharding.name}, {one.memory.peak / 1e9:.1f} GB in {one.memory.phase}"
+    beside = f", beside {_main_memory(one, place):,.0f} GB of each node's main memory" if one.memory.away else ""
+    return f"{word} with {one.sharding.name}, {one.memory.peak / 1e9:.1f} GB in {one.memory.phase}{beside}"
+
+
+def _main_memory(one: Outlook, place: Place) -> float:
+    """GB, of all ranks of a node."""
+    return one.memory.away * place.machine.of_node / 1e9

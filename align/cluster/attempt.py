@@ -70,5 +70,5 @@ def rank_of() -> Rank:
 def _number(name: str) -> int:
     text = os.environ.get(name, "") or "0"
     if not text.isdecimal():
-        raise UserError(f"{here.speaker()}: {name} is {text!r}, and no number; see job.sh")
+        raise UserError(f"{name} is {text!r}, and no number; see job.sh")
     return int(text)

@@ -10,14 +10,13 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from align.cluster import slurm
 from align.cluster.logs import logs_of, parts_of
 from align.cluster.submission import jobs_of
 from align.errors import AlignError, UserError
 from align.runfolder.folder import RunFolder
-from align.world.heartbeat import ANOTHER, FOLDER, read_beats
+from align.world.heartbeat import ANOTHER, FOLDER, Sign, read_beats
 
 LATE = 4  # beats without a word, after which a rank is not merely slow to write
 SHOWN = 8  # ranks or lines of a kind
@@ -99,53 +98,52 @@ def _ranks(run: Path) -> Iterator[str]:
 
 def _earlier(folder: Path) -> Iterator[str]:
     beats = read_beats(folder)
-    silent, ended = _silent(beats), [b for b in beats.values() if b.get("ended")]
+    silent, ended = _silent(beats), [b for b in beats.values() if b.ended]
     yield from (f"{folder.name}: {_silence(beat)}" for beat in silent[:SHOWN])
     if not silent and ended:
-        cause = min(ended, key=lambda beat: beat["ended"].startswith(ANOTHER))  # what others met with is no cause
-        yield f"{folder.name}: {_place(cause)}; ended: {cause['ended']}"
+        cause = min(ended, key=lambda beat: beat.ended.startswith(ANOTHER))  # what others met with is no cause
+        yield f"{folder.name}: {_place(cause)}; ended: {cause.ended}"
 
 
-def _stopped(folder: Path, beats: Mapping[int, dict[str, Any]]) -> Iterator[str]:
+def _stopped(folder: Path, beats: Mapping[int, Sign]) -> Iterator[str]:
     silent = _silent(beats)
     yield from (f"  {_silence(beat)}" for beat in silent[:SHOWN])
     for rank, beat in list(beats.items())[:SHOWN] if len(beats) <= SHOWN else _odd(beats):
         if beat in silent:
             continue
-        if beat.get("ended") == "finished":
-            yield f"  rank {rank} on {beat['node']}: step {beat['step']}, finished at {_clock(beat['time'])}"
+        if beat.ended == "finished":
+            yield f"  rank {rank} on {beat.node}: step {beat.step}, finished at {_clock(beat.time)}"
             continue
-        ended = f"; ended: {beat['ended']}" if beat.get("ended") else ""
-        yield f"  {_place(beat)} since {_clock(beat.get('since'))}{ended}"
+        ended = f"; ended: {beat.ended}" if beat.ended else ""
+        yield f"  {_place(beat)} since {_clock(beat.since)}{ended}"
         if frame := _frame(folder / f"stacks-{rank:05d}.txt"):
             yield f"    it stood at {frame} ({folder.name}/stacks-{rank:05d}.txt has all)"
     yield from _advice(silent, beats)
 
 
-def _silent(beats: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
+def _silent(beats: Mapping[int, Sign]) -> list[Sign]:
     """Ranks that have stopped without a word."""
     now = time.time()
-    return [b for b in beats.values() if not b.get("ended") and now - b["time"] > LATE * b["every"]]
+    return [b for b in beats.values() if not b.ended and now - b.time > LATE * b.every]
 
 
-def _silence(beat: Mapping[str, Any]) -> str:
+def _silence(beat: Sign) -> str:
     return (
-        f"{_place(beat)} when last heard of, {_clock(beat['time'])}; then nothing: its process {beat.get('pid')} was "
+        f"{_place(beat)} when last heard of, {_clock(beat.time)}; then nothing: its process {beat.pid} was "
         "killed or stopped, or its node is gone"
     )
 
 
-def _odd(beats: Mapping[int, dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+def _odd(beats: Mapping[int, Sign]) -> list[tuple[int, Sign]]:
     """Of many ranks those that stand where the fewest do."""
-    where: dict[tuple[Any, Any], list[tuple[int, dict[str, Any]]]] = {}
+    where: dict[tuple[int, str], list[tuple[int, Sign]]] = {}
     for item in beats.items():
-        where.setdefault((item[1].get("step"), item[1].get("stage")), []).append(item)
+        where.setdefault((item[1].step, item[1].stage), []).append(item)
     return [item for group in sorted(where.values(), key=len) for item in group][:SHOWN]
 
 
-def _place(beat: Mapping[str, Any]) -> str:
-    at = f"step {beat['step']}, {beat['stage']}" if beat.get("step") else beat.get("stage", "?")
-    return f"rank {beat.get('rank', '?')} on {beat.get('node', '?')}: {at}"
+def _place(beat: Sign) -> str:
+    return f"rank {beat.rank} on {beat.node}: {f'step {beat.step}, ' * bool(beat.step)}{beat.stage}"
 
 
 def _frame(stacks: Path) -> str:
@@ -158,12 +156,12 @@ def _frame(stacks: Path) -> str:
     return f"{ours[0][1].rpartition('/code/')[2]}, line {ours[0][2]}, {ours[0][3]}" if ours else ""
 
 
-def _advice(silent: list[dict[str, Any]], beats: Mapping[int, dict[str, Any]]) -> Iterator[str]:
-    ends = {beat["ended"] for beat in beats.values() if beat.get("ended")}
+def _advice(silent: list[Sign], beats: Mapping[int, Sign]) -> Iterator[str]:
+    ends = {beat.ended for beat in beats.values() if beat.ended}
     if silent and len(silent) == len(beats):
         yield "no rank gives a sign of life: if the job still runs, cancel it (align launch cancel) and submit it again"
     elif silent:
-        nodes = ", ".join(sorted({str(beat["node"]) for beat in silent}))
+        nodes = ", ".join(sorted({beat.node for beat in silent}))
         yield f"look at {nodes}: dmesg (out of memory?), sinfo -R; the others ended or wait because of it"
     elif any("no rank has got on" in end for end in ends):
         yield "all lived and none got on: compare the stacks; one that is elsewhere than the others has held them up"
@@ -184,5 +182,5 @@ def _ending(run: Path) -> Iterator[str]:
         yield "no checkpoint yet"
 
 
-def _clock(seconds: Any) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(seconds)) if isinstance(seconds, int | float) else "?"
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))

@@ -26,9 +26,9 @@ from align.cluster.submission import Submitted
 from align.errors import UserError
 from align.recipe.load import load_recipe
 from align.recipe.look_at_models import model_folder
-from align.recipe.text import to_yaml
 from align.system.files import replace_file
 from align.system.terminal import say
+from align.system.yaml12 import to_yaml
 
 KEPT = "pipeline.yaml"  # in the folder: what was submitted last
 DONE = "done"  # in the folder of a stage of commands

@@ -39,7 +39,7 @@ def _accelerate(job: SlurmJob, python: str) -> str:
 
 
 LAUNCHERS: dict[str, Callable[[SlurmJob, str], str]] = {
-    "none": lambda job, python: python, "torchrun": _torchrun, "accelerate": _accelerate,
+    "srun": lambda job, python: python, "torchrun": _torchrun, "accelerate": _accelerate,
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def script(name: str, job: SlurmJob, places: Places) -> str:
 
 def tasks(job: SlurmJob) -> str:
     """What srun starts: the ranks, or a launcher on each node, which has all that the job has there."""
-    if job.launcher == "none":
+    if job.launcher == "srun":
         return f"--ntasks={job.num_ranks} --ntasks-per-node={job.ranks_of_node}"
     return f"--ntasks={job.nodes} --ntasks-per-node=1 --cpu-bind=none"
 

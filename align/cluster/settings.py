@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from align.errors import Mistakes
 
-Launcher = Literal["none", "torchrun", "accelerate"]
+Launcher = Literal["srun", "torchrun", "accelerate"]
 Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?")
 KEY = re.compile(r"[a-z][a-z0-9-]*")
@@ -35,7 +35,7 @@ class SlurmJob:
     preflight: int = 120  # seconds in which all ranks must have come and agree; 0: nothing is looked at
     patience: int = 1800  # seconds without a sign of progress after which a run counts as hung
     grace: int = 120  # seconds that the other ranks have to end by themselves once one has ended
-    launcher: Launcher = "none"  # between srun and the ranks; none: srun starts them
+    launcher: Launcher = "srun"  # what starts the ranks on a node; srun itself: nothing stands in between
     prelude: str = ""  # lines of shell before the ranks start: module load, conda activate, source
     container: str = ""  # in front of each rank's command: apptainer exec --nv image.sif
     sbatch: dict[str, str] = field(default_factory=dict)  # further options: account, qos, constraint, ...

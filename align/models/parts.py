@@ -70,6 +70,9 @@ def _number(config: Any, name: str) -> float:
     return 1.0 if value is None else float(value)
 
 
+HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding
+
+
 @torch.no_grad()
 def head_gap(model: nn.Module, input_ids: Int[Tensor, "B L"]) -> float:
     """Largest difference between own head on the backbone and the model's logits; infinite where it cannot be made.

@@ -15,6 +15,7 @@ from align.recipe.load import Recipe
 from align.recipe.online import is_online
 
 OVERHEAD = 1.5e9  # bytes of a GPU for its context, libraries and NCCL
+FEW_ROWS = 16  # completions side by side, where there is no room for more
 GAPS = 0.05  # of a GPU's memory that lies between what is allocated
 
 
@@ -88,7 +89,9 @@ def changes(recipe: Recipe, work: Work) -> Iterator[Change]:
         words = "training.gradient_checkpointing=true"
         yield Change(words, "a third more computing", _with("training", gradient_checkpointing=True))
     if work.written is not None and work.written.here:
-        yield Change("rollout.max_rows=16", "time to write", _with("rollout", max_rows=min(16, work.written.rows)))
+        if work.written.rows > FEW_ROWS:
+            words = f"rollout.max_rows={FEW_ROWS}"
+            yield Change(words, "time to write", _with("rollout", max_rows=FEW_ROWS))
         yield Change("rollout.engine=vllm", "GPUs of its own", _with("rollout", engine="vllm"))
     if not is_online(type(recipe.method)) and any(m.words == "reference" for m in work.frozen):
         yield Change("model.reference=cached", "a pass over the data before", _with("model", reference="cached"))

@@ -18,7 +18,7 @@ class Memory:
 
     parts: dict[str, float]  # the largest that each becomes
     phases: dict[str, float]  # what stands at the same time in each
-    away: float = 0.0  # in the main memory of the node
+    away: float = 0.0  # in the main memory
 
     @property
     def peak(self) -> float:

@@ -118,7 +118,8 @@ class Pipeline:
 
 
 def is_run(path: Path) -> bool:
-    return any((path / clue).is_file() for clue in CLUES)
+    """Also one that has just begun, and written nothing yet."""
+    return any((path / clue).is_file() for clue in CLUES) or bool(held_by(path / LOCK))
 
 
 def read(path: Path) -> Run | Pipeline:
@@ -141,7 +142,8 @@ def read(path: Path) -> Run | Pipeline:
 
 
 def _began(path: Path) -> tuple[float, str]:
-    files = [p for name in ("recipe.yaml", "environment.json", "metrics.jsonl") if (p := path / name).is_file()]
+    names = ("recipe.yaml", "environment.json", "metrics.jsonl", LOCK)
+    files = [p for name in names if (p := path / name).is_file()]
     return min(p.stat().st_mtime for p in files), path.name
 
 

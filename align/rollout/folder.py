@@ -7,15 +7,13 @@ written beside it, but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from align.batches import Tokens
 from align.data.reading.messages import BadRow, Text
@@ -25,23 +23,14 @@ from align.data.text.special import Names
 from align.data.text.template import choose_template
 from align.data.text.tokens import Encoder
 from align.errors import UserError
-from align.models.frozen import freeze
-from align.models.load import load_policy, writing
-from align.models.parts import context_of, head_gap, unwrapped
+from align.models.load import load_policy
+from align.models.parts import context_of
 from align.models.settings import ModelSection
 from align.models.sources import folder_fingerprint, has_adapter, read_json, resolve, side_sums
-from align.models.tokenizer import load_tokenizer, stop_ids
+from align.models.tokenizer import load_tokenizer
 from align.rollout.engine import Request, Sampling
-from align.rollout.local.cache_check import cache_finding
-from align.rollout.local.engine import LocalEngine
-from align.rollout.local.uncached import PlainEngine
-from align.rollout.policy_engine import sharing_prompts, text_of
-from align.scoring.layout import lay_out
-from align.scoring.score import Kernel, Scorer, scatter
+from align.rollout.local.alone import Alone
 from align.system.sums import digest_of
-from align.world.distributed import precision_of
-
-HEAD_GAP = 1e-3  # largest difference between our head and the model's logits that counts as rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +92,14 @@ class FolderWriter:
                 finding = f"a prompt has {len(prompt)} tokens; beside {style.max_new_tokens} new ones there is room for"
                 raise BadRow(f"{finding} {room}")
         sampling = Sampling(
-            style.max_new_tokens, self.stops, style.stop_strings, style.temperature, style.top_k, style.top_p
+            style.max_new_tokens, self._alone.stops, style.stop_strings, style.temperature, style.top_k, style.top_p
         )
         asked = [Request(prompt.astype(np.int32), own) for prompt, own in zip(prompts, seeds, strict=True)]
-        with self._engine() as engine:
+        alone = self._alone
+        with alone.engine() as engine:
             written = engine.write(asked, sampling)
         return [
-            [Said(text=self.decode(one.tokens), stop=str(one.stop), num_tokens=len(one.tokens)) for one in several]
+            [Said(text=alone.decode(one.tokens), stop=str(one.stop), num_tokens=len(one.tokens)) for one in several]
             for several in written
         ]
 
@@ -122,64 +112,22 @@ class FolderWriter:
         except PrefixBroken as error:
             raise BadRow(f"the chat template rewrites earlier turns: {error}") from None
 
-    @torch.no_grad()
     def logps(self, rows: Sequence[Tokens]) -> list[float]:
         """log pi(completion | prompt) of each, in nats, summed over its tokens."""
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-        found = [0.0] * len(rows)
-        for start in range(0, len(order), self.batch_size):
-            picked = order[start : start + self.batch_size]
-            laid = lay_out([[rows[i]] for i in picked], "padded").to(next(self._scorer.parameters()).device)
-            shape = (len(picked), max(len(rows[i].completion) for i in picked))
-            made = self._scorer(laid, ("logps",), 1)["logps"].float()
-            for i, value in zip(picked, scatter(made, laid, shape).double().sum(1).tolist(), strict=True):
-                found[i] = value
-        return found
-
-    def decode(self, ids: Any) -> str:
-        return text_of(self.tokenizer, ids)
+        return self._alone.logps(rows)
 
     @cached_property
     def tokenizer(self) -> Any:
         return load_tokenizer(ModelSection(model_name_or_path=self.folder))
 
-    @cached_property
-    def stops(self) -> tuple[int, ...]:
-        """Tokens that end a completion."""
-        return stop_ids(self.tokenizer, unwrapped(self._model))
-
     @property
     def _model(self) -> Any:
-        return self._scorer.model
+        return self._alone.model
 
     @cached_property
-    def _scorer(self) -> Scorer:
-        section = ModelSection(model_name_or_path=self.folder)
-        model = freeze(load_policy(section, self.tokenizer, "lm", Path()))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        autocast = torch.bfloat16 if precision_of("auto", device) == "bf16" else None
-        attention, probe = str(unwrapped(model).config._attn_implementation), torch.arange(3, 12)[None]
-        with torch.no_grad():  # some models do more to their logits than is known
-            own_head = head_gap(model, probe) <= HEAD_GAP
-        return Scorer(model.to(device), Kernel(attention, autocast, own_head=own_head)).eval().requires_grad_(False)
-
-    @contextmanager
-    def _engine(self) -> Iterator[LocalEngine]:
-        """Without a cache where the model's cannot be shared by completions."""
-        with self._ready():
-            yield self._kind(self._model, self.tokenizer.pad_token_id, self.decode, self.batch_size)
-
-    @contextmanager
-    def _ready(self) -> Iterator[None]:
-        scorer = self._scorer
-        precision = scorer.precision(next(scorer.parameters()).device)
-        with torch.no_grad(), precision, writing(self._model), sharing_prompts(unwrapped(self._model)):
-            yield
-
-    @cached_property
-    def _kind(self) -> type[LocalEngine]:
-        with self._ready():
-            return PlainEngine if cache_finding(self._scorer) else LocalEngine
+    def _alone(self) -> Alone:
+        model = load_policy(ModelSection(model_name_or_path=self.folder), self.tokenizer, "lm", Path())
+        return Alone(model, self.tokenizer, self.batch_size)
 
     @cached_property
     def _template(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from align.errors import RunError, UserError
 from align.rollout.writer import Trajectory, from_line, line
-from align.runfolder.logs import read_lines
+from align.runfolder.logs import read_log
 from align.system.files import inner_folder, open_end
 from align.system.lines import drop_torn_end
 from align.system.sums import SUM, sealed, unsealed
@@ -119,7 +119,7 @@ class RolloutLog:
 
 def _whole(path: Path) -> Iterator[dict[str, Any]]:
     """Lines as they were written; UserError or ValueError names the first that is not. Older ones have no sum."""
-    for number, row in enumerate(read_lines(path), start=1):
+    for number, row in enumerate(read_log(path), start=1):
         try:
             yield unsealed(row) if SUM in row else {BY: "", **row}
         except ValueError as error:

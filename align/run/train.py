@@ -24,6 +24,7 @@ from align.recipe.steps import count_steps
 from align.report.page import write as write_report
 from align.run.assemble import Begun, Setup, assemble, make_run
 from align.run.resume import Resume, begin
+from align.run.told import beginning, ending
 from align.run.twin import clipped, learned
 from align.runfolder import checkpoint
 from align.runfolder.folder import BEFORE, RunFolder, Trust
@@ -100,6 +101,7 @@ def _train(recipe: Recipe, resume: Resume | None, world: World, folder: RunFolde
         setup = assemble(recipe, world, folder, say)
         num_steps = count_steps(recipe, len(setup.splits.train))
         begun = begin(setup, resume, num_steps, say)
+    say(beginning(setup, num_steps, begun.progress.step))
     with ExitStack() as opened:
         opened.callback(setup.source.close)
         for file in begun.logs:
@@ -223,6 +225,8 @@ def _test(setup: Setup, path: Path, version: int) -> None:
     if path != before:
         found |= _measured_before(before)
         found |= {"baselines": _baselines(setup)} if setup.recipe.logging.baselines else {}
+        for line in ending(found, setup.recipe.training.metric_for_best_model):
+            say(line)
     write_json(path, found)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from align.errors import RunError, UserError
 from align.methods.metrics import About, as_text
 from align.system.files import open_end, replace_file, write_json
-from align.system.lines import drop_torn_end
+from align.system.lines import drop_torn_end, read_lines
 
 ABOUT = "about_metrics.json"  # what metrics are that a method has declared itself
 Mark = dict[str, int | str]  # how long a log was, and the sum of it
@@ -35,11 +35,8 @@ class JsonLines:
 
     def __init__(self, path: Path):
         self.path = path
-        self.last_step = -1
-        rows = list(read_lines(path))
-        if rows:
-            self.last_step = max(int(r["step"]) for r in rows)
         drop_torn_end(path)
+        self.last_step = max((r["step"] for r in read_log(path)), default=-1)
         self._file = self._open()
 
     def _open(self) -> TextIO:
@@ -55,7 +52,7 @@ class JsonLines:
 
     def truncate_after(self, step: int) -> list[int]:
         """Drops lines of later steps, repeats and torn lines; returns the steps up to `step` that are missing."""
-        kept = self._kept([r for r in read_lines(self.path) if r["step"] <= step])
+        kept = self._kept([r for r in read_log(self.path) if r["step"] <= step])
         self.close()
         replace_file(self.path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
         self._file = self._open()
@@ -139,17 +136,13 @@ class CompletionsLog(JsonLines):
         self._write([asdict(s) for s in samples])
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a log; a torn last one is left out, any other damage is a UserError with its line number."""
-    if not path.exists():
-        return
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line end is empty or torn
+    for place, row in read_lines(path, lambda torn: None) if path.exists() else ():
         try:
-            row = json.loads(line)
             row["step"] = int(row["step"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}:{number}: not a line of this log ({error}); remove the line to go on") from None
+            raise UserError(f"{place}: not a line of this log ({error}); remove the line to go on") from None
         yield row
 
 

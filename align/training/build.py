@@ -13,7 +13,7 @@ import torch
 
 from align.batches import Tokens
 from align.errors import AlignError, UserError
-from align.models.parts import num_block_params, unwrapped
+from align.models.parts import HEAD_GAP, num_block_params, unwrapped
 from align.needs import Needs
 from align.scoring.attention import BLOCK, FLEX, leaves_out_blocks
 from align.scoring.choose_layout import Cost, cheapest, choose, measured
@@ -27,7 +27,6 @@ from align.training.step import Trainee
 from align.world.distributed import World, precision_of
 from align.world.shards import answering, divided, prepared
 
-HEAD_GAP = 1e-3  # largest difference between own head and the model's logits that counts as rounding
 NUM_KERNELS = 64  # compiled flex attention kernels that may stand side by side
 SAMPLE = 64  # groups that the cost of a layout is estimated on
 

@@ -102,9 +102,6 @@ class Draft:
         own, value = self.words.own(word), self.get(word)
         self.accounts[own] = Account(own, value, Fate.NOT_OFFERED, why, own in self.given)
 
-    def settled(self, word: str) -> bool:
-        return self.words.own(word) in self.accounts
-
     def _account(self, name: str, fate: Fate, words: str) -> None:
         self.seen.add(name)
         if name in self.given and name not in self.accounts:

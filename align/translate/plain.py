@@ -7,12 +7,15 @@ from typing import Any
 from align.translate.draft import Draft, is_off
 
 SECTIONS = ("model", "data", "rollout", "reward", "optim", "training", "logging", "method")
+ROWS = ("data.train", "data.validation")
 ALIKE = {True: "true", False: "false"}
 
 
 def plain(draft: Draft) -> None:
     """Every key that is left, and the defaults that are to be written."""
     for word in draft.words.defaults:
+        if draft.words.here.get(word) in ROWS:
+            continue  # a split or a folder, of rows that the original names
         if word not in draft.given and word not in draft.seen:
             _here(draft, word, draft.words.defaults[word])
     for word in list(draft.given):

@@ -78,4 +78,5 @@ def account_lines(draft: Draft) -> Iterator[str]:
             yield f"{fate.value} ({len(found)}):"
         for account in found:
             by_itself = "" if account.given else f" ({draft.words.project}'s default)"
-            yield f"  {account.key}{by_itself}: {account.words}"
+            arrow = " ->" if fate is Fate.HERE else ":"
+            yield f"  {account.key}{by_itself}{arrow} {account.words}"

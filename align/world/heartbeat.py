@@ -13,9 +13,11 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from align.system.files import create, inner_folder, open_handle, remove
 from align.system.terminal import say
@@ -41,6 +43,23 @@ def new_attempt(run: Path) -> None:
     attempt_folder(run).mkdir()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sign:
+    """What a rank says of itself."""
+
+    rank: int
+    node: str = "?"
+    pid: int = 0
+    beats: int = 0
+    every: float = 0.0  # seconds to the next one
+    time: float = 0.0  # of the node's clock
+    stage: str = "?"
+    step: int = 0
+    since: float = 0.0  # that it is in this stage
+    moves: int = 0
+    ended: str = ""  # why this is the last one; empty: it is not
+
+
 @dataclass
 class Heartbeat:
     """One rank's."""
@@ -55,15 +74,14 @@ class Heartbeat:
     def beat(self, ended: str = "") -> None:
         """`ended` says why this is the last one."""
         now, self.beats = standing(), self.beats + 1
-        told: dict[str, Any] = {
-            "rank": self.rank, "node": node(), "pid": os.getpid(), "beats": self.beats, "every": self.every,
-            "time": time.time(), "stage": now.stage, "step": now.step, "since": now.since, "moves": now.moves,
-            "ended": ended[:REASON],
-        }  # fmt: skip
+        told = Sign(
+            rank=self.rank, node=node(), pid=os.getpid(), beats=self.beats, every=self.every, time=time.time(),
+            stage=now.stage, step=now.step, since=now.since, moves=now.moves, ended=ended[:REASON],
+        )  # fmt: skip
         with self._telling():
             if self.handle < 0:
                 self.handle = open_handle(self.folder / f"rank-{self.rank:05d}.json", os.O_WRONLY | os.O_CREAT)
-            os.pwrite(self.handle, f"{json.dumps(told):{WIDTH}}\n".encode(), 0)
+            os.pwrite(self.handle, f"{json.dumps(asdict(told)):{WIDTH}}\n".encode(), 0)
 
     def stacks(self) -> None:
         """Where each thread of this process is, also one that waits inside a collective."""
@@ -81,20 +99,18 @@ class Heartbeat:
             self.broken = True
 
 
-def read_beats(folder: Path) -> dict[int, dict[str, Any]]:
+def read_beats(folder: Path) -> dict[int, Sign]:
     """Rank -> what it said last. One that is being written at this moment is read again."""
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, Sign] = {}
     for path in sorted(folder.glob("rank-*.json")):
         if number := NUMBER.fullmatch(path.name):
-            found[int(number[1])] = _read(path)
+            found[int(number[1])] = _read(path, int(number[1]))
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, rank: int) -> Sign:
     for _ in range(5):
-        with contextlib.suppress(OSError, ValueError):
-            told = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(told, dict):
-                return told
+        with contextlib.suppress(OSError, ValueError):  # pydantic's errors are ValueErrors
+            return TypeAdapter(Sign).validate_json(path.read_bytes())
         time.sleep(0.05)
-    return {"ended": f"{path}: cannot be read", "time": 0.0, "every": 0.0}
+    return Sign(rank=rank, ended=f"{path.name} cannot be read")

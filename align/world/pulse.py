@@ -203,11 +203,11 @@ def pulse(rank: int, size: int, every: float = 0.0, misses: int = MISSES) -> Ite
         failure = error
         raise
     finally:
+        if one is not None:
+            one.leave(failure)  # while the thread still looks: where rank 0 is stopped this has no end
         beat.stopped.set()
         thread.join(EVERY)
         beat.last(failure)
-        if one is not None:
-            one.leave(failure)
 
 
 def patience_of() -> float:

@@ -27,6 +27,7 @@ from align_eval.commands.leaderboard import leaderboard
 from align_eval.commands.report import report
 from align_eval.commands.reward import reward
 from align_eval.commands.run import run
+from align_eval.commands.style import style
 
 app = typer.Typer(
     name="align-eval",
@@ -67,6 +68,7 @@ app.command()(leaderboard)
 app.command()(report)
 app.command()(reward)
 app.command()(run)
+app.command()(style)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -124,7 +124,7 @@ def test_what_is_no_checkpoint(unchanged: Path, told: Told):
 def test_a_run_folder_with_a_spoilt_log(run: Path, told: Told):
     before = (run / "metrics.jsonl").read_text()
     (run / "metrics.jsonl").write_text("{]\n" + before)
-    assert "run/metrics.jsonl:1: not a line of this log" in told("--resume")
+    assert "run/metrics.jsonl:1: is no JSON object" in told("--resume")
     (run / "metrics.jsonl").write_text(before)
     go_on(told)
 

@@ -76,6 +76,11 @@ SETTINGS = {
         "dr_grpo", {"constant_length": LONGEST}, {"beta": 0.0, "loss_type": "dr_grpo", "scale_rewards": "none"}
     ),
     "dapo": Setting("dapo", {}, {"beta": 0.0, "loss_type": "dapo", "epsilon_high": 0.28}),
+    "grpo_tokens": Setting(
+        "grpo",
+        {"kl_coef": 0.0, "clip_high": 0.28, "aggregation": "token_mean"},
+        {"beta": 0.0, "loss_type": "dapo", "epsilon_high": 0.28},
+    ),
 }
 
 

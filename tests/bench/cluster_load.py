@@ -6,7 +6,7 @@ An array of N runs of a very small model, each with a seed of its own, `A` at a 
 after a checkpoint that is drawn at random, so that the job goes back into the queue. Those that were killed are made
 once more in another folder, undisturbed. Counted is what must not be: runs that did not end, steps that a run made
 twice or left out, and weights that differ from the undisturbed run's. It can be cut and begun again: runs that have
-ended in FOLDER are not made again. The summary stands beside this file.
+ended in FOLDER are not made again. The summary, a line for each time that it was begun, stands beside this file.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def main() -> None:
     given = parser.parse_args()
     if missing := slurm_cluster.missing():
         sys.exit(f"{', '.join(missing)}: not installed (apt-get install slurm-wlm munge)")
-    began = time.monotonic()
+    began, again = time.monotonic(), given.folder.exists()
     place = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
     try:
         with slurm_cluster.running(place) as cluster:
@@ -183,7 +183,8 @@ def main() -> None:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     found |= {"at_once": given.at_once, "minutes": round((time.monotonic() - began) / 60, 1)}
-    SUMMARY.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    rounds = [*(json.loads(SUMMARY.read_text(encoding="utf-8")) if again and SUMMARY.exists() else []), found]
+    SUMMARY.write_text("[\n " + ",\n ".join(map(json.dumps, rounds)) + "\n]\n", encoding="utf-8")
     print(json.dumps(found))
 
 

@@ -274,17 +274,20 @@ def test_align_eval_compares_row_by_row(tmp_path: Path, capsys: pytest.CaptureFi
         (tmp_path / name / "recipe.yaml").write_text("name: x\nmethod: {name: dpo}\n")
         (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
         measured = {"value": sum(rows) / 4, "stderr": 0.25, "n": 4, "rows": rows}
-        (tmp_path / name / "test.json").write_text(json.dumps({"accuracy": measured}))
+        (tmp_path / name / "test.json").write_text(json.dumps({"accuracy": measured, "loss": measured}))
     assert eval_main(["compare", str(tmp_path / "before"), str(tmp_path / "after")]) == 0
     # differences 1 0 0 1: mean 0.5, deviation sqrt(1/3), over sqrt(4) rows 0.2887
-    line = capsys.readouterr().out.splitlines()[1]
+    _, line, loss = capsys.readouterr().out.splitlines()
+    assert loss.endswith("paired, 4 rows")
     assert line.split() == [
         "accuracy",
         *["0.2500", "±", "0.2500", "0.7500", "±", "0.2500", "0.5000", "±", "0.2887", "paired,", "4", "rows"],
     ]
     (tmp_path / "after" / "recipe.yaml").write_text("name: x\nmethod: {name: sft}\n")
     assert eval_main(["compare", str(tmp_path / "before"), str(tmp_path / "after")]) == 0
-    assert "dpo and sft are different methods" in capsys.readouterr().out
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "not compared, for the two runs mean different quantities by it: loss"
+    assert [row.split()[0] for row in told[1:]] == ["metric", "accuracy"]
     assert eval_main(["compare", str(tmp_path), str(tmp_path / "after")]) == 2
 
 

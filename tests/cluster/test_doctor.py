@@ -86,6 +86,13 @@ def test_of_many_ranks_those_that_stand_apart_are_shown(tmp_path: Path, capsys: 
     assert len(told) < 15
 
 
+@pytest.mark.parametrize("text", ["no json", "{}", "[]", '{"rank": 0, "time": "soon"}', ""])
+def test_a_heartbeat_that_cannot_be_read_is_told(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    left(tmp_path, "17.0", 0)
+    (tmp_path / "launch/attempt-17.0/rank-00001.json").write_text(text)
+    assert any(line.endswith("ended: rank-00001.json cannot be read") for line in doctor(tmp_path, capsys))
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["launch", "doctor", str(tmp_path / "nowhere")]) == 2
     assert main(["launch", "doctor", str(tmp_path)]) == 2
@@ -99,8 +106,8 @@ def test_a_shorter_beat_covers_a_longer_one_and_a_new_attempt_is_empty(tmp_path:
     beat = Heartbeat(tmp_path / "launch/attempt-0", 3, 5.0)
     beat.beat("a long reason " * 100)
     beat.beat()
-    assert read_beats(beat.folder)[3]["ended"] == ""
-    assert read_beats(beat.folder)[3]["beats"] == 2
+    assert read_beats(beat.folder)[3].ended == ""
+    assert read_beats(beat.folder)[3].beats == 2
     new_attempt(tmp_path)
     assert read_beats(beat.folder) == {}
 

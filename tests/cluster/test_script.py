@@ -61,7 +61,7 @@ def test_a_launcher_is_started_once_on_each_node_and_guarded(capsys: pytest.Capt
         assert "srun --ntasks=2 --ntasks-per-node=1 --cpu-bind=none " in text
         assert started in text
         assert text.index('trap "" USR1 USR2') < text.index(started)
-    assert "srun --ntasks=16 --ntasks-per-node=8 " in script(capsys, *words, "none")
+    assert "srun --ntasks=16 --ntasks-per-node=8 " in script(capsys, *words, "srun")
 
 
 def test_what_ranks_wait_for_is_the_jobs_to_say(capsys: pytest.CaptureFixture[str]):
@@ -80,7 +80,7 @@ def test_what_ranks_wait_for_is_the_jobs_to_say(capsys: pytest.CaptureFixture[st
         (("--nodes", "0"), "--nodes: 0 must be at least 1"),
         (("--nodes",), "--nodes: needs a value"),
         (("--time", "soon"), "--time: soon is no time of sbatch"),
-        (("--launcher", "mpirun"), "--launcher: mpirun is none of none, torchrun, accelerate"),
+        (("--launcher", "mpirun"), "--launcher: mpirun is none of srun, torchrun, accelerate"),
         (("--patience", "0"), "--patience: 0 must be at least 1"),
         (("--array", "a-b"), "--array: a-b is no list of seeds"),
         (("--sbatch", "nodes=3"), "--sbatch nodes: has an option of its own"),

@@ -14,7 +14,8 @@ from align.assets import asset
 from align.data.prepare import prepare
 from align.data.reading.messages import BadRow
 from align.data.reading.rows import Row, RowReader
-from align.data.settings import DataSection
+from align.data.reading.sources import HUB_NAME
+from align.data.settings import DataSection, DataSource
 from align.data.text.template import PLAINLY
 from align.errors import UserError
 
@@ -100,3 +101,30 @@ def test_a_model_without_a_template_is_told(tmp_path: Any, tokenizer: Any):
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(str(asset("asset:stories260k")))
+
+
+def test_all_rows_of_several_sources_may_be_put_together(tmp_path: Any, tokenizer: Any):
+    sources = [
+        DataSource(source=write_rows(tmp_path / f"{name}.jsonl", [{"text": f"{name} {i}."} for i in range(count)]))
+        for name, count in (("few", 3), ("many", 9))
+    ]
+    shares = {}
+    for mixture in ("shares", "rows"):
+        section = DataSection(train=sources, mixture=mixture, max_length=64)
+        shares[mixture] = prepare(section, "demonstrations", (), tokenizer, tmp_path / "cache").mixture(0).shares()
+    assert shares == {"shares": (6, 6), "rows": (3, 9)}
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("owner/name", ("owner/name", None, None)),
+        ("owner/name:config", ("owner/name", "config", None)),
+        ("owner/name[train_prefs]", ("owner/name", None, "train_prefs")),
+        ("name:config[train[:10%]]", None),
+        ("owner/name:config[test]", ("owner/name", "config", "test")),
+    ],
+)
+def test_a_split_of_the_hub_is_named_in_brackets(name: str, parts: tuple[str, ...] | None):
+    found = HUB_NAME.fullmatch(name)
+    assert (found and found.groups()) == parts

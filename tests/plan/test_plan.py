@@ -119,9 +119,9 @@ def test_where_nothing_fits_it_is_said_what_would(seventy: str, capsys: pytest.C
     assert main(["plan", "dpo", "--gpus", "8", "--memory", "80", "--model-config", seventy]) == 0
     said = capsys.readouterr().out
     assert "nothing fits 74.5 GB. What each of these would bring, alone:" in said
-    assert "training.gradient_checkpointing=true (a third more computing): at its least with zero3" in said
-    together = said.partition("Together: ")[2]
-    assert ": fits with " in together
+    assert "main memory of a node (GB)" in said, "what offloading would need is told beside the others"
+    assert "training.gradient_checkpointing=true (a third more computing): " in said
+    assert ": fits with " in said.partition("Together: ")[2]
     assert main(["plan", "dpo", "--gpus", "8", "--memory", "2000", "--model-config", seventy]) == 0
     assert "take --sharding " in capsys.readouterr().out
 
@@ -155,3 +155,12 @@ def test_a_run_holds_what_was_foreseen(tmp_path: Path):
     """One cell of the study, in a process of its own."""
     found = plan_study.run(("sft", "gradient checkpointing"), tmp_path)
     assert found["foreseen"] == pytest.approx(found["measured"], rel=plan_study.BAND)
+
+
+def test_the_page_shows_the_study_and_all_of_it_is_in_the_band(repository: Path):
+    cells = plan_study.read()
+    assert [plan_study.key(cell) for cell in cells] == plan_study.all_cells()
+    for cell in cells:
+        assert cell["foreseen"] == pytest.approx(cell["measured"], rel=plan_study.BAND), cell
+    page = (repository / "launch/README.md").read_text(encoding="utf-8")
+    assert plan_study.MARKS[0] + plan_study.table(cells) + plan_study.MARKS[1] in page

@@ -88,7 +88,7 @@ def test_a_value_is_read_with_its_name_and_its_own_step(opened: Browser, run: Pa
     assert head == "step 70"
     ours, held_out = (float(f"{value:.4g}") for value in (lines[70]["loss"], lines[80]["eval/loss"]))
     assert training == f"training {ours}"
-    assert validation == f"validation {held_out} ± 0.021 at step 80"
+    assert validation == f"validation {held_out}\u00a0±\u00a00.021 at step 80"
 
 
 def numbers(path: str) -> list[float]:

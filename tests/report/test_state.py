@@ -83,6 +83,21 @@ def test_a_page_is_written_anew_until_the_run_has_ended(run: Path) -> None:
     assert told == [f"{run / 'report.html'}: written anew as the runs go on; stop it by Ctrl-C"]
 
 
+def test_a_run_that_has_only_taken_its_folder_can_be_watched(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    lock, words = Lock(tmp_path / "new" / LOCK), list[str]()
+    lock.take()
+
+    def meanwhile(seconds: float) -> None:
+        words.append(read(tmp_path / "new" / "report.html").words)
+        write_run(tmp_path / "new", steps=3)
+        lock.release()
+
+    report([tmp_path / "new"], None, words.append, watch=True, wait=meanwhile)
+    assert "has not logged a step yet" in words[1]
+    assert "steps 3" in read(tmp_path / "new" / "report.html").words
+
+
 def test_a_run_that_is_over_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "dpo", steps=5)
     assert main(["report", str(run), "--watch"]) == 0

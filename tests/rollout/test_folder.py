@@ -13,6 +13,7 @@ from align.errors import UserError
 from align.models.generate import continued
 from align.models.sources import resolve
 from align.rollout.folder import FolderWriter, Style, identity_of
+from align.rollout.policy_engine import text_of
 
 STORIES = "asset:stories260k"
 PROMPTS = ["Once upon a time", "Lily saw a big", "The"]
@@ -28,7 +29,7 @@ def test_greedy_is_transformers_own(writer: FolderWriter) -> None:
     found = writer.write(ids, [(0,)] * 3, Style(max_new_tokens=12))
     for prompt, (said,) in zip(ids, found, strict=True):
         expected = continued(writer._model, writer.tokenizer, prompt.tolist(), 12)
-        assert said.text == writer.decode(np.array(expected))
+        assert said.text == text_of(writer.tokenizer, expected)
         assert (said.stop, said.num_tokens) == ("length", 12)
 
 

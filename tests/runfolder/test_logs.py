@@ -17,7 +17,7 @@ import pytest
 
 from align.errors import RunError, UserError
 from align.runfolder import logs as metrics
-from align.runfolder.logs import Completion, CompletionsLog, MetricsLog, peak_memory_mb, read_lines
+from align.runfolder.logs import Completion, CompletionsLog, MetricsLog, peak_memory_mb, read_log
 
 PLACE = Path(metrics.__file__).parents[2]
 
@@ -55,7 +55,7 @@ def test_not_finite_is_refused_by_key(tmp_path: Path, value: float):
     bad = dataclasses.replace(sample(1), rewards={"math": float("nan")})
     with closing(CompletionsLog(tmp_path / "c.jsonl")) as log, pytest.raises(RunError, match=r"rewards.math is nan"):
         log.append([bad])
-    assert list(read_lines(tmp_path / "metrics.jsonl")) == [{"step": 3, "loss": 1.0}], "a step has its line"
+    assert list(read_log(tmp_path / "metrics.jsonl")) == [{"step": 3, "loss": 1.0}], "a step has its line"
 
 
 def test_a_step_is_written_once(tmp_path: Path):
@@ -81,7 +81,7 @@ def test_cut_anywhere_and_resumed_it_is_as_if_never_cut(tmp_path: Path, seed: in
     log.close()
     whole = path.read_bytes()
     os.truncate(path, draw.randrange(len(whole)))
-    saved = draw.randint(0, len(list(read_lines(path))))  # a checkpoint is never ahead of the log
+    saved = draw.randint(0, len(list(read_log(path))))  # a checkpoint is never ahead of the log
     log = MetricsLog(path)
     assert log.truncate_after(saved) == []
     for step in range(saved + 1, 21):
@@ -96,12 +96,15 @@ def test_lost_and_doubled_steps_are_told_and_mended(tmp_path: Path):
     log = MetricsLog(path)
     assert log.truncate_after(5) == [3]
     log.close()
-    assert [(r["step"], r["loss"]) for r in read_lines(path)] == [(1, 0), (2, 2), (4, 3), (5, 4)]
+    assert [(r["step"], r["loss"]) for r in read_log(path)] == [(1, 0), (2, 2), (4, 3), (5, 4)]
 
 
 def test_damage_in_the_middle_is_named_by_its_line(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(UserError, match=r"metrics.jsonl:2: is no JSON object"):
+        MetricsLog(path)
+    path.write_text('{"step": 1}\n{"stop": 2}\n{"step": 3}\n')
     with pytest.raises(UserError, match=r"metrics.jsonl:2: not a line of this log"):
         MetricsLog(path)
 
@@ -112,13 +115,13 @@ def test_completions_keep_any_text_on_one_line(tmp_path: Path):
     log = CompletionsLog(path)
     log.append([sample(0, t) for t in texts])
     log.append([sample(1), sample(2)])
-    assert [r["text"] for r in read_lines(path)][: len(texts)] == texts
+    assert [r["text"] for r in read_log(path)][: len(texts)] == texts
     log.truncate_after(1)
     log.append([sample(2, "again")])
     log.close()
-    found = [(r["step"], r["text"]) for r in read_lines(path)]
+    found = [(r["step"], r["text"]) for r in read_log(path)]
     assert found == [*((0, t) for t in texts), (1, "yes"), (2, "again")]
-    assert next(read_lines(path))["rewards"] == {"math": 1.0, "judge": None}
+    assert next(read_log(path))["rewards"] == {"math": 1.0, "judge": None}
 
 
 def test_lines_survive_kill_9(tmp_path: Path):
@@ -133,7 +136,7 @@ for step in range(1, 8):
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=PLACE).returncode == -signal.SIGKILL
-    assert [r["step"] for r in read_lines(path)] == list(range(1, 8))
+    assert [r["step"] for r in read_log(path)] == list(range(1, 8))
 
 
 def test_full_disk_names_the_log(tmp_path: Path):

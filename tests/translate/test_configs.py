@@ -12,7 +12,7 @@ from align.cli.main import main
 from align.cli.translate import Wishes, drafted, read
 from align.recipe.load import Recipe, load_recipe
 from align.translate.draft import Draft, Fate
-from align.translate.written import launch_lines, lost, recipe_text
+from align.translate.written import account_lines, launch_lines, lost, recipe_text
 
 CONFIGS = Path(__file__).parent / "configs"
 PAIRS = "asset:polite_pairs/train.jsonl"
@@ -106,6 +106,7 @@ def test_launch_lines_say_how_many_and_how_divided():
         "accelerate launch --config_file launch/accelerate/zero3.yaml --num_processes 8 -m align train mine.yaml"
     )
     assert upload == "hf upload Qwen2-0.5B-SFT Qwen2-0.5B-SFT/final"
+    assert "  beta -> method.beta: 0.01" in account_lines(draft_of("handbook_dpo.yaml")[1])
     assert launch_lines(draft_of("openrlhf_ppo.sh")[1], "a.yaml")[0].startswith(
         "accelerate launch --config_file launch/accelerate/zero3.yaml --num_processes N "
     )

@@ -163,8 +163,8 @@ def test_a_stopped_process_ends_the_others_and_a_slow_one_does_not(stopped: int,
         assert ("nothing has been heard of rank 1 on " if stopped else "rank 0 at localhost does not answer") in err
         assert 'File "<string>"' in (tmp_path / f"stacks-{other:05d}.txt").read_text()
         beats = read_beats(tmp_path)
-        assert beats[other]["ended"] in err
-        assert beats[stopped]["ended"] == ""
+        assert beats[other].ended in err
+        assert beats[stopped].ended == ""
     finally:
         for one in ranks:
             one.kill()

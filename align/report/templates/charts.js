@@ -263,7 +263,7 @@ class Chart {
       const line = element("span", `c${one.slot}`), [low, high] = one.ends?.[at] ?? [null, null];
       const even = Math.abs(high + low - 2 * y) < 1e-3 * Math.abs(high - low), half = Number(((high - low) / 2).toPrecision(2));
       const interval = low === null || low === high ? ""
-        : even ? ` ± ${short(half, share)}` : ` [${short(low, share)}, ${short(high, share)}]`;
+        : even ? `\u00a0±\u00a0${short(half, share)}` : ` [${short(low, share)}, ${short(high, share)}]`;
       const name = one.label.replace(" ± standard error", "");
       line.append(element("i", one.ends ? "ring" : "bar"), `${name} `, element("strong", "", short(y, share)), interval,
         own === step ? "" : ` at ${across} ${short(own)}`);

@@ -22,9 +22,11 @@ from align_eval.statistics.shares import discord, share, z_of
 
 def compare_tests(before: Path, after: Path, how: Resampling) -> Comparison:
     """UserError where a folder has no test.json, or the two have no metric in common."""
-    theirs, ours, shared = tested(before, after)
+    theirs, ours, shared, apart = tested(before, after)
     names = (before.name, after.name) if before.name != after.name else (str(before), str(after))
-    rows, quantities, warnings = [], {}, []
+    rows, quantities, warnings = [], {}, list[str]()
+    if apart:
+        warnings.append(f"not compared, for the two runs mean different quantities by it: {', '.join(apart)}")
     for metric in shared:
         row, quantity = _difference(names, metric, ours[metric], theirs[metric], how)
         rows.append(row)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from align_eval.analysis.comparison import Comparison
 from align_eval.analysis.frontier import Frontier
 from align_eval.analysis.leaderboard import Leaderboard
+from align_eval.analysis.style import StyleBoard
 from align_eval.results.document import Agreement, Difference, Failure, JudgeRow, Pair, Scored
 from align_eval.results.wording import p_value, rests_on, told
 
@@ -89,6 +90,17 @@ def _board(found: Leaderboard) -> Iterator[str]:
         tied = ", ".join(row.tied_with[:4]) + (f" and {len(row.tied_with) - 4} more" if len(row.tied_with) > 4 else "")
         yield f"  {row.rank:>4} {row.model:{wide}}  {told(row.rating):24} {told(row.win_rate):22} {tied}"
     yield f"  best, or not to be told from the best: {', '.join(found.best)}"
+
+
+def of_styles(found: StyleBoard) -> Iterator[str]:
+    wide = max(len(row.model) for row in found.rows)
+    yield f"judge {found.judge}"
+    yield f"  {'model':{wide}}  {'at equal style':24} {'raw':24} moved by"
+    for row in found.rows:
+        yield f"  {row.model:{wide}}  {told(row.controlled):24} {told(row.rating):24} {told(row.moved, signed=True)}"
+    for effect in found.effects:
+        yield f"  one standard deviation more of {effect.feature}: {told(effect.effect, signed=True)}"
+    yield from of_remarks(found.warnings, [])
 
 
 def of_agreement(rows: Sequence[Agreement]) -> Iterator[str]:

@@ -6,8 +6,8 @@
               scores {scorer: {value, answer, explanation, metadata}}, attachments {hash: text}}]
 
 A value C is 1, P 1/2, I and N (no answer) 0, as inspect counts them; numbers and true or false stay; a value with keys
-is one metric for each. Epochs are samples. Item ids are TASK/id, metrics TASK:SCORER. What inspect has no place for goes
-out under metadata and comes back from there: why a score is missing (`missing`), our own words of why an answer ended.
+is one metric for each. Epochs are samples. Item ids are TASK/id, metrics TASK:SCORER. What inspect has no place for
+goes out under metadata and comes back from there: why a score is missing (`missing`), our words of why an answer ended.
 """
 
 from __future__ import annotations

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-import torch
 
 from align.batches import Tokens
 from align.data.reading.messages import BadRow
-from align.models.frozen import freeze
-from align.models.load import where, writing
+from align.models.load import where
 from align.models.outline import config_of
-from align.models.parts import context_in, unwrapped
+from align.models.parts import context_in
 from align.models.sources import folder_fingerprint, side_sums
 from align.models.tokenizer import stop_ids
-from align.rollout.engine import Request, Sampling, StopReason
-from align.rollout.local.cache_check import cache_finding
-from align.rollout.local.engine import LocalEngine
-from align.rollout.local.uncached import PlainEngine
-from align.rollout.policy_engine import Readable, sharing_prompts, text_of
-from align.scoring.layout import lay_out
-from align.scoring.probe import probe
-from align.scoring.score import Scorer, scatter
+from align.rollout.engine import Engine, Request, Sampling, StopReason
+from align.rollout.local.alone import Alone
+from align.rollout.policy_engine import Readable, text_of
 from align.system.sums import digest_of
-from align.training.build import HEAD_GAP, kernel_of
-from align.training.settings import TrainingSection
 from align_eval.generation.asked import Ask, Keep, Made, Missing, Plan, Trained
 from align_eval.generation.readings import Reading, form_of
 from align_eval.generation.settings import Settings
@@ -66,12 +56,7 @@ class Local:
         return self.where.trained()
 
     def close(self) -> None:
-        self.__dict__.pop("scorer", None)
-        self.__dict__.pop("_model", None)
-
-    @functools.cached_property
-    def _model(self) -> Any:
-        return model_of(self.where, self.reading.tokenizer)
+        self.__dict__.pop("alone", None)
 
     @functools.cached_property
     def reading(self) -> Reading:
@@ -83,16 +68,9 @@ class Local:
         return Reading(tokenizer, template, form, self.settings.system, self.where.special_tokens)
 
     @functools.cached_property
-    def scorer(self) -> Scorer:
-        """The model on its device, as training computes with it."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = freeze(self._model).to(device)
-        scorer = Scorer(model, kernel_of(model, TrainingSection(), device)).eval()
-        rows = lay_out(probe(unwrapped(model).config.get_text_config().vocab_size), "padded").to(device)
-        with torch.no_grad():
-            gap = float(scorer(rows, ("head_gap",), 1)["head_gap"])
-        scorer.kernel = replace(scorer.kernel, own_head=gap < HEAD_GAP)
-        return scorer
+    def alone(self) -> Alone:
+        tokenizer = self.reading.tokenizer
+        return Alone(model_of(self.where, tokenizer), tokenizer, self.settings.max_rows, self._readable)
 
     @functools.cached_property
     def context(self) -> int:
@@ -121,9 +99,10 @@ class Local:
         for (ask, request), written in zip(requests, found, strict=True):
             for sample, one in zip(ask.samples, written, strict=True):
                 stop = StopReason.LENGTH if one.stop == StopReason.WINDOW else one.stop
+                text = plan.cut_at(text_of(self._readable, one.tokens))
                 yield Answer(
                     item=ask.item.id, model=self.name, sample=sample, stop=str(stop), num_tokens=len(one.tokens),
-                    text=plan.cut_at(self._text(one.tokens)), columns={"prompt_tokens": len(request.prompt)},
+                    text=text, columns={"prompt_tokens": len(request.prompt)},
                 )  # fmt: skip
 
     def _request(self, ask: Ask, plan: Plan) -> tuple[Request | None, str]:
@@ -140,23 +119,11 @@ class Local:
     def _sampling(self, plan: Plan) -> Sampling:
         s = self.settings
         return Sampling(
-            plan.max_completion_length, stop_ids(self.reading.tokenizer, self.scorer.model), plan.stop_strings,
-            s.temperature, s.top_k, s.top_p, s.min_p,
+            plan.max_completion_length, self.alone.stops, plan.stop_strings, s.temperature, s.top_k, s.top_p, s.min_p
         )  # fmt: skip
 
-    @contextmanager
-    def _engine(self) -> Iterator[LocalEngine]:
-        """As in training: a cache shared by a prompt's completions, where that is right for this model."""
-        scorer = self.scorer
-        model = unwrapped(scorer.model)
-        with torch.no_grad(), scorer.precision(model.device), writing(scorer.model), sharing_prompts(model):
-            decode = functools.partial(text_of, self._readable)
-            pad = self.reading.tokenizer.pad_token_id
-            yield self._kind(scorer.model, pad, decode, self.settings.max_rows, refill=True)
-
-    @functools.cached_property
-    def _kind(self) -> type[LocalEngine]:
-        return PlainEngine if cache_finding(self.scorer) else LocalEngine
+    def _engine(self) -> AbstractContextManager[Engine]:
+        return self.alone.engine()
 
     @functools.cached_property
     def _readable(self) -> Any:
@@ -164,9 +131,6 @@ class Local:
         added = {tokenizer.convert_tokens_to_ids(token) for token in self.where.section.add_tokens}
         kept = added - {*stop_ids(tokenizer, None), tokenizer.bos_token_id, tokenizer.pad_token_id}
         return Readable(tokenizer, frozenset(kept)) if kept else tokenizer
-
-    def _text(self, tokens: np.ndarray) -> str:
-        return text_of(self._readable, tokens)
 
     # ---- choosing ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +148,7 @@ class Local:
                 yield Missing(item=ask.item.id, model=self.name, why=why)
             else:
                 found.append((ask, choices))
-        logps = iter(self.logps([tokens for _, choices in found for tokens in choices]))
+        logps = iter(self.alone.logps([tokens for _, choices in found for tokens in choices]))
         for ask, choices in found:
             said = ask.item.columns["choices"]
             values = [next(logps) for _ in choices]
@@ -192,18 +156,3 @@ class Local:
                        "bytes": [len(c.encode()) for c in said]}  # fmt: skip
             best = max(range(len(said)), key=lambda i: values[i])
             yield Answer(item=ask.item.id, model=self.name, text=said[best], columns=columns)
-
-    @torch.no_grad()
-    def logps(self, rows: Sequence[Tokens]) -> list[float]:
-        """Of each completion, nats, summed over its tokens; rows of like length together."""
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-        device = next(self.scorer.parameters()).device
-        found = [0.0] * len(rows)
-        for start in range(0, len(order), self.settings.max_rows):
-            picked = order[start : start + self.settings.max_rows]
-            laid = lay_out([[rows[i]] for i in picked], "padded").to(device)
-            shape = (len(picked), max(len(rows[i].completion) for i in picked))
-            sums = scatter(self.scorer(laid, LOGPS, 1)["logps"].float(), laid, shape).double().sum(1)
-            for i, value in zip(picked, sums.tolist(), strict=True):
-                found[i] = value
-        return found

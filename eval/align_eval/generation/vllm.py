@@ -55,12 +55,12 @@ class Served(Local):
 
     @functools.cached_property
     def server(self) -> Server:
-        model, weights = self.scorer.model, self.folder / "weights"
+        model, weights = self.alone.model, self.folder / "weights"
         save_served(model, self.reading.tokenizer, weights, None)
         rollout = RolloutSection(
             engine="vllm", vllm_arguments=self.settings.vllm_arguments, vllm_request_timeout=self.settings.timeout,
         )  # fmt: skip
-        dtype = str(self.scorer.computes_in).removeprefix("torch.")
+        dtype = str(self.alone.scorer.computes_in).removeprefix("torch.")
         arguments = (
             "--dtype", dtype, "--max-model-len", str(self.context), "--logprobs-mode",
             mode_of(self.settings.temperature), "--disable-uvicorn-access-log",

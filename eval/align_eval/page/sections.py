@@ -240,6 +240,35 @@ def lengths(rows: Sequence[Ranked]) -> list[Figure]:
     return scatter(Scatter(title=title, across="mean length, characters", up="win rate", clouds=clouds, level=HALF))
 
 
+def styles(found: Results) -> Part:
+    """Ratings at equal style with the raw ones under them, and what each feature earns; by judge."""
+    ratings = [
+        Forest(
+            title=f"Rating at equal style, by {judge}",
+            strips=[
+                strip
+                for r in some
+                for strip in (
+                    Strip(name=r.model, note="at equal style", found=r.controlled),
+                    Strip(name=r.model, note="raw", found=r.rating, slot=7),
+                )
+            ],
+        )
+        for judge, some in grouped(found.sections.styles, lambda r: r.judge)
+    ]
+    earned = [
+        Forest(
+            title=f"One standard deviation more earns, by {judge}",
+            strips=[Strip(name=r.feature, found=r.effect) for r in some],
+            middle=0.0,
+            signed=True,
+        )
+        for judge, some in grouped(found.sections.effects, lambda r: r.judge)
+    ]
+    note = "Words, Markdown headers, lists and bold parts of two answers are set against each other in one fit."
+    return part_of([*ratings, *earned], note=note)
+
+
 def frontier(found: Results) -> list[Figure]:
     """Reward and length against KL, a path for each run."""
     runs = grouped(found.sections.frontier, lambda r: r.run)

@@ -74,5 +74,6 @@ def _parts(found: Results, drawn: Sequence[Figure]) -> dict[str, Any]:
         "categories": sections.categories(found),
         "judges": sections.judges(found),
         "agreement": sections.agreement(found),
+        "styles": sections.styles(found),
         "frontier": sections.frontier(found),
     }

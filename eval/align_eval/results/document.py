@@ -49,6 +49,26 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Styled:
+    """A model's rating, and what it is where the style of answers is taken out."""
+
+    model: str
+    judge: str
+    rating: Estimate
+    controlled: Estimate
+    moved: Estimate  # controlled less rating
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What one standard deviation more of a feature of style earns with a judge."""
+
+    judge: str
+    feature: str
+    effect: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """A model's mean on a task."""
 
@@ -130,6 +150,8 @@ class Sections:
     judges: list[JudgeRow] = field(default_factory=list)
     agreement: list[Agreement] = field(default_factory=list)
     frontier: list[Checkpoint] = field(default_factory=list)
+    styles: list[Styled] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,8 @@ KEYS = {  # what makes a row of a section that very row; two of them cannot stan
     "judges": ("judge",),
     "agreement": ("a", "b", "kind"),
     "frontier": ("run", "step"),
+    "styles": ("model", "judge"),
+    "effects": ("judge", "feature"),
 }
 NAMED = ("model", "a", "b")  # keys of a row that hold a model's name
 OF_JUDGES = ("agreement",)  # sections whose a and b are judges

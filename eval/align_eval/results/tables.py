@@ -30,8 +30,10 @@ TITLES = {
     "judges": "Judges",
     "agreement": "Agreement",
     "frontier": "Frontier",
+    "styles": "Ratings at equal style",
+    "effects": "What style earns",
 }
-SIGNED = ("difference",)
+SIGNED = ("difference", "moved", "effect")
 ESTIMATE = [f.name for f in fields(Estimate)]
 LATEX = str.maketrans(
     {

@@ -1,0 +1,94 @@
+"""Command lines are taken apart, and what files beside a config say is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.cli.translate import Wishes, drafted, read
+from align.errors import UserError
+from align.translate.command import of_script, take_apart
+from align.translate.draft import Draft
+from align.translate.written import lost
+
+
+def value(text: str) -> Any:
+    return json.loads(text) if text.lstrip("-")[:1].isdigit() else text
+
+
+@pytest.mark.parametrize(
+    ("line", "names", "processes", "flags"),
+    [
+        ("trl dpo --beta 0.1 --packing", ["trl", "dpo"], 0, {"beta": 0.1, "packing": True}),
+        ("torchrun --nproc-per-node 4 --nnodes=2 a/dpo.py --top_k -1", ["a/dpo.py"], 8, {"top_k": -1}),
+        ("accelerate launch --num_processes 8 --num_machines 2 x.py --no_bf16", ["x.py"], 8, {"bf16": False}),
+        ("deepspeed --module openrlhf.cli.train_sft --adam_betas 0.9 0.95", ["openrlhf.cli.train_sft"], 0,
+         {"adam_betas": [0.9, 0.95]}),
+        ("ray job submit --address a -- python3 -m openrlhf.cli.train_rm --l2=0.1", ["openrlhf.cli.train_rm"], 0,
+         {"l2": 0.1}),
+        ("accelerate launch x.py --reward-funcs a b --temperature -0.5", ["x.py"], 0,
+         {"reward_funcs": ["a", "b"], "temperature": -0.5}),
+    ],
+)  # fmt: skip
+def test_a_command_is_taken_apart(line: str, names: list[str], processes: int, flags: dict[str, Any]):
+    found = take_apart(line.split(), value)
+    assert (found.names, found.processes, found.flags) == (names, processes, flags)
+
+
+def test_a_config_and_flags_go_together_and_flags_have_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dpo.yaml").write_text("beta: 0.3\nlearning_rate: 1e-6\n")
+    for words in ("trl dpo --config dpo.yaml --beta 0.5", "accelerate launch run_dpo.py dpo.yaml --beta=0.5"):
+        name, values, command = read(words.split())
+        assert (name, values) == ("dpo.yaml", {"beta": 0.5, "learning_rate": 1e-6})
+        assert "dpo" in " ".join(command.names)
+
+
+def test_a_script_is_read_to_its_longest_command():
+    script = "# python old.py --a 1 --b 2 --c 3\nexport A=1\npython dpo.py \\\n  --beta ${BETA:-0.2} \\\n  --lr 1\n"
+    assert of_script(script) == ["python", "dpo.py", "--beta", "0.2", "--lr", "1"]
+    with pytest.raises(UserError, match="is no command line"):
+        of_script("python dpo.py --a 'open --b 2\n")
+
+
+def translated(folder: Path, **values: Any) -> Draft:
+    (folder / "mine.yaml").write_text(json.dumps(values))
+    name, found, command = read([str(folder / "mine.yaml")])
+    return drafted(name, found, command, Wishes(trainer="dpo" if "stage" not in values else ""))
+
+
+def test_data_sets_of_llama_factory_are_looked_up_beside_the_config(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    columns = {"prompt": "ask", "query": "more", "chosen": "good", "rejected": "bad", "system": "sys"}
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps({
+        "mine": {"file_name": "mine.json", "ranking": True, "columns": columns},
+        "hub": {"hf_hub_url": "a/b", "subset": "c", "formatting": "sharegpt", "ranking": True},
+    }))  # fmt: skip
+    common = {"stage": "dpo", "finetuning_type": "full", "model_name_or_path": "gpt2", "cutoff_len": 64}
+    draft = translated(tmp_path, **common, dataset="mine,hub")
+    mine, hub = draft.recipe["data.train"]
+    assert mine["source"] == str(tmp_path / "data" / "mine.json")
+    assert mine["columns"] == {"prompt": "{ask}\n{more}", "chosen": "good", "rejected": "bad", "system": "sys"}
+    assert hub == {"source": "a/b:c", "columns": {"prompt": "conversations"}}
+    assert draft.recipe["data.mixture"] == "rows"
+    assert [a.key for a in lost(translated(tmp_path, **common, dataset="other"))] == ["dataset"]
+
+
+def test_rows_that_nobody_names_are_missing(tmp_path: Path):
+    draft = translated(tmp_path, model_name_or_path="gpt2", beta=0.1, eval_strategy="steps", eval_steps=10)
+    assert "data.train" not in draft.recipe
+    assert draft.recipe["data.validation"] == 0.05  # a share, so that there is something to evaluate on
+
+
+def test_mixtures_of_trl_are_sources(tmp_path: Path):
+    parts = [{"path": "a/b", "split": "train_prefs"}, {"path": "json", "data_files": "mine.jsonl"}]
+    draft = translated(tmp_path, model_name_or_path="gpt2", beta=0.1, datasets=parts, test_split_size=0.1)
+    assert draft.recipe["data.train"] == [{"source": "a/b[train_prefs]"}, {"source": "mine.jsonl"}]
+    assert draft.recipe["data.validation"] == 0.1
+    assert not lost(draft)
+    shares = [{"path": "a/b", "fraction": 0.3}, {"path": "c/d", "fraction": 0.7}]
+    draft = translated(tmp_path, model_name_or_path="gpt2", beta=0.1, datasets=shares)
+    assert [a.key for a in lost(draft)] == ["datasets"]
