@@ -137,5 +137,6 @@ def in_trl_words(row: Mapping[str, float | int]) -> dict[str, float]:
 
 
 def new_state(args: Any) -> TrainerState:
-    first = {"is_local_process_zero": True, "is_world_process_zero": True}
-    return TrainerState(log_history=[], save_steps=args.save_steps, **first)
+    return TrainerState(
+        log_history=[], save_steps=args.save_steps, is_local_process_zero=True, is_world_process_zero=True
+    )  # fmt: skip

@@ -48,7 +48,8 @@ ANSWERS = ("Tea is warm and good.", "No.", "Have some tea, please.", "Go away no
 
 def text_of(trainer: str, library: str) -> str:
     """The example as a script, without the imports that every script has."""
-    one = {"more": "", "model": "model", **EXAMPLES[trainer], "library": library, "trainer": trainer, "out": f"{library}-{trainer}"}
+    names = {"library": library, "trainer": trainer, "out": f"{library}-{trainer}"}
+    one = {"more": "", "model": "model", **EXAMPLES[trainer], **names}
     if trainer in ("GRPO", "RLOO"):
         one["more"] += WRITES
     return (HEAD + one["body"]).format(**one)
@@ -68,6 +69,10 @@ def write_files(folder: Path, *, classifier: bool = False) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
     (folder / "model").symlink_to(stories := resolve("asset:stories260k"))
     if classifier:
+        tokenizer = AutoTokenizer.from_pretrained(stories, pad_token="<unk>")  # TRL pads with EOS else, and scores none
         torch.manual_seed(0)
-        AutoModelForSequenceClassification.from_pretrained(stories, num_labels=1).save_pretrained(folder / "classifier")
-        AutoTokenizer.from_pretrained(stories).save_pretrained(folder / "classifier")
+        model = AutoModelForSequenceClassification.from_pretrained(
+            stories, num_labels=1, pad_token_id=tokenizer.pad_token_id
+        )
+        for one in (model, tokenizer):
+            one.save_pretrained(folder / "classifier")
