@@ -26,7 +26,7 @@ from align.report.headline import paired
 from align.report.measures import Measure
 from align.report.page import write as write_report
 from align.runfolder.folder import RunFolder
-from align.runfolder.logs import read_lines
+from align.runfolder.logs import read_log
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Run:
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl` or `completions.jsonl` as they stand there."""
-        return list(read_lines(self.folder / f"{name}.jsonl"))
+        return list(read_log(self.folder / f"{name}.jsonl"))
 
 
 def _row(name: str, ours: Measure, theirs: Measure) -> dict[str, Any]:
