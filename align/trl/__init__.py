@@ -3,7 +3,7 @@
 The config classes are TRL's own. What they and the trainers are given becomes a recipe, by the table of words of
 `align translate`, and this package's loop runs it; what is not offered is refused by name before anything is trained.
 Read `trainers` first, then `arguments` (a config as a recipe), `adapters` (peft's configs), `rewards` (functions as TRL
-calls them) and `callbacks` (what looks on, and `state.log_history`).
+calls them) and `callbacks` (what looks on, and the log).
 """
 
 from __future__ import annotations
