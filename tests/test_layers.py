@@ -24,7 +24,7 @@ FLOORS = (  # from the ground up; a file imports from its own room and from floo
     ("sources", "recipe", "judges"),
     ("run", "align_eval", "cluster", "plan"),
     ("cli", "api"),
-    ("__main__",),
+    ("__main__", "trl"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MOST_LOOSE = 6  # files at the root of `align`

@@ -22,7 +22,8 @@ from transformers.utils.hub import PushToHubMixin
 
 from align.data.settings import DataSource
 from align.errors import UserError
-from align.models.sources import quiet
+from align.models.sources import quiet, resolve
+from align.models.tokenizer import read_tokenizer
 from align.recipe.types import names
 from align.rewards.given import name_for
 from align.runfolder.folder import GIVEN
@@ -39,6 +40,7 @@ class Objects:
 
     folder: Path  # of the run
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)  # by the names that they are found under
+    tokenizer: PreTrainedTokenizerBase | None = None  # kept beside each model, whose folder is then whole
 
     @property
     def home(self) -> Path:
@@ -46,11 +48,10 @@ class Objects:
 
     def sections(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Sections of a recipe, with plain values alone. UserError naming the key of what cannot be one."""
-        found = {name: self.plain(name, value) for name, value in values.items()}
         model = values.get("model")
-        if isinstance(model, Mapping) and not model.get("tokenizer_name_or_path"):
-            found["model"] |= self._tokenizer_beside(model.get("model_name_or_path"))
-        return found
+        if isinstance(model, Mapping) and any(isinstance(v, PushToHubMixin) for v in model.values()):
+            self.tokenizer = _tokenizer_of(model)
+        return {name: self.plain(name, value) for name, value in values.items()}
 
     def plain(self, key: str, value: Any) -> Any:
         """A value as YAML can hold it. `key` is where it stands in the recipe."""
@@ -103,6 +104,8 @@ class Objects:
         try:
             with quiet():
                 thing.save_pretrained(aside)
+                if kind == "model" and self.tokenizer is not None:
+                    self.tokenizer.save_pretrained(aside)
             (aside / "README.md").unlink(missing_ok=True)  # peft's empty model card
             sums = {p.relative_to(aside).as_posix(): sha256_of(p) for p in aside.rglob("*") if p.is_file()}
             path = self.home / f"{kind}-{digest_of(sums)[:16]}"
@@ -114,17 +117,21 @@ class Objects:
             remove(aside)
         return str(path)
 
-    def _tokenizer_beside(self, model: Any) -> dict[str, str]:
-        """Of a model that was given: by the name that it was loaded by."""
-        if not isinstance(model, PushToHubMixin):
-            return {}
-        inner = model if isinstance(model, PreTrainedModel) else model.get_base_model()  # type: ignore[attr-defined]
-        if name := str(getattr(inner, "name_or_path", "") or ""):
-            return {"tokenizer_name_or_path": name}
+
+def _tokenizer_of(model: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The tokenizer of a section `model` in which something is an object. UserError where nothing names it."""
+    named = model.get("tokenizer_name_or_path") or model.get("model_name_or_path")
+    if isinstance(named, PreTrainedTokenizerBase):
+        return named
+    if isinstance(named, PushToHubMixin):  # a model knows what it was loaded by; of an adapter, its base does
+        inner = named if isinstance(named, PreTrainedModel) else named.get_base_model()  # type: ignore[attr-defined]
+        named = str(getattr(inner, "name_or_path", "") or "")
+    if not named:
         raise UserError(
             "align.train: model: does not know the folder that it was loaded from, and so not its tokenizer; give "
             "both: model={'model_name_or_path': model, 'tokenizer_name_or_path': tokenizer}"
         )
+    return read_tokenizer(resolve(os.fspath(named)))
 
 
 def _is_rows(value: Any) -> bool:

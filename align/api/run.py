@@ -26,7 +26,7 @@ from align.report.headline import paired
 from align.report.measures import Measure
 from align.report.page import write as write_report
 from align.runfolder.folder import RunFolder
-from align.runfolder.logs import read_lines
+from align.runfolder.logs import read_log
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Run:
     def _state(self) -> str:
         found = self.outcome
         if found is None:
-            return f"not at its end: {max((row['step'] for row in self._lines('metrics')), default=0)} steps so far"
+            return f"not at its end: {max((row['step'] for row in self.lines('metrics')), default=0)} steps so far"
         early = ", ended early" if found["ended_early"] else ""
         return f"{found['step']} steps{early}; final/ holds step {found['final_step']}"
 
@@ -70,13 +70,13 @@ class Run:
     @property
     def metrics(self) -> Table:
         """A row for each optimiser step: `step`, `loss`, ...; held-out ones (`eval/loss`) where they were measured."""
-        return table(self._lines("metrics"))
+        return table(self.lines("metrics"))
 
     @property
     def completions(self) -> Table:
         """What the policy wrote for a few held-out prompts: `step` (0 is before training), `prompt`, `text`, lengths in
         tokens, `stop_reason` and `rewards`."""
-        return table(self._lines("completions"))
+        return table(self.lines("completions"))
 
     @property
     def test(self) -> dict[str, Measure]:
@@ -135,8 +135,9 @@ class Run:
 
         return resume(self.folder, rewards, on_step, allow, sections)
 
-    def _lines(self, name: str) -> list[dict[str, Any]]:
-        return list(read_lines(self.folder / f"{name}.jsonl"))
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl` or `completions.jsonl` as they stand there."""
+        return list(read_log(self.folder / f"{name}.jsonl"))
 
 
 def _row(name: str, ours: Measure, theirs: Measure) -> dict[str, Any]:

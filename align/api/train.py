@@ -51,7 +51,7 @@ def train(
     """
     asked = _merged(recipe, data, model, rewards, sections)
     with apart():
-        return _run(lambda: _prepared(recipe, asked), on_step)
+        return carry_out(lambda: prepared(recipe, asked), on_step)
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,16 @@ class Prepared:
     resume: runs.Resume | None = None
 
 
-def _run(prepare: Callable[[], Prepared], on_step: OnStep | Watch | None) -> Run:
+def carry_out(prepare: Callable[[], Prepared], on_step: OnStep | Watch | None) -> Run:
+    """From the look at what was asked for to the finished run; all of it can be stopped."""
     watch = on_step if isinstance(on_step, Watch) or on_step is None else EachStep(on_step)
     where = ""
     try:
         with stoppable() as stop:
-            prepared = prepare()
-            where = str(prepared.recipe.output_dir)
-            with given(prepared.functions):
-                runs.train(prepared.recipe, prepared.resume, None, stop, watch)
+            one = prepare()
+            where = str(one.recipe.output_dir)
+            with given(one.functions):
+                runs.train(one.recipe, one.resume, None, stop, watch)
     except Stopped as error:
         raise Stopped(f"{error} (in Python: align.Run({where!r}).resume())" if where else str(error)) from None
     return Run(where)
@@ -118,7 +119,10 @@ class Rows:
     train: Any
 
 
-def _prepared(recipe: str | Path | Mapping[str, Any], asked: Mapping[str, Any]) -> Prepared:
+def prepared(
+    recipe: str | Path | Mapping[str, Any], asked: Mapping[str, Any], resume: runs.Resume | None = None
+) -> Prepared:  # fmt: skip
+    """A recipe with sections over it, as a run that can begin. Mistakes with all that is wrong."""
     path, written = _written(recipe)
     folder = _folder_for(path, written, asked)
     objects, new = Objects(folder), not folder.exists()
@@ -128,7 +132,7 @@ def _prepared(recipe: str | Path | Mapping[str, Any], asked: Mapping[str, Any]) 
         if isinstance(recipe, Mapping):
             written.values = objects.sections(written.values)
         lay_over(written, {"training": {"output_dir": str(folder)}}, CALL)
-        return _checked(written, path, objects)
+        return _checked(written, path, objects, resume)
     except BaseException:
         if not RunFolder(folder).used:  # what was given is only kept for a run
             remove(folder if new and folder.exists() else folder / GIVEN)
@@ -198,4 +202,4 @@ def resume(
         return _checked(written, path, objects, runs.Resume(allow=tuple(allow)))
 
     with apart():
-        return _run(prepare, on_step)
+        return carry_out(prepare, on_step)

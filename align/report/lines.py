@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from align.report.measures import drawable, number
 
 MOST = 20_000  # completions read of a file; a run that logs samples at every step can have millions
 ROLLOUT = "rollout"  # the stage of what was learned from
+EXPERIENCES = 20  # whose rollouts are read; a run that records all of them can have thousands
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +52,23 @@ def lines(path: Path, notes: list[str], limit: int | None = None) -> Iterator[di
 
 
 def rollouts(folder: Path, notes: list[str]) -> list[LoggedCompletion]:
-    """The last line of each completion, which has all its verdicts; by experience."""
+    """The last line of each completion, which has all its verdicts; by experience, of some where there are many."""
     found: list[LoggedCompletion] = []
-    for path in sorted(folder.glob("*.jsonl")):
+    paths = sorted(folder.glob("*.jsonl"))
+    if len(paths) > EXPERIENCES:
+        told = f"{EXPERIENCES} of {len(paths):,} experiences are shown, the first and the last of them."
+        notes.append(f"rollouts/: {told}")
+    for path in spread(paths, EXPERIENCES):
         by_place = {(str(row.get("number")), str(row.get("place"))): row for row in lines(path, notes, MOST)}
         found += [rollout for row in by_place.values() if (rollout := _rollout(row))]
     return found
+
+
+def spread(found: Sequence[T], most: int) -> list[T]:
+    """All, or as many as may be at even distances, the first and the last among them."""
+    if len(found) <= most:
+        return list(found)
+    return [found[i * (len(found) - 1) // (most - 1)] for i in range(most)]
 
 
 def _rollout(row: dict[str, Any]) -> LoggedCompletion | None:

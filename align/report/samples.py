@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from align.report.findings import is_cut
-from align.report.folder import LoggedCompletion, Run
+from align.report.folder import Run
+from align.report.lines import LoggedCompletion, spread
 from align.report.parts.blocks import Answer, Block, Card, Finder, fold, note
 from align.report.parts.embedded import deflated, json_of
 from align.report.text import clip, short
@@ -73,7 +74,7 @@ def _answer(title: str, sample: LoggedCompletion) -> Answer:
 
 def finder(run: Run) -> list[Block]:
     """All that was logged, and the rollouts; nothing of one alone."""
-    found = [*_spread(run.samples, FOUND), *_spread(run.rollouts, FOUND)]
+    found = [*spread(run.samples, FOUND), *spread(run.rollouts, FOUND)]
     if len(found) < 2:
         return []
     limit = next((n for n in LIMITS if len(deflated(json_of(_told(found, n)))) <= BUDGET), LIMITS[-1])
@@ -83,13 +84,6 @@ def finder(run: Run) -> list[Block]:
         Finder(data=_told(found, limit), count=len(found)),
         *([note(f"Here are {' and '.join(less)}, taken at even distances.")] if less else []),
     ]
-
-
-def _spread(found: Sequence[LoggedCompletion], most: int) -> list[LoggedCompletion]:
-    """All, or as many as may be, the first and the last among them."""
-    if len(found) <= most:
-        return list(found)
-    return [found[i * (len(found) - 1) // (most - 1)] for i in range(most)]
 
 
 def _told(found: Sequence[LoggedCompletion], limit: int) -> dict[str, Any]:

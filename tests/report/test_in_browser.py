@@ -91,6 +91,17 @@ def test_a_value_is_read_with_its_name_and_its_own_step(opened: Browser, run: Pa
     assert validation == f"validation {held_out}\u00a0±\u00a00.021 at step 80"
 
 
+def test_a_path_that_goes_back_and_forth_is_read_by_its_nearest_point(browser: Browser, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "ppo")
+    kl = [0, 30, 10, 25, 20, 5, 15]
+    write_lines(run / "metrics.jsonl", [{"step": s, "kl": k, "reward": s / 8} for s, k in enumerate(kl, 1)])
+    browser.look()
+    browser.open(write([run]))
+    title = "Reward against KL, nats a completion"
+    browser.point("mouseMoved", *at(box(browser, title), 10.6 / 30))
+    assert tip(browser, title) == ["KL 10", "an experience 0.375"]
+
+
 def numbers(path: str) -> list[float]:
     return [float(n) for n in path.removeprefix("M").replace("L", " ").split()]
 

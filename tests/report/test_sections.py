@@ -41,3 +41,22 @@ def test_a_number_of_a_pipeline_says_what_it_is_a_mean_over(tmp_path: Path) -> N
     kl = {"value": 5.7, "stderr": 0.1, "n": 4, "unit": "steps"}
     write_json(folder / "summary.json", {"dpo_accuracy": {"value": 0.8, "stderr": 0.1, "n": 109}, "online_kl": kl})
     assert "DPO accuracy 80 ± 10 % on 109 rows Online KL 5.70 ± 0.10 on 4 steps" in read(write([folder])).words
+
+
+def test_rollouts_can_be_found_with_all_their_verdicts(tmp_path: Path) -> None:
+    """A completion's second line has what rewards that compare have said; of many experiences some are read."""
+    run = write_run(tmp_path / "ppo")
+    (run / "rollouts").mkdir()
+    for number in range(50):
+        line = {"number": number, "place": 0, "row": 7, "version": number, "tokens": [1, 2, 3], "stop": "length"}
+        told = ({"a": 1.0}, {"a": 1.0, "b": None, "c": 2.5})
+        first, second = ({"text": f"said {number}", "rewards": rewards} for rewards in told)
+        write_lines(run / "rollouts" / f"{number:06d}.jsonl", [line | first, line | second | {"asked": "Why?"}])
+    page = read(write([run]))
+    (found,) = page.finders
+    of = [i for i, kind in enumerate(found["kind"]) if found["kinds"][kind] == "rollout"]
+    assert len(of) == 20
+    assert [found["text"][of[0]], found["text"][of[-1]]] == ["said 0", "said 49"]
+    assert {name: values[of[0]] for name, values in found["rewards"].items()} == {"a": 1.0, "c": 2.5}
+    assert (found["prompts"][found["prompt"][of[0]]], found["length"][of[0]], found["step"][of[-1]]) == ("Why?", 3, 49)
+    assert "rollouts/: 20 of 50 experiences are shown, the first and the last of them." in page.words

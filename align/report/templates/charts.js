@@ -51,14 +51,12 @@ function average(points, share, log) {
   });
 }
 
-const nearest = (points, x) => {
-  let low = 0, high = points.length - 1;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (points[middle][0] < x) low = middle; else high = middle;
-  }
-  return x - points[low][0] <= points[high][0] - x ? low : high;
-};
+// The place of the point next to x; points of a path need not be in the order of x.
+function nearest(points, x) {
+  let best = 0;
+  points.forEach(([a], at) => { if (Math.abs(a - x) < Math.abs(points[best][0] - x)) best = at; });
+  return best;
+}
 
 class Chart {
   constructor(figure) {

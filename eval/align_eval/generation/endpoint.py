@@ -7,7 +7,7 @@ again when the command is started again; nothing that came is asked for twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -153,17 +153,29 @@ class Remote:
         told = post(self.endpoint, "/completions", body)
         try:
             logprobs = told["choices"][0]["logprobs"]
-            pairs = list(zip(logprobs["text_offset"], logprobs["token_logprobs"], strict=True))
+            pairs = list(zip(map(str, logprobs["tokens"]), logprobs["token_logprobs"], strict=True))
+            inside = _at_end(pairs, prompt + choice, choice)
         except (KeyError, IndexError, TypeError, ValueError):
             return None
-        inside = list(_inside(pairs, len(prompt), len(prompt) + len(choice)))
-        begins = any(offset == len(prompt) for offset, _ in pairs)
-        return (sum(inside), len(inside), served_by(told)) if begins and inside else None
+        return (sum(inside), len(inside), served_by(told)) if inside else None
 
 
 def _failure(made: Made) -> str:
     return made.why if isinstance(made, Missing) and made.again else ""
 
 
-def _inside(pairs: Sequence[tuple[int, float | None]], start: int, end: int) -> Iterator[float]:
-    return (float(logp) for offset, logp in pairs if start <= offset < end and logp is not None)
+def _at_end(pairs: Sequence[tuple[str, float]], text: str, choice: str) -> list[float]:
+    """Nats of the tokens of a choice, which ends an echoed text; empty where a token stands across its beginning.
+
+    Found from the end: servers tell offsets from different beginnings, some of them before a token that they have put
+    there. The last token is usually what was written behind the text.
+    """
+    for count in (len(pairs) - 1, len(pairs)):
+        if "".join(token for token, _ in pairs[:count]).endswith(text):
+            left, inside = len(choice), list[float]()
+            for token, logp in reversed(pairs[:count]):
+                if left > 0:
+                    left -= len(token)
+                    inside.append(float(logp))
+            return inside if left == 0 else []
+    return []

@@ -61,9 +61,12 @@ class Recorded(Gold):
             self._take(row, f"{path}: row {number}")
 
     def _take(self, row: dict[str, Any], place: str) -> None:
-        item, text = row.get("item", row.get("id")), next((row[key] for key in TEXTS if key in row), None)
-        if item is None or not isinstance(text, str):
+        column = next((key for key in TEXTS if key in row), "")
+        item, text = row.get("item", row.get("id")), row.get(column)
+        if item is None or not column:
             raise UserError(f"{place}: expected item and text, found {', '.join(row) or 'nothing'}")
+        if not isinstance(text, str):
+            raise UserError(f"{place}: {column}: found {text!r:.80}; expected a text; leave out what was not answered")
         key = str(item), int(row.get("sample", 0))
         if key in self.rows:
             raise UserError(f"{place}: a second answer to item {item}, sample {key[1]}; number them by `sample`")

@@ -80,7 +80,7 @@ def _examined(endpoint: Endpoint, model: str) -> Examined:
     except (KeyError, TypeError):
         served = Check(what="models", works="no", told="its list of models is not OpenAI's; name one with --model")
     if not model and not names:
-        raise RunError(f"{endpoint.url}: {served.told}")
+        raise RunError(served.told if served.told.startswith(endpoint.url) else f"{endpoint.url}: {served.told}")
     patient = Patient(endpoint, model or names[0])
     found = [served]
     for check in CHECKS:

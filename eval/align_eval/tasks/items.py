@@ -108,7 +108,10 @@ def _plain(task: Task, number: int, row: Mapping[str, Any], place: str) -> Item:
     """A row of a file of prompts; whatever else it has is kept."""
     key = next((key for key in PROMPTS if row.get(key)), None)
     if key is None:
-        raise UserError(f"{place}: expected one of {', '.join(PROMPTS)}; it has {', '.join(row) or 'nothing'}")
+        empty = next((key for key in PROMPTS if key in row), "")
+        there = ", ".join(name for name in row if name != "row_number") or "nothing"
+        found = f"{empty} is empty" if empty else f"expected one of {', '.join(PROMPTS)}; it has {there}"
+        raise UserError(f"{place}: {found}")
     try:
         prompt = to_text(row[key], key)
     except BadRow as error:

@@ -15,3 +15,21 @@ def test_a_file_without_prompts_is_a_mistake(tmp_path: Path, capsys: pytest.Capt
     out = tmp_path / "e"
     assert main(["generate", str(prompts), "--model", "asset:stories260k", "--out", str(out)]) == 2
     assert "mine.jsonl: has no rows" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("rows", "answers", "told"),
+    [
+        ('{"prompt": "a"}\n{"prompt": ""}\n', "", "mine.jsonl: row 2: prompt is empty"),
+        ('{"text": "a"}\n', "", "row 1: expected one of prompt, messages, instruction, question; it has text"),
+        ('{"id": "a", "prompt": "a"}\n', '{"item": "a", "text": null}\n', "row 1: text: found None; expected a text"),
+    ],
+)
+def test_rows_that_cannot_be(
+    rows: str, answers: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.jsonl").write_text(rows)
+    (tmp_path / "answers.jsonl").write_text(answers)
+    model = str(tmp_path / "answers.jsonl") if answers else "gold"
+    assert main(["generate", str(tmp_path / "mine.jsonl"), "--model", model, "--out", str(tmp_path / "e")]) == 2
+    assert told in capsys.readouterr().err

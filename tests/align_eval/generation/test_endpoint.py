@@ -88,15 +88,14 @@ class Server:
 
 
 def echoed(prompt: str) -> dict[str, Any]:
-    """A token for each word with the blank before it; the right word is likelier."""
-    offsets, logps = [], []
-    at = 0
-    for i, word in enumerate(prompt.split(" ")):
-        offsets.append(at)
-        at += len(word) + (i > 0)  # the blank before it
-        right = "even" if int(prompt.split()[0]) % 2 == 0 else "odd"
-        logps.append(None if i == 0 else -0.5 if word == right else -2.0)
-    return {"text_offset": offsets, "token_logprobs": logps}
+    """A token for each word with the blank before it; the right word is likelier. As vLLM does, it tells a token that
+    it has put before them, counts offsets from there, and writes one more."""
+    words = prompt.split(" ")
+    tokens = ["<s>", *(word if i == 0 else f" {word}" for i, word in enumerate(words)), " more"]
+    right = "even" if int(words[0]) % 2 == 0 else "odd"
+    logps = [None, -9.0, *(-0.5 if word == right else -2.0 for word in words[1:]), -7.0]
+    offsets = [sum(map(len, tokens[:i])) for i in range(len(tokens))]
+    return {"tokens": tokens, "text_offset": offsets, "token_logprobs": logps}
 
 
 @pytest.fixture
@@ -257,6 +256,18 @@ def test_choices_by_the_log_probabilities_of_an_echo(server: Server, tmp_path: P
     rows = {r.metric: r.estimate.value for r in read(Path(out)).sections.scores}
     assert rows["accuracy"] == 1.0
     assert rows["probability"] == pytest.approx(1 / (1 + 2.718281828**-1.5))  # e^-0.5 against e^-2
+
+
+def test_a_choice_whose_tokens_cannot_be_told_apart_has_none(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def joined(prompt: str) -> dict[str, Any]:
+        return {"tokens": [prompt, "."], "token_logprobs": [-1.0, -1.0]}
+
+    monkeypatch.setitem(globals(), "echoed", joined)
+    task, out = task_in(tmp_path, CHOICES), str(tmp_path / "out")
+    assert main(["generate", task, "--model", server.url, "--out", out, "form=text"]) == 0
+    assert "6 missing: the endpoint's tokens cross the border" in capsys.readouterr().out
 
 
 def test_a_chat_endpoint_cannot_choose(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -23,12 +23,13 @@ def count_words(text: str) -> int:
 def count_sentences(text: str) -> int:
     """Ends of sentences, and what is left behind the last one.
 
-    A full stop ends none behind an abbreviation, an initial or the number of a list, or before a small letter.
+    A full stop ends none behind an abbreviation, an initial or the number of a list, nor between a word with a full
+    stop in it and a small letter (Ph.D. in); a sentence may begin with a small letter.
     """
     count, start = 0, 0
     for end in ENDS.finditer(text):
         said, rest = text[start : end.start()], text[end.end() :].lstrip()
-        if end[1] == "." and (_goes_on(said) or rest[:1].islower()):
+        if end[1] == "." and _goes_on(said, rest):
             continue
         if WORD.search(said):
             count += 1
@@ -36,12 +37,12 @@ def count_sentences(text: str) -> int:
     return count + bool(WORD.search(text[start:]))
 
 
-def _goes_on(said: str) -> bool:
+def _goes_on(said: str, rest: str) -> bool:
     words = said.split()
     last = words[-1].strip(QUOTES + "([*_").lower() if words else ""
     initial = len(last) == 1 and last != "i" and words[-1][-1:].isupper()
     of_a_list = last.isdigit() and (len(words) == 1 or said.rpartition("\n")[2].strip() == last)
-    return last in SHORT or initial or of_a_list
+    return last in SHORT or initial or of_a_list or ("." in last and rest[:1].islower())
 
 
 def capital_words(text: str) -> list[str]:
