@@ -151,12 +151,12 @@ def _of_partitions(
     for master, parameters in zip(engine.single_partition_of_fp32_groups, engine.bit16_groups, strict=True):
         held: list[tuple[int, Fragment]] = []
         for p in parameters:
-            mapped = getattr(p, "_hp_mapping", None)
-            if mapped is not None:
-                at = mapped.get_hp_fragment_address()
-                part = master.detach()[at.start : at.start + at.numel]
-                start = mapped.lp_fragment_address.start
-                held.append((at.start, Fragment(names[id(p)], tuple(p.shape), start, {WEIGHT: part})))
+            mapped = getattr(p, "_hp_mapping", None)  # None where the whole of it is with other ranks
+            at = mapped.get_hp_fragment_address() if mapped else None
+            first, count = (at.start, at.numel) if at else (0, 0)
+            start = mapped.lp_fragment_address.start if mapped else 0
+            part = master.detach()[first : first + count]
+            held.append((first, Fragment(names[id(p)], tuple(p.shape), start, {WEIGHT: part})))
         yield master, held
 
 
