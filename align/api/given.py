@@ -31,7 +31,10 @@ from align.system.files import inner_folder, new_folder, remove, replacing
 from align.system.sums import digest_of, sha256_of
 
 ROWS = ("train", "validation", "test", "trusted")  # keys of the section `data` that may be rows
-ACCEPTED = "a list of rows (dictionaries), a datasets.Dataset, or what data.train may name"
+ACCEPTED = (
+    "a list of rows (dictionaries; of a DataFrame: frame.to_dict('records')), a datasets.Dataset, or what data.train "
+    "may name"
+)
 
 
 @dataclass

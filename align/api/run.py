@@ -19,6 +19,7 @@ from align.models.save import head_in
 from align.models.settings import ModelSection
 from align.models.sources import resolve
 from align.models.tokenizer import load_tokenizer
+from align.recipe.types import names
 from align.report.compare import comparable
 from align.report.folder import read_run
 from align.report.headline import compare as difference
@@ -26,7 +27,7 @@ from align.report.headline import paired
 from align.report.measures import Measure
 from align.report.page import write as write_report
 from align.runfolder.folder import RunFolder
-from align.runfolder.logs import read_log
+from align.runfolder.logs import Completion, read_log
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Run:
     def completions(self) -> Table:
         """What the policy wrote for a few held-out prompts: `step` (0 is before training), `prompt`, `text`, lengths in
         tokens, `stop_reason` and `rewards`."""
-        return table(self.lines("completions"))
+        return table(self.lines("completions"), names(Completion))
 
     @property
     def test(self) -> dict[str, Measure]:

@@ -8,11 +8,12 @@ from typing import Any
 Table = Any  # a DataFrame, or list[dict[str, Any]]
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """One row for each dictionary, a column for each key, in the order of their first appearance."""
+def table(rows: Iterable[Mapping[str, Any]], always: Iterable[str] = ()) -> Table:
+    """One row for each dictionary, a column for each key, in the order of their first appearance; those that are
+    `always` there have theirs also where there is no row."""
     found = [dict(row) for row in rows]
     try:
         import pandas
     except ImportError:
         return found
-    return pandas.DataFrame(found, columns=list(dict.fromkeys(key for row in found for key in row)))
+    return pandas.DataFrame(found, columns=list(dict.fromkeys([*always, *(key for row in found for key in row)])))

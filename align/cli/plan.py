@@ -47,6 +47,8 @@ class Gpus:
             found.append(f"--tokens: {self.tokens} must be 0 (the most that the recipe allows) or more")
         if not found and self.gpus > self.gpus_per_node and self.gpus % self.gpus_per_node:
             found.append(f"--gpus: {self.gpus} are no whole number of nodes of {self.gpus_per_node} (--gpus-per-node)")
+        if not found and self.place().room <= 0:
+            found.append(f"--memory: {self.memory:g} GB are less than the {OVERHEAD / 1e9:g} that a GPU needs itself")
         if found:
             raise Mistakes(found)
 

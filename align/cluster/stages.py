@@ -73,6 +73,8 @@ def read_pipeline(file: Path, changes: Sequence[str] = (), folder: str = "") -> 
     written = read(file)
     for key in written.values.keys() - {FOLDER, "job", "stages"}:
         written.wrong(key, f"no such key; a pipeline has {FOLDER}, job, stages.{did_you_mean(key, [FOLDER, 'job'])}")
+    if not isinstance(given := written.get(FOLDER, ""), str):
+        written.wrong(FOLDER, f"found {given!r}; expected the name of a folder")
     listed = written.get("stages")
     if not isinstance(listed, list) or not listed:
         written.wrong("stages", "missing; expected a list of stages, each with a name and a recipe or commands")
@@ -87,7 +89,7 @@ def read_pipeline(file: Path, changes: Sequence[str] = (), folder: str = "") -> 
     if written.mistakes:
         raise Mistakes(written.mistakes)
     for_all = [dataclasses.replace(s, overrides=[*s.overrides, *(changes if s.recipe else ())]) for s in stages]
-    place = Path(folder or written.get(FOLDER) or f"runs/{file.stem}").absolute()
+    place = Path(folder or given or f"runs/{file.stem}").absolute()
     return Pipeline(folder=place, stages=tuple(for_all), jobs=jobs)
 
 

@@ -104,7 +104,9 @@ def make_judge(spec: JudgeSpec | Panelled, means: Means | None = None) -> Judge:
     _refuse_idle(spec)
     name, what, pairwise = spec.called, spec.what, load_instructions(spec.instructions).kind == "pairwise"
     if spec.kind == "recorded":
-        return RecordedJudge(name=name, file=Path(what).expanduser())
+        if not (file := Path(what).expanduser()).is_file():
+            raise UserError(f"judge {spec.judge}: cannot be read: no such file; expected rows of verdicts, one a line")
+        return RecordedJudge(name=name, file=file)
     if spec.kind not in ("local", "http"):
         return _scorer(spec, pairwise)
     return ModelJudge(

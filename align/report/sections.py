@@ -29,7 +29,7 @@ def run_sections(run: Run) -> list[Section]:
     return [
         Section(title="Results on held-out rows", blocks=results(run)),
         Section(title="Rounds", blocks=rounds_section(run)),
-        Section(title="Task scores of checkpoints", blocks=task_scores_section(run.path)),
+        Section(title="Evaluations of checkpoints", blocks=task_scores_section(run.path)),
         Section(title="The game", blocks=game_section(run)),
         Section(title="Curves", blocks=curves(run)),
         Section(title="Weights of the sources", blocks=weights_section(run)),

@@ -10,6 +10,7 @@ import functools
 import inspect
 import re
 import sys
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +103,7 @@ def _text(function: Function) -> str:
     """Of what has no text that can be read, the sum of its byte code."""
     try:
         return inspect.getsource(function if inspect.isroutine(function) else type(function))
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):  # the last two: a file of that name with other lines
         code = getattr(function, "__code__", None)
         return f"# no text; sum of its byte code: {_sum_of(code) if code else type(function).__qualname__}\n"
 

@@ -53,7 +53,7 @@ import os, signal
 align.train("sft", data=rows, training=quick, logging={"num_completions": 0},
             on_step=lambda step, metrics: os.kill(os.getpid(), signal.SIGINT) if step == 1 else None)
 """
-AFTER = 'print(align.Run("runs/sft"), align.Run("runs/sft").resume())'
+AFTER = 'print(repr(align.Run("runs/sft")), align.Run("runs/sft").resume())'
 
 
 def test_an_interrupted_cell_has_saved_and_the_kernel_goes_on(elsewhere: Path) -> None:

@@ -106,6 +106,12 @@ def test_what_is_wrong_with_a_pipeline_is_told_before_anything_is_submitted(
     assert not (tmp_path / "p").exists()
 
 
+def test_a_folder_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = write(tmp_path / "p.yaml", [{"name": "a", "recipe": "sft"}], folder=7)
+    assert main(["launch", "pipeline", file, "--dry-run"]) == 2
+    assert "p.yaml: folder: found 7; expected the name of a folder" in capsys.readouterr().err
+
+
 def test_the_shipped_pipeline_can_be_submitted(repository: Path, capsys: pytest.CaptureFixture[str]):
     file = repository / "launch/pipelines/quickstart.yaml"
     assert main(["launch", "pipeline", str(file), "--dry-run"]) == 0

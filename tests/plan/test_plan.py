@@ -138,6 +138,7 @@ def test_a_model_folder_may_be_a_config_alone(seventy: str, capsys: pytest.Captu
         (("--gpus", "12"), "--gpus: 12 are no whole number of nodes of 8 (--gpus-per-node)"),
         (("--gpu", "8"), "--gpu: no such option; there are --gpus, "),
         (("--memory", "0", "--device", "x"), "--memory: 0 must be more than 0\n--device: x is none of a100, h100"),
+        (("--memory", "1"), "--memory: 1 GB are less than the 1.5 that a GPU needs itself"),
         (("--model-config", "/nowhere.json"), "/nowhere.json: no such file"),
         (("method.bta=1",), "method.bta: no such key"),
     ],

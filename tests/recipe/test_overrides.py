@@ -36,9 +36,9 @@ def test_text_inside_lists_and_mappings_is_known_too(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     dump("rows.jsonl", *pairs(4))
     Path("mine.yaml").write_text(RECIPE.replace("train: rows.jsonl", "train: [{source: rows.jsonl}]"))
-    recipe = load_recipe("mine.yaml", ["data.train.0.split=a #b", "data.columns.prompt={prompt}: {chosen}"])
+    recipe = load_recipe("mine.yaml", ["data.train.0.split=a #b", "data.columns.prompt={prompt}: {prompt}"])
     assert recipe.data.train[0].split == "a #b"  # type: ignore[union-attr]
-    assert recipe.data.columns == {"prompt": "{prompt}: {chosen}"}
+    assert recipe.data.columns == {"prompt": "{prompt}: {prompt}"}
 
 
 def test_a_quote_that_does_not_end_is_told():

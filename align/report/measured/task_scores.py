@@ -1,4 +1,4 @@
-"""Scores of checkpoints on tasks, as `align-eval run --checkpoints` has left them in the run's evaluations/."""
+"""Scores and win rates of checkpoints, as `align-eval run --checkpoints` and `align-eval checkpoints` left them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from align.report.text import exact, short
 from align.system.lines import read_lines
 
 FILE = "evaluations/checkpoints.jsonl"
+WIN_RATE = "win rate"  # how metrics of judged checkpoints begin; they are against step 0
 EXPLAINED = "Step 0 is what training began with. Whiskers are intervals of the level and method in the table."
 Rows = Sequence[Mapping[str, Any]]
 
@@ -55,7 +56,8 @@ def _drawn(task: str, metric: str, rows: Rows) -> list[Figure]:
     if not dots:
         return []
     series = [Series(label=metric, slot=0, dots=dots)]
-    return [chart(Chart(title=f"{task}: {metric}", series=series, share=rows[0].get("unit") == "share"))]
+    guide = (0.5, "no better") if metric.startswith(WIN_RATE) else None
+    return [chart(Chart(title=f"{task}: {metric}", series=series, share=rows[0].get("unit") == "share", guide=guide))]
 
 
 def _told(row: Mapping[str, Any]) -> list[str]:

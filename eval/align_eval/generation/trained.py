@@ -17,11 +17,13 @@ from align.models.sources import resolve, whole_weights
 from align.models.tokenizer import load_tokenizer
 from align.recipe.text import read
 from align.runfolder.checkpoint import checkpoints, step_of, verify
-from align.runfolder.state_files import load_tensors
+from align.runfolder.fragments import Saved
+from align.runfolder.state_files import load_state
 from align.system.sums import sha256_of
+from align.training.member_files import STATE
+from align.training.team import MOVED
 from align_eval.generation.asked import Trained
 
-WEIGHTS = "weights.safetensors"
 INSIDE = "model."  # the policy's parameters among those of what was trained; beside them may be a value head
 
 
@@ -82,8 +84,10 @@ def steps_of(run: Path) -> list[Path]:
 def _checkpoint(path: Path) -> Where:
     if damage := verify(path):
         raise UserError(f"{path}: {'; '.join(damage[:3])}; take another checkpoint")
-    if not (path / WEIGHTS).exists():
-        raise UserError(f"{path}: holds DeepSpeed's files, which only a run of that kind reads; name the run's final/")
+    if not _files(path):
+        raise UserError(f"{path}: has no {STATE}-00000.pt, so an older align wrote it; name the run's final/")
+    if (path / f"{MOVED}-00000.pt").exists() and load_state(path / f"{MOVED}-00000.pt").get("ahead"):
+        raise UserError(f"{path}: has gone ahead of its adapter; make a model of it: align export {path} FOLDER")
     run = path.parent.parent
     recipe = _recipe(run)
     return Where(section=_section(run, recipe), run=run, checkpoint=path, recipe=recipe, final=False)
@@ -128,23 +132,30 @@ def model_of(where: Where, tokenizer: Any) -> Any:
     with whole_weights():
         model = load_policy(where.section, tokenizer, "lm", where.init)
     if where.checkpoint:
-        _put(model, where.checkpoint / WEIGHTS)
+        _put(model, where.checkpoint)
     return model
 
 
-def _put(model: Any, file: Path) -> None:
+def _files(checkpoint: Path) -> list[Path]:
+    """Those of all ranks, of what training changes."""
+    return sorted(checkpoint.glob(f"{STATE}-*.pt"))
+
+
+def _put(model: Any, checkpoint: Path) -> None:
     """The weights of a checkpoint into the model that training began with."""
-    given = {k.removeprefix(INSIDE): v for k, v in load_tensors(file).items() if k.startswith(INSIDE)}
+    kept = Saved(checkpoint / STATE, 0).whole()
+    given = {k.removeprefix(INSIDE): v for k, v in kept.items() if k.startswith(INSIDE)}
     found = model.load_state_dict(given, strict=False)
     changed = {name for name, p in model.named_parameters() if p.requires_grad}
     if found.unexpected_keys or not given:
         what = ", ".join(found.unexpected_keys[:3]) or "there are no weights of a policy"
-        raise RunError(f"{file}: is of another model: {what}")
+        raise RunError(f"{checkpoint}: is of another model: {what}")
     tied = set(getattr(getattr(model, "base_model", model), "all_tied_weights_keys", {}))
     if lacking := sorted(changed - given.keys() - tied):
-        raise RunError(f"{file}: lacks weights that training changes: {', '.join(lacking[:3])} ({len(lacking)} in all)")
+        told = f"{', '.join(lacking[:3])} ({len(lacking)} in all)"
+        raise RunError(f"{checkpoint}: lacks weights that training changes: {told}")
 
 
 def weights_of(where: Where) -> str:
-    """A sum of the weights of a checkpoint; empty where there is none."""
-    return sha256_of(where.checkpoint / WEIGHTS) if where.checkpoint else ""
+    """Sums of what a checkpoint holds of weights; empty where there is none."""
+    return " ".join(sha256_of(file) for file in _files(where.checkpoint)) if where.checkpoint else ""

@@ -169,7 +169,10 @@ def write_answers(contest: Contest, settings: Settings, progress: Progress = qui
         rows = [{"id": item.id.partition("/")[2], "prompt": item.prompt} for item in contest.held_out]
         folder = inner_folder(contest.folder.parent)
         replace_file(folder / contest.batch.task.rows, "".join(json.dumps(row) + "\n" for row in rows))
-    return write(contest.folder, list(contest.models.values()), [contest.batch], settings, progress)
+    try:
+        return write(contest.folder, list(contest.models.values()), [contest.batch], settings, progress)
+    except UserError as error:
+        raise UserError(f"{error}. Of checkpoints: the same decoding again, or move {contest.folder} away") from None
 
 
 def standings(contest: Contest, judged: Sequence[Judged]) -> Standings:

@@ -74,6 +74,8 @@ def run(path: Path, asked: Asked, *, dry_run: bool) -> None:
     if dry_run:
         _foretell(contest, settings, judges, (judging, means))
         return
+    for one in judges:
+        one.identity()  # reads what the judge is made of: a file that is not there is told before answers are written
     ending_of(write_answers(contest, settings, progress)).tell(budget_of(settings).told)
     judged, ending = tell_judged(contest.folder, judges, judging, means)
     if ending.unasked or ending.silent:  # no point for a part of the prompts

@@ -101,7 +101,8 @@ def gates(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
      (["--gate-sequence", "x"], "belongs to --gate"), (["baseline=dpo@1"], "are judged against step 0; leave baseline"),
      (["decoding.limit=3"], "decoding.limit: every checkpoint gives one"), (["a.jsonl", "b.jsonl"], "expected one"),
      (["decoding.temprature=1"], "Did you mean temperature"), (["polite"], "align-eval run polite --checkpoints"),
-     (["none.jsonl"], "none.jsonl: no such file"), (["--judge", "rule:nothing"], "nothing")],
+     (["none.jsonl"], "none.jsonl: no such file"), (["--judge", "recorded:none.json"], "none.json: cannot be read"),
+     (["--judge", "rule:nothing"], "nothing")],
 )  # fmt: skip
 def test_mistakes_are_told_before_anything_is_written(
     trained: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]

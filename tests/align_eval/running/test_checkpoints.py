@@ -53,7 +53,7 @@ def test_the_last_checkpoint_scores_as_final_and_step_0_as_the_model_that_traini
     first, last = score_of(run / "evaluations", "dpo@0"), score_of(run / "evaluations", "dpo@4")
     assert first != last
     page = (run / "report.html").read_text()
-    assert "Task scores of checkpoints" in page
+    assert "Evaluations of checkpoints" in page
     assert "polite: accuracy" in page
     if "lora" not in str(words):
         again(run)
