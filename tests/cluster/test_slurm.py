@@ -24,7 +24,7 @@ RUN = (
     "training.save_steps=1",
 )  # fmt: skip
 QUICK = ("--patience", "10", "--grace", "10")  # seconds, where a cluster has minutes
-SLOW = '''"""DPO whose steps last for seconds in the first attempt of a job."""
+SLOW = '''"""DPO whose steps take a second, or, in the first attempt of a job, many."""
 
 import os
 import time
@@ -37,16 +37,29 @@ from align.methods.dpo import DPO
 last = 0.0
 
 
+def wait(seconds):
+    global last
+    begun = os.path.isdir(f"{os.environ['ALIGN_RUN']}/checkpoints")
+    if begun and torch.is_grad_enabled():
+        time.sleep(max(0.0, last + seconds - time.monotonic()))
+        last = time.monotonic()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Slow(DPO):
     name = "slow"
 
     def loss(self, batch):
-        global last
-        begun = os.path.isdir(f"{os.environ['ALIGN_RUN']}/checkpoints")
-        if begun and torch.is_grad_enabled() and "SLURM_RESTART_COUNT" not in os.environ:
-            time.sleep(max(0.0, last + 8 - time.monotonic()))
-            last = time.monotonic()
+        wait(0 if "SLURM_RESTART_COUNT" in os.environ else 8)
+        return super().loss(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steady(DPO):
+    name = "steady"
+
+    def loss(self, batch):
+        wait(1)
         return super().loss(batch)
 '''  # fmt: skip
 
@@ -82,7 +95,10 @@ def test_what_befalls_a_job_costs_nothing(
 ):
     """A rank is killed, then a node's keeper of the step, then a rank is stopped."""
     out = tmp_path / "run"
-    job = submit(out, "dpo", *RUN, *QUICK)
+    (tmp_path / "slow_steps.py").write_text(SLOW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        job = submit(out, "dpo", *RUN, *QUICK, "method.name=slow_steps:Steady")
 
     def again(step: int) -> None:
         cluster.wait(job, "PENDING")
