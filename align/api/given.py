@@ -27,7 +27,7 @@ from align.models.tokenizer import read_tokenizer
 from align.recipe.types import names
 from align.rewards.given import name_for
 from align.runfolder.folder import GIVEN
-from align.system.files import inner_folder, new_folder, remove, replacing
+from align.system.files import inner_folder, new_folder, put_file, remove, replacing
 from align.system.sums import digest_of, sha256_of
 
 ROWS = ("train", "validation", "test", "trusted")  # keys of the section `data` that may be rows
@@ -97,7 +97,7 @@ class Objects:
         aside = inner_folder(self.home) / f".{stem}-{os.getpid()}{ending}"
         write(aside)
         path = self.home / f"{stem}-{sha256_of(aside)[:16]}{ending}"
-        os.replace(aside, path)
+        put_file(aside, path)
         return str(path)
 
     def _saved(self, key: str, thing: Any) -> str:

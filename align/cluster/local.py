@@ -22,7 +22,7 @@ from typing import IO, get_args
 
 from align.cluster.script import sharding
 from align.cluster.settings import Sharding
-from align.errors import Mistakes, UserError
+from align.errors import Lost, Mistakes, UserError
 from align.system.terminal import say
 
 FOREIGN = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "SLURM_", "ALIGN_")  # of another launcher, or of a job
@@ -83,7 +83,9 @@ class Ranks:
 
     def _look(self, now: float) -> None:
         if self.failed is None:
-            self.failed = next((i for i, p in enumerate(self.processes) if p.poll() not in (None, 0)), None)
+            failed = {i: p.returncode for i, p in enumerate(self.processes) if p.poll() not in (None, 0)}
+            # of several at once the one that was not ended by the loss of another
+            self.failed = min(failed, key=lambda i: failed[i] == Lost.exit_code, default=None)
             if self.failed is not None:
                 self._since = now
                 self._tell(self.processes[self.failed].returncode)

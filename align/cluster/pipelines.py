@@ -26,7 +26,7 @@ from align.cluster.submission import Submitted
 from align.errors import UserError
 from align.recipe.load import load_recipe
 from align.recipe.look_at_models import model_folder
-from align.system.files import replace_file
+from align.system.files import link, replace_file
 from align.system.terminal import say
 from align.system.yaml12 import to_yaml
 
@@ -68,7 +68,7 @@ def _run(pipeline: Pipeline, stage: Stage, stand_ins: Path) -> Prepared:
     checked = load_recipe(stage.recipe, [*words, f"training.output_dir={place}"], world_size=job.num_ranks)
     name = checked.model.model_name_or_path
     if (start := model_folder(name) if name else None) is not None:
-        (stand_ins / stage.name).symlink_to(start.resolve())
+        link(stand_ins / stage.name, start)
     text = checked.to_yaml().replace(str(stand_ins), str(pipeline.folder))
     return Prepared(stage, submission.job_of(checked, job), text)
 
@@ -220,5 +220,5 @@ def _commands_here(pipeline: Pipeline, stage: Stage) -> int:
     for words in _words(pipeline, stage):
         if code := subprocess.run(words, env=dict(os.environ), check=False).returncode:
             return code if code > 0 else 1
-    (pipeline.place(stage) / DONE).touch()
+    replace_file(pipeline.place(stage) / DONE, "")
     return 0

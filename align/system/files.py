@@ -154,6 +154,24 @@ def inner_folder(path: Path) -> Path:
     return path
 
 
+def copy_folder(source: Path, path: Path) -> None:
+    """All its files, over those of the same names."""
+    for file in sorted(p for p in source.rglob("*") if p.is_file()):
+        place = path / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(file, place)
+
+
+def link(path: Path, target: Path) -> None:
+    """In a folder of this process's own: elsewhere links are not written through."""
+    path.symlink_to(target.resolve())
+
+
+def put_file(aside: Path, path: Path) -> None:
+    """A finished file in the place of whatever had its name; several processes may do so with the same content."""
+    os.replace(aside, path)
+
+
 def put_folder(aside: Path, path: Path) -> None:
     """A folder in the place of whatever had its name."""
     remove(path)

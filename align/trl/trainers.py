@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from align.api.run import Run
 from align.api.train import carry_out, prepared
 from align.errors import Findings, RunError, UserError
 from align.run.resume import Resume
+from align.system.files import copy_folder
 from align.trl.arguments import PLACE, recipe_of
 from align.trl.callbacks import Callbacks, in_trl_words, new_state, patience_of, refuse_unheard
 from align.trl.rewards import Told, functions_of
@@ -123,7 +123,7 @@ class Trainer:
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """The trained model and its tokenizer as a folder of transformers (or of peft's adapter)."""
         final, target = self._finished("save_model").folder / "final", Path(output_dir or self.args.output_dir)
-        shutil.copytree(final, target, dirs_exist_ok=True)
+        copy_folder(final, target)
 
     def push_to_hub(self, commit_message: str = "End of training") -> str:
         """Uploads `final/` under `args.hub_model_id`, or the name of the run folder; returns the address."""

@@ -16,6 +16,7 @@ from align.rollout.local.uncached import PlainEngine
 from align.rollout.stop_strings import stop_strings
 from align.rollout.vllm.client import Client
 from align.rollout.vllm.engine import VLLMEngine
+from align.rollout.vllm.fleet import Address, Fleet
 
 
 def words(ids: Sequence[int]) -> str:
@@ -41,7 +42,8 @@ def test_a_server_that_does_not_see_the_border_is_corrected():
     prefix, stops = np.array([4, 3], dtype=np.int32), sampling(max_completion_length=6, stop_strings=("3 5", "4 3"))
     with serving() as fake:
         fake.answers["/v1/completions"] = completion([5, 6, 3, 7])
-        engine = VLLMEngine(Client(fake.url, timeout=5.0, retries=1), "policy", words, 4, label="mine:3", version=3)
+        fleet = Fleet([Address(Client(fake.url, timeout=5.0, retries=1), "policy")], "mine:3", print)
+        engine = VLLMEngine(fleet, words, 4, version=3)
         prompt = np.array([7, 8], dtype=np.int32)
         ((goes_on,),) = engine.write([Request(prompt, (0,), prefix=prefix)], stops)
         ((answers,),) = engine.write([Request(prompt, (0,), prefix=prefix, earlier=2)], stops)

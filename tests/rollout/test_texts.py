@@ -17,6 +17,7 @@ from align.rollout.engine import Request, Sampling, StopReason
 from align.rollout.policy_engine import Readable, text_of
 from align.rollout.vllm.client import Client
 from align.rollout.vllm.engine import VLLMEngine
+from align.rollout.vllm.fleet import Address, Fleet
 
 ANSWER = "</answer>"
 RUN = (
@@ -61,8 +62,8 @@ def test_a_server_is_told_of_the_token_that_its_text_leaves_out():
     texts = {5: "a", 9: ANSWER}
     with serving() as fake:
         fake.answers["/v1/completions"] = completion([5, 5, 9], finish_reason="stop", stop_reason=9)
-        client = Client(fake.url, timeout=5.0, retries=1)
-        engine = VLLMEngine(client, "policy", lambda ids: "".join(texts[i] for i in ids), 4, "mine:3", 3, marks=(9,))
+        fleet = Fleet([Address(Client(fake.url, timeout=5.0, retries=1), "policy")], "mine:3", print)
+        engine = VLLMEngine(fleet, lambda ids: "".join(texts[i] for i in ids), 4, 3, marks=(9,))
         sampling = Sampling(max_completion_length=6, stop_token_ids=(1,), stop_strings=(ANSWER,))
         ((written,),) = engine.write([Request(np.array([7]), (0,))], sampling)
     assert (written.tokens.tolist(), written.stop) == ([5, 5, 9], StopReason.STRING)

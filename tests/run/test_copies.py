@@ -14,6 +14,7 @@ from align.recipe.load import load_recipe
 from align.run import copies
 from align.run.assemble import Setup, assemble
 from align.runfolder.folder import RunFolder
+from align.runfolder.fragments import Saved
 from align.world.distributed import join
 
 LORA = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.2}
@@ -115,11 +116,9 @@ def test_numbers_are_those_of_models_that_are_loaded_apart(
 
 def test_a_twin_learns_an_adapter_of_its_own(recipes: dict[str, Path], tmp_path: Path):
     """The base is nobody's to change, and the twin parts from the policy."""
-    from safetensors.torch import load_file
-
     run = train(recipes["scalebio"], tmp_path / "run")
-    first, last = (load_file(run / "checkpoints" / f"step-00000{n}" / "twin" / "weights.safetensors") for n in (1, 4))
-    policy = load_file(run / "checkpoints" / "step-000004" / "weights.safetensors")
+    first, last = (Saved(run / f"checkpoints/step-00000{n}/twin/state", 0).whole() for n in (1, 4))
+    policy = Saved(run / "checkpoints/step-000004/state", 0).whole()
     factors = [name for name in policy if "lora_B" in name]
     assert any(not torch.equal(last[n], first[n]) for n in factors)
     assert any(not torch.equal(last[n], policy[n]) for n in factors)

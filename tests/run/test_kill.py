@@ -142,10 +142,10 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     assert wait_for(child, lambda: len(lines(out / "metrics.jsonl")) >= 9)
     kill(child)
     newest = max(p for p in (out / "checkpoints").iterdir() if p.name.startswith("step-"))
-    with open(newest / "weights.safetensors", "r+b") as file:
+    with open(newest / "state-00000.pt", "r+b") as file:
         file.seek(5000)
         file.write(b"\0\1\2\3")
     assert main(["train", str(recipe), f"training.output_dir={out}", "--resume"]) == 0
-    assert f"{newest.name}: damaged: weights.safetensors" in capsys.readouterr().out
+    assert f"{newest.name}: damaged: state-00000.pt" in capsys.readouterr().out
     assert_same_run(out, whole, STEPS)
     assert torch.get_num_threads() == 1

@@ -71,13 +71,13 @@ def test_a_damaged_best_checkpoint_is_not_made_final(out: Path, capsys: pytest.C
     best = told(out / "outcome.json")["best_step"]
     assert best == STEPS
     shutil.rmtree(out / "final")
-    damaged = out / f"checkpoints/step-{best:06d}/weights.safetensors"
+    damaged = out / f"checkpoints/step-{best:06d}/state-00000.pt"
     content = bytearray(damaged.read_bytes())
     content[-200:-100] = bytes(100)
     damaged.write_bytes(content)
     assert main(["train", str(out), "--resume"]) == 1
     message = capsys.readouterr().err
-    assert f"{damaged.parent}: holds the best evaluation's weights and is damaged: weights.safetensors" in message
+    assert f"{damaged.parent}: holds the best evaluation's weights and is damaged: state-00000.pt" in message
     assert "load_best_model_at_end" in message
     assert not (out / "final").exists()
     train("dpo", out, *RUN, WORSE, "training.max_steps=8", "--resume",

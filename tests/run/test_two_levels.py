@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 from kills import assert_no_trace
-from safetensors.torch import load_file
 from small_runs import BRIEF, FRESH, assert_resumes, gap, lines, same, told, train, weights, write_recipe, write_rows
 
 from align.cli.main import main
+from align.runfolder.fragments import Saved
 from align.runfolder.state_files import load_state
 
 NAMES = ("good", "bad", "odd")
@@ -76,7 +76,7 @@ def test_a_run_learns_weights_keeps_the_policy_and_resumes_bitwise(tmp_path: Pat
     assert state["names"] == list(NAMES) == [one["name"] for one in found["sources"]]
     assert [one["weight"] for one in found["sources"]] == pytest.approx(state["logits"].softmax(0).tolist())
     assert state["optimizer"]["param_groups"][0]["weight_decay"] == 0, "it would pull to equal weights"
-    policy, twin = (load_file(last / name / "weights.safetensors") for name in (".", "twin"))
+    policy, twin = (Saved(last / name / "state", 0).whole() for name in (".", "twin"))
     assert gap(policy, twin) > 1e-4
     final = weights(run)
     assert final
@@ -169,7 +169,9 @@ def test_memory_is_told_for_both_copies(
     tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(written(tmp_path, recipe)), "data.num_rows=6"]) == 0
-    assert "the policy's twin, its gradients and states" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for part in ("weights", "AdamW states", "gradients"):
+        assert f"the policy's twin: {part}" in said
 
 
 def test_a_method_from_outside_is_told_what_its_lessons_lack(
