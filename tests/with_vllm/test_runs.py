@@ -217,7 +217,7 @@ def test_weights_that_did_not_arrive_stop_the_run(
     wide: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A server that only says that it has read them."""
-    monkeypatch.setattr(Server, "load", lambda self, folder, label: self.label(label))
+    monkeypatch.setattr(Server, "load_weights", lambda self, folder, label: self.label(label))
     rollout, optim = {"vllm_server_base_url": server.client.url}, {"learning_rate": 1e-2}
     recipe = write_recipe(tmp_path / "stale.yaml", recipe_of(wide, rollout=rollout) | {"optim": optim})
     out = tmp_path / "stale"
