@@ -13,7 +13,7 @@ from align.data.text.template import choose_template
 from align.errors import RunError, UserError
 from align.models.load import load_policy
 from align.models.settings import LoraSection, ModelSection, SoupSection
-from align.models.sources import resolve, whole_weights
+from align.models.sources import resolve
 from align.models.tokenizer import load_tokenizer
 from align.recipe.text import read
 from align.runfolder.checkpoint import checkpoints, step_of, verify
@@ -129,8 +129,7 @@ def vocabulary_of(where: Where) -> tuple[Any, str]:
 
 def model_of(where: Where, tokenizer: Any) -> Any:
     """The model with its weights. UserError, RunError."""
-    with whole_weights():
-        model = load_policy(where.section, tokenizer, "lm", where.init)
+    model = load_policy(where.section, tokenizer, "lm", where.init)
     if where.checkpoint:
         _put(model, where.checkpoint)
     return model
