@@ -56,6 +56,10 @@ class Needs:
         """The members that the trained model runs over with gradient."""
         return tuple(m for m in self.members if self.live(m))
 
+    def live_columns(self) -> dict[str, tuple[str, ...]]:
+        """Member -> what the trained model is asked for in a step."""
+        return {m: self.live(m) for m in self.learned()}
+
     def numbers(self) -> tuple[str, ...]:
         """Number columns of the data; what a completion earns is none of them, nor where a row comes from."""
         if self.batch.kind == "prompts":

@@ -217,11 +217,6 @@ def live_batch(
     return dataclasses.replace(batch, **replaced)
 
 
-def live_columns(needs: Needs) -> dict[str, tuple[str, ...]]:
-    """What the trained model is asked for in a step."""
-    return {m: needs.live(m) for m in needs.learned()}
-
-
 def _cut(value: Any, width: int) -> Any:
     """A tensor, or the tensors of a member, with no more than `width` tokens of each row."""
     if isinstance(value, Tensor):

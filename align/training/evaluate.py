@@ -14,7 +14,7 @@ from align.batches import Group
 from align.errors import RunError
 from align.methods.base import Term
 from align.runfolder.logs import Completion
-from align.scoring.experience import Batching, Role, gather_experience, live_batch, live_columns
+from align.scoring.experience import Batching, Role, gather_experience, live_batch
 from align.training.settings import TrainingSection
 from align.training.snapshot import Progress
 
@@ -65,7 +65,7 @@ def evaluate(
         experience = gather_experience(batching, groups, roles, method)
         of_rows: dict[str, Tensor] = {}
         counts = {n: _sizes(t) for n, t in method.loss(experience.batch).terms.items()}
-        for micro, made in batching.score_all(model, experience.groups, live_columns(batching.needs)):
+        for micro, made in batching.score_all(model, experience.groups, batching.needs.live_columns()):
             loss = method.loss(live_batch(experience, micro, made, batching.world))
             weights = {n: t.weight for n, t in loss.terms.items()}
             for name, term in loss.terms.items():

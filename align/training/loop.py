@@ -32,6 +32,7 @@ from align.training.settings import TrainingSection
 from align.training.snapshot import Progress
 from align.training.step import Diverged, StepResult, train_step
 from align.training.team import Team
+from align.world.distributed import World
 from align.world.signals import StopRequest
 from align.world.stages import doing
 
@@ -123,11 +124,15 @@ class Training:
     alarms: Alarms = field(default_factory=Alarms)
     watch: Watch | None = None  # on every process, or on none
 
+    @property
+    def world(self) -> World:
+        return self.batching.world
+
 
 def take_steps(run: Training, progress: Progress) -> Progress:
     """Goes on from `progress` to the last step. Raises Stopped when asked to stop, after saving."""
     saved = progress.step
-    if run.watch is not None and run.team.world.main:
+    if run.watch is not None and run.world.main:
         run.watch.began(progress.step, run.num_steps)
     with run.stop.patiently() as stop:
         if progress.owed:
@@ -141,7 +146,7 @@ def take_steps(run: Training, progress: Progress) -> Progress:
                 if progress.step > saved and not (isinstance(error, Diverged) and error.spoilt):
                     _save(run, progress)
                 if isinstance(error, Diverged):
-                    run.team.world.fail(_diverged(run, progress, error))
+                    run.world.fail(_diverged(run, progress, error))
                 raise
             if run.log is not None:
                 run.log.about(result.about)
@@ -165,11 +170,11 @@ def _conclude(run: Training, progress: Progress, row: dict[str, float | int], st
     except RunError as error:
         failure = error
     failure = _tell(run, progress.step, row) or failure
-    enough, blamed = told_to(run.watch, run.team.world, progress.step, row)
+    enough, blamed = told_to(run.watch, run.world, progress.step, row)
     progress.ended_early |= enough
     failure = failure or blamed
-    halt = run.team.world.any(stop.asked or failure is not None)
-    failed = halt and run.team.world.any(failure is not None)
+    halt = run.world.any(stop.asked or failure is not None)
+    failed = halt and run.world.any(failure is not None)
     due = halt or improved or again or _due(progress.step, run.settings.save_steps) or _finished(run, progress)
     if due:
         _save(run, progress)
@@ -261,7 +266,7 @@ def _evaluate(run: Training, progress: Progress, row: dict[str, float | int]) ->
         odd = [i for i, value in zip(rows, values, strict=False) if not math.isfinite(value)]
         where = _places(run.source.place_of["validation"], odd)
         finding = f"{wrong[0]} on the validation split is not finite, in {where}"
-        run.team.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
+        run.world.fail(f"step {progress.step}: {finding}. {CURE}; the state after this step is kept")
     row |= found.flat("eval")
     improved = is_best(run.settings, progress, found)
     run.display.samples(found.completions)
@@ -276,7 +281,7 @@ def _save(run: Training, progress: Progress) -> None:
         log.sync()
     about = snapshot.About(run.identity, {log.path.name: log.mark() for log in logs})
     saved = snapshot.save(run.root, run.team, progress, run.source.state(progress), about)
-    if run.team.world.main:
+    if run.world.main:
         if run.watch is not None:
             run.watch.saved(progress.step, saved)
         best = progress.best_step if run.settings.load_best_model_at_end else None

@@ -23,7 +23,7 @@ from align.errors import RunError
 from align.methods.base import Loss, Term
 from align.methods.metrics import About, about, of_term
 from align.needs import LEARNS, TRAIN, Lesson
-from align.scoring.experience import Batching, Columns, Experience, live_batch, live_columns
+from align.scoring.experience import Batching, Columns, Experience, live_batch
 from align.scoring.routing import counted
 from align.training.critic import Made, Together, constant_but
 from align.training.optim import set_rate
@@ -185,7 +185,7 @@ def train_step(
 
 def _taught(one: Pass, experience: Experience, batching: Batching) -> tuple[dict[str, float], Loss]:
     """Adds the gradients of a pass; returns its means over all ranks, and the loss of its last micro-batch."""
-    asked, world = live_columns(batching.needs), batching.world
+    asked, world = batching.needs.live_columns(), batching.world
     lesson = one.lessons[0]
     plan = batching.plan(experience.groups, list(asked))
     counts = term_counts(lesson.loss(experience.batch))

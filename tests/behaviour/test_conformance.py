@@ -12,7 +12,6 @@ from bench_of_steps import VOCABULARY, random_groups, rig
 from align.batches import Group, Tokens
 from align.lab import echo
 from align.methods.base import OnlineMethod, find_method, method_names
-from align.scoring.experience import live_columns
 from align.scoring.layout import lay_out
 
 RATE = {"reward_model": 1e-2}  # a head that starts near zero
@@ -77,7 +76,7 @@ def test_every_offline_method_learns_a_tiny_known_world(name: str):
 def _ranked(bench: Any) -> float:
     """Share of (right, wrong) pairs that are in order: by the scalar head, else by the likelihood of the answer."""
     pairs = echo.pairs_to_rank()
-    column = next(c for c in next(iter(live_columns(bench.batching.needs).values())) if c in ("logps", "scores"))
+    column = next(c for c in next(iter(bench.batching.needs.live_columns().values())) if c in ("logps", "scores"))
     rows = lay_out(pairs, "padded")
     with torch.no_grad():
         made = bench.trainee.module(rows, (column,), 1)[column]

@@ -21,7 +21,7 @@ from align.models.frozen import frozen_copy
 from align.models.load import load_policy
 from align.models.settings import ModelSection
 from align.models.tokenizer import load_tokenizer
-from align.scoring.experience import Batching, ModelRole, gather_experience, live_batch, live_columns
+from align.scoring.experience import Batching, ModelRole, gather_experience, live_batch
 from align.scoring.plan import Limits
 from align.scoring.score import Scorer
 from align.training.build import frozen, kernel_of
@@ -100,7 +100,7 @@ def ours(theirs: Theirs, world: World, layout: Any) -> tuple[float, dict[str, to
     experience = gather_experience(batching, groups(case), roles, method)
     scorer = Scorer(model, kernel).train()
     counts = term_counts(method.loss(experience.batch))
-    asked, total = live_columns(needs), 0.0
+    asked, total = needs.live_columns(), 0.0
     micros = batching.mine(batching.plan(experience.groups, list(asked)))
     assert len(micros) > 1
     for micro in micros:

@@ -31,7 +31,7 @@ from align.rewards.base import Sample
 from align.rewards.verdicts import RewardFunctions
 from align.rollout.settings import RolloutSection
 from align.rollout.writer import Trajectory
-from align.scoring.experience import Batching, ModelRole, live_batch, live_columns
+from align.scoring.experience import Batching, ModelRole, live_batch
 from align.scoring.plan import Limits
 from align.scoring.role_table import weighs
 from align.scoring.score import Scorer
@@ -238,7 +238,7 @@ def ours(theirs: Theirs, folders: Folders, world: World, layout: Any) -> Found:
     experience = whole.select(passes[0][0])
     if theirs.off_policy:
         model.load_state_dict(weights(folders.moved))
-    counts, asked = term_counts(method.loss(experience.batch)), live_columns(batching.needs)
+    counts, asked = term_counts(method.loss(experience.batch)), batching.needs.live_columns()
     total = clipped = 0.0
     micros = batching.mine(batching.plan(experience.groups, list(asked)))
     for micro in micros:
