@@ -1,7 +1,8 @@
 """A file for each rank that says, every few seconds, what it is doing: `launch/attempt-NAME/rank-00003.json`.
 
 It is written from a thread, over itself, and never to the disk by force: who looks at it wants to know whether it
-changes. Beside it come the stacks of a process that ends because the others have not got on, `stacks-00003.txt`.
+changes. Beside it stands `stacks-00003.txt`, empty until there is a reason: the stacks of a process that ends because
+the others have not got on, and of one in which a call holds Python for so long that the others take it for dead.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from align.system.files import create, inner_folder, open_handle, remove
+from align.system.files import inner_folder, open_handle, remove
 from align.system.terminal import say
 from align.world.here import attempt, node
 from align.world.stages import standing
@@ -69,6 +70,7 @@ class Heartbeat:
     every: float  # seconds between two beats
     beats: int = 0
     handle: int = -1
+    of_stacks: int = -1  # likewise a handle
     broken: bool = field(default=False)
 
     def beat(self, ended: str = "") -> None:
@@ -85,8 +87,36 @@ class Heartbeat:
 
     def stacks(self) -> None:
         """Where each thread of this process is, also one that waits inside a collective."""
-        with self._telling(), create(self.folder / f"stacks-{self.rank:05d}.txt") as out:
-            faulthandler.dump_traceback(out, all_threads=True)
+        with self._telling():
+            faulthandler.dump_traceback(self._emptied(), all_threads=True)
+
+    def stacks_after(self, seconds: float) -> None:
+        """They are written by a thread that needs no Python, unless this is called again within so many seconds."""
+        with self._telling():
+            faulthandler.dump_traceback_later(seconds, file=self._emptied())
+
+    def end(self) -> None:
+        """No more of either; a file without stacks goes."""
+        faulthandler.cancel_dump_traceback_later()
+        with self._telling():
+            if self.of_stacks >= 0 and not os.fstat(self.of_stacks).st_size:
+                self._stacks_path().unlink(missing_ok=True)
+        for handle in (self.handle, self.of_stacks):
+            if handle >= 0:
+                os.close(handle)
+        self.handle = self.of_stacks = -1
+
+    def _stacks_path(self) -> Path:
+        return self.folder / f"stacks-{self.rank:05d}.txt"
+
+    def _emptied(self) -> int:
+        """The file of the stacks; what stands in it is of a pause that is over."""
+        if self.of_stacks < 0:
+            self.of_stacks = open_handle(self._stacks_path(), os.O_WRONLY | os.O_CREAT)
+        if os.fstat(self.of_stacks).st_size:
+            os.ftruncate(self.of_stacks, 0)
+            os.lseek(self.of_stacks, 0, os.SEEK_SET)
+        return self.of_stacks
 
     @contextlib.contextmanager
     def _telling(self) -> Any:

@@ -32,6 +32,7 @@ from align.world.here import attempt, node, speaker
 from align.world.stages import PATIENT, standing
 
 EVERY = 5.0  # seconds between two looks
+SOONER = 0.8  # of the time after which a process is given up: by then a stuck one has written where it stands
 MISSES = 24  # looks without a sign of life: two minutes, more than any call keeps Python from its threads
 GRACE = 6  # looks that a process has to end by itself once another is known to be gone
 PATIENCE = 1800.0  # seconds in which some rank must finish something: a micro-batch, a chunk of completions
@@ -126,6 +127,7 @@ class Beat:
 
     pulse: Pulse | None  # None of a process that is alone
     every: float = EVERY
+    misses: int = MISSES
     heartbeat: Heartbeat | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
     parent: int = field(default_factory=os.getppid)
@@ -135,18 +137,25 @@ class Beat:
 
     def keep(self, heartbeat: Heartbeat) -> None:
         """From now on there is a file of it."""
-        heartbeat.beat()
         self.heartbeat = heartbeat
+        self._beat()
 
     def run(self) -> None:
         while not self.stopped.wait(self.every):
             reason = self._orphaned() or self._looked()
-            if self.heartbeat and not reason:
-                self.heartbeat.beat()
+            if not reason:
+                self._beat()
             if self.heartbeat and (reason or (self.pulse and self.pulse.told == 1)):
                 self.heartbeat.stacks()
             if reason:
                 self.end(reason)
+
+    def _beat(self) -> None:
+        if self.heartbeat:
+            self.heartbeat.beat()
+        if self.heartbeat and not (self.pulse and self.pulse.told):
+            # a call that holds Python keeps this thread from it, too; written before the others give this process up
+            self.heartbeat.stacks_after(self.every * self.misses * SOONER)
 
     def end(self, reason: str) -> None:
         """From a thread, while the main one waits inside a collective, where no exception reaches it."""
@@ -160,6 +169,7 @@ class Beat:
         told = "finished" if failure is None else str(failure) or type(failure).__name__
         if self.heartbeat:
             self.heartbeat.beat(f"{ANOTHER} ({told})" if failure is not None and lost(failure) else told)
+            self.heartbeat.end()
 
     def _orphaned(self) -> str:
         if attempt() and os.getppid() != self.parent:  # Slurm would wait for ever for a step that has lost its keeper
@@ -193,7 +203,7 @@ def pulse(rank: int, size: int, every: float = 0.0, misses: int = MISSES) -> Ite
         # a connection that nobody else waits on
         store = dist.PrefixStore(f"pulse of run {next(_runs)}", common.clone())
         one = Pulse(store, rank, size, misses, patience=math.ceil(patience / every))
-    beat = Beat(one, every)
+    beat = Beat(one, every, misses)
     thread = threading.Thread(target=beat.run, name="pulse", daemon=True)
     thread.start()
     failure: BaseException | None = None

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from accelerate.commands.accelerate_cli import main as accelerate
 from accelerate.state import AcceleratorState, PartialState
 from children import end_with
-from launches import TIMEOUT, driver, environment, launcher
+from launches import TIMEOUT, driver, environment, launcher, left_by
 from torch.distributed import run as agent
 
 import align.run.train  # noqa: F401
@@ -66,7 +66,7 @@ def start(mode: str, folder: Path, jobs: list[dict[str, Any]]) -> None:
     """The driver in two ranks, or in one process."""
     log, act = folder / "log.txt", program(*driver(folder, jobs))
     child = Child(act, folder, log, environment()) if mode == "none" else launched(mode, folder, log, act)
-    assert child.wait(TIMEOUT) == 0, log.read_text()[-8000:]
+    assert child.wait(TIMEOUT) == 0, left_by(folder)
 
 
 def launched(mode: str, folder: Path, log: Path, act: Callable[[], int | None]) -> Child:

@@ -249,7 +249,14 @@ def start(mode: str, folder: Path, jobs: list[dict[str, Any]]) -> None:
     with open(folder / "log.txt", "w") as log:
         done = subprocess.run([*words, *driver(folder, jobs)], env=env, cwd=folder, stdout=log, stderr=log,
                               timeout=TIMEOUT)  # fmt: skip
-    assert done.returncode == 0, (folder / "log.txt").read_text()[-8000:]
+    assert done.returncode == 0, left_by(folder)
+
+
+def left_by(folder: Path) -> str:
+    """What a launch that failed has said last, and where its ranks stood."""
+    stacks = sorted(folder.glob("*/launch/attempt-*/stacks-*.txt"))
+    told = (f"{path.relative_to(folder)}:\n{text}" for path in stacks if (text := path.read_text()))
+    return "\n".join([(folder / "log.txt").read_text()[-8000:], *told])
 
 
 def driver(folder: Path, jobs: list[dict[str, Any]]) -> tuple[str, str]:

@@ -105,7 +105,7 @@ def test_a_store_that_is_gone_is_a_silence():
 
 
 PROGRAM = """
-import sys, time
+import ctypes, os, sys, time
 from pathlib import Path
 import torch.distributed as dist
 from align.world import heartbeat, pulse
@@ -120,7 +120,7 @@ with pulse.pulse(rank, 2, every=0.1, misses=10) as beat:
     print("together", flush=True)
     if rank == 1:
         with doing("rewarding", 3):
-            time.sleep(60)
+            ctypes.PyDLL(None).sleep(60) if "HOLDING" in os.environ else time.sleep(60)
     dist.barrier()
 """
 
@@ -143,6 +143,19 @@ def test_where_one_is_stuck_all_end_with_their_stacks(tmp_path: Path):
         assert any("no rank has got on: " in err and ": step 3, rewarding" in err for err in told), told
         for rank, place in enumerate(("in barrier", "in <module>")):
             assert place in (tmp_path / f"stacks-{rank:05d}.txt").read_text()
+    finally:
+        for one in ranks:
+            one.kill()
+            one.communicate()
+
+
+def test_a_call_that_holds_python_leaves_its_stack_too(tmp_path: Path):
+    ranks = two(tmp_path, HOLDING="1")
+    try:
+        _, err = ranks[0].communicate(timeout=60)
+        assert ranks[0].returncode == Lost.exit_code, err
+        assert "nothing has been heard of rank 1 on " in err
+        assert ", line 17 in <module>" in (tmp_path / "stacks-00001.txt").read_text()
     finally:
         for one in ranks:
             one.kill()
