@@ -160,7 +160,7 @@ def summary(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder, or one of its checkpoints.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its checkpoints.")],
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
 ) -> None:
     """A merged, plain transformers folder, reloaded and compared before it counts as done."""
@@ -168,15 +168,16 @@ def export(
         raise UserError(f"{run}: no such folder; give a run's, or a model's")
     from align.models import save
     from align.run import export as of_checkpoint
+    from align.runfolder.checkpoint import is_checkpoint
 
-    gap = of_checkpoint.export(run, out) if of_checkpoint.is_checkpoint(run) else save.export(run, out)
+    gap = of_checkpoint.export(run, out) if is_checkpoint(run) else save.export(run, out)
     say(f"{out}: reloaded; logits differ by {gap:.1e} of the largest")
 
 
 @app.command()
 def chat(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, asset:NAME, or run folder.")
+        str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, asset:NAME, run or checkpoint.")
     ],
     max_new_tokens: Annotated[int, typer.Option(help="Of one answer.", min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.", min=0.0)] = 0.8,

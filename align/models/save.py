@@ -23,7 +23,16 @@ from align.models.generate import without_defaults
 from align.models.load import load_policy
 from align.models.parts import has_scalar_head, unwrapped
 from align.models.settings import ModelSection
-from align.models.sources import HISTORY, adapter_base, folder_fingerprint, has_adapter, quiet, read_json, resolve
+from align.models.sources import (
+    HISTORY,
+    MODELS,
+    adapter_base,
+    folder_fingerprint,
+    has_adapter,
+    quiet,
+    read_json,
+    resolve,
+)
 from align.models.tokenizer import Head, load_tokenizer, stop_ids
 from align.system.files import aside_of, new_folder, put_folder, write_json
 from align.system.machine import unwritable
@@ -39,12 +48,13 @@ def save_final(
     directory: Path,
     state_dict: Mapping[str, Tensor] | None = None,
     base_name: str = "",
+    notes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Saves a transformers folder; of a PeftModel the adapter, and in `align_base.json` the name of its base.
 
     Weights, tokenizer, chat template, and a generation config in which every stop id stands. `state_dict` holds the
-    gathered weights where the model's own are shards; `base_name` is the base as the recipe names it. The folder is
-    written aside and renamed. For one process.
+    gathered weights where the model's own are shards; `base_name` is the base as the recipe names it; `notes` are JSON
+    files to be put beside. The folder is written aside and renamed. For one process.
     """
     aside = new_folder(aside_of(directory))
     inner = unwrapped(model)
@@ -60,6 +70,8 @@ def save_final(
     if not has_scalar_head(model):
         inner.generation_config.to_json_file(aside / GENERATION_CONFIG_NAME)  # unchecked: it was read in the same way
     tokenizer.save_pretrained(aside)
+    for file, note in (notes or {}).items():
+        write_json(aside / file, note)
     put_folder(aside, directory)
 
 
@@ -83,7 +95,9 @@ def _save_adapter(
     config = model.peft_config["default"]
     folder = str(config.base_model_name_or_path)
     name = _base_of(base_name, folder)
-    if Path(name).is_dir() and Path(name).resolve().is_relative_to(directory.resolve().parent):
+    root = directory.resolve().parent
+    root = root.parent if root.name in (MODELS, "copies") else root
+    if Path(name).is_dir() and Path(name).resolve().is_relative_to(root):
         name = os.path.relpath(Path(name).resolve(), directory.resolve())  # the run folder may be moved
     # new rows are saved by trainable_token_indices; the whole tables need not be
     model.save_pretrained(str(aside), state_dict=state_dict, save_embedding_layers=False)

@@ -42,7 +42,7 @@ class SoupSection:
 class ModelSection:
     """Which weights, in which precision, with which reference."""
 
-    model_name_or_path: str = ""  # a local folder, a hub name, asset:NAME, or the run folder of an earlier run
+    model_name_or_path: str = ""  # a local folder, a hub name, asset:NAME, an earlier run, or a checkpoint in it
     config: dict[str, Any] = field(default_factory=dict)  # instead: fresh weights of this config (model_type, ...)
     tokenizer_name_or_path: str = ""  # needed with `config`; otherwise the model's own
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 weights, the masters of bf16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -22,50 +23,53 @@ LONGEST_REASON = 400  # characters of a library's complaint
 HUB_TIMEOUT = 10.0  # seconds; without a network the hub's own client would retry for half a minute a file
 HISTORY = ("transformers_version", "_name_or_path", "name_or_path")  # of a config: who wrote it, and where
 CONFIGS = ("config.json", "generation_config.json")
+MAKER = "align.run.export"  # who makes a model folder of a checkpoint; above, since a run's recipe is read for it
+MODELS = "models"  # in a run folder: those of its checkpoints
+OF_CHECKPOINT = "align_checkpoint.json"  # in such a folder: which one it was made of
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a hub repository; never pickles
 
 
 def resolve(name: str, *, code: bool = False) -> str:
-    """The local folder that `name` means: a folder, a run folder (its `final/`), `asset:NAME`, or a hub name.
+    """The local folder that `name` means: a model folder, a run folder (its `final/`), a checkpoint in one,
+    `asset:NAME`, or a hub name.
 
-    A hub name is looked up in the hub's cache first and downloaded otherwise; `code` fetches Python files too.
-    Raises UserError for a name that is none of these.
+    A model folder is made of a checkpoint when it is first named, and kept as `models/step-000050` of its run; of a run
+    without `final/` the newest good checkpoint is taken, aloud. A hub name is looked up in the hub's cache first and
+    downloaded otherwise; `code` fetches Python files too. Raises UserError for a name that is none of these.
     """
     if name.startswith("asset:"):
         return _asset(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return str(_inside(name, folder))
+        return str(_inside(folder))
     if folder.is_file():
         raise UserError(f"{name}: is a file; a model or tokenizer is a folder as transformers saves it")
+    if is_kept(folder):
+        return str(kept_of(folder))  # the checkpoint itself was removed since, as training.save_total_limit does
     if not HUB_NAME.fullmatch(name) or name.startswith("."):
         raise UserError(f"{name}: no such folder; give a model folder, a run folder, asset:NAME or a hub name")
     return _from_hub(name, code)
 
 
-def _inside(name: str, folder: Path) -> Path:
-    """The folder, or its `final/`. UserError for what a run has left that has not come to its end."""
+def kept_of(checkpoint: Path) -> Path:
+    """Where the model folder of a checkpoint is kept once it was made."""
+    return checkpoint.parent.parent / MODELS / checkpoint.name
+
+
+def is_kept(checkpoint: Path) -> bool:
+    inside = checkpoint.parent.name == "checkpoints" and re.fullmatch(r"step-\d{6,}", checkpoint.name)
+    return bool(inside) and (kept_of(checkpoint) / OF_CHECKPOINT).exists()
+
+
+def _inside(folder: Path) -> Path:
+    """The folder, its `final/`, or what is made of a checkpoint. UserError for a run that has left none of them."""
     if (folder / "config.json").exists() or has_adapter(folder):
         return folder
     if (folder / "final").is_dir():
         return folder / "final"
-    steps = re.compile(r"step-(\d{6,})")
-    if steps.fullmatch(folder.name) and (folder / "manifest.json").exists():
-        run = folder.parent.parent
-        raise UserError(
-            f"{name}: is a checkpoint, with the state of a run and no model folder; name the run, {run}, or make a "
-            f"model of it: align export {name} DIR"
-        )
-    if not (folder / "recipe.yaml").exists():
-        return folder
-    found = sorted(int(s[1]) for p in folder.glob("checkpoints/step-*") if (s := steps.fullmatch(p.name)))
-    on = f"align train {name} --resume"
-    ends = {"training.max_steps": found[-1], "training.num_train_epochs": "null"} if found else {}
-    here = " ".join([on, *(f"{k}={v}" for k, v in ends.items()), *(f"--allow-changes {k}" for k in ends)])
-    raise UserError(
-        f"{name}: is the folder of a run that has not come to its end, so there is no final/ in it. Go on with it: {on}"
-        + (f"; or end it at its last checkpoint, step {found[-1]}: {here}" if found else "; it has no checkpoint yet")
-    )
+    if (folder / "manifest.json").exists() or (folder / "recipe.yaml").exists():
+        return importlib.import_module(MAKER).model_folder(folder)
+    return folder
 
 
 def _asset(name: str) -> str:

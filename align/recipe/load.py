@@ -1,12 +1,12 @@
 """A recipe: WHAT to train, as one frozen value that is checked before anything is loaded.
 
 `load` reads RECIPE (a file, a run folder, or the name of a shipped recipe) and `key=value` overrides, and either
-returns a `Recipe` or raises `Mistakes` with all that is wrong. Nine things alone are resolved: an empty
+returns a `Recipe` or raises `Mistakes` with all that is wrong. Ten things alone are resolved: an empty
 `training.output_dir` is runs/NAME; TRL's two names for the batch size are multiplied out; a method with a scalar head
 shows no completions (and is refused when asked to); evaluations are compared by the method's usual metric, and that
 says whether the larger is the better; the learning rate and the number of minibatches are the method's usual ones;
 dr_grpo's `constant_length` is the most tokens that a completion may have; weights of sources are read from the run that
-has learned them.
+has learned them; a run without `final/`, named as a model, is its newest good checkpoint.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from align.recipe.look_at_models import check_context, check_models
 from align.recipe.metric import METRIC, check_metric, declared, direction
 from align.recipe.notes import model_notes
 from align.recipe.online import check_online, is_online, notes_of
+from align.recipe.past import settled
 from align.recipe.roles import check_levels, check_roles
 from align.recipe.text import Written, find_recipe, override, read
 from align.recipe.types import build, is_text, names, show
@@ -112,6 +113,9 @@ def checked(written: Written, path: Path, world_size: int | None = None) -> Reci
         name: build(written, name, owner, values := _section(written, name), _homes(values, name))
         for name, owner in owners(cls).items()
     }
+    before: tuple[str, ...] = ()
+    if sections["model"] is not None:
+        sections["model"], before = settled(written, sections["model"])
     check_combinations(written, cls, sections)
     if cls is not None and sections["model"] is not None:
         check_roles(written, cls, method, sections["model"])
@@ -136,7 +140,7 @@ def checked(written: Written, path: Path, world_size: int | None = None) -> Reci
     sections["training"] = training
     if writes_nothing(method.needs()) and not written.has("logging.num_completions"):
         sections["logging"] = dataclasses.replace(sections["logging"], num_completions=0)
-    said = (*notes_of_data, *notes_of(sections.get("rollout")), *with_rate(written, method, sections))
+    said = (*before, *notes_of_data, *notes_of(sections.get("rollout")), *with_rate(written, method, sections))
     said += model_notes(sections)
     said += with_minibatches(written, method, sections)
     method, apart = with_followed(written, method, sections)

@@ -13,9 +13,11 @@ from typing import Any
 from align.assets import asset, is_asset
 from align.errors import UserError, did_you_mean
 from align.models.settings import ModelSection
-from align.models.sources import has_adapter, read_json, refusing, weight_files
+from align.models.sources import has_adapter, is_kept, kept_of, read_json, refusing, weight_files
+from align.recipe.past import base_of, past_of
 from align.recipe.text import Written
 from align.recipe.types import show
+from align.runfolder.checkpoint import is_checkpoint, verify
 
 LEARNED_POSITIONS = ("gpt2", "gpt_bigcode", "gpt_neo", "openai-gpt", "opt", "biogpt", "ctrl")
 SHAPE = ("model_type", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "intermediate_size", "vocab_size")
@@ -56,8 +58,15 @@ def cached(name: str, kind: str) -> bool:
 
 
 def model_folder(name: str) -> Path | None:
-    """The folder with config.json (or an adapter's) behind a model's name: asset, folder, run; None on the hub."""
+    """The folder with config.json (or an adapter's) behind a model's name: asset, folder, run; None on the hub.
+
+    Of a checkpoint that no model folder was made of yet it is the one that its run began with.
+    """
     path = asset(name) if is_asset(name) else Path(name).expanduser()
+    if is_kept(path):
+        return kept_of(path)
+    if is_checkpoint(path):
+        return model_folder(base) if (base := base_of(path.parent.parent)) else None
     inside = path / "final"
     if (inside / "config.json").is_file() or (inside / "adapter_config.json").is_file():
         return inside
@@ -188,6 +197,9 @@ def _same_shape(written: Written, configs: dict[str, dict[str, Any]]) -> None:
 
 
 def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> None:
+    if is_checkpoint(path := Path(name).expanduser()):
+        _checkpoint(written, key, path)
+        return
     try:
         folder = model_folder(name)
     except UserError as error:
@@ -215,6 +227,16 @@ def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> Non
         written.wrong(key, f"{name} holds no tokenizer; name one with model.tokenizer_name_or_path")
     else:
         _weights(written, key, folder)
+
+
+def _checkpoint(written: Written, key: str, path: Path) -> None:
+    """Its files are looked at, and not read: that is done when a model is made of it."""
+    try:
+        past_of(path.parent.parent)
+    except UserError as error:
+        written.wrong(key, str(error))
+    if problems := verify(path, sums=False):
+        written.wrong(key, f"{path} is damaged: {'; '.join(problems[:3])}; take another checkpoint")
 
 
 def _weights(written: Written, key: str, folder: Path) -> None:

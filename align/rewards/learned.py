@@ -28,18 +28,21 @@ from align.models.settings import ModelSection
 from align.models.sources import read_json, resolve, side_files, weight_files
 from align.models.tokenizer import load_tokenizer
 from align.rewards.base import Text
+from align.runfolder.checkpoint import is_checkpoint
+from align.runfolder.unended import is_unended
 from align.scoring.layout import lay_out
 
 
 @dataclass(frozen=True)
 class Reward:
-    model: str  # a folder, a finished run, or a hub name
+    model: str  # a folder, a run, a checkpoint, or a hub name
     batch_size: int = 32  # completions scored at once
 
     in_process: ClassVar[bool] = True  # a model is not sent to worker processes
 
     def __post_init__(self):
-        if Path(self.model).expanduser().exists():
+        folder = Path(self.model).expanduser()
+        if folder.exists() and not (is_checkpoint(folder) or is_unended(folder)):  # a model is made of those when asked
             check(Path(resolve(self.model, code=False)))
 
     def __call__(self, prompts: list[Text], completions: list[Text], **columns: Any) -> list[float]:

@@ -20,6 +20,7 @@ from align.models.load import Device
 from align.models.parts import context_of
 from align.models.tokenizer import Head, stop_ids
 from align.recipe.load import Recipe
+from align.recipe.past import Past
 from align.rollout.hints import HintColumn
 from align.rollout.policy_engine import Readable, Texts
 from align.scoring.experience import Batching, Columns
@@ -44,7 +45,7 @@ def device_of(world: World) -> Device:
     return "hollow" if world.divides else None
 
 
-def head_of(recipe: Recipe) -> Head:
+def head_of(recipe: Recipe | Past) -> Head:
     needs = recipe.method.needs()
     return "lm" if any("logps" in needs.live(m) for m in needs.learned()) else "scalar"
 

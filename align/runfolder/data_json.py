@@ -14,9 +14,9 @@ BINS = 24
 
 
 def describe_data(splits: Splits) -> dict[str, Any]:
-    """Counts and length histograms of each split, and what the reader was told."""
+    """Counts and length histograms of each split, what the reader was told, and the template that the model learns."""
     found = {name: _describe(name, store) for name, store in splits.stores.items() if len(store)}
-    return {"splits": found, "notes": list(splits.notes)}
+    return {"splits": found, "notes": list(splits.notes), "chat_template": splits.chat_template}
 
 
 def _describe(name: str, store: Store) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from align.models.settings import LoraSection, ModelSection, SoupSection
 from align.models.sources import resolve
 from align.models.tokenizer import load_tokenizer
 from align.recipe.text import read
-from align.runfolder.checkpoint import checkpoints, step_of, verify
+from align.runfolder.checkpoint import checkpoints, is_checkpoint, verify
 from align.runfolder.fragments import Saved
 from align.runfolder.state_files import load_state
+from align.runfolder.unended import is_unended, newest_first, nothing_to_take, taken
 from align.system.sums import sha256_of
+from align.system.terminal import say
 from align.training.member_files import STATE
 from align.training.team import MOVED
 from align_eval.generation.asked import Trained
@@ -62,10 +64,13 @@ class Where:
 
 
 def find(name: str, dtype: str = "auto") -> Where:
-    """A model folder, a run folder (its `final/`), a checkpoint in one, asset:NAME, or a hub name. UserError."""
+    """A model folder, a run folder (its `final/`, or its newest good checkpoint), a checkpoint in one, asset:NAME, or a
+    hub name. UserError."""
     path = Path(name).expanduser()
-    if step_of(path) >= 0 and (path / "manifest.json").exists():
+    if is_checkpoint(path):
         return _checkpoint(path)
+    if is_unended(path):
+        return _newest(path)
     folder = Path(resolve(name))
     run = path if (path / "recipe.yaml").is_file() else folder.parent
     recipe = _recipe(run) if folder.name == "final" and (run / "recipe.yaml").is_file() else {}
@@ -79,6 +84,15 @@ def steps_of(run: Path) -> list[Path]:
         what = "no checkpoints" if (run / "recipe.yaml").is_file() else "no recipe.yaml, so it is no run folder"
         raise UserError(f"{run}: has {what}; name a run of align train with training.save_steps set")
     return found
+
+
+def _newest(run: Path) -> Where:
+    """Of a run without `final/` its newest good checkpoint, aloud."""
+    good = next((path for path in newest_first(run) if not verify(path)), None)
+    if good is None:
+        raise UserError(nothing_to_take(run))
+    say(taken(run, good))
+    return _checkpoint(good)
 
 
 def _checkpoint(path: Path) -> Where:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from align.report.page import write as write_report
 from align_eval import evaluate_checkpoints
 from align_eval.cli import main
 from align_eval.generation.settings import settings_of
+from align_eval.generation.trained import find
 from align_eval.results.reading import read
 
 STEPS = (
@@ -57,6 +59,8 @@ def test_the_last_checkpoint_scores_as_final_and_step_0_as_the_model_that_traini
     assert "polite: accuracy" in page
     if "lora" not in str(words):
         again(run)
+    shutil.rmtree(run / "final")
+    assert find(str(run)).checkpoint == run / "checkpoints/step-000004"  # the newest one stands for an unended run
 
 
 def again(run: Path) -> None:
