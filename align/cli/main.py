@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,7 @@ RecipeArgument = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
 ]
+Dtype = Literal["bfloat16", "float16", "float32"]
 PIPE_WIDTH = 200
 PLACE = """KEY=VALUE as of `align check`; --gpus 64, --memory 80 (GB of one), --gpus-per-node 8, --tokens 512 (of a
 usual sequence; default: the most that the recipe allows), --device a100|h100|h200, --network 400 (GB a second from a
@@ -162,6 +163,7 @@ def summary(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its checkpoints.")],
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    dtype: Annotated[Dtype | None, typer.Option(help="Default: that of the model which training began with.")] = None,
 ) -> None:
     """A merged, plain transformers folder, reloaded and compared before it counts as done."""
     if not run.is_dir():
@@ -170,8 +172,8 @@ def export(
     from align.run import export as of_checkpoint
     from align.runfolder.checkpoint import is_checkpoint
 
-    gap = of_checkpoint.export(run, out) if is_checkpoint(run) else save.export(run, out)
-    say(f"{out}: reloaded; logits differ by {gap:.1e} of the largest")
+    make = of_checkpoint.export if is_checkpoint(run) else save.export
+    say(f"{out}: {make(run, out, dtype or '')}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from align.system.sums import digest_of
 
 # largest difference of logits, relative to the largest logit, that merging and rounding may leave
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+ORIGIN = "align_origin.json"  # beside float32 weights that were trained from others: the dtype of those
 
 
 def save_final(
@@ -67,12 +69,20 @@ def save_final(
     else:
         with quiet(), without_defaults(inner):
             model.save_pretrained(aside, state_dict=given)
+        _note_origin(inner, aside, base_name)
     if not has_scalar_head(model):
         inner.generation_config.to_json_file(aside / GENERATION_CONFIG_NAME)  # unchecked: it was read in the same way
     tokenizer.save_pretrained(aside)
     for file, note in (notes or {}).items():
         write_json(aside / file, note)
     put_folder(aside, directory)
+
+
+def _note_origin(model: Any, aside: Path, base_name: str) -> None:
+    if model.dtype != torch.float32 or not base_name:
+        return
+    if (dtype := origin_dtype(resolve(base_name))) != torch.float32:
+        write_json(aside / ORIGIN, {"dtype": _name(dtype)})
 
 
 def _mend_generation(model: Any, stops: tuple[int, ...], tokenizer: PreTrainedTokenizerFast) -> None:
@@ -139,11 +149,27 @@ def settings_digest(model: nn.Module) -> str:
     return digest_of(json.loads(json.dumps(text, default=lambda v: sorted(v) if isinstance(v, set) else str(v))))
 
 
-def export(final_dir: str | Path, out_dir: str | Path) -> float:
+@dataclass(frozen=True)
+class Exported:
+    """What a model folder that was exported and loaded again has become."""
+
+    dtype: str  # of its weights
+    gap: float  # largest difference of logits from what was trained, relative to the largest logit
+    allowed: float  # what rounding to this dtype may leave
+
+    def __str__(self) -> str:
+        return (
+            f"{self.dtype}, reloaded; logits differ by {self.gap:.1e} of the largest ({self.allowed:.0e} is what "
+            f"{self.dtype} may leave)"
+        )
+
+
+def export(final_dir: str | Path, out_dir: str | Path, dtype: str = "") -> Exported:
     """Writes the model of a run or folder, its adapter merged, as a plain transformers folder.
 
-    Loads the result again and compares logits on random tokens; returns the largest difference, relative to the
-    largest logit. UserError for a wrong folder, RunError where the numbers do not come back.
+    Without a `dtype` (float32, bfloat16, float16) that of the model which training began with. Loads the result again
+    and compares logits on random tokens. UserError for a wrong folder and for weights that the dtype cannot hold,
+    RunError where the numbers do not come back.
     """
     folder, out = resolve(str(final_dir)), Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -157,18 +183,28 @@ def export(final_dir: str | Path, out_dir: str | Path) -> float:
     probe = _probe(model)
     before = model(**probe).logits.float()
     merged: Any = model.merge_and_unload() if isinstance(model, PeftModel) else model
-    dtype = _stored_dtype(folder)
+    kind = getattr(torch, dtype) if dtype else origin_dtype(folder)
     if has_adapter(folder) and (Path(folder) / "generation_config.json").exists():
         merged.generation_config = GenerationConfig.from_pretrained(folder)
-    save_final(merged.to(dtype), tokenizer, out)
+    _refuse_too_large(merged, kind, folder)
+    save_final(merged.to(kind), tokenizer, out)
     again = freeze(load_policy(ModelSection(model_name_or_path=str(out)), tokenizer, head, out))
     gap = float((again(**probe).logits.float() - before).abs().max() / before.abs().max().clamp(min=1e-6))
-    if not gap <= _TOLERANCE[dtype]:
+    done = Exported(dtype=_name(kind), gap=gap, allowed=_TOLERANCE[kind])
+    if not gap <= done.allowed:
         raise RunError(
-            f"{out}: logits differ by {gap:.1e} of the largest from {folder} ({_TOLERANCE[dtype]:.0e} allowed); "
-            "the export is not the model that was trained, do not use it"
+            f"{out}: {done}, compared with {folder}; the export is not the model that was trained, do not use it"
         )
-    return gap
+    return done
+
+
+def _refuse_too_large(model: nn.Module, dtype: torch.dtype, folder: str) -> None:
+    most = torch.finfo(dtype).max
+    if large := [n for n, p in model.named_parameters() if p.numel() and float(p.detach().abs().max()) > most]:
+        raise UserError(
+            f"{folder}: {large[0]} has weights beyond {most:g}, the most that {_name(dtype)} holds; export it with "
+            "--dtype bfloat16 or float32"
+        )
 
 
 def head_in(folder: str) -> Head:
@@ -180,12 +216,19 @@ def head_in(folder: str) -> Head:
     return "scalar" if first.endswith("ForSequenceClassification") else "lm"
 
 
-def _stored_dtype(folder: str) -> torch.dtype:
-    """The precision in which the base weights lie on disk."""
-    base = adapter_base(folder) if has_adapter(folder) else folder
-    config = read_json(Path(base, "config.json"))
+def origin_dtype(folder: str) -> torch.dtype:
+    """The precision of the model that training began with: as it lies on disk, or as a run's `final/` has noted it,
+    whose own weights are the float32 ones that were trained."""
+    if has_adapter(folder):
+        return origin_dtype(adapter_base(folder))
+    note = Path(folder, ORIGIN)
+    config = read_json(note if note.exists() else Path(folder, "config.json"))
     found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"), torch.float32)
     return found if found in _TOLERANCE else torch.float32
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _probe(model: Any) -> dict[str, Tensor]:

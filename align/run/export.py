@@ -34,13 +34,13 @@ from align.training.team import MOVED
 from align.world.here import rank
 
 
-def export(path: Path, out: Path) -> float:
+def export(path: Path, out: Path, dtype: str = "") -> save.Exported:
     """Puts the pieces of all ranks together and exports them as `align.models.save.export` does. UserError."""
     checkpoint.require_good(path)
     with tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=f".{out.name}-") as place:
         whole = Path(place) / "final"
         _write(path, whole)
-        return save.export(whole, out)
+        return save.export(whole, out, dtype)
 
 
 def model_folder(folder: Path) -> Path:

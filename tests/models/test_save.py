@@ -141,8 +141,7 @@ def test_an_export_is_the_merged_model(load_tiny, tmp_path, model_type, lora, ch
     shake(model, "trainable_tokens")
     tokenizer.chat_template = TURNS
     save_final(model, tokenizer, tmp_path / "run/final")
-    gap = export(tmp_path / "run", tmp_path / "out")
-    assert gap < 1e-4
+    assert export(tmp_path / "run", tmp_path / "out").gap < 1e-4
     assert not list((tmp_path / "out").glob("adapter*"))
     again = AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", attn_implementation=model.get_base_model().config._attn_implementation if lora else "eager"
@@ -173,6 +172,37 @@ def test_an_export_keeps_the_precision_on_disk(tmp_path):
     export(tmp_path / "half", tmp_path / "out")
     assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "bfloat16"
     assert {v.dtype for v in load_file(tmp_path / "out/model.safetensors").values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_an_export_has_the_precision_that_training_began_with(tmp_path, lora):
+    """bfloat16 weights are trained as float32; through several runs the first one's dtype is remembered."""
+    half = ModelSection(model_name_or_path=STORIES, dtype="bfloat16")
+    tokenizer = load_tokenizer(half)
+    save_final(load_policy(half, tokenizer, "lm", tmp_path), tokenizer, tmp_path / "base")
+    name = str(tmp_path / "base")
+    for run in ("first", "second"):
+        section = ModelSection(model_name_or_path=name, lora=lora if run == "first" else None)
+        save_final(load_policy(section, tokenizer, "lm", tmp_path), tokenizer, tmp_path / run / "final", base_name=name)
+        name = str(tmp_path / run)
+    if not lora:
+        assert {v.dtype for v in load_file(tmp_path / "second/final/model.safetensors").values()} == {torch.float32}
+    for dtype in ("", "float32", "float16"):
+        done = export(name, tmp_path / f"out{dtype}", dtype)
+        assert done.dtype == (dtype or "bfloat16")
+        assert {v.dtype for v in load_file(tmp_path / f"out{dtype}/model.safetensors").values()} == {
+            getattr(torch, done.dtype)
+        }
+    assert str(export(name, tmp_path / "again")).endswith("of the largest (3e-02 is what bfloat16 may leave)")
+
+
+def test_weights_that_float16_cannot_hold_are_refused(load_tiny, tmp_path):
+    model, tokenizer, *_ = load_tiny("llama")
+    with torch.no_grad():
+        model.model.norm.weight[0] = 7e4
+    save_final(model, tokenizer, tmp_path / "final")
+    with pytest.raises(UserError, match=r"model\.norm\.weight has weights beyond 65504"):
+        export(tmp_path / "final", tmp_path / "out", "float16")
 
 
 def test_an_export_whose_numbers_do_not_come_back_is_refused(tmp_path, monkeypatch):
