@@ -46,6 +46,9 @@ PIPE_WIDTH = 200
 PLACE = """KEY=VALUE as of `align check`; --gpus 64, --memory 80 (GB of one), --gpus-per-node 8, --tokens 512 (of a
 usual sequence; default: the most that the recipe allows), --device a100|h100|h200, --network 400 (GB a second from a
 node to the others), --model-config FILE (config.json of a model that need not be here)."""
+GRID = """Such as: align sweep dpo optim.learning_rate=1e-4,3e-4 method.beta=0.1,0.3 training.seed=7. A list is a value
+in brackets, one with a comma stands in quotes. --out FOLDER (default: runs/NAME-sweep), --jobs 2 (cells at a time, each
+with its share of the GPUs), --processes and --sharding (of each, as of `align launch local`), --dry-run."""
 ALL = "Do what the run does before it loads weights: prepare all data into the cache, fetch, make the models empty."
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
@@ -115,6 +118,17 @@ def plan(context: typer.Context, recipe: RecipeArgument) -> None:
     from align.cli import plan as command
 
     command.run(recipe, context.args, console())
+
+
+@app.command(context_settings=OWN_OPTIONS, epilog=GRID)
+def sweep(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE KEY=A,B... [KEY=VALUE]... [OPTION]...", help="As train's.")],
+) -> None:
+    """A grid over keys: a run for each combination, and one page that compares them. Given again it goes on."""
+    from align.cli import sweep as command
+
+    command.run(recipe, context.args)
 
 
 @app.command()

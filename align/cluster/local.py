@@ -1,8 +1,8 @@
 """The ranks of a run on this machine: started, told what they are told, and ended together.
 
 As in a job of Slurm there is no launcher of another project in between: the ranks are `align train`, with the variables
-that a launcher would set. Each has a session of its own, so that a ctrl-C reaches it once, from here. Rank 0 speaks
-as a run alone does; what others say has their number in front.
+that a launcher would set. Each has a session of its own, so that a ctrl-C reaches it once, from here; it saves and ends
+where this process is killed. Rank 0 speaks as a run alone does; what others say has their number in front.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import IO, get_args
 from align.cluster.script import sharding
 from align.cluster.settings import Sharding
 from align.errors import Lost, Mistakes, UserError
+from align.system.orphans import bound
 from align.system.terminal import say
 
 FOREIGN = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "SLURM_", "ALIGN_")  # of another launcher, or of a job
@@ -61,16 +62,25 @@ class Ranks:
     """Processes that end together."""
 
     processes: list[subprocess.Popen[str]]
+    readers: list[Thread] = field(default_factory=list)  # of what they say
     failed: int | None = None  # the first that ended otherwise than well
     _since: float = field(default=0.0, init=False)
     _sent: set[int] = field(default_factory=set, init=False)
 
     def wait(self) -> int:
         """The exit code for all of them."""
-        while any(p.poll() is None for p in self.processes):
-            self._look(time.monotonic())
+        while (code := self.code()) is None:
             time.sleep(LOOK)
+        return code
+
+    def code(self) -> int | None:
+        """The exit code for all of them; None while any goes on. To be asked often: it ends those that are left."""
+        going = any(p.poll() is None for p in self.processes)
         self._look(time.monotonic())
+        if going:
+            return None
+        for reader in self.readers:
+            reader.join()
         if self.failed is None:
             return 0
         code = self.processes[self.failed].returncode
@@ -103,19 +113,27 @@ class Ranks:
 
 def launch(words: Sequence[str], run: LocalRun, gpus: int) -> int:
     """`align train` with these words in each rank; returns the exit code. UserError."""
+    with heard() as hear:
+        ranks = begin(words, run, gpus)
+        hear(ranks.send)
+        return ranks.wait()
+
+
+def begin(
+    words: Sequence[str], run: LocalRun, gpus: int, beside: Mapping[str, str] | None = None,
+    tell: Callable[[str], object] | None = None,
+) -> Ranks:  # fmt: skip
+    """The same, under way. `beside` are further variables; `tell` gets each line that a rank says. UserError."""
     number = run.ranks(gpus)
     command = [sys.executable, "-m", "align", "train", *words, *(["--resume", run.resume] if run.resume else [])]
     port = _free_port()
-    with _heard() as heard:
-        ranks = Ranks([_start(command, environment(rank, number, port, run.sharding)) for rank in range(number)])
-        readers = [Thread(target=_relay, args=(rank, p.stdout)) for rank, p in enumerate(ranks.processes) if p.stdout]
-        for reader in readers:
-            reader.start()
-        heard(ranks.send)
-        code = ranks.wait()
-        for reader in readers:
-            reader.join()
-    return code
+    told = [environment(rank, number, port, run.sharding) | dict(beside or {}) for rank in range(number)]
+    ranks = Ranks([_start(command, variables, piped=tell is not None) for variables in told])
+    for rank, process in enumerate(ranks.processes):
+        if process.stdout:
+            ranks.readers.append(Thread(target=_relay, args=(rank, process.stdout, tell or _aside), daemon=True))
+            ranks.readers[-1].start()
+    return ranks
 
 
 def environment(rank: int, number: int, port: int, kind: str) -> dict[str, str]:
@@ -135,20 +153,25 @@ def variables(rank: int, number: int, port: int) -> Mapping[str, str]:
     }  # fmt: skip
 
 
-def _start(command: Sequence[str], told: Mapping[str, str]) -> subprocess.Popen[str]:
-    main = told.get("RANK", "0") == "0"
+def _start(command: Sequence[str], told: Mapping[str, str], *, piped: bool) -> subprocess.Popen[str]:
+    main = told.get("RANK", "0") == "0" and not piped
     out = None if main else subprocess.PIPE
     return subprocess.Popen(
-        command, env=dict(told), stdin=subprocess.DEVNULL, stdout=out, stderr=None if main else subprocess.STDOUT,
-        text=True, errors="replace", start_new_session=True,
+        bound(command), env=dict(told), stdin=subprocess.DEVNULL, stdout=out,
+        stderr=None if main else subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
 
 
-def _relay(rank: int, out: IO[str]) -> None:
-    """What another rank than the first says, line by line."""
-    for line in out:
-        if line.strip():
-            say(f"rank {rank}: {line.rstrip()}", file=sys.stderr)
+def _relay(rank: int, out: IO[str], tell: Callable[[str], object]) -> None:
+    """What a rank says, line by line; that of another than the first with its number."""
+    with out:
+        for line in out:
+            if line.strip():
+                tell(f"rank {rank}: {line.rstrip()}" if rank else line.rstrip())
+
+
+def _aside(line: str) -> None:
+    say(line, file=sys.stderr)
 
 
 def _free_port() -> int:
@@ -158,7 +181,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _heard() -> Iterator[Callable[[Callable[[int], None]], None]]:
+def heard() -> Iterator[Callable[[Callable[[int], None]], None]]:
     """Signals go to who is named; those that come before that are kept for it."""
     waiting, to = list[int](), list[Callable[[int], None]]()
 

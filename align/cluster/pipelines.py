@@ -26,6 +26,7 @@ from align.cluster.submission import Submitted
 from align.errors import UserError
 from align.recipe.load import load_recipe
 from align.recipe.look_at_models import model_folder
+from align.runfolder.folder import RunFolder
 from align.system.files import link, replace_file
 from align.system.terminal import say
 from align.system.yaml12 import to_yaml
@@ -163,8 +164,9 @@ def cancel(folder: Path) -> Iterator[str]:
 
 
 def ended(pipeline: Pipeline, stage: Stage) -> bool:
-    """Whether a stage is done. A run writes its report last."""
-    return (pipeline.place(stage) / (DONE if stage.commands else "report.html")).exists()
+    """Whether a stage is done."""
+    place = pipeline.place(stage)
+    return (place / DONE).exists() if stage.commands else RunFolder(place).ended
 
 
 def _number(pipeline: Pipeline, stage: Stage) -> str:

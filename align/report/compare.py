@@ -12,6 +12,7 @@ from align.report.curves import overlaid
 from align.report.findings import findings
 from align.report.folder import Run
 from align.report.headline import compare, headline, paired, points, told
+from align.report.measured.standings import ranking
 from align.report.measured.values import values_compared
 from align.report.measures import Measure
 from align.report.parts.blocks import Block, Lines, Section, Table, Words, note
@@ -48,6 +49,7 @@ def _without_rows(test: dict[str, Measure]) -> dict[str, Measure]:
 def comparison(runs: Sequence[Run]) -> list[Section]:
     """The page below its title."""
     return [
+        Section(title="Which is best", blocks=ranking(runs) if len(runs) > 2 else []),
         Section(title="Results on held-out rows", blocks=_results(runs)),
         Section(title="Settings that differ", blocks=_settings(runs)),
         Section(title="Curves", blocks=overlaid(runs)),

@@ -19,6 +19,7 @@ Whatever cannot be read becomes a note on the page. Only a folder that holds no 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,8 @@ from align.system.trees import Shallow, bounded
 
 CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
 NOWHERE = Curve((), ())
+SWEEP = "sweep.yaml"  # in a folder whose runs are cells of a grid
+SHOWN = 4  # names that a note lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +112,13 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A folder of runs that follow each other, and what came out in the end."""
+    """A folder of runs that follow each other, and what came out in the end; or of a sweep."""
 
     path: Path
     stages: list[Run]
     summary: dict[str, Measure]
     notes: list[str] = field(default_factory=list)
+    sweep: bool = False  # they do not follow each other: they are cells of a grid
 
 
 def is_run(path: Path) -> bool:
@@ -123,7 +127,7 @@ def is_run(path: Path) -> bool:
 
 
 def read(path: Path) -> Run | Pipeline:
-    """A run, or the runs of a pipeline folder in the order in which they began."""
+    """A run, or the runs of a pipeline folder in the order in which they began; those of a sweep in the grid's."""
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; give a run folder, which `align train` writes under runs/")
     if is_run(path):
@@ -138,7 +142,32 @@ def read(path: Path) -> Run | Pipeline:
         )
     notes: list[str] = []
     summary = measures(_json(path / "summary.json", notes))
-    return Pipeline(path=path, stages=[read_run(p) for p in stages], summary=summary, notes=notes)
+    if sweep := (path / SWEEP).is_file():
+        stages = _of_grid(path, stages, notes)
+    return Pipeline(path=path, stages=[read_run(p) for p in stages], summary=summary, notes=notes, sweep=sweep)
+
+
+def read_sweep(path: Path) -> dict[str, Any]:
+    """What a sweep was asked for: `values` of each key, the names of its `cells`. OSError, ValueError, YAMLError."""
+    found = bounded(yaml.load((path / SWEEP).read_text(encoding="utf-8"), Shallow))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path / SWEEP}: holds no keys")
+    return found
+
+
+def _of_grid(path: Path, stages: Sequence[Path], notes: list[str]) -> list[Path]:
+    """Cells in the order of the grid, others behind them; and a note of those that have not begun."""
+    try:
+        names = [str(name) for name in read_sweep(path).get("cells") or ()]
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        notes.append(f"{SWEEP} cannot be read, so that it is not known which cells there should be.")
+        return list(stages)
+    begun = [p.name for p in stages]
+    if absent := [name for name in names if name not in begun]:
+        more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+        notes.append(f"Not begun yet, or failed before a step: {', '.join(absent[:SHOWN])}{more}.")
+    order = {name: place for place, name in enumerate(names)}
+    return sorted(stages, key=lambda p: order.get(p.name, len(order)))
 
 
 def _began(path: Path) -> tuple[float, str]:

@@ -40,9 +40,9 @@ class Page:
 def write(runs: list[Path], out: Path | None = None, *, watched: int = 0) -> Path:
     """Writes the page and returns where it is.
 
-    One run or one pipeline folder (runs as subfolders, and summary.json) gets report.html inside itself; several are
-    compared in comparison.html of the folder that holds the first. `out` says otherwise. UserError: a folder without a
-    run, or a page that cannot be written.
+    One run, one pipeline folder (runs as subfolders, and summary.json) or one sweep gets report.html inside itself;
+    several are compared in comparison.html of the folder that holds the first. `out` says otherwise. UserError: a
+    folder without a run, or a page that cannot be written.
     """
     if not runs:
         raise UserError("no run folder given; give one, or several to compare")
@@ -60,9 +60,21 @@ def page(found: Sequence[Run | Pipeline], watched: int = 0) -> str:
 
 def _page(found: Sequence[Run | Pipeline]) -> Page:
     if len(found) == 1:
-        return _pipeline(only) if isinstance(only := found[0], Pipeline) else _run(only)
+        if not isinstance(only := found[0], Pipeline):
+            return _run(only)
+        return _sweep(only) if only.sweep and len(only.stages) > 1 else _pipeline(only)
     runs = comparable(_distinct([run for one in found for run in _runs_of(one)]))
     return Page(heading=title(runs), eyebrow="Runs side by side", top=strongest(runs), sections=comparison(runs))
+
+
+def _sweep(sweep: Pipeline) -> Page:
+    runs = comparable(sweep.stages)
+    return Page(
+        heading=sweep.path.resolve().name,
+        eyebrow=f"A sweep: {len(runs)} runs side by side",
+        top=_noted(sweep),
+        sections=comparison(runs),
+    )
 
 
 def _run(run: Run) -> Page:
@@ -80,13 +92,16 @@ def _pipeline(pipeline: Pipeline) -> Page:
     leading = [
         said('<a href="{}">Evaluation: {}</a>', quote(place), title) for title, place in evaluations(pipeline.path)
     ]
-    notes = [Notices([(note, False) for note in pipeline.notes])] if pipeline.notes else []
     return Page(
         heading=pipeline.path.resolve().name,
         eyebrow="A pipeline of runs",
-        top=[*tiles(pipeline.summary), *([Lines(leading)] if leading else []), *notes],
+        top=[*tiles(pipeline.summary), *([Lines(leading)] if leading else []), *_noted(pipeline)],
         sections=[alone(run, f"stage-{i}") for i, run in enumerate(pipeline.stages)],
     )
+
+
+def _noted(pipeline: Pipeline) -> list[Block]:
+    return [Notices([(note, False) for note in pipeline.notes])] if pipeline.notes else []
 
 
 def _runs_of(one: Run | Pipeline) -> list[Run]:

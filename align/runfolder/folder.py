@@ -73,6 +73,11 @@ class RunFolder:
         names = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
         return any(not n.startswith(".") and n not in (*OTHERS, GIVEN) for n in names)
 
+    @property
+    def ended(self) -> bool:
+        """Whether a run has come to its end here. It writes its report last, but others may write one before."""
+        return all(path.exists() for path in (self.path / "outcome.json", self.final, self.report))
+
     def take(self, *, resume: bool) -> None:
         """Makes and locks the folder.
 

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_in_child)
 
 
+@dataclass(frozen=True)
+class Words:
+    """How somebody is told that another has the folder."""
+
+    holder: str
+    elsewhere: str  # what to choose instead
+
+
+OF_RUN = Words("a live run", "another training.output_dir")
+
+
 class Lock:
     """Held from `take` to `release`, or to the end of the process."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, words: Words = OF_RUN):
+        self.path, self.words = path, words
         self._handle: int | None = None
         self._file = False  # held by the file's existence, not by flock
 
@@ -101,10 +113,21 @@ class Lock:
 
     def _taken(self, note: dict[str, Any]) -> UserError:
         who = f"process {note.get('pid', '?')} on {note.get('host', '?')} since {note.get('since', '?')}"
-        cure = "Wait for it, stop it, or choose another training.output_dir"
+        cure = f"Wait for it, stop it, or choose {self.words.elsewhere}"
         if note.get("host") not in (None, socket.gethostname()):
             cure += f"; if that machine is gone for certain, remove {self.path}"
-        return UserError(f"{self.path.parent}: in use by a live run: {who}. {cure}")
+        return UserError(f"{self.path.parent}: in use by {self.words.holder}: {who}. {cure}")
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds a lock, found out by taking it for a moment. It is there."""
+    lock = Lock(path)
+    try:
+        lock.take()
+    except UserError:
+        return False
+    lock.release()
+    return True
 
 
 def held_by(path: Path) -> str:

@@ -18,7 +18,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from align.errors import RunError
 from align.rollout.settings import RolloutSection
 from align.rollout.vllm.client import Client, ServerError
 from align.system.files import inner_folder, open_end
+from align.system.orphans import bound
 
 LOCAL = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::", "")  # addresses at which one listens, and under which nobody is reached
@@ -40,12 +40,6 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEME
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "ROLE_", "GROUP_WORLD_")  # of variables that are the trainer's own
 LOADING = "loading"  # label of weights that are being read
-# SIGTERM where the trainer dies, however it does: prctl's PR_SET_PDEATHSIG (1), which outlives exec; Linux alone has it
-CHILD = (
-    "import ctypes, os, signal, sys\n"
-    "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"
-    "os.execvp(sys.argv[1], sys.argv[1:])"
-)
 
 
 @dataclass
@@ -140,7 +134,7 @@ def start(settings: RolloutSection, command: str, folder: Path, arguments: Seque
     inner_folder(log.parent)
     with open_end(log) as out:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-c", CHILD, *words, *model, *given, *arguments, *settings.vllm_arguments, *place],
+            bound([*words, *model, *given, *arguments, *settings.vllm_arguments, *place]),
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=surroundings(os.environ),
             start_new_session=True,
         )  # fmt: skip
