@@ -8,7 +8,7 @@ VLLM   := .venv-vllm
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test test-vllm lint fuzz bench study-online study-credit study-psft study-eval study-cluster study-plan clean
+.PHONY: quickstart test test-vllm lint docs fuzz bench study-online study-credit study-psft study-eval study-cluster study-plan clean
 
 quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
 	bash launch/pipelines/quickstart.sh
@@ -22,6 +22,9 @@ test-vllm: $(STAMP) $(VLLM)/installed  ## the engine of vLLM against a real serv
 lint: $(STAMP)  ## style and types
 	$(RUN)/ruff check .
 	$(RUN)/pyright --warnings
+
+docs: $(STAMP)  ## the site of documentation: build/docs/index.html; any warning is an error
+	$(RUN)/python -m docs.generate
 
 fuzz: $(STAMP)  ## random harm to runs for MINUTES=10 from SEED=1; one case again by its name: make fuzz CASE=kills:17
 	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/helpers $(RUN)/python -m fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) \

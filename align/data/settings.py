@@ -24,18 +24,20 @@ class DataSection:
     """Which rows, how they are read, and what is done with those that do not fit."""
 
     train: str | list[DataSource] = ""  # a source, or a weighted mixture of them
-    mixture: Literal["shares", "rows"] = "shares"  # of several sources: by their weights; or all rows of all of them
+    mixture: Literal["shares", "rows"] = "shares"  # several sources: by their weights; or all rows
     validation: str | ShareBelowOne = 0.0  # a source, or the share of `train`'s prompts that is held out, by hash
-    test: str | ShareBelowOne = 0.0  # likewise; never seen by early stopping nor keep-best
+    test: str | ShareBelowOne = 0.0  # as validation; never seen by early stopping nor keep-best
     trusted: str = ""  # of a method over two levels: a small set of rows as all should be, none of which is in `train`
     weights_from: str = ""  # a run that has learned the weights of these sources of `train`, which they then have
     columns: dict[str, str] = field(default_factory=dict)  # {ours: theirs} or {ours: "template with {theirs}"}
     max_length: AtLeastOne = 1024  # tokens of prompt and completion together
     max_prompt_length: int = 0  # tokens of a prompt beside its BOS, of which the end is kept; 0: no limit of its own
-    overlong: Literal["drop", "cut_prompt", "cut_completion"] = "drop"  # cut_prompt keeps its end
+    # rows above max_length; cut_prompt keeps its end
+    overlong: Literal["drop", "cut_prompt", "cut_completion"] = "drop"
     bad_rows: Literal["error", "drop"] = "error"  # rows that cannot be used: no `chosen`, chosen equal to rejected, ...
-    loss_on: Literal["assistant", "completion", "all"] = "completion"  # every assistant turn, the last, all
+    loss_on: Literal["assistant", "completion", "all"] = "completion"  # learned: every assistant turn, the last, all
     chat_template: str = ""  # a Jinja file that replaces the tokenizer's own; empty keeps it
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)  # what it is given: {enable_thinking: false}
-    special_tokens: list[str] | Literal["all"] = field(default_factory=list)  # that rows may write by their names
+    # what the template is given: {enable_thinking: false}
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    special_tokens: list[str] | Literal["all"] = field(default_factory=list)  # those that rows may write by name
     num_rows: int = 0  # only the first rows of each source; 0 takes all

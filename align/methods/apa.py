@@ -47,9 +47,9 @@ class APA(OnlineMethod[CriticRollouts[AnchoredValued]]):
     apa_lambda: Positive = weight(0.1, of="ref")  # advantage that a nat away from the reference is worth
     whiten: bool = True  # false: advantages stay in the reward's unit, and so does apa_lambda
     kappa: Positive = 0.5  # of `weighted`
-    gamma: Share = 1.0
+    gamma: Share = 1.0  # what a token's reward counts one token earlier; 1: as much
     lam: Share = 0.95
-    value_coef: NotNegative = 1.0
+    value_coef: NotNegative = 1.0  # weight of the critic's loss
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class CISPO(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2506.13585"
     smallest_group = 2
 
-    ratio_lower_bound: Share = 0.0
+    ratio_lower_bound: Share = 0.0  # least weight of a token
     ratio_upper_bound: OneOrMore = 5.0
 
     def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:

@@ -58,9 +58,9 @@ class D3S(OnlineMethod[Rollouts[Hesitant]]):
     first_completions: ShareAboveZero = 0.25  # share of completions that stays in the first experience
     last_completions: ShareAboveZero = 0.75  # after `horizon` of them
     first_tokens: ShareAboveZero = 0.1  # share of their tokens
-    last_tokens: ShareAboveZero = 0.5
+    last_tokens: ShareAboveZero = 0.5  # likewise at the end
     horizon: AtLeastOne = 100  # experiences
-    clip_range: Positive = 0.2
+    clip_range: Positive = 0.2  # how far from 1 a ratio still teaches
     num_seen: float = remembered()  # experiences so far
 
     def advantages(self, rollouts: Rollouts[Hesitant]) -> Rollouts[Hesitant]:

@@ -38,8 +38,8 @@ class DAPO(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2503.14476"
     smallest_group = 2
 
-    clip_low: Positive = 0.2
-    clip_high: Positive = 0.28
+    clip_low: Positive = 0.2  # how far below 1 a ratio still teaches
+    clip_high: Positive = 0.28  # likewise above
 
     def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:
         return per_token(rollouts, group_normalised(rollouts.rewards, rollouts.groups))

@@ -32,7 +32,7 @@ class DrGRPO(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2503.20783"
     smallest_group = 2
 
-    clip_range: Positive = 0.2
+    clip_range: Positive = 0.2  # how far from 1 a ratio still teaches
     constant_length: AtLeastOne = follows("rollout.max_completion_length", 3000)  # tokens; 3000 is the paper's own
 
     def advantages(self, rollouts: Rollouts[Sampled]) -> Rollouts[Sampled]:

@@ -54,7 +54,7 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
     smallest_group = 2  # one completion has no spread
 
     kl_coef: NotNegative = weight(0.04, of="ref")  # of the k3 term in the loss
-    clip_range: Positive = 0.2
+    clip_range: Positive = 0.2  # how far from 1 a ratio still teaches
     clip_high: NotNegative = 0.0  # above a ratio of 1, where that is bounded otherwise than below; 0: clip_range
     aggregation: Literal["sequence_mean", "token_mean"] = "sequence_mean"
     off_policy_delta: NotNegative = 0.0  # nats a token from which a bad completion is too far off; 0: none is

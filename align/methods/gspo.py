@@ -41,8 +41,8 @@ class GSPO(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2507.18071"
     smallest_group = 2
 
-    clip_low: Positive = 3e-4
-    clip_high: Positive = 4e-4
+    clip_low: Positive = 3e-4  # how far below 1 a ratio still teaches
+    clip_high: Positive = 4e-4  # likewise above
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

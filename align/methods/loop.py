@@ -37,7 +37,7 @@ class LOOP(OnlineMethod[Rollouts[Sampled]]):
     paper = "arXiv:2502.01600"
     smallest_group = 2  # the baseline is the mean of the others
 
-    ratio_of: Literal["token", "completion"] = "token"
+    ratio_of: Literal["token", "completion"] = "token"  # what has a ratio
     clip_range: Positive = 0.1
     smallest_advantage: NotNegative = 0.01  # weaker completions are not learned from
 

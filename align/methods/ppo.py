@@ -53,15 +53,15 @@ class PPO(OnlineMethod[CriticRollouts[AnchoredValued]]):
     paper = "arXiv:1707.06347"
 
     kl_coef: NotNegative = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
-    kl_estimator: Estimator = "k1"
+    kl_estimator: Estimator = "k1"  # of a token's log-ratio: itself, half its square, or one that is never negative
     kl_target: NotNegative = 0.0  # KL of a completion (nats) that kl_coef is steered to; 0: kl_coef stays
     kl_horizon: Positive = 10_000.0  # completions after which it has moved by the error
-    gamma: Share = 1.0
+    gamma: Share = 1.0  # what a token's reward counts one token earlier; 1: as much
     lam: Share = 0.95
-    clip_range: Positive = 0.2
+    clip_range: Positive = 0.2  # how far from 1 a ratio still teaches
     dual_clip: float = 0.0  # bounds the loss of bad tokens at -dual_clip A (arXiv:1912.09729); 0: none
     value_clip: NotNegative = 0.2  # 0: none
-    value_coef: NotNegative = 0.1
+    value_coef: NotNegative = 0.1  # weight of the critic's loss
 
     def __post_init__(self):
         super().__post_init__()

@@ -32,7 +32,7 @@ class ReinforcePP(OnlineMethod[Rollouts[Anchored]]):
     paper = "arXiv:2501.03262"
 
     kl_coef: NotNegative = weight(0.01, of="old ref")  # what a nat of divergence from the reference costs, in reward
-    clip_range: Positive = 0.2
+    clip_range: Positive = 0.2  # how far from 1 a ratio still teaches
 
     def advantages(self, rollouts: Rollouts[Anchored]) -> Rollouts[Anchored]:
         written = rollouts.completion

@@ -57,7 +57,7 @@ class ScafGRPO(OnlineMethod[Hinted[Sampled]]):
 
     num_exempt: Count = 50  # first experiences, without hints; the paper: 15 % of a run
     hints_at_once: AtLeastOne = 1  # of those that are left, before it is looked whether one has helped
-    clip_range: Positive = 0.2
+    clip_range: Positive = 0.2  # how far from 1 a ratio still teaches
     num_seen: float = remembered()  # experiences so far
 
     def resample(self, rollouts: Hinted[Sampled]) -> list[Ask]:

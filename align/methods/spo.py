@@ -54,12 +54,12 @@ class SPO(OnlineMethod[CriticRollouts[AnchoredValued]]):
     paper = "arXiv:2401.16025"
 
     kl_coef: NotNegative = weight(0.05, of="old ref")  # what a nat of divergence from the reference costs, in reward
-    gamma: Share = 1.0
+    gamma: Share = 1.0  # what a token's reward counts one token earlier; 1: as much
     lam: Share = 0.95
     epsilon: Positive = 0.2  # where the best ratio is; completions want far smaller ones, such as 3e-4
     ratio_of: Literal["token", "completion"] = "token"
     value_clip: NotNegative = 0.2  # 0: none
-    value_coef: NotNegative = 0.1
+    value_coef: NotNegative = 0.1  # weight of the critic's loss
 
     @property
     def correction_levels(self) -> tuple[str, ...]:

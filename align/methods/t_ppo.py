@@ -67,13 +67,13 @@ class TPPO(OnlineMethod[Windowed[Valued]]):
     name = "t_ppo"
     paper = "arXiv:2506.15050"
 
-    gamma: Share = 1.0
-    lam: Share = 0.95
+    gamma: Share = 1.0  # what a token's reward counts one token earlier; 1: as much
+    lam: Share = 0.95  # 0 believes the critic's next value, 1 what came in the end
     whiten: bool = False  # true moves what is worth nothing, such as the last token of a window, away from 0
     bootstrap: Literal["hold", "zero"] = "hold"  # the value after the last token of a completion that goes on
-    clip_low: Positive = 0.2
-    clip_high: Positive = 0.2
-    value_coef: NotNegative = 1.0
+    clip_low: Positive = 0.2  # how far below 1 a ratio still teaches
+    clip_high: Positive = 0.2  # likewise above
+    value_coef: NotNegative = 1.0  # weight of the critic's loss
 
     def advantages(self, rollouts: Windowed[Valued]) -> Windowed[Valued]:
         written, mask = rollouts.completion, rollouts.completion.mask

@@ -41,14 +41,14 @@ class VCPPO(OnlineMethod[CriticRollouts[Valued]]):
     name = "vc_ppo"
     paper = "arXiv:2503.01491"
 
-    gamma: Share = 1.0
+    gamma: Share = 1.0  # what a token's reward counts one token earlier; 1: as much
     lam: Share = 0.95  # of the policy's advantages
     lam_critic: Share = 1.0  # of what the critic learns
     length_alpha: NotNegative = 0.0  # instead of lam, 1 - 1 / (length_alpha * length); VAPO: 0.05; 0: lam
     whiten: bool = True  # VAPO's advantages are as they are: set false with length_alpha
-    clip_low: Positive = 0.2
+    clip_low: Positive = 0.2  # how far below 1 a ratio still teaches
     clip_high: Positive = 0.2  # VAPO: 0.28
-    value_coef: NotNegative = 1.0
+    value_coef: NotNegative = 1.0  # weight of the critic's loss
     nll_coef: NotNegative = 0.0  # VAPO: 0.1
 
     def advantages(self, rollouts: CriticRollouts[Valued]) -> CriticRollouts[Valued]:

@@ -64,7 +64,7 @@ class VinePPO(OnlineMethod[Branching[Anchored]]):
     num_restarts: AtLeastOne = 9  # completions that a state's value is the mean of
     max_states: Count = 0  # of a completion, its prompt aside, whose values are estimated; GSM8K: 25; 0: all
     kl_coef: NotNegative = weight(1e-4, of="ref")
-    clip_range: Positive = 0.2
+    clip_range: Positive = 0.2  # how far from 1 a ratio still teaches
 
     def resample(self, rollouts: Branching[Anchored]) -> list[Ask]:
         """Restarts from every state that has none, for equal states once."""

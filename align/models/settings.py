@@ -12,12 +12,12 @@ from align.system.ranges import AtLeastOne, ShareBelowOne
 class LoraSection:
     """Low-rank adapters by peft; names are peft's."""
 
-    r: AtLeastOne = 16
-    lora_alpha: int = 32
-    lora_dropout: ShareBelowOne = 0.0
-    target_modules: str | list[str] = "all-linear"
-    use_dora: bool = False
-    use_rslora: bool = False
+    r: AtLeastOne = 16  # rank of the two factors of each matrix
+    lora_alpha: int = 32  # what they add is multiplied by lora_alpha / r
+    lora_dropout: ShareBelowOne = 0.0  # of the adapters' input, in training
+    target_modules: str | list[str] = "all-linear"  # names of modules that get adapters; all-linear: all but the head
+    use_dora: bool = False  # weights are divided into length and direction (arXiv:2402.09353)
+    use_rslora: bool = False  # multiplied by lora_alpha / sqrt(r) instead (arXiv:2312.03732)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,15 @@ class ModelSection:
     """Which weights, in which precision, with which reference."""
 
     model_name_or_path: str = ""  # a local folder, a hub name, asset:NAME, an earlier run, or a checkpoint in it
-    config: dict[str, Any] = field(default_factory=dict)  # instead: fresh weights of this config (model_type, ...)
-    tokenizer_name_or_path: str = ""  # needed with `config`; otherwise the model's own
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 weights, the masters of bf16
-    attn_implementation: str = ""  # transformers' name; empty lets the layouts choose
-    trust_remote_code: bool = False
+    # instead of a model: fresh weights of this config (model_type, ...)
+    config: dict[str, Any] = field(default_factory=dict)
+    tokenizer_name_or_path: str = ""  # needed with `config`; empty: the model's own
+    # of the weights; auto: float32, the masters of bf16
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attn_implementation: str = ""  # transformers' name; empty: the layouts choose
+    trust_remote_code: bool = False  # runs the Python code that the model's repository holds
     add_tokens: list[str] = field(default_factory=list)  # new special ones that rewards see; embeddings are resized
-    lora: LoraSection | None = None
+    lora: LoraSection | None = None  # low-rank adapters are trained instead of the weights; null: the weights
     critic: CriticSection | None = None  # of methods that have one; without it a head on the policy's trunk
     # auto: copy, but adapter_off if it is new; {soup: [...], weights: [...]}: an average of several models
     reference: Literal["auto", "copy", "adapter_off", "cached"] | SoupSection = "auto"

@@ -14,7 +14,7 @@ class Function:
 
     name: str  # of `align/rewards`, or package.module:function (or Class, made with `settings`)
     weight: float = 1.0  # in the sum
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  # of a class: its fields
     cache: bool = False  # verdicts are remembered: for functions that always say the same of the same completion
 
 
@@ -22,7 +22,7 @@ class Function:
 class RewardSection:
     """What a completion earns."""
 
-    functions: list[str | Function] = field(default_factory=list)
+    functions: list[str | Function] = field(default_factory=list)  # whose weighted sum it is
     shape: list[dict[str, Any]] = field(default_factory=list)  # done to the weighted sum, in this order
     on_error: Literal["stop", "mark"] = "stop"  # mark: the sample counts as not judged, and is told
     timeout: NotNegative = 0.0  # seconds for each sample, in a worker process; 0: all at once, in this process

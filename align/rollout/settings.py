@@ -14,7 +14,7 @@ class AuditSection:
 
     num_states: AtLeastOne = 64  # of an experience
     num_samples: Annotated[int, Range(2)] = 64  # completions that a state's value is the mean of
-    every: AtLeastOne = 10  # experiences
+    every: AtLeastOne = 10  # experiences from one audit to the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +25,18 @@ class RolloutSection:
     num_generations: int = 8  # completions of each prompt
     num_prompts: int = 0  # prompts of an experience; 0: training.batch_size, so that it lasts one step
     num_iterations: AtLeastOne = 1  # passes over an experience
-    max_completion_length: AtLeastOne = 256  # tokens
+    max_completion_length: AtLeastOne = 256  # tokens of a completion
     temperature: Positive = 1.0  # of the sampler, and of every log-probability in training
-    top_k: int = 0  # 0 keeps all tokens
-    top_p: ShareAboveZero = 1.0
-    min_p: Share = 0.0
+    top_k: int = 0  # only so many of the likeliest tokens; 0 keeps all
+    top_p: ShareAboveZero = 1.0  # the likeliest tokens that together have this probability; 1 keeps all
+    min_p: Share = 0.0  # tokens at least so likely, as a share of the likeliest one; 0 keeps all
     biased_sampling: bool = False  # consent to top_k, top_p or min_p, under which the gradient is not the policy's
-    stop_strings: list[str] = field(default_factory=list)  # beside the end-of-sequence tokens
+    stop_strings: list[str] = field(default_factory=list)  # texts that end a turn, beside the end-of-sequence tokens
     environment: str = ""  # package.module:function that answers a finished turn, or ends the completion; empty: none
     max_turns: AtLeastOne = 8  # of the policy, where there is an environment
     window: int = 0  # new tokens of a completion in one experience; the rest is written in the next ones; 0: no limit
     steps: str = "newline"  # how completions are cut into steps: newline, gsm8k, math, or package.module:function
-    audit: AuditSection | None = None  # of methods that value states
+    audit: AuditSection | None = None  # whether states are worth what a method believes; null: nobody asks
     max_rows: AtLeastOne = 64  # completions that one rank writes side by side: memory, not mathematics
     # Further ones, which begin in the rows of those that have ended. On a CPU this pays where lengths are very unequal
     # (a tenth at a median of 67 of at most 384 tokens), and costs where most are long.
@@ -45,12 +45,12 @@ class RolloutSection:
     staleness: int = 0  # 1: the next experience is written by the weights before this one is learned from
     max_refills: int = 0  # further rounds of prompts where the method leaves groups out
     correction: Literal["none", "truncate", "mask"] = "none"  # of the gap between sampler and trainer
-    correction_level: Literal["token", "sequence", "geometric"] = "token"
+    correction_level: Literal["token", "sequence", "geometric"] = "token"  # what has a weight of its own
     correction_high: float = 2.0  # largest weight pi_old / sampler
     correction_low: float = 0.0  # with `mask`: smallest
     replay: str = ""  # a run folder whose recorded rollouts are learned from, instead of writing
     record: bool = False  # keep the rollouts of every experience in rollouts/, to be replayed
-    # where the engine is vllm; none of these changes what is learned
+    # ---- where the engine is vllm; none of these changes what is learned
     vllm_server_base_url: str | list[str] = ""  # of a server, or of each of several, that runs already and sees the
     # run folder; empty: the run starts what vllm_command says
     vllm_command: str | list[str] = "vllm serve"  # what starts one, such as `env CUDA_VISIBLE_DEVICES=1

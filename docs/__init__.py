@@ -1,0 +1,1 @@
+"""The site of documentation: pages/ is written by hand, generate/ reads the rest off the code."""
