@@ -9,11 +9,11 @@ import os
 import resource
 import shutil
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from children import end_with
 from mistakes import RECIPE, ROW, Told, dump, pairs
 
 from align.cli.main import main
@@ -201,15 +201,7 @@ def forked(words: list[str], limit: Callable[[], None], log: Path) -> tuple[int,
     child = os.fork()
     if not child:
         sys.stdout = sys.stderr = log.open("w")
-        code = 99
-        try:
-            limit()
-            code = main(words)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
+        end_with(lambda: (limit(), main(words))[1])
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -11,6 +12,9 @@ from typing import NoReturn
 
 def end_with(act: Callable[[], int | None]) -> NoReturn:
     """The exit code is what `act` returns or exits with; 1, and a traceback, where it raises anything else."""
+    # What earlier tests have left is never collected here: a store or a process group, when it goes, waits for its
+    # threads, which are not in this process.
+    gc.freeze()
     code = 1
     try:
         code = act() or 0
