@@ -1,0 +1,172 @@
+"""What the documents tell people to type: commands that there are, recipes that pass, rows that are read."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from doc_blocks import COMMANDS, ROOT, Block, blocks, command_of, options_of, shell_lines
+
+from align.cli.main import main
+from align.data.reading.rows import RowReader
+from align.judges.named import read_spec
+from align.methods.base import find_method, method_names
+from align.recipe.load import ONLINE, OWNERS, load_recipe
+from align.recipe.text import Written, recipe_names
+from align.recipe.types import build
+from docs.generate.settings import keys
+
+SHELL = blocks("bash")
+WORD = re.compile(r"([a-z_]+(?:\.\w+)+)=(.*)")  # KEY=VALUE of a recipe
+NO_RECIPES = ("RECIPE", "RUN", "my.yaml", "polite.yaml")  # that stand for a reader's own
+CHEAP = ("align check", "align methods", "align plan", "align init")  # that are run here
+
+
+def lines(*programs: str) -> list[tuple[Block, list[str]]]:
+    return [(b, words) for b in SHELL for words in shell_lines(b.text) if words[0] in programs]
+
+
+def test_there_are_lines_to_look_at() -> None:
+    assert len(lines("align")) > 25
+    assert len(lines("align-eval")) > 15
+    programs = {words[0] for b in SHELL for words in shell_lines(b.text)}
+    assert programs <= {"align", "align-eval", "make", "pip", "python", ".", "ALIGN_DEBUG=1"}
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_commands_and_their_options_exist(program: str) -> None:
+    for block, words in lines(program):
+        found = command_of(words)
+        assert found is not None, f"{block}: {' '.join(words)}: no such command"
+        command, rest = found
+        rest = rest[: rest.index("--")] if "--" in rest else rest
+        given = {word.split("=")[0] for word in rest if word.startswith("-")}
+        assert given <= options_of(command), f"{block}: {' '.join(words)}: {given - options_of(command)}"
+
+
+def test_recipes_and_keys_exist() -> None:
+    for block, words in lines("align"):
+        found = command_of(words)
+        assert found is not None
+        command, rest = found
+        if command.name in ("translate", "pipeline"):
+            continue
+        knobs = {f"method.{k}" for name in method_names() for k in find_method(name).__dataclass_fields__}
+        for word in rest:
+            if match := WORD.fullmatch(word):
+                assert match[1] in {*keys(), *knobs}, f"{block}: {word}"
+        names = [word for word in rest[:1] if re.fullmatch(r"[a-z_0-9]+", word)]
+        assert all(name in {*recipe_names(), *method_names()} for name in names), f"{block}: {' '.join(words)}"
+
+
+def test_targets_of_make_and_extras_of_pip_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for block, words in lines("make"):
+        assert all(re.search(rf"^{word}:", makefile, re.MULTILINE) for word in words[1:] if "=" not in word), block
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for block, words in lines("pip"):
+        asked = [extra for word in words for found in re.findall(r"\[(.*)\]", word) for extra in found.split(",")]
+        assert set(asked) <= set(extras), block
+
+
+def cheap() -> list[str]:
+    """Lines that only look, on what comes with the package."""
+    found = [" ".join(words) for _, words in lines("align") if " ".join(words[:2]) in CHEAP]
+    return sorted({line for line in found if not any(name in line for name in (*NO_RECIPES, "FILE", "MODEL"))})
+
+
+def test_lines_that_only_look_do_as_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert len(cheap()) > 5
+    told = {"align check dpo method.bta=0.2 training.lr=1e-6", "align check dpo training.lr=1e-6"}
+    words = {words for _, words in ((b, tuple(w)) for b, w in lines("align")) if " ".join(words) in cheap()}
+    for line in sorted(words):
+        assert main(list(line[1:])) == 0 or " ".join(line) in told, line
+    capsys.readouterr()
+
+
+# ---- what is printed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("text") if b.text.startswith("$ align")], ids=str)
+def test_what_a_command_is_said_to_answer_it_answers(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+    first, _, answer = block.text.partition("\n")
+    assert main(first.split()[2:]) == 2
+    assert capsys.readouterr().err.strip() == answer.strip()
+
+
+# ---- YAML -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_yaml_is_a_recipe_or_a_part_of_one(block: Block, tmp_path: Path) -> None:
+    found: dict[str, Any] = yaml.safe_load(block.text)
+    if "judges" in found:
+        (file := tmp_path / "panel.yaml").write_text(block.text)
+        assert read_spec(str(file), {}) is not None
+    elif {"method", "data", "training"} <= found.keys() and "asset:" in block.text:
+        (file := tmp_path / "mine.yaml").write_text(block.text)
+        assert load_recipe(file).method_name == found["method"]["name"]
+    elif "stages" not in found:
+        written = Written(str(block), found)
+        for section, values in found.items():
+            if section == "method":
+                build(written, section, find_method(values.pop("name")), values)
+            else:
+                build(written, section, (OWNERS | ONLINE)[section], values)
+        assert not written.mistakes
+
+
+# ---- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def rows() -> list[Any]:
+    """Each example of a row with the heading under which it stands."""
+    page = (ROOT / "docs/pages/data.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## (\w+)$", page, flags=re.MULTILINE)
+    found = [(kind, text) for kind, part in zip(parts[1::2], parts[2::2], strict=True)
+             for text in re.findall(r"```json\n(.*?)```", part, re.DOTALL)]  # fmt: skip
+    return [pytest.param(kind, json.loads(text), id=f"{kind}-{i}") for i, (kind, text) in enumerate(found)]
+
+
+@pytest.mark.parametrize(("kind", "row"), rows())
+def test_a_row_that_is_shown_is_read(kind: Any, row: dict[str, Any]) -> None:
+    (read,) = RowReader(kind=kind, numbers=("label",)).read(row)
+    assert len(read.completions) == {"pairs": 2, "prompts": 0}.get(kind, 1)
+    assert not read.told or "begin with" in read.told[0]
+
+
+def test_every_kind_of_row_is_shown() -> None:
+    assert {parameter.values[0] for parameter in rows()} == {"demonstrations", "pairs", "unpaired", "prompts"}
+
+
+# ---- Python ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_python_is_python(block: Block) -> None:
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("page", ["tools", "python", "evaluation"])
+def test_the_lines_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("python"):
+        if block.file == f"docs/pages/{page}.md":
+            exec(compile(block.text, str(block), "exec"), {})
+
+
+def test_the_rewards_of_their_page_judge() -> None:
+    found: dict[str, Any] = {}
+    for block in blocks("python"):
+        if block.file == "docs/pages/reward.md":
+            exec(compile(block.text, str(block), "exec"), found)
+    assert found["short"](["a", "a"], ["b", "c d"], completion_ids=[[1], [1, 2]]) == [-0.01, -0.02]
+    assert found["Reward"](words=1)(["a", "a"], ["b", "c d"]) == [1.0, 0.0]
+    assert found["longest"](["a", "a"], ["b", "c d"]) == [0.0, 1.0]
