@@ -20,8 +20,6 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from align import here_last
 from align.errors import UserError
 
@@ -129,6 +127,8 @@ Generator = tuple[Callable[[], Any], Callable[[Any], Any], Callable[[int], Any]]
 
 def _generators() -> Iterator[Generator]:
     yield random.getstate, random.setstate, random.seed
+    import numpy as np  # a command that imports no code of others should not wait for it
+
     yield np.random.get_state, np.random.set_state, lambda seed: np.random.seed([seed & 0xFFFFFFFF, seed >> 32, 1])
     torch = sys.modules.get("torch")
     if torch is None or threading.current_thread() is not threading.main_thread():

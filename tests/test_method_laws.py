@@ -17,7 +17,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from align.cli.methods import metrics_beside
+from align.cli.entries import metrics_beside
 from align.errors import UserError
 from align.methods import base
 from align.methods.base import Loss, Method, OfflineMethod, OnlineMethod, find_method, method_names

@@ -60,7 +60,9 @@ def methods(
     name: Annotated[str, typer.Argument(help="One method's page.")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="The README's table.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
-    write: Annotated[bool, typer.Option("--write", help="With --markdown: into README.md of this folder.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="With --markdown: into README.md here, and for this command.")
+    ] = False,
 ) -> None:
     """What each method needs, its paper, its recipe."""
     from align.cli import methods as command
@@ -73,6 +75,9 @@ def methods(
     if write and not markdown:
         raise UserError("methods: --write goes with --markdown, whose table it puts into README.md")
     if write:
+        from align.cli.entries import write_table
+
+        say(write_table())
         say(command.write_markdown(Path("README.md")))
     elif name:
         command.say_one(name, console())

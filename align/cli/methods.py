@@ -1,84 +1,89 @@
-"""`align methods`: what each method needs, its knobs, its paper and its recipe, read from the classes themselves."""
+"""`align methods`: what each method needs, its knobs, its paper and its recipe.
+
+All of it is read from the classes themselves (`entries`), which takes the seconds that torch takes to be imported. So
+what was read stands in `methods.json`, each method with the sum of its file; where that is another one, the class is
+read again. `--markdown --write` makes the table anew, and a test holds it against the classes.
+"""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import hashlib
 import inspect
 import json
-import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+import align
 from align.errors import UserError
-from align.methods.base import Method, OnlineMethod, find_method, method_names
-from align.methods.metrics import OF_ONLINE, OF_PAIRS
-from align.needs import TWIN
-from align.recipe.text import recipe_names, shipped
-from align.recipe.types import describe
-from align.scoring.role_table import maker, models_of
+from align.methods.lookup import method_names
+from align.recipe.text import shipped
 from align.system.files import replace_file
-from align.system.ranges import ranges_of
 
 AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 BEGIN, END = "<!-- methods: made by `align methods --markdown` -->", "<!-- end of methods -->"  # in README.md
+READ = Path(__file__).with_name("methods.json")
+NO_DEFAULT = "..."
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method as the tables show it."""
+    """One method as the tables and its page show it."""
 
     name: str
     title: str  # the first line of its file
     rows: str
-    models: tuple[str, ...]  # beside the policy
-    columns: tuple[str, ...]  # all that the loss reads
+    models: list[str]  # beside the policy
+    columns: list[str]  # all that the loss reads
     knobs: dict[str, Any]
     paper: str
     recipe: str
-
-
-def entry(cls: type[Method[Any]]) -> Entry:
-    needs = cls.needs()
-    columns = dict.fromkeys(c for m in needs.members for c in (*needs.live(m), *needs.stored(m)))
-    models = [maker(role).words for role in models_of(needs)]
-    if "values" in columns:
-        models.append("critic")
-    if "scores" in columns:
-        models.append("scalar head")
-    if cls.levels is not Method.levels:
-        models.append(TWIN)
-    return Entry(
-        name=cls.name,
-        title=_page(cls).split("\n", 1)[0].rstrip("."),
-        rows=needs.batch.kind,
-        models=tuple(models),
-        columns=tuple(columns),
-        knobs={f.name: f.default for f in dataclasses.fields(cls) if "remembered" not in f.metadata},
-        paper=cls.paper,
-        recipe=f"recipes/{cls.name}.yaml" if cls.name in recipe_names() else "",
-    )
+    kinds: dict[str, str] = field(default_factory=dict)  # knob -> which values it takes
+    metrics: dict[str, str] = field(default_factory=dict)  # that its page does not name, as all of its kind have them
+    usual: dict[str, Any] = field(default_factory=dict)  # key of other sections -> the method's default
 
 
 def entries() -> list[Entry]:
-    return [entry(find_method(name)) for name in method_names()]
+    listed = _listed()
+    return [_entry(name, listed) for name in method_names()]
 
 
-def _page(cls: type[Any]) -> str:
-    return inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
+def _listed() -> dict[str, Any]:
+    return json.loads(READ.read_text(encoding="utf-8")) if READ.exists() else {}
 
 
-def metrics_beside(cls: type[Method[Any]]) -> dict[str, str]:
-    """What the method reports as all of its kind do, in words, but for what its own page explains."""
-    needs, found = cls.needs(), dict[str, str]()
-    if issubclass(cls, OnlineMethod):
-        found |= OF_ONLINE
-    elif needs.batch.kind == "pairs" and all("logps" in needs.live(m) for m in needs.members):
-        found |= OF_PAIRS
-    return {name: meaning for name, meaning in found.items() if f"`{name}`" not in _page(cls)}
+def _entry(name: str, listed: Mapping[str, Any]) -> Entry:
+    """UserError where there is no such method."""
+    if name in listed and file_of(name).exists() and listed[name]["sum"] == sum_of(name):
+        return Entry(**listed[name]["entry"])
+    from align.cli.entries import entry
+    from align.methods.base import find_method
+
+    return entry(find_method(name))
+
+
+def file_of(name: str) -> Path:
+    return Path(align.__file__).with_name("methods") / f"{name}.py"
+
+
+def sum_of(name: str) -> str:
+    """Short: it tells versions of one file apart."""
+    return hashlib.sha256(file_of(name).read_bytes()).hexdigest()[:16]
+
+
+def _page(name: str) -> str:
+    if ":" in name:
+        from align.cli.entries import page
+        from align.methods.base import find_method
+
+        return page(find_method(name))
+    return inspect.cleandoc(ast.get_docstring(ast.parse(file_of(name).read_text(encoding="utf-8"))) or "")
 
 
 def as_markdown() -> str:
@@ -113,8 +118,6 @@ def _knobs(e: Entry) -> str:
 
 
 def _value(value: Any) -> str:
-    if value is dataclasses.MISSING:
-        return "..."
     return json.dumps(value) if isinstance(value, bool | None) else str(value)
 
 
@@ -141,25 +144,21 @@ def say_all(console: Console) -> None:
 
 def say_one(name: str, console: Console) -> None:
     """A method's page: its docstring, its needs, its knobs, its recipe with the comments."""
-    cls = find_method(name)
-    e = entry(cls)
+    e = _entry(name, _listed())
     console.print(f"{e.name}  {e.paper}\n", style="bold", **AS_IT_IS)
-    console.print(_page(cls), **AS_IT_IS)
-    if shared := metrics_beside(cls):
+    console.print(_page(name), **AS_IT_IS)
+    if e.metrics:
         console.print("\nMetrics of every such method:", **AS_IT_IS)
-    for metric, meaning in shared.items():
+    for metric, meaning in e.metrics.items():
         console.print(f"    `{metric}` {meaning}", **AS_IT_IS)
     console.print(f"\nrows: {e.rows}\nbeside the policy: {', '.join(e.models) or 'nothing'}", **AS_IT_IS)
     console.print(f"columns that the loss reads: {', '.join(e.columns)}\n", **AS_IT_IS)
-    hints, ranges = get_type_hints(cls), ranges_of(cls)
     for knob, default in e.knobs.items():
-        kind = ", ".join([describe(hints[knob]), *([str(ranges[knob])] if knob in ranges else [])])
-        console.print(f"method.{knob}: {kind}, default {_value(default)}", **AS_IT_IS)
+        console.print(f"method.{knob}: {e.kinds[knob]}, default {_value(default)}", **AS_IT_IS)
     if not e.knobs:
         console.print("no knobs", **AS_IT_IS)
-    console.print(f"optim.learning_rate: default {cls.usual_rate:g}", **AS_IT_IS)
-    if cls.usual_minibatches > 1:
-        console.print(f"training.num_minibatches: default {cls.usual_minibatches}", **AS_IT_IS)
+    for key, value in e.usual.items():
+        console.print(f"{key}: default {value}", **AS_IT_IS)
     if e.recipe:
         console.print(f"\n# {e.recipe}", **AS_IT_IS)
         text = (shipped("recipes") / f"{name}.yaml").read_text(encoding="utf-8")

@@ -14,9 +14,7 @@ import torch
 from align import __version__
 from align.cli import main as cli
 from align.cli.main import main
-from align.cli.methods import BEGIN, END, as_markdown
 from align.errors import RunError, Stopped, UserError
-from align.methods.base import method_names
 from align_eval.cli import main as eval_main
 
 
@@ -72,56 +70,6 @@ def test_check_reports_all_mistakes_at_once_without_a_traceback(capsys: pytest.C
     assert err.count("\n") == 3
     assert "method.bta: no such key; dpo has beta. Did you mean beta?" in err
     assert "Traceback" not in err
-
-
-def test_methods_lists_every_method_in_every_form(capsys: pytest.CaptureFixture[str]):
-    assert main(["methods", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert [e["name"] for e in listed] == method_names()
-    dpo = next(e for e in listed if e["name"] == "dpo")
-    assert (dpo["rows"], dpo["models"], dpo["knobs"], dpo["recipe"]) == (
-        "pairs",
-        ["reference"],
-        {"beta": 0.1},
-        "recipes/dpo.yaml",
-    )
-    assert main(["methods"]) == 0
-    assert set(method_names()) <= {line.split(" ")[0] for line in capsys.readouterr().out.splitlines()}
-
-
-def test_a_method_has_a_page(capsys: pytest.CaptureFixture[str]):
-    assert main(["methods", "reward_model"]) == 0
-    page = capsys.readouterr().out
-    assert "scalar head" in page
-    assert "method.center_coef: a number, 0 or more, default 0.0" in page
-    assert "# A scalar reward model: which of two answers is better." in page  # the recipe's own comment
-    assert main(["methods", "dpoo"]) == 2
-    assert "Did you mean dpo?" in capsys.readouterr().err
-
-
-def test_the_readme_shows_the_table_that_methods_prints(repository: Path):
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    between = readme.split("<!-- methods: made by `align methods --markdown` -->\n")[1].split(
-        "<!-- end of methods -->"
-    )[0]
-    assert between == as_markdown(), "align methods --markdown --write"
-
-
-def test_the_table_is_written_between_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                capsys: pytest.CaptureFixture[str]):  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    words = ["methods", "--markdown", "--write"]
-    assert main(words) == 2
-    assert "README.md: cannot be read" in capsys.readouterr().err
-    (readme := tmp_path / "README.md").write_text("# Mine\n")
-    assert main(words) == 2
-    assert readme.read_text() == "# Mine\n"
-    readme.write_text(f"# Mine\n{BEGIN}\nold\n{END}\nmore\n")
-    assert main(words) == 0
-    assert readme.read_text() == f"# Mine\n{BEGIN}\n{as_markdown()}{END}\nmore\n"
-    assert main(words) == 0
-    assert "the table is that of the methods" in capsys.readouterr().out
-    assert main(["methods", "--write"]) == 2
 
 
 @pytest.mark.parametrize(

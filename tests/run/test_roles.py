@@ -19,8 +19,8 @@ from small_runs import BRIEF, FRESH, lines, run, train, write_recipe
 from torch import Tensor
 
 from align.assets import asset
+from align.cli.entries import entry
 from align.cli.main import main
-from align.cli.methods import entry
 from align.methods.base import find_method
 from align.recipe.load import load_recipe
 from align.run.parts import Parts
@@ -186,7 +186,7 @@ def test_a_reference_that_the_recipe_names_is_loaded_whatever_its_knobs_are(name
 
 @pytest.mark.parametrize("name", ["t_ppo", "vc_ppo"])
 def test_a_critic_alone_asks_for_no_reference(name: str):
-    assert entry(find_method(name)).models == ("critic",)
+    assert entry(find_method(name)).models == ["critic"]
 
 
 MISTAKES: list[tuple[tuple[str, str], dict[str, Any], str]] = [
