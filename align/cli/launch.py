@@ -18,6 +18,8 @@ OPTIONS = """Options of the job: --nodes 2, --gpus-per-node 8 (a rank for each),
 --after JOB, --warning 120 (seconds before the time limit), --max-requeues 50, --prelude 'module load cuda',
 --container 'apptainer exec --nv image.sif', --preflight 120 (seconds; 0: none), --patience 1800 (seconds without
 progress), --grace 120 (seconds for ranks when one has ended), --launcher srun|torchrun|accelerate,
+--vllm-nodes 1 (further nodes, for vLLM servers) or
+--vllm-gpus-per-node 2 (of --gpus-per-node, for them), --vllm-servers-per-node 1,
 --sbatch account=physics (or any other option of sbatch)."""
 HERE = """Options: --processes 2 (ranks; default: as many as there are GPUs), --sharding ddp|zero1|zero2|zero3|fsdp2,
 --resume (or --resume PATH)."""

@@ -8,10 +8,11 @@ RUN=@run@
 # What the submitting shell had set for another launcher.
 unset $(env | grep -oE '^(ACCELERATE|FSDP|TORCHELASTIC)_[A-Za-z0-9_]*' | tr '\n' ' ') SLURM_CPU_BIND
 export ALIGN_ATTEMPT=$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
-NODES=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
-echo "==== attempt $((${SLURM_RESTART_COUNT:-0} + 1)) of job $SLURM_JOB_ID, $(date '+%Y-%m-%d %H:%M:%S'), on" $NODES
-if [ "$SLURM_NTASKS" != @ranks@ ]; then
-    echo "align: Slurm gave $SLURM_NTASKS ranks, and @ranks@ were asked for; see the #SBATCH lines" >&2
+ALL=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+NODES=$(echo "$ALL" | head -n @nodes@) # of the ranks
+echo "==== attempt $((${SLURM_RESTART_COUNT:-0} + 1)) of job $SLURM_JOB_ID, $(date '+%Y-%m-%d %H:%M:%S'), on" $ALL
+if [ "$SLURM_NTASKS" != @asked@ ]; then
+    echo "align: Slurm gave $SLURM_NTASKS tasks, and @asked@ were asked for; see the #SBATCH lines" >&2
     exit 2
 fi
 
@@ -27,6 +28,9 @@ export WORLD_SIZE=@ranks@ LOCAL_WORLD_SIZE=@of_node@
 export ALIGN_RUN=$RUN ALIGN_RANKS=@ranks@ ALIGN_GPUS=@gpus@ ALIGN_NODES=$(echo $NODES)
 export ALIGN_PREFLIGHT=@preflight@ ALIGN_PATIENCE=@patience@
 
+RANKS=$SLURM_JOB_ID.0 # the step of Slurm that they are
+KEEPERS=              # of vLLM servers: the srun that keeps them
+@servers@
 newest() { ls "$RUN/checkpoints" 2>/dev/null | grep '^step-' | sort | tail -n 1; }
 BEGAN=$(newest) # the checkpoint that this attempt begins with
 echo "==== begins with ${BEGAN:-step 1}"
@@ -35,7 +39,7 @@ ASKED=
 ask() {
     ASKED=1
     echo "align: the time limit is near: the ranks are asked to save"
-    scancel --signal=TERM "$SLURM_JOB_ID.0"
+    scancel --signal=TERM "$RANKS"
 }
 trap ask USR2
 ENDED=
@@ -64,9 +68,9 @@ watch() {
         seen=$now
     done
     echo "$SILENCE" >>"$SAID"
-    scancel --signal=CONT "$SLURM_JOB_ID.0" # one that was stopped can say where
+    scancel --signal=CONT "$RANKS" # one that was stopped can say where
     sleep 5
-    scancel --signal=KILL "$SLURM_JOB_ID.0"
+    scancel --signal=KILL "$RANKS"
     sleep 5
     kill -KILL $STEP
 }
@@ -80,6 +84,10 @@ done
 wait $STEP
 CODE=$?
 kill $WATCH 2>/dev/null
+if [ -n "$KEEPERS" ]; then
+    kill -0 $KEEPERS 2>/dev/null || cat "$ALIGN_SERVERS/keepers.log" >&2 # before their time
+    scancel --signal=KILL "$SLURM_JOB_ID.0" 2>/dev/null
+fi
 
 FRUITLESS=@folder@/fruitless-$SLURM_JOB_ID # there after an attempt without a new checkpoint
 again() { # REASON: back into the queue, unless that would go on for ever
@@ -101,6 +109,7 @@ again() { # REASON: back into the queue, unless that would go on for ever
 first() { sed '/Terminating StepId/q' "$SAID" | grep '^srun: error: .*tasks\{0,1\} '; } # of the ranks, before srun ended others
 killed() { first | grep -v 'Exited with exit code' | head -n 1; }
 codes() { first | grep -o 'Exited with exit code [0-9]*$' | grep -o '[0-9]*$'; }
+FALLEN=$([ -n "$KEEPERS" ] && tail -n 1 "$ALIGN_SERVERS/fallen" 2>/dev/null)
 if [ "$CODE" = 0 ]; then
     exit 0
 elif grep -qxF "$SILENCE" "$SAID"; then
@@ -112,6 +121,6 @@ elif [ -n "$ASKED" ] && ! codes | grep -qx 2; then
 elif codes | grep -qvx '69\|75'; then
     CODE=$(codes | grep -vx '69\|75' | head -n 1) # a mistake or a failure, which another attempt would meet again
 elif codes | grep -qx 69; then
-    again "a rank was lost, or none got on (align launch doctor $RUN)"
+    again "${FALLEN:-a rank was lost, or none got on} (align launch doctor $RUN)"
 fi
 exit $CODE

@@ -16,11 +16,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from align.cluster import local, slurm, submission
-from align.cluster.script import Places, options
+from align.cluster.script import Places, filled, options
 from align.cluster.stages import PROGRAMS, Pipeline, Stage, read_pipeline
 from align.cluster.submission import Submitted
 from align.errors import UserError
@@ -88,6 +87,8 @@ def _refuse_unknown(words: Sequence[str], stand_ins: Path) -> None:
 def _commands(pipeline: Pipeline, stage: Stage) -> Prepared:
     """The script of a stage that is no run."""
     job = dataclasses.replace(pipeline.jobs[stage.name], warning=0)  # nobody here would hear it
+    if job.num_servers:
+        raise UserError("job: vllm_nodes and vllm_gpus_per_node are for a run that writes; leave them out for commands")
     place = pipeline.place(stage)
     folder = place / submission.FOLDER
     places = Places(
@@ -100,8 +101,7 @@ def _commands(pipeline: Pipeline, stage: Stage) -> Prepared:
         "cwd": shlex.quote(str(places.cwd)), "code": shlex.quote(str(places.code)), "prelude": job.prelude,
         "container": job.container, "commands": "\n".join(lines), "done": shlex.quote(str(place / DONE)),
     }  # fmt: skip
-    text = files("align.cluster").joinpath("commands.sh").read_text(encoding="utf-8")
-    return Prepared(stage, Submitted(places.script, re.sub(r"@(\w+)@", lambda found: str(known[found[1]]), text)))
+    return Prepared(stage, Submitted(places.script, filled("commands.sh", known)))
 
 
 def _words(pipeline: Pipeline, stage: Stage) -> Iterator[list[str]]:

@@ -70,19 +70,41 @@ def script(name: str, job: SlurmJob, places: Places) -> str:
         "prelude": job.prelude, "ranks": job.num_ranks,
         "of_node": job.ranks_of_node, "sharding": exports(sharding(job.sharding)), "most": job.max_requeues,
         "gpus": job.gpus_per_node, "preflight": job.preflight, "patience": job.patience, "grace": job.grace,
+        "nodes": job.nodes, "asked": (job.nodes + job.vllm_nodes) * job.ranks_of_node,
+        "servers": servers(job, python),
         "silence": min(SILENCE, max(job.patience, LEAST)),
         "tasks": tasks(job),
         "command": f"{job.container} {LAUNCHERS[job.launcher](job, python)} -m align {train}".strip(),
     }  # fmt: skip
-    text = files("align.cluster").joinpath("job.sh").read_text(encoding="utf-8")
+    return filled("job.sh", known)
+
+
+def filled(name: str, known: Mapping[str, object]) -> str:
+    """A template of this folder, with what is known in the place of its names."""
+    text = files("align.cluster").joinpath(name).read_text(encoding="utf-8")
     return re.sub(r"@(\w+)@", lambda found: str(known[found[1]]), text)
+
+
+def servers(job: SlurmJob, python: str) -> str:
+    """The part of the script that keeps vLLM servers; empty where none are placed."""
+    if not job.num_servers:
+        return ""
+    each = job.vllm_servers_per_node
+    nodes = f"--nodes={job.vllm_nodes} --relative={job.nodes}" if job.vllm_nodes else f"--nodes={job.nodes}"
+    known = {
+        "num_servers": job.num_servers, "servers_of_node": each, "gpus_of_server": job.gpus_of_server,
+        "where": f"{nodes} --ntasks={job.num_servers // each} --ntasks-per-node=1", "wait": job.preflight or 120,
+        "keeper": f"{job.container} {python} -m align.rollout.vllm.keeper".strip(),
+    }  # fmt: skip
+    return filled("servers.sh", known)
 
 
 def tasks(job: SlurmJob) -> str:
     """What srun starts: the ranks, or a launcher on each node, which has all that the job has there."""
+    first = f"--nodes={job.nodes} --relative=0 " if job.vllm_nodes else ""
     if job.launcher == "srun":
-        return f"--ntasks={job.num_ranks} --ntasks-per-node={job.ranks_of_node}"
-    return f"--ntasks={job.nodes} --ntasks-per-node=1 --cpu-bind=none"
+        return f"{first}--ntasks={job.num_ranks} --ntasks-per-node={job.ranks_of_node}"
+    return f"{first}--ntasks={job.nodes} --ntasks-per-node=1 --cpu-bind=none"
 
 
 def sharding(kind: str) -> dict[str, str]:
@@ -101,7 +123,7 @@ def options(name: str, job: SlurmJob, places: Places) -> Iterator[str]:
     yield "#!/bin/bash"
     log = places.script.parent / ("slurm-%A_%a.log" if job.array else "slurm-%j.log")
     told = {
-        "job-name": name, "nodes": job.nodes, "ntasks-per-node": job.ranks_of_node, "output": log,
+        "job-name": name, "nodes": job.nodes + job.vllm_nodes, "ntasks-per-node": job.ranks_of_node, "output": log,
         "open-mode": "append", "gpus-per-node": job.gpus_per_node or None, "time": job.time,
         "partition": job.partition, "array": job.array,
         "dependency": f"afterok:{job.after}" if job.after else "",

@@ -36,31 +36,68 @@ class SlurmJob:
     patience: int = 1800  # seconds without a sign of progress after which a run counts as hung
     grace: int = 120  # seconds that the other ranks have to end by themselves once one has ended
     launcher: Launcher = "srun"  # what starts the ranks on a node; srun itself: nothing stands in between
+    vllm_nodes: int = 0  # further nodes, for vLLM servers alone
+    vllm_gpus_per_node: int = 0  # of gpus_per_node, the last ones: for vLLM servers beside the ranks
+    vllm_servers_per_node: int = 1  # that share those GPUs, or such a node, evenly
     prelude: str = ""  # lines of shell before the ranks start: module load, conda activate, source
     container: str = ""  # in front of each rank's command: apptainer exec --nv image.sif
     sbatch: dict[str, str] = field(default_factory=dict)  # further options: account, qos, constraint, ...
 
     def __post_init__(self):
         found = [*self._numbers(), *self._words()]
+        found += [] if found else self._servers()
         if found:
             raise Mistakes(found)
 
     @property
     def ranks_of_node(self) -> int:
-        return self.ranks_per_node or self.gpus_per_node or 1
+        return self.ranks_per_node or self.gpus_per_node - self.vllm_gpus_per_node or 1
 
     @property
     def num_ranks(self) -> int:
         return self.nodes * self.ranks_of_node
 
+    @property
+    def num_servers(self) -> int:
+        """vLLM servers that the job has places for."""
+        nodes = self.vllm_nodes or (self.nodes if self.vllm_gpus_per_node else 0)
+        return nodes * self.vllm_servers_per_node
+
+    @property
+    def gpus_of_server(self) -> int:
+        of_node = self.gpus_per_node if self.vllm_nodes else self.vllm_gpus_per_node
+        return of_node // self.vllm_servers_per_node
+
     def _numbers(self) -> list[str]:
         least = {"nodes": 1, "gpus_per_node": 0, "ranks_per_node": 0, "warning": 0, "max_requeues": 0}
         least |= {"preflight": 0, "patience": 1, "grace": 0}
+        least |= {"vllm_nodes": 0, "vllm_gpus_per_node": 0, "vllm_servers_per_node": 1}
         return [
             f"--{name.replace('_', '-')}: {getattr(self, name)} must be at least {low}"
             for name, low in least.items()
             if getattr(self, name) < low
         ]
+
+    def _servers(self) -> list[str]:
+        found: list[str] = []
+        if self.vllm_gpus_per_node and self.vllm_nodes:
+            found.append("--vllm-gpus-per-node: with --vllm-nodes servers have nodes of their own; choose one of both")
+        elif self.vllm_gpus_per_node >= max(self.gpus_per_node, 1):
+            found.append(
+                f"--vllm-gpus-per-node: {self.vllm_gpus_per_node} of --gpus-per-node {self.gpus_per_node} leaves no "
+                "GPU for ranks"
+            )
+        elif self.vllm_gpus_per_node and self.ranks_of_node > self.gpus_per_node - self.vllm_gpus_per_node:
+            found.append(
+                f"--ranks-per-node: {self.ranks_of_node} ranks need a GPU each, and "
+                f"{self.gpus_per_node - self.vllm_gpus_per_node} are left beside the servers'"
+            )
+        of_node = self.gpus_per_node if self.vllm_nodes else self.vllm_gpus_per_node
+        if self.vllm_servers_per_node > 1 and not self.num_servers:
+            found.append("--vllm-servers-per-node: has no effect without --vllm-nodes or --vllm-gpus-per-node")
+        elif of_node % self.vllm_servers_per_node:
+            found.append(f"--vllm-servers-per-node: {self.vllm_servers_per_node} do not share {of_node} GPUs evenly")
+        return found
 
     def _words(self) -> list[str]:
         found: list[str] = []

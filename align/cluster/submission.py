@@ -22,7 +22,9 @@ from align.cluster import slurm
 from align.cluster.script import Places, script
 from align.cluster.settings import SlurmJob
 from align.errors import UserError
+from align.methods.base import OnlineMethod
 from align.recipe.load import Recipe, load_recipe
+from align.rollout.vllm.placed import refuse_lists
 from align.runfolder.folder import RunFolder
 from align.system.files import copy_file, replace_file
 from align.system.lines import append_lines
@@ -47,7 +49,8 @@ def prepare(recipe: str, overrides: Sequence[str], job: SlurmJob) -> tuple[Recip
 
 
 def job_of(checked: Recipe, job: SlurmJob) -> Submitted:
-    """The script of a recipe's job."""
+    """The script of a recipe's job. UserError where servers and recipe do not go together."""
+    check_servers(checked, job)
     run = Path(checked.training.output_dir).absolute()
     folder = run / FOLDER
     places = Places(
@@ -58,6 +61,23 @@ def job_of(checked: Recipe, job: SlurmJob) -> Submitted:
         if shlex.quote(str(path)) != str(path):
             raise UserError(f"{path}: has characters that a shell takes for its own; give the folder a plain name")
     return Submitted(places.script, script(checked.name or run.name, job, places))
+
+
+def check_servers(recipe: Recipe, job: SlurmJob) -> None:
+    """UserError where the job has places for servers that the run would not use, or the run wants one and has none."""
+    rollout, wanted = recipe.rollout, isinstance(recipe.method, OnlineMethod) and recipe.rollout.engine == "vllm"
+    if job.num_servers and not wanted:
+        raise UserError(
+            "--vllm-nodes, --vllm-gpus-per-node: are places for vLLM servers, and the recipe does not write with one; "
+            "set rollout.engine=vllm, or leave the option out"
+        )
+    if job.num_servers:
+        refuse_lists(rollout)
+    elif wanted and job.nodes > 1 and not rollout.server_urls:
+        raise UserError(
+            "rollout.engine: vllm: ranks on several nodes need a server that all reach; give the job places for some "
+            "(--vllm-nodes 1, or --vllm-gpus-per-node 1), or name one that runs (rollout.vllm_server_base_url)"
+        )
 
 
 def submit(recipe: str, overrides: Sequence[str], job: SlurmJob) -> Submitted:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from align.batches import BY_POLICY
-from align.errors import AlignError, RunError
+from align.errors import AlignError, Lost, RunError
 from align.outside import own
 from align.rewards.base import Sample
 from align.rewards.verdicts import Earned, RewardFunctions
@@ -175,11 +175,11 @@ class Writer:
             made, failure = make(), None
         except AlignError as error:
             made, failure = list[T](), error
-        told = self.world.everyone((made, str(failure) if failure else ""))
+        told = self.world.everyone((made, failure and (str(failure), failure.exit_code)))
         if failure:
             raise failure
-        if trouble := next((text for _, text in told if text), ""):
-            raise RunError(trouble)
+        if trouble := next((of_rank for _, of_rank in told if of_rank), None):
+            raise (Lost if trouble[1] == Lost.exit_code else RunError)(trouble[0])
         return [one for part, _ in told for one in part]
 
     def _write(

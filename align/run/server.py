@@ -19,6 +19,7 @@ from align.rollout.engine import Sampling
 from align.rollout.settings import RolloutSection
 from align.rollout.vllm.connect import Expected, check_vocabulary, join, shape_of
 from align.rollout.vllm.engine import mode_of
+from align.rollout.vllm.placed import Place, places, refuse_lists, start_in
 from align.rollout.vllm.server import Starting, start
 from align.rollout.vllm.servers import Servers, Station
 from align.run.parts import Parts
@@ -47,6 +48,8 @@ def server_engines(parts: Parts, sampling: Sampling, folder: Path, say: Callable
 def stations_of(parts: Parts, folder: Path) -> list[Station]:
     """Servers that run already are looked at now. UserError where one does not fit, or none can be started."""
     rollout = parts.recipe.rollout
+    if free := places():
+        return _placed(parts, free, folder)
     if urls := rollout.server_urls:
         servers = [join(rollout, url, expected(parts)) for url in urls]
         for server in servers:
@@ -61,6 +64,17 @@ def stations_of(parts: Parts, folder: Path) -> list[Station]:
         return lambda weights: start(rollout, command, weights, arguments, log)
 
     return [Station(start=starter(command, log)) for command, log in zip(commands, logs, strict=True)]
+
+
+def _placed(parts: Parts, free: Sequence[Place], folder: Path) -> list[Station]:
+    rollout, arguments = parts.recipe.rollout, start_arguments(parts)
+    refuse_lists(rollout)
+
+    def starter(place: Place) -> Callable[[Path], Starting]:
+        log = (folder / f"vllm-{place.number + 1}.log").resolve()  # the keeper stands elsewhere
+        return lambda weights: start_in(place, rollout, weights, arguments, log)
+
+    return [Station(start=starter(place)) for place in free]
 
 
 def stop_marks(parts: Parts) -> tuple[int, ...]:
@@ -110,5 +124,6 @@ def _refuse_several_machines(world_size: int) -> None:
     if int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) < world_size:
         raise UserError(
             "rollout.vllm_server_base_url: missing; a server that the run starts can be reached from its own machine "
-            "alone, and this run has several: start one and name its URL"
+            "alone, and this run has several: start one and name its URL, or give the job places for servers (align "
+            "launch slurm --vllm-nodes 1)"
         )

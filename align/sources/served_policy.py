@@ -22,9 +22,10 @@ from align.batches import BY_POLICY, Group, Tokens
 from align.errors import AlignError, Elsewhere, RunError
 from align.rollout.engine import Engine, Request, Sampling, Written
 from align.rollout.policy_engine import Texts, text_of
-from align.rollout.vllm.client import AGAIN, ServerError, always_up
+from align.rollout.vllm.client import ServerError, always_up
 from align.rollout.vllm.engine import VLLMEngine
 from align.rollout.vllm.fleet import Address, Fleet
+from align.rollout.vllm.placed import fallen
 from align.rollout.vllm.servers import Servers
 from align.rollout.vllm.weights import save_served
 from align.scoring.experience import Batching, ModelRole
@@ -141,7 +142,7 @@ class ServerEngines:
             try:
                 made = do()
             except ServerError as error:
-                failure = RunError(error.with_cure(AGAIN))
+                failure = fallen(error)
             except AlignError as error:
                 failure = error
             except OSError as error:

@@ -39,7 +39,8 @@ def submit(cluster: Cluster) -> Iterator[Submit]:
         patch.setenv("OMP_NUM_THREADS", "1")
 
         def submitted(out: Path, recipe: str, *words: str) -> str:
-            told = ("--nodes", "2", *(("--time", "20") if "--time" not in words else ()), *words)
+            usual = {"--nodes": "2", "--time": "20"}
+            told = [*words, *(word for pair in usual.items() if pair[0] not in words for word in pair)]
             assert main(["launch", "slurm", recipe, *SMALL, f"training.output_dir={out}", *told]) == 0
             return lines(out / "launch/jobs.jsonl")[-1]["job"]
 

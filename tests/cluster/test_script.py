@@ -72,6 +72,45 @@ def test_what_ranks_wait_for_is_the_jobs_to_say(capsys: pytest.CaptureFixture[st
     assert "for 20 seconds" in script(capsys, "--patience", "20")
 
 
+ONLINE = ("launch", "slurm", "rloo", "training.output_dir=runs/one", "rollout.engine=vllm", "--dry-run")
+
+
+def test_servers_have_nodes_of_their_own_or_the_last_gpus_of_the_ranks(capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    words = ("--nodes", "4", "--gpus-per-node", "8", "--vllm-servers-per-node", "2")
+    assert main([*ONLINE, *words, "--vllm-nodes", "2", "--container", "apptainer exec image.sif"]) == 0
+    text = capsys.readouterr().out
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    assert "#SBATCH --nodes=6\n" in text
+    assert '"$SLURM_NTASKS" != 48 ]' in text
+    assert "srun --overlap --nodes=2 --relative=4 --ntasks=2 --ntasks-per-node=1 " in text
+    assert "exec apptainer exec image.sif /" in text.partition("KEEPERS=$!")[0]
+    assert "ALIGN_NUM_SERVERS=4 ALIGN_SERVERS_OF_NODE=2 ALIGN_SERVER_GPUS=4\n" in text
+    assert "srun --nodes=4 --relative=0 --ntasks=32 --ntasks-per-node=8 " in text
+    assert "export WORLD_SIZE=32 LOCAL_WORLD_SIZE=8\n" in text
+    assert main([*ONLINE, *words, "--vllm-gpus-per-node", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "#SBATCH --nodes=4\n#SBATCH --ntasks-per-node=6\n" in text
+    assert "srun --overlap --nodes=4 --ntasks=4 --ntasks-per-node=1 " in text
+    assert "ALIGN_NUM_SERVERS=8 ALIGN_SERVERS_OF_NODE=2 ALIGN_SERVER_GPUS=1\n" in text
+    assert "srun --ntasks=24 --ntasks-per-node=6 " in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--nodes", "2"), "rollout.engine: vllm: ranks on several nodes need a server that all reach"),
+        (("--vllm-nodes=1", "rollout.vllm_server_base_url=http://a:1"), "vllm_server_base_url: names servers that run"),
+        (("--vllm-nodes=1", "rollout.vllm_command=[vllm serve, vllm serve]"), "rollout.vllm_command: has 2 commands"),
+    ],
+)
+def test_what_recipe_and_places_say_of_servers_must_agree(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main([*ONLINE, *words]) == 2
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -80,6 +119,15 @@ def test_what_ranks_wait_for_is_the_jobs_to_say(capsys: pytest.CaptureFixture[st
         (("--nodes", "0"), "--nodes: 0 must be at least 1"),
         (("--nodes",), "--nodes: needs a value"),
         (("--time", "soon"), "--time: soon is no time of sbatch"),
+        (("--vllm-nodes", "1"), "--vllm-nodes, --vllm-gpus-per-node: are places for vLLM servers, and the recipe does"),
+        (("--vllm-nodes", "1", "--vllm-gpus-per-node", "1", "--gpus-per-node", "4"), "have nodes of their own; choose"),
+        (("--vllm-gpus-per-node", "4", "--gpus-per-node", "4"), "leaves no GPU for ranks"),
+        (
+            ("--vllm-gpus-per-node", "1", "--gpus-per-node", "4", "--ranks-per-node", "4"),
+            "--ranks-per-node: 4 ranks need a GPU each, and 3 are left beside the servers'",
+        ),
+        (("--vllm-servers-per-node", "2"), "--vllm-servers-per-node: has no effect without --vllm-nodes"),
+        (("--vllm-nodes=1", "--vllm-servers-per-node=3", "--gpus-per-node=8"), "3 do not share 8 GPUs evenly"),
         (("--launcher", "mpirun"), "--launcher: mpirun is none of srun, torchrun, accelerate"),
         (("--patience", "0"), "--patience: 0 must be at least 1"),
         (("--array", "a-b"), "--array: a-b is no list of seeds"),

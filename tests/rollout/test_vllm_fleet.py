@@ -19,7 +19,7 @@ from align.rollout.engine import Request, Sampling
 from align.rollout.vllm.client import Client
 from align.rollout.vllm.engine import VLLMEngine
 from align.rollout.vllm.fleet import Address, Fleet
-from align.rollout.vllm.server import Server, start
+from align.rollout.vllm.server import Process, Server, start
 from align.rollout.vllm.servers import MOST, Servers, Station
 
 SAMPLING = Sampling(max_completion_length=3, stop_token_ids=(1,))
@@ -122,7 +122,7 @@ def servers(tmp_path: Path, said: list[str], *commands: str) -> Servers:
 
 
 def kill(server: Server) -> None:
-    assert server.process is not None
+    assert isinstance(server.process, Process)
     os.kill(server.process.child.pid, signal.SIGKILL)
     server.process.child.wait()
 

@@ -14,7 +14,7 @@ from rollout.fake_vllm import COMMAND, settings
 
 from align.errors import RunError
 from align.rollout.vllm.client import ServerError
-from align.rollout.vllm.server import start, surroundings
+from align.rollout.vllm.server import Process, start, surroundings
 
 
 def gone(pid: int) -> bool:
@@ -24,7 +24,7 @@ def gone(pid: int) -> bool:
 
 def test_a_server_is_started_and_ended(tmp_path: Path):
     server = start(settings(), COMMAND, tmp_path, ("--dtype", "float32"), tmp_path / "server" / "vllm.log").up()
-    assert server.process is not None
+    assert isinstance(server.process, Process)
     assert server.client.get("/health") == {}
     server.close()
     assert gone(server.process.child.pid)
@@ -38,7 +38,7 @@ def test_a_server_is_started_and_ended(tmp_path: Path):
 def test_it_listens_where_vllm_host_says_whatever_the_arguments_are(tmp_path: Path, host: str):
     given = {"vllm_arguments": ["--host", "1.2.3.4", "--port", "1"], "vllm_host": host}
     server = start(settings(**given), COMMAND, tmp_path, (), tmp_path / "vllm.log").up()
-    assert server.process is not None
+    assert isinstance(server.process, Process)
     words = Path(f"/proc/{server.process.child.pid}/cmdline").read_bytes().decode().split("\0")
     server.close()
     assert words[-5:-2] == ["--host", host, "--port"]

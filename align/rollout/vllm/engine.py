@@ -30,6 +30,7 @@ from align.rollout.engine import Request, Sampling, StopReason, Written, room_of
 from align.rollout.stop_strings import Decode, StopStrings, stop_strings
 from align.rollout.vllm.client import AGAIN, Client, Refused, ServerError
 from align.rollout.vllm.fleet import Address, Fleet
+from align.rollout.vllm.placed import fallen
 
 COUNTER = r"(?m)^vllm:prefix_cache_{}(?:_total)?(?:\{{[^}}]*\}})? ([0-9.e+]+)$"  # of Prometheus, one for each engine
 
@@ -57,7 +58,7 @@ class VLLMEngine:
             self.fleet.check_labels("before")
             written = iter(self._all(asked, sampling))
         except ServerError as error:
-            raise RunError(error.with_cure(AGAIN)) from error
+            raise fallen(error) from error
         return [[next(written) for _ in request.seeds] for request in requests]
 
     def _all(self, asked: Sequence[tuple[Request, int]], sampling: Sampling) -> list[Written]:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from align.errors import RunError
 from align.rollout.settings import RolloutSection
@@ -42,13 +43,31 @@ PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "ROLE_", "GROUP_WORLD_")  # of varia
 LOADING = "loading"  # label of weights that are being read
 
 
+class Running(Protocol):
+    """A server that this run has started, here or (`placed`) where its job has a place for one."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens; empty while nobody knows."""
+        ...
+
+    @property
+    def log(self) -> Path: ...
+
+    def ended(self) -> str:
+        """Why it answers no more; empty while it lives."""
+        ...
+
+    def end(self) -> None: ...
+
+
 @dataclass
 class Server:
-    """One that answers; `process` where it was started here."""
+    """One that answers; `process` where this run has started it."""
 
     client: Client
     model: str  # the name that it serves
-    process: Process | None = None
+    process: Running | None = None
 
     def load_weights(self, folder: Path, label: str) -> None:
         """Has it read the weights in `folder`; from then on they are labelled `label`."""
@@ -77,9 +96,9 @@ class Process:
 
     child: subprocess.Popen[bytes]
     log: Path
+    url: str
 
     def ended(self) -> str:
-        """Why it answers no more; empty while it lives."""
         code = self.child.poll()
         if code is None:
             return ""
@@ -106,18 +125,18 @@ class Process:
 class Starting:
     """A process that is to be a server."""
 
-    process: Process
-    url: str
+    process: Running
     settings: RolloutSection
 
     def up(self) -> Server:
         """Waits until it answers. RunError with the end of its log where it does not."""
         try:
-            _wait(self.process, self.url, self.settings.vllm_server_timeout)
+            _wait(self.process, self.settings.vllm_server_timeout)
         except BaseException:
             self.process.end()
             raise
-        client = Client(self.url, self.settings.vllm_request_timeout, self.settings.vllm_retries, self.process.ended)
+        asked, process = self.settings, self.process
+        client = Client(process.url, asked.vllm_request_timeout, asked.vllm_retries, process.ended)
         return Server(client, NAME, self.process)
 
 
@@ -127,21 +146,34 @@ def start(settings: RolloutSection, command: str, folder: Path, arguments: Seque
     `vllm_arguments` come after ours and win, but for where it listens: that is `vllm_host`'s to say.
     """
     host, port = settings.vllm_host, free_port()
+    words = [*words_of(settings, command, folder, arguments), "--host", host, "--port", str(port)]
+    reached = LOCAL if host in EVERYWHERE else host
+    return Starting(launched(words, log, address(reached, port), surroundings(os.environ)), settings)
+
+
+def words_of(settings: RolloutSection, command: str, folder: Path, arguments: Sequence[str]) -> list[str]:
+    """A server's command line, but for where it listens."""
     words = shlex.split(command)
     model = [str(folder)] if words[-1:] == ["serve"] else ["--model", str(folder)]
     given = ("--served-model-name", NAME, "--generation-config", "vllm")
-    place = ("--host", host, "--port", str(port))
+    return [*words, *model, *given, *arguments, *settings.vllm_arguments]
+
+
+def launched(words: Sequence[str], log: Path, url: str, environment: Mapping[str, str]) -> Process:
+    """The process, as a child of this thread, with whose end it ends."""
     inner_folder(log.parent)
     with open_end(log) as out:
         child = subprocess.Popen(
-            bound([*words, *model, *given, *arguments, *settings.vllm_arguments, *place]),
-            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=surroundings(os.environ),
+            bound(words), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=dict(environment),
             start_new_session=True,
         )  # fmt: skip
-    process = Process(child, log)
+    process = Process(child, log, url)
     atexit.register(process.end)
-    reached = LOCAL if host in EVERYWHERE else f"[{host}]" if ":" in host else host
-    return Starting(process, f"http://{reached}:{port}", settings)
+    return process
+
+
+def address(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -150,14 +182,13 @@ def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **QUIET, "VLLM_SERVER_DEV_MODE": "1"}
 
 
-def _wait(process: Process, url: str, seconds: float) -> None:
-    asking, limit = Client(url, timeout=POLL * 8, retries=0), time.monotonic() + seconds
+def _wait(process: Running, seconds: float) -> None:
+    limit = time.monotonic() + seconds
     while True:
-        try:
-            asking.get("/health")
-            return
-        except ServerError:
-            pass
+        with contextlib.suppress(ServerError):
+            if url := process.url:
+                Client(url, timeout=POLL * 8, retries=0).get("/health")
+                return
         if reason := process.ended():
             raise RunError(f"rollout.vllm_command: {reason}")
         if time.monotonic() > limit:
@@ -168,9 +199,9 @@ def _wait(process: Process, url: str, seconds: float) -> None:
         time.sleep(POLL)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOCAL, 0))
+def free_port(host: str = LOCAL) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
