@@ -6,13 +6,13 @@ the equation in plain text; `Metrics:`; `Departures:`.
 
 from __future__ import annotations
 
-import inspect
 import re
-import sys
 import textwrap
 from typing import Any, get_type_hints
 
-from align.cli.methods import Entry, entry, metrics_beside
+from align.cli.entries import entry, metrics_beside
+from align.cli.entries import page as page_of
+from align.cli.methods import Entry
 from align.methods.base import Method, find_method, method_names
 from align.methods.metrics import TABLE
 from align.recipe.text import shipped
@@ -61,7 +61,7 @@ def index() -> str:
 def page(name: str, formula: str) -> str:
     """The whole page of a method, around what was written by hand."""
     cls = find_method(name)
-    e, text = entry(cls), _page(cls)
+    e, text = entry(cls), page_of(cls)
     about, metrics, departures = _parts(text)
     parts = [
         f"# {name}\n\n{cell(e.title)}.\n{{ .lead }}",
@@ -119,10 +119,6 @@ def _of_recipe(text: str) -> dict[str, str]:
         else:
             knob = ""
     return found
-
-
-def _page(cls: type[Method[Any]]) -> str:
-    return inspect.getdoc(sys.modules[cls.__module__]) or ""
 
 
 def _parts(text: str) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from doc_blocks import COMMANDS, ROOT, Block, blocks, command_of, options_of, shell_lines
+from doc_blocks import COMMANDS, DOCUMENTS, ROOT, Block, blocks, command_of, options_of, shell_lines
 
 from align.cli.main import main
 from align.data.reading.rows import RowReader
@@ -89,6 +89,13 @@ def test_lines_that_only_look_do_as_they_say(tmp_path: Path, monkeypatch: pytest
     for line in sorted(words):
         assert main(list(line[1:])) == 0 or " ".join(line) in told, line
     capsys.readouterr()
+
+
+def test_documents_lead_to_files_that_there_are() -> None:
+    for name in (*DOCUMENTS, "SECURITY.md", "STUDIES.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
+            assert (ROOT / name).parent.joinpath(link).exists(), f"{name}: {link}"
 
 
 # ---- what is printed ------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from typer.main import get_command
 
+from align.cli.entries import entry
 from align.cli.main import app
-from align.cli.methods import entry
 from align.methods.base import find_method, method_names
 from align.rewards.base import reward_names
 from align.translate.words import PROJECTS, words_of
