@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from align.api.apart import apart
 from align.api.tables import Table, table
 from align.errors import UserError
-from align.models.frozen import freeze
-from align.models.load import load_policy
+from align.models.frozen import model_in
 from align.models.save import head_in
 from align.models.settings import ModelSection
 from align.models.sources import resolve
@@ -64,7 +64,8 @@ class Run:
 
     @property
     def outcome(self) -> dict[str, Any] | None:
-        """How it ended: step, num_steps, ended_early, final_step (whose weights are kept); None before its end."""
+        """How it ended: step, num_steps, ended_early (then also ended_by), final_step (whose weights are kept); None
+        before its end."""
         path = self.folder / "outcome.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -87,7 +88,8 @@ class Run:
 
     def model(self) -> Any:
         """The trained model in eval mode, on the GPU where there is one: a transformers model; a peft model of a run
-        with an adapter; a one-label classifier of a reward model. UserError where the run is not at its end."""
+        with an adapter; a one-label classifier of a reward model. Of a run that is not at its end it is that of its
+        newest good checkpoint, which is said aloud; UserError where there is none."""
         return self._loaded()[0]
 
     def tokenizer(self) -> Any:
@@ -95,13 +97,13 @@ class Run:
         return self._loaded(weights=False)[1]
 
     def _loaded(self, *, weights: bool = True) -> tuple[Any, Any]:
-        folder = resolve(str(self.folder))
-        head = head_in(folder)
-        section = ModelSection(model_name_or_path=folder)
-        tokenizer = load_tokenizer(section, head)
-        if not weights:
-            return None, tokenizer
-        model = freeze(load_policy(section, tokenizer, head, self.folder / "init"))
+        with apart():  # layers draw the weights that are then read
+            folder = resolve(str(self.folder))
+            head = head_in(folder)
+            tokenizer = load_tokenizer(ModelSection(model_name_or_path=folder), head)
+            if not weights:
+                return None, tokenizer
+            model = model_in(folder, tokenizer, head)
         return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
     def report(self) -> Page:

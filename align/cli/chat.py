@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -25,9 +24,8 @@ from align.data.text.special import Names
 from align.data.text.template import choose_template
 from align.data.text.tokens import Encoder
 from align.errors import UserError
-from align.models.frozen import freeze
+from align.models.frozen import model_in
 from align.models.generate import continued
-from align.models.load import load_policy
 from align.models.parts import context_of
 from align.models.settings import ModelSection
 from align.models.sources import has_adapter, read_json, resolve
@@ -125,12 +123,10 @@ def load_partner(name: str, style: Style) -> Partner:
     kind = about.get("task_type") or next(iter(about.get("architectures") or []), "")
     if kind == "SEQ_CLS" or kind.endswith("ForSequenceClassification"):
         raise UserError(f"{name}: is a reward model; it scores texts and writes none")
-    section = ModelSection(model_name_or_path=str(folder))
-    tokenizer = load_tokenizer(section)
+    tokenizer = load_tokenizer(ModelSection(model_name_or_path=str(folder)))
     if style.system and not tokenizer.chat_template:
         raise UserError(f"{name}: has no chat template, so a system message has no place in it; leave --system out")
-    with TemporaryDirectory() as unused:
-        model = freeze(load_policy(section, tokenizer, "lm", Path(unused)))
+    model = model_in(str(folder), tokenizer)
     partner = Partner(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, style)
     partner.forget()
     return partner

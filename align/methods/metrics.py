@@ -25,6 +25,7 @@ class About:
     share: bool = False  # lies between 0 and 1, and reads better in per cent
     zero: bool = False  # an amount whose size is the message: its axis begins at zero
     within: str = ""  # a section of the recipe: numbers of runs that differ in it are not the same quantity
+    # (ROLLOUT: where one run has it and the other not, for tokens that were given are others than those it wrote)
 
     @property
     def title(self) -> str:
@@ -33,7 +34,7 @@ class About:
 
 
 NATS = "nats a token"
-METHOD, REWARD = "method", "reward"  # sections of the recipe
+METHOD, REWARD, ROLLOUT = "method", "reward", "rollout"  # sections of the recipe
 TABLE: Mapping[str, About] = {
     # ---- of every step
     "loss": About("smaller", within=METHOD),
@@ -78,7 +79,7 @@ TABLE: Mapping[str, About] = {
     "likelihood": About("smaller"),  # a negative log-likelihood
     "nll": About("smaller", "Negative log-likelihood", NATS),
     "perplexity": About("smaller"),
-    "entropy": About(label="Entropy", unit=NATS),
+    "entropy": About(label="Entropy", unit=NATS, within=ROLLOUT),
     # ---- what is written and earned
     "reward": About("larger", "Reward, all together", within=REWARD),
     "rewards": About("larger", "Rewards", within=REWARD),

@@ -95,6 +95,11 @@ def _wanted(section: ModelSection, tokenizer: PreTrainedTokenizerFast, key: str)
     return wanted
 
 
+def model_in(folder: str, tokenizer: PreTrainedTokenizerFast, head: Head = "lm") -> Any:
+    """The model of a folder (or hub name, or asset:NAME) by itself, which nobody trains; eval mode, no gradient."""
+    return freeze(load_policy(ModelSection(model_name_or_path=folder), tokenizer, head, Path()))
+
+
 def freeze(model: nn.Module) -> Any:
     """The same module in eval mode, without gradients."""
     return model.eval().requires_grad_(False)

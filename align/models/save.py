@@ -19,9 +19,8 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from align.errors import RunError, UserError
 from align.models.ahead import widen
 from align.models.embeddings import whole
-from align.models.frozen import freeze
+from align.models.frozen import model_in
 from align.models.generate import without_defaults
-from align.models.load import load_policy
 from align.models.parts import has_scalar_head, unwrapped
 from align.models.settings import ModelSection
 from align.models.sources import (
@@ -177,9 +176,8 @@ def export(final_dir: str | Path, out_dir: str | Path, dtype: str = "") -> Expor
     if reason := unwritable(out):
         raise UserError(f"{out}: cannot be written: {reason}; choose another place")
     head = head_in(folder)
-    section = ModelSection(model_name_or_path=folder)
-    tokenizer = load_tokenizer(section, head)
-    model = freeze(load_policy(section, tokenizer, head, out))
+    tokenizer = load_tokenizer(ModelSection(model_name_or_path=folder), head)
+    model = model_in(folder, tokenizer, head)
     probe = _probe(model)
     before = model(**probe).logits.float()
     merged: Any = model.merge_and_unload() if isinstance(model, PeftModel) else model
@@ -188,7 +186,7 @@ def export(final_dir: str | Path, out_dir: str | Path, dtype: str = "") -> Expor
         merged.generation_config = GenerationConfig.from_pretrained(folder)
     _refuse_too_large(merged, kind, folder)
     save_final(merged.to(kind), tokenizer, out)
-    again = freeze(load_policy(ModelSection(model_name_or_path=str(out)), tokenizer, head, out))
+    again = model_in(str(out), tokenizer, head)
     gap = float((again(**probe).logits.float() - before).abs().max() / before.abs().max().clamp(min=1e-6))
     done = Exported(dtype=_name(kind), gap=gap, allowed=_TOLERANCE[kind])
     if not gap <= done.allowed:

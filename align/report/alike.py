@@ -1,14 +1,15 @@
 """Whether the numbers of two runs are the same quantity: only then they are subtracted, or drawn on one axis.
 
-A loss of SFT and one of DPO share a name and nothing else; so do the margins of DPO at two betas, and what two reward
-functions pay. `About.within` says which section of the recipe a metric's meaning hangs on.
+A loss of SFT and one of DPO share a name and nothing else; so do the margins of DPO at two betas, what two reward
+functions pay, and the entropies at tokens that were given and at those that a policy wrote. `About.within` says which
+section of the recipe a metric's meaning hangs on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from align.methods.metrics import METHOD, about
+from align.methods.metrics import METHOD, ROLLOUT, about
 from align.report.folder import Run
 
 Placed = tuple[int, Run]  # a run, and its place among those that are shown
@@ -20,6 +21,8 @@ def alike(key: str, one: Run, other: Run) -> bool:
     section = METHOD if declared else about(key).within
     if not section or one is other:
         return True
+    if section == ROLLOUT:
+        return bool(one.recipe and other.recipe) and (section in one.recipe) == (section in other.recipe)
     return section in one.recipe and one.recipe[section] == other.recipe.get(section)
 
 

@@ -26,7 +26,7 @@ SMALL = Markup('<br><span class="note">{}</span>')
 OTHER_SPLIT = "No difference is shown where one run was measured on test rows and the other on validation rows."
 OTHER_QUANTITY = (
     "No difference is shown where the runs mean different quantities by a name: a loss is one of its method and the "
-    "method's settings, a reward one of its functions."
+    "method's settings, a reward one of its functions, an entropy one of tokens given or written."
 )
 PAIRED = "Paired ones compare the same rows, so their error is that of the row-by-row differences."
 UNPAIRED = "Unpaired ones add both errors, which overstates the error where the rows are the same."

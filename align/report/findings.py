@@ -20,6 +20,7 @@ from align.report.measures import Measure
 from align.report.rows import counts
 from align.report.state import State, progress, state_of
 from align.report.text import amount, label, short
+from align.runfolder.folder import ONLOOKER
 
 # Stop reasons of a text that was cut off.
 CUT = ("length", "max_length", "max_tokens", "max_new_tokens", "window", "truncated")
@@ -128,6 +129,9 @@ def _spikes(run: Run) -> list[Finding]:
 def _stopped_early(run: Run) -> list[Finding]:
     if run.outcome.get("ended_early") is not True:
         return []
+    if run.outcome.get("ended_by") == ONLOOKER:
+        who = "who looked on (`on_step`, or a callback)"
+        return [Finding(f"Ended at step {run.last_step:,} by {who}, before its last step.", grave=False)]
     training = run.recipe.get("training")
     settings: dict[str, Any] = training if isinstance(training, dict) else {}
     key = str(settings.get("metric_for_best_model") or "loss").removeprefix("eval/").removeprefix("eval_")

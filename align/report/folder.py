@@ -11,7 +11,8 @@ Whatever cannot be read becomes a note on the page. Only a folder that holds no 
                         {"edges": [n + 1 numbers], "counts": [n numbers]} or [length, ...]; `notes`: sentences
     values/*.jsonl      {"step", "depth", "estimate", "value", "stderr"}: states that were audited
     about_metrics.json  {metric: {"better", "label", "unit", ...}}: those that the method has declared itself
-    outcome.json        {"step", "num_steps", "ended_early", "final_step": whose weights final/ holds, "best_step", ...}
+    outcome.json        {"step", "num_steps", "ended_early", "final_step": whose weights final/ holds, "best_step",
+                        "ended_by": "patience" or "onlooker" where it ended early, ...}
     test.json, summary.json   {metric: {"value", "stderr", "n", "rows": [values], "ids": [...]}}, some of them under
                         `before` or `baselines`
 """

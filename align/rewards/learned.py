@@ -21,8 +21,8 @@ from align.data.text.special import Names
 from align.data.text.template import choose_template
 from align.data.text.tokens import Encoder
 from align.errors import UserError
-from align.models.frozen import freeze
-from align.models.load import load_policy, where
+from align.models.frozen import model_in
+from align.models.load import where
 from align.models.parts import backbone, scalar_head
 from align.models.settings import ModelSection
 from align.models.sources import read_json, resolve, side_files, weight_files
@@ -83,9 +83,8 @@ class ScalarModel:
 
     def __init__(self, name: str):
         check(Path(resolve(name, code=False)))
-        section = ModelSection(model_name_or_path=name)
-        tokenizer = load_tokenizer(section, "scalar")
-        self.model = freeze(load_policy(section, tokenizer, "scalar", Path()))
+        tokenizer = load_tokenizer(ModelSection(model_name_or_path=name), "scalar")
+        self.model = model_in(name, tokenizer, "scalar")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.encoder = Encoder(tokenizer)

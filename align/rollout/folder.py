@@ -23,7 +23,7 @@ from align.data.text.special import Names
 from align.data.text.template import choose_template
 from align.data.text.tokens import Encoder
 from align.errors import UserError
-from align.models.load import load_policy
+from align.models.frozen import model_in
 from align.models.parts import context_of
 from align.models.settings import ModelSection
 from align.models.sources import folder_fingerprint, has_adapter, read_json, resolve, side_sums
@@ -126,8 +126,7 @@ class FolderWriter:
 
     @cached_property
     def _alone(self) -> Alone:
-        model = load_policy(ModelSection(model_name_or_path=self.folder), self.tokenizer, "lm", Path())
-        return Alone(model, self.tokenizer, self.batch_size)
+        return Alone(model_in(self.folder, self.tokenizer), self.tokenizer, self.batch_size)
 
     @cached_property
     def _template(self) -> str:

@@ -27,7 +27,7 @@ from align.run.resume import Resume, begin
 from align.run.told import beginning, ending
 from align.run.twin import clipped, learned
 from align.runfolder import checkpoint
-from align.runfolder.folder import BEFORE, RunFolder, Trust
+from align.runfolder.folder import BEFORE, ONLOOKER, PATIENCE, RunFolder, Trust
 from align.runfolder.logs import CompletionsLog
 from align.system.files import write_json
 from align.system.terminal import say
@@ -143,10 +143,12 @@ def _outcome(setup: Setup, name: str, progress: Progress, num_steps: int) -> dic
     """Puts the weights of the best evaluation back where the recipe asks for them; says how the run ended."""
     training, folder, say = setup.recipe.training, setup.folder, _speaker(setup.world)
     kept = progress.step
-    if progress.ended_early:
-        patience = training.early_stopping_patience
-        tired = f"{progress.bad_evaluations} evaluations without improvement on step {progress.best_step}"
-        say(f"ended early: {tired if 0 < patience <= progress.bad_evaluations else 'by who looks on'}")
+    ended_by = _ended_by(training.early_stopping_patience, progress)
+    if ended_by == PATIENCE:
+        bad = progress.bad_evaluations
+        say(f"ended early: {bad} evaluations without improvement on step {progress.best_step}")
+    elif ended_by:
+        say("ended early: by who looks on")
     if training.load_best_model_at_end and progress.best_step >= 0:
         kept = progress.best_step
         best = checkpoint.folder(folder.checkpoints, kept)
@@ -161,7 +163,14 @@ def _outcome(setup: Setup, name: str, progress: Progress, num_steps: int) -> dic
         "num_steps": num_steps,
         "ended_early": progress.ended_early,
         "final_step": kept,
-    } | of_best
+    } | ({"ended_by": ended_by} if ended_by else {}) | of_best
+
+
+def _ended_by(patience: int, progress: Progress) -> str:
+    """Who ended the run before its last step; empty where nobody has."""
+    if not progress.ended_early:
+        return ""
+    return PATIENCE if 0 < patience <= progress.bad_evaluations else ONLOOKER
 
 
 def _require_whole(best: Path, name: str) -> None:

@@ -17,6 +17,7 @@ from align.runfolder.lock import LOCK, Lock
 from align.system.files import odd_in, replace_file, stranger
 
 BEFORE = "test_before.json"  # the test split's metrics before the first step
+PATIENCE, ONLOOKER = "patience", "onlooker"  # who ended a run early: its recipe, or a function or callback from Python
 OTHERS = ("logs", "launch")  # what a scheduler may have put here before the run begins
 GIVEN = "given"  # rows, models and code that were given as objects, from Python
 APART = (*OTHERS, "wandb")  # in them nothing of ours is written, and links are usual

@@ -1,4 +1,4 @@
-"""What a checkpoint's files hold: tensors as safetensors, other state as what torch loads with weights_only=True.
+"""What a checkpoint's files hold: state as torch loads it with weights_only=True.
 
 Nothing here opens a pickle that could run code: `load_state` takes tensors, numbers, strings, lists, tuples and dicts.
 """
@@ -12,32 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from align.errors import RunError
 from align.system.files import create
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """One safetensors file. Tensors that share memory (tied weights) are written each for itself."""
-    own: dict[str, Tensor] = {}
-    taken: set[int] = set()
-    for name, tensor in tensors.items():
-        whole = tensor.detach().cpu().contiguous()
-        start = whole.untyped_storage().data_ptr()
-        own[name] = whole.clone() if start in taken else whole
-        taken.add(start)
-    save_file(own, path, metadata={"format": "pt"})
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Raises RunError naming the file when it is not safetensors."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{path}: cannot be read as safetensors: {error}") from error
 
 
 def save_state(state: Any, path: Path) -> None:

@@ -159,6 +159,7 @@ def test_early_stopping_keeps_the_best(place: Path, rows: str):
     best = min(evaluated, key=lambda step: evaluated[step])
     outcome = told(out / "outcome.json")
     assert outcome["ended_early"]
+    assert outcome["ended_by"] == "patience"
     assert (outcome["best_step"], outcome["final_step"], outcome["step"]) == (best, best, best + 2 * 2)
     assert metrics(out)[-1]["step"] == best + 4 < 30
     assert told(out / "test.json")["loss"]["value"] == pytest.approx(evaluated[best], abs=1e-6)

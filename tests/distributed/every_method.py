@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 import torch
 from bench_of_steps import Rig, head_of, learn, random_groups, tiny_llama
 from moving import Weights, same, whole
+from safetensors.torch import save_file
 
 from align.methods.base import Method
 from align.methods.lookup import find, method_names
@@ -22,7 +23,6 @@ from align.models.adapters import new_adapter
 from align.models.settings import LoraSection
 from align.models.sources import whole_weights
 from align.needs import LEARNS
-from align.runfolder.state_files import save_tensors
 from align.scoring.experience import Batching, ModelRole
 from align.scoring.plan import Limits
 from align.scoring.role_table import named_by
@@ -109,6 +109,6 @@ def _kept(bench: Bench, name: str, rig: Rig) -> Weights:
     found = whole(rig.trainee.module, bench.world)
     if bench.world.main:
         learned = {n: t for n, t in found.items() if n in rig.trainee.changing}
-        save_tensors(learned, bench.folder / f"{name}.safetensors")
+        save_file(learned, bench.folder / f"{name}.safetensors")
     torch.set_grad_enabled(True)
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 
@@ -21,7 +22,6 @@ from align.models.embeddings import whole as of_all_ranks
 from align.models.settings import LoraSection
 from align.models.sources import whole_weights
 from align.needs import BEGIN_AGAIN, Move, Pull
-from align.runfolder.state_files import save_tensors
 from align.scoring.experience import Batching, gather_experience
 from align.scoring.plan import Limits
 from align.scoring.score import Kernel
@@ -88,7 +88,7 @@ class Bench:
     def keep(self, name: str, weights: Weights | None = None) -> None:
         found = self.weights() if weights is None else weights
         if self.world.main:
-            save_tensors(found, self.folder / f"{name}.safetensors")
+            save_file(found, self.folder / f"{name}.safetensors")
 
 
 def go(world: World, folder: Path) -> dict[str, bool]:

@@ -54,6 +54,18 @@ def test_what_a_number_means_hangs_on_a_section_of_the_recipe(
     assert alike(key, runs["one"], runs["one"])
 
 
+def test_entropies_at_given_and_at_written_tokens_stand_apart(tmp_path: Path) -> None:
+    sft, dpo, rloo, ppo = (write_run(tmp_path / name, name, steps=4) for name in ("sft", "dpo", "rloo", "ppo"))
+    for run in (sft, dpo, rloo, ppo):
+        write_lines(run / "metrics.jsonl", [{"step": s, "entropy": 2.0 / s} for s in (1, 2, 3, 4)])
+    for run in (rloo, ppo):
+        (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text() + "rollout: {temperature: 1.0}\n")
+    runs = [read_run(run) for run in (sft, dpo, rloo, ppo)]
+    assert [[run.name for _, run in group] for group in kin("entropy", list(enumerate(runs)))] == [
+        ["sft", "dpo"], ["rloo", "ppo"],
+    ]  # fmt: skip
+
+
 def test_what_a_method_declares_is_its_own_quantity(tmp_path: Path) -> None:
     one, other = (write_run(tmp_path / name, steps=2, method__beta=b) for name, b in (("a", 0.1), ("b", 0.5)))
     assert alike("entropy", read_run(one), read_run(other))
@@ -85,4 +97,4 @@ def test_the_charts_of_one_run_have_one_unit_each(tmp_path: Path) -> None:
 
 
 def test_sections_that_a_metric_names_are_those_of_a_recipe() -> None:
-    assert {about.within for about in TABLE.values()} == {"", "method", "reward"}
+    assert {about.within for about in TABLE.values()} == {"", "method", "reward", "rollout"}

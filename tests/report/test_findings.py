@@ -103,6 +103,11 @@ def test_early_stopping_is_told_where_the_run_says_so(tmp_path: Path) -> None:
     assert "Early" not in told(read_run(tmp_path / "b"))  # it may have been killed
     write_json(tmp_path / "b/outcome.json", {"step": 120, "num_steps": 120, "ended_early": False, "final_step": 120})
     assert "Early" not in told(read_run(tmp_path / "b"))
+    by_hand = {"step": 120, "num_steps": 200, "ended_early": True, "final_step": 120, "ended_by": "onlooker"}
+    write_json(tmp_path / "b/outcome.json", by_hand)
+    words = "Ended at step 120 by who looked on (`on_step`, or a callback), before its last step."
+    assert words in told(read_run(tmp_path / "b"))
+    assert "Early" not in told(read_run(tmp_path / "b"))
 
 
 def test_cut_completions_count_only_those_of_the_last_step(tmp_path: Path) -> None:

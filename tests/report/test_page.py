@@ -87,6 +87,15 @@ def test_headline_of_a_preference_run(tmp_path: Path) -> None:
     assert "points against the bag of words, 63 ± 5 %" in words
 
 
+def test_no_line_ends_between_a_number_and_its_error_or_sign(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "dpo")
+    write_json(run / "test.json", {"accuracy": {"value": 0.5, "stderr": 0.04, "n": 110}})
+    page = write([run]).read_text()
+    assert "is within two standard errors of chance (50\N{NO-BREAK SPACE}%)" in page
+    assert "50\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}4\N{NO-BREAK SPACE}%</data></strong>" in page
+    assert " % " not in page.split('<p class="lead">')[1].split("</p>")[0]
+
+
 def test_five_thousand_steps_stay_small(tmp_path: Path) -> None:
     page = write([write_run(tmp_path / "long", steps=5000)])
     assert page.stat().st_size < 1_000_000

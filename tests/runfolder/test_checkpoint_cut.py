@@ -97,16 +97,17 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 import torch
+from safetensors.torch import save_file
 from align.errors import RunError
 from align.runfolder import checkpoint
-from align.runfolder.state_files import save_state, save_tensors
+from align.runfolder.state_files import save_state
 from three_checkpoints import writing
 
 root = Path(sys.argv[1])
 weights = {"w": torch.ones(100_000)}
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 kinds = {
-    "safetensors": lambda tmp: save_tensors(weights, tmp / "model.safetensors"),
+    "safetensors": lambda tmp: save_file(weights, tmp / "model.safetensors"),
     "state": lambda tmp: save_state(weights, tmp / "optimiser.pt"),
     "torch": lambda tmp: torch.save(weights, tmp / "optimiser.pt"),
     "bytes": lambda tmp: (tmp / "bytes").write_bytes(bytes(400_000)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -21,6 +22,7 @@ from align.report.parts.embedded import block
 from align.system.files import replace_file
 from align.system.terminal import visible
 
+NUMBER = re.compile(r"(?<=\d) (?=[±%])|(?<=±) (?=\d)")
 OURS = "align.report"  # the package whose templates/ every page may use
 
 
@@ -44,7 +46,13 @@ def environment(package: str) -> Environment:
         auto_reload=False,
     )
     made.globals["block"] = block
+    made.filters["together"] = together
     return made
+
+
+def together(words: str | Markup) -> str | Markup:
+    """A sentence in which no line ends between a number and its error or its sign."""
+    return type(words)(NUMBER.sub("\N{NO-BREAK SPACE}", str(words)))
 
 
 def _shown(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -17,8 +17,10 @@ import numpy as np
 from scipy import stats
 
 from align.errors import UserError
+from align.report.alike import kin
 from align.report.folder import Run, read
 from align.report.measures import Measure
+from align.report.text import listed
 from align_eval.analysis.runs import of_error
 from align_eval.results.document import Checkpoint, Sections
 from align_eval.statistics.divergence import Envelope, envelope, overoptimised, shared_range
@@ -55,13 +57,16 @@ class Frontier:
 
 
 def frontier(runs: Sequence[Path | str], reward: str = "reward", how: Resampling = USUAL) -> Frontier:
-    """`reward`: the metric, such as `rewards/NAME` for one function among several. UserError: a run without it."""
+    """`reward`: the metric, such as `rewards/NAME` for one function among several. UserError: a run without it, or runs
+    whose functions are others: their rewards have no axis in common."""
     paths = [Path(run) for run in runs]
     names = [p.name for p in paths] if len({p.name for p in paths}) == len(paths) else [str(p) for p in paths]
+    read_runs = [_read(path, name) for path, name in zip(paths, names, strict=True)]
+    _refuse_unlike(read_runs, reward)
     points: list[Checkpoint] = []
     warnings: list[str] = []
-    for path, name in zip(paths, names, strict=True):
-        found, told = _points(path, name, reward, how.level)
+    for run in read_runs:
+        found, told = _points(run, reward, how.level)
         points, warnings = [*points, *found], [*warnings, *told]
     return of_points(points, how, warnings)
 
@@ -123,10 +128,26 @@ def _xy(points: Sequence[Checkpoint]) -> tuple[list[float], list[float]]:
 # ---- points of a run ------------------------------------------------------------------------------------------------
 
 
-def _points(path: Path, name: str, reward: str, level: float) -> tuple[list[Checkpoint], list[str]]:
+def _read(path: Path, name: str) -> Run:
     run = read(path)
     if not isinstance(run, Run):
-        raise UserError(f"{path}: is a pipeline; name the runs in it")
+        raise UserError(f"{path}: holds several runs; name those that are meant")
+    return replace(run, name=name)
+
+
+def _refuse_unlike(runs: Sequence[Run], reward: str) -> None:
+    """UserError where the runs are paid by different functions."""
+    groups = kin(reward, list(enumerate(runs)))
+    if len(groups) > 1:
+        told = "; ".join(listed([run.name for _, run in group]) for group in groups)
+        raise UserError(
+            f"frontier: {reward} is not the same quantity in all of these runs, whose section `reward` differs, so "
+            f"that they have no axis in common. Give each of these groups by itself: {told}"
+        )
+
+
+def _points(run: Run, reward: str, level: float) -> tuple[list[Checkpoint], list[str]]:
+    path, name = run.path, run.name
     kl = list(run.curve("kl"))
     if not kl:
         raise UserError(f"{path}: logged no kl; a frontier is of runs whose policy writes, with a reference model")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import align
 from align.errors import UserError
+from align.runfolder.lock import Lock, Words
 from align.system.lines import Tell, warn
 from align.system.sums import sha256_of
 from align_eval.analysis.missing import failures
@@ -27,6 +29,8 @@ from align_eval.scorers.texts import SYMBOLIC, symbolic
 from align_eval.tasks.items import items_of
 from align_eval.tasks.task import Task
 
+GUARD = ".answers.lock"  # in the folder, while answers are written
+HOLDS = Words("another process that writes answers", "another --out")
 INPUTS = ("items.jsonl", "answers/*.jsonl", "scores/*.jsonl", "verdicts/*.jsonl")
 Progress = Callable[[str, str, int, int], object]  # model, task, answers there, answers in all
 
@@ -68,18 +72,33 @@ def write(
     folder: Path, models: Sequence[Model], batches: Sequence[Batch], settings: Settings, progress: Progress = quiet,
     tell: Tell = warn,
 ) -> list[Written]:  # fmt: skip
-    """Answers alone, one model after the other, so that one is in memory at a time; all of them share the budget."""
+    """Answers alone, one model after the other, so that one is in memory at a time; all of them share the budget.
+
+    UserError where another process writes answers into the folder: both would ask for the same ones.
+    """
     found: list[Written] = []
     means = Means(budget_of(settings), tell=tell)
-    for model in models:
-        try:
-            for batch in batches:
-                total = len(batch.items) * len(samples_of(plan_of(model, batch.task, settings), settings))
-                tick = _Ticks(partial(progress, model.name, batch.task.name), total)
-                found.append(generate(folder, model, batch, settings, replace(means, tick=tick)))
-        finally:
-            model.close()
+    with _taken(folder):
+        for model in models:
+            try:
+                for batch in batches:
+                    total = len(batch.items) * len(samples_of(plan_of(model, batch.task, settings), settings))
+                    tick = _Ticks(partial(progress, model.name, batch.task.name), total)
+                    found.append(generate(folder, model, batch, settings, replace(means, tick=tick)))
+            finally:
+                model.close()
     return found
+
+
+@contextmanager
+def _taken(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    guard = Lock(folder / GUARD, HOLDS)
+    guard.take()
+    try:
+        yield
+    finally:
+        guard.release()
 
 
 @dataclass

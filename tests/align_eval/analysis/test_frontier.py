@@ -17,7 +17,7 @@ from align_eval.results.reading import read
 
 def run_folder(folder: Path, rows: list[dict[str, Any]]) -> Path:
     folder.mkdir()
-    (folder / "recipe.yaml").write_text("name: x\nmethod: {name: grpo}\n")
+    (folder / "recipe.yaml").write_text("name: x\nmethod: {name: grpo}\nreward: {functions: [length]}\n")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -56,6 +56,14 @@ def test_runs_without_a_common_divergence_are_not_compared(tmp_path: Path):
     found = align_eval.frontier([one, two])
     assert found.equal == []
     assert found.warnings == ["one and two have no divergence in common, and are not compared"]
+
+
+def test_rewards_of_different_functions_have_no_axis_in_common(tmp_path: Path):
+    one, two, three = (online(tmp_path / name, [(0.0, 0.1), (4.0, 0.5)]) for name in ("one", "two", "three"))
+    (two / "recipe.yaml").write_text("name: x\nmethod: {name: grpo}\nreward: {functions: [contains]}\n")
+    with pytest.raises(UserError, match=r"reward is not the same quantity.*by itself: one and three; two$"):
+        frontier([one, two, three])
+    assert len(frontier([one, three]).points) == 4
 
 
 def test_a_run_without_evaluations_has_its_training(tmp_path: Path):

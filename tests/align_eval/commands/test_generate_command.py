@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from align.runfolder.lock import Lock
 from align_eval.cli import main
 
 
@@ -15,6 +16,28 @@ def test_a_file_without_prompts_is_a_mistake(tmp_path: Path, capsys: pytest.Capt
     out = tmp_path / "e"
     assert main(["generate", str(prompts), "--model", "asset:stories260k", "--out", str(out)]) == 2
     assert "mine.jsonl: has no rows" in " ".join(capsys.readouterr().err.split())
+
+
+def test_one_process_at_a_time_writes_answers_into_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second one would ask, and pay, for the same answers."""
+    (tmp_path / "mine.jsonl").write_text('{"id": "a", "prompt": "a"}\n')
+    (tmp_path / "answers.jsonl").write_text('{"item": "a", "text": "b"}\n')
+    out = tmp_path / "e"
+    words = ["generate", str(tmp_path / "mine.jsonl"), "--model", str(tmp_path / "answers.jsonl"), "--out", str(out)]
+    out.mkdir()
+    held = Lock(out / ".answers.lock")
+    held.take()
+    try:
+        assert main(words) == 2
+    finally:
+        held.release()
+    told = f"{out}: in use by another process that writes answers: process "
+    assert told in (said := " ".join(capsys.readouterr().err.split()))
+    assert said.endswith("Wait for it, stop it, or choose another --out")
+    assert not (out / "answers").exists()
+    assert main(words) == 0
 
 
 @pytest.mark.parametrize(
