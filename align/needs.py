@@ -148,9 +148,7 @@ def flattened(batch: Any) -> dict[str, Tensor]:
 
 def rebuilt(needs: Needs, tensors: dict[str, Tensor]) -> Any:
     """The batch that `flattened` took apart."""
-    members = {
-        m: kind(**{c: tensors[f"{m}.{c}"] for c in ("mask", *columns(kind))}) for m, kind in needs.members.items()
-    }
+    members = {m: cls(**{c: tensors[f"{m}.{c}"] for c in ("mask", *columns(cls))}) for m, cls in needs.members.items()}
     return needs.batch(**members, **{name: tensors[name] for name in (*needs.rows, *needs.prepared)})
 
 
