@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -27,11 +27,21 @@ install_import_hook([".".join(p.relative_to(ROOT).with_suffix("").parts) for p i
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from browser import PROGRAM, Browser  # noqa: E402
 
 torch.set_num_threads(1)
 
 collect_ignore = [] if "ALIGN_VLLM" in os.environ else ["with_vllm"]  # needs an environment: `make test-vllm`
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A page in a headless Chromium; without one the test is skipped."""
+    if PROGRAM is None:
+        pytest.skip("no Chromium here")
+    with Browser() as found:
+        yield found
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import PROGRAM, Browser
+from browser import Browser
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here")
 PAGES = ("index", "methods/ppo", "settings", "data", "coming-from")
 LEAST = 4.5  # contrast of text to what is behind it (WCAG 2.1, AA)
 PALE = """
@@ -35,12 +33,6 @@ PALE = """
   return found;
 })()
 """.replace("LEAST", str(LEAST))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser() as found:
-        yield found
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import PROGRAM, Browser
+from browser import Browser
 from evaluations import HOSTILE, MODELS, folder, results
 
 from align_eval.page import browser as items
 from align_eval.page.write import report
 from align_eval.results.reading import write as write_results
-
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
