@@ -25,6 +25,7 @@ from align.recipe.load import Recipe
 from align.recipe.look_at_data import first_told, train_rows
 from align.recipe.look_at_rows import look_at_rows
 from align.recipe.online import is_online
+from align.recipe.sharding import mistakes as wrong_under
 from align.recipe.steps import count_steps, steps_of_experience
 from align.runfolder.folder import RunFolder
 from align.system.machine import unwritable
@@ -39,15 +40,16 @@ UNSEEN = "what takes weights, a GPU, several processes or a live server; the run
 AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
-def say(recipe: Recipe, console: Console, *, whole: bool = False) -> None:
-    """Prints all of it. `whole` prepares the data and makes the models empty, as a run does, which takes its time.
+def say(recipe: Recipe, console: Console, *, whole: bool = False, sharding: str = "") -> None:
+    """Prints all of it. `whole` prepares the data and makes the models empty, as a run does, which takes its time;
+    `sharding` is that of the run, where it is known.
 
     Mistakes with what a run would be refused for.
     """
-    mistakes = check_trackers(recipe.logging.report_to)
+    mistakes = [*check_trackers(recipe.logging.report_to), *wrong_under(recipe, sharding)]
     if reason := unwritable(recipe.output_dir):
         mistakes.append(f"training.output_dir: {recipe.output_dir}: cannot be written: {reason}; choose another place")
-    looked, told = _looked_at(recipe, mistakes, whole=whole)
+    looked, told = _looked_at(recipe, mistakes, sharding, whole=whole)
     from rich.syntax import Syntax  # a quarter of a second
 
     text = recipe.to_yaml().rstrip()
@@ -60,17 +62,17 @@ def say(recipe: Recipe, console: Console, *, whole: bool = False) -> None:
     for line in (*(f"data: {line}" for line in looked), *batch_lines(recipe), *memory_lines(work)):
         console.print(line, **AS_IT_IS)
     if work is not None:
-        console.print(memory_table(work))
+        console.print(memory_table(work, sharding))
     console.print(f"not looked at: {UNSEEN if whole else UNREAD}", **AS_IT_IS)
     console.print(f"{recipe.name}: no mistakes found", **AS_IT_IS)
 
 
-def _looked_at(recipe: Recipe, mistakes: list[str], *, whole: bool) -> tuple[list[str], list[str]]:
+def _looked_at(recipe: Recipe, mistakes: list[str], sharding: str, *, whole: bool) -> tuple[list[str], list[str]]:
     """Lines about the data, and notes."""
     if whole:
         from align.cli.check_all import look_at_all  # imports for seconds
 
-        return look_at_all(recipe, mistakes)
+        return look_at_all(recipe, mistakes, sharding)
     found = Findings(mistakes)
     looked: list[str] = []
     with found:
@@ -163,10 +165,11 @@ def memory_lines(work: Work | None) -> Iterator[str]:
     yield f"vocabulary: {policy.shape.vocabulary:,} tokens"
 
 
-def memory_table(work: Work) -> Table:
+def memory_table(work: Work, sharding: str = "") -> Table:
     """Of one process, and of as many as one machine often has."""
+    names = EXAMPLES if sharding in ("", *EXAMPLES) else (*EXAMPLES, sharding)
     many = dataclasses.replace(work, ranks=EXAMPLE_RANKS)
     columns = {"1 rank": memory(dataclasses.replace(work, ranks=1), SHARDINGS["ddp"])}
-    columns |= {f"{name}, {EXAMPLE_RANKS} ranks": memory(many, SHARDINGS[name]) for name in EXAMPLES}
+    columns |= {f"{name}, {EXAMPLE_RANKS} ranks": memory(many, SHARDINGS[name]) for name in names}
     title = "one rank at its most, beside some 400 MB of Python and its libraries; align plan says more"
     return plan.table(columns, title)

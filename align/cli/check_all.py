@@ -19,7 +19,7 @@ from align.models.outline import config_of, outline
 from align.models.parts import context_in
 from align.models.references import references
 from align.models.settings import ModelSection, SoupSection
-from align.models.targets import notes_of
+from align.models.targets import notes_of, refuse_sharded_experts
 from align.models.tokenizer import load_tokenizer
 from align.monitors.trackers import no_telemetry
 from align.recipe.load import Recipe
@@ -37,7 +37,7 @@ from align.training.build import refuse_checkpointing
 from align.training.optim import check_arguments
 
 
-def look_at_all(recipe: Recipe, mistakes: Sequence[str]) -> tuple[list[str], list[str]]:
+def look_at_all(recipe: Recipe, mistakes: Sequence[str], sharding: str = "") -> tuple[list[str], list[str]]:
     """Lines about the data, and notes. Raises Mistakes with these and all that a run would be refused for."""
     no_telemetry()
     found, lines, notes = Findings(mistakes), list[str](), _strange(recipe)
@@ -52,7 +52,7 @@ def look_at_all(recipe: Recipe, mistakes: Sequence[str]) -> tuple[list[str], lis
             give_template(tokenizer, splits.chat_template)
             context = context_in(config_of(recipe.model, tokenizer, head_of(recipe)))
             notes += look_before(recipe, splits, tokenizer, context)
-        notes += _models(recipe, tokenizer, found)
+        notes += _models(recipe, tokenizer, found, sharding)
     with found:
         check_inputs(recipe)
     with found:
@@ -84,13 +84,14 @@ def _kept(splits: Splits) -> list[str]:
     return told
 
 
-def _models(recipe: Recipe, tokenizer: Any, found: Findings) -> list[str]:
+def _models(recipe: Recipe, tokenizer: Any, found: Findings, sharding: str) -> list[str]:
     """Makes every model without its weights; returns what is to be said of them."""
     section, notes = recipe.model, list[str]()
     with found:
         policy = outline(section, tokenizer, head_of(recipe))
         notes += notes_of(policy, section.lora)
         refuse_checkpointing(policy, recipe.training)
+        refuse_sharded_experts(policy, sharding)
         refuse_routerless(policy, section)
         check_arguments(policy, recipe.optim)
         refuse_jump(recipe.method, policy)

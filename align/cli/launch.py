@@ -14,7 +14,8 @@ from align.system.terminal import say
 launch = typer.Typer(help="Run on this machine, or under Slurm: submit, look, find out, end.", no_args_is_help=True)
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `launch slurm` has made.")]
 OPTIONS = """Options of the job: --nodes 2, --gpus-per-node 8 (a rank for each), --ranks-per-node 1 (without GPUs),
---sharding ddp|zero1|zero2|zero3|fsdp2, --time 12:00:00, --partition gpu, --array 0-4 (seeds, a run for each),
+--sharding ddp|zero1|zero2|zero3|fsdp2, --offload optimizer|param (into the main memory), --time 12:00:00,
+--partition gpu, --array 0-4 (seeds, a run for each),
 --after JOB, --warning 120 (seconds before the time limit), --max-requeues 50, --prelude 'module load cuda',
 --container 'apptainer exec --nv image.sif', --preflight 120 (seconds; 0: none), --patience 1800 (seconds without
 progress), --grace 120 (seconds for ranks when one has ended), --launcher srun|torchrun|accelerate,
@@ -22,6 +23,7 @@ progress), --grace 120 (seconds for ranks when one has ended), --launcher srun|t
 --vllm-gpus-per-node 2 (of --gpus-per-node, for them), --vllm-servers-per-node 1,
 --sbatch account=physics (or any other option of sbatch)."""
 HERE = """Options: --processes 2 (ranks; default: as many as there are GPUs), --sharding ddp|zero1|zero2|zero3|fsdp2,
+--offload optimizer|param (into the main memory),
 --resume (or --resume PATH)."""
 LAST = 40  # lines of a log
 
@@ -43,7 +45,7 @@ def slurm(
     if dry_run:
         say(made.text, end="")
         return
-    check.say(checked, console())
+    check.say(checked, console(), sharding=job.sharding)
     made = submission.submit(recipe, overrides, job)
     say(f"job {made.number} is submitted: {made.script}")
     run = made.script.parents[1]
@@ -60,10 +62,12 @@ def local(
 
     from align.cluster import local as ranks
     from align.recipe.load import load_recipe
+    from align.recipe.sharding import refuse_sharding
 
     run, overrides = options_of(context.args, ranks.LocalRun)
     gpus = torch.cuda.device_count()
-    load_recipe(recipe, overrides, world_size=run.ranks(gpus))  # a mistake is told once, and not by every rank
+    checked = load_recipe(recipe, overrides, world_size=run.ranks(gpus))  # a mistake is told once, not by every rank
+    refuse_sharding(checked, run.sharding)
     if code := ranks.launch([recipe, *overrides], run, gpus):
         raise typer.Exit(code)
 

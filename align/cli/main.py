@@ -42,13 +42,14 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
 ]
 Dtype = Literal["bfloat16", "float16", "float32"]
+Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 PIPE_WIDTH = 200
 PLACE = """KEY=VALUE as of `align check`; --gpus 64, --memory 80 (GB of one), --gpus-per-node 8, --tokens 512 (of a
 usual sequence; default: the most that the recipe allows), --device a100|h100|h200, --network 400 (GB a second from a
 node to the others), --model-config FILE (config.json of a model that need not be here)."""
 GRID = """Such as: align sweep dpo optim.learning_rate=1e-4,3e-4 method.beta=0.1,0.3 training.seed=7. A list is a value
 in brackets, one with a comma stands in quotes. --out FOLDER (default: runs/NAME-sweep), --jobs 2 (cells at a time, each
-with its share of the GPUs), --processes and --sharding (of each, as of `align launch local`), --dry-run."""
+with its share of the GPUs), --processes, --sharding and --offload (of each, as of `align launch local`), --dry-run."""
 ALL = "Do what the run does before it loads weights: prepare all data into the cache, fetch, make the models empty."
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
@@ -104,12 +105,13 @@ def check(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     whole: Annotated[bool, typer.Option("--all", help=ALL)] = False,
+    sharding: Annotated[Sharding | None, typer.Option(help="Of the run; some recipes cannot have some.")] = None,
 ) -> None:
     """Every mistake at once; else the resolved recipe, batch arithmetic, steps, memory. Loads no weights."""
     from align.cli import check as command
     from align.recipe.load import load_recipe
 
-    command.say(load_recipe(recipe, overrides or []), console(), whole=whole)
+    command.say(load_recipe(recipe, overrides or []), console(), whole=whole, sharding=sharding or "")
 
 
 @app.command(context_settings=OWN_OPTIONS, epilog=PLACE)

@@ -15,10 +15,12 @@ from align.errors import Mistakes, UserError
 from align.models.sources import read_json
 from align.plan.advice import GAPS, OVERHEAD, Outlook, Place, changes, cheapest, least, outlooks, together
 from align.plan.peak import Memory
+from align.plan.sharding import SHARDINGS
 from align.plan.speed import CARRIED, COMPUTED, DEVICES, READ, Machine
 from align.plan.work import Asked, Model, Work, work_of
 from align.recipe.load import Recipe, load_recipe
 from align.recipe.look_at_models import model_folder
+from align.recipe.sharding import mistakes
 from align.recipe.text import find_recipe, read
 
 SMALLEST = 10e9  # bytes up to which a table is in MB
@@ -96,7 +98,7 @@ def say(recipe: Recipe, place: Place, console: Console) -> None:
         )
     for line in lines(recipe, work, place):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    found = outlooks(work, place)
+    found = outlooks(recipe, work, place)
     console.print(forecast(found, place))
     for line in advice(recipe, work, place, found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -120,6 +122,8 @@ def lines(recipe: Recipe, work: Work, place: Place) -> Iterator[str]:
         f"assumed: {OVERHEAD / 1e9:g} GB and {GAPS:.0%} of a GPU for CUDA and gaps; {COMPUTED:.0%} of its FLOPs, "
         f"{READ:.0%} of its memory's bandwidth, {CARRIED:.0%} of the links'; nothing is done at the same time"
     )
+    for name in SHARDINGS if work.ranks > 1 else ():
+        yield from (f"{name} is left out: {why}" for why in mistakes(recipe, name))
 
 
 def _told(model: Model) -> str:
@@ -174,8 +178,7 @@ def _number(value: float) -> str:
 
 def advice(recipe: Recipe, work: Work, place: Place, found: Sequence[Outlook]) -> Iterator[str]:
     if best := cheapest(list(found), place.room):
-        word = "take" if best.sharding.away else "take --sharding"
-        yield f"{word} {best.sharding.name}: the shortest step of those that fit, {_number(best.step.seconds)} s"
+        yield f"take {best.sharding.options}: the shortest step of those that fit, {_number(best.step.seconds)} s"
         return
     yield f"nothing fits {place.room / 1e9:.1f} GB. What each of these would bring, alone:"
     wanted = list(changes(recipe, work))

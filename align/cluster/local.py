@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
 from types import FrameType
-from typing import IO, get_args
+from typing import IO
 
 from align.cluster.script import sharding
-from align.cluster.settings import Sharding
+from align.cluster.settings import Sharding, wrong_shares
 from align.errors import Lost, Mistakes, UserError
 from align.system.orphans import bound
 from align.system.terminal import say
@@ -39,14 +39,14 @@ class LocalRun:
 
     processes: int = 0  # ranks; 0: as many as there are GPUs, one without any
     sharding: Sharding = "ddp"
+    offload: str = ""  # optimizer or param, into the main memory
     resume: str = ""  # as of `align train`: auto, or a checkpoint
 
     def __post_init__(self):
         found: list[str] = []
         if self.processes < 0:
             found.append(f"--processes: {self.processes} must be 0 (as many as there are GPUs) or more")
-        if self.sharding not in get_args(Sharding):
-            found.append(f"--sharding: {self.sharding} is none of {', '.join(get_args(Sharding))}")
+        found += wrong_shares(self.sharding, self.offload)
         if found:
             raise Mistakes(found)
 
@@ -127,7 +127,7 @@ def begin(
     number = run.ranks(gpus)
     command = [sys.executable, "-m", "align", "train", *words, *(["--resume", run.resume] if run.resume else [])]
     port = _free_port()
-    told = [environment(rank, number, port, run.sharding) | dict(beside or {}) for rank in range(number)]
+    told = [environment(rank, number, port, run) | dict(beside or {}) for rank in range(number)]
     ranks = Ranks([_start(command, variables, piped=tell is not None) for variables in told])
     for rank, process in enumerate(ranks.processes):
         if process.stdout:
@@ -136,13 +136,14 @@ def begin(
     return ranks
 
 
-def environment(rank: int, number: int, port: int, kind: str) -> dict[str, str]:
+def environment(rank: int, number: int, port: int, run: LocalRun) -> dict[str, str]:
     """What a rank reads of itself. One process alone has no others to meet, unless an engine wants to be asked for."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    if number == 1 and kind == "ddp":
+    if number == 1 and run.sharding == "ddp":
         return kept
     threads = max(1, (os.cpu_count() or 1) // number)
-    return {"OMP_NUM_THREADS": str(threads), **kept, **sharding(kind), **variables(rank, number, port)}
+    engine = sharding(run.sharding, run.offload)
+    return {"OMP_NUM_THREADS": str(threads), **kept, **engine, **variables(rank, number, port)}
 
 
 def variables(rank: int, number: int, port: int) -> Mapping[str, str]:

@@ -213,8 +213,8 @@ def run_here(pipeline: Pipeline, gpus: int) -> int:
 
 def _run_here(pipeline: Pipeline, stage: Stage, gpus: int) -> int:
     words = [stage.recipe, *map(pipeline.filled, stage.overrides), f"training.output_dir={pipeline.place(stage)}"]
-    kind = pipeline.jobs[stage.name].sharding
-    return local.launch(words, local.LocalRun(sharding=kind, resume="auto"), gpus)
+    job = pipeline.jobs[stage.name]
+    return local.launch(words, local.LocalRun(sharding=job.sharding, offload=job.offload, resume="auto"), gpus)
 
 
 def _commands_here(pipeline: Pipeline, stage: Stage) -> int:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from align.cluster.settings import SlurmJob
+from align.cluster.settings import OFFLOADS, SlurmJob
 
 OF_ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false"}
 OF_FSDP = {  # as launch/accelerate/fsdp2.yaml has it
     "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true",
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
-    "FSDP_OFFLOAD_PARAMS": "false", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false", "FSDP_ACTIVATION_CHECKPOINTING": "false",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false", "FSDP_ACTIVATION_CHECKPOINTING": "false",
 }  # fmt: skip
 
 
@@ -68,7 +68,8 @@ def script(name: str, job: SlurmJob, places: Places) -> str:
         "options": "\n".join(options(name, job, places)), "script": places.script, "cwd": shlex.quote(str(places.cwd)),
         "code": shlex.quote(str(places.code)), "run": run, "folder": shlex.quote(str(places.script.parent)),
         "prelude": job.prelude, "ranks": job.num_ranks,
-        "of_node": job.ranks_of_node, "sharding": exports(sharding(job.sharding)), "most": job.max_requeues,
+        "of_node": job.ranks_of_node, "sharding": exports(sharding(job.sharding, job.offload)),
+        "most": job.max_requeues,
         "gpus": job.gpus_per_node, "preflight": job.preflight, "patience": job.patience, "grace": job.grace,
         "nodes": job.nodes, "asked": (job.nodes + job.vllm_nodes) * job.ranks_of_node,
         "servers": servers(job, python),
@@ -107,11 +108,13 @@ def tasks(job: SlurmJob) -> str:
     return f"{first}--ntasks={job.nodes} --ntasks-per-node=1 --cpu-bind=none"
 
 
-def sharding(kind: str) -> dict[str, str]:
+def sharding(kind: str, offload: str = "") -> dict[str, str]:
     """What accelerate reads."""
     if kind.startswith("zero"):
-        return {**OF_ZERO, "ACCELERATE_DEEPSPEED_ZERO_STAGE": kind.removeprefix("zero")}
-    return dict(OF_FSDP) if kind == "fsdp2" else {}
+        parts = ("OPTIMIZER", "PARAM")[: OFFLOADS.index(offload)]
+        away = {f"ACCELERATE_DEEPSPEED_OFFLOAD_{part}_DEVICE": "cpu" for part in parts}
+        return {**OF_ZERO, "ACCELERATE_DEEPSPEED_ZERO_STAGE": kind.removeprefix("zero"), **away}
+    return {**OF_FSDP, "FSDP_OFFLOAD_PARAMS": str(bool(offload)).lower()} if kind == "fsdp2" else {}
 
 
 def exports(values: Mapping[str, str]) -> str:

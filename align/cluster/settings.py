@@ -10,12 +10,29 @@ from align.errors import Mistakes
 
 Launcher = Literal["srun", "torchrun", "accelerate"]
 Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
+OFFLOADS = ("", "optimizer", "param")  # into the main memory: what the optimiser keeps and gradients; weights, too
 TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?")
 KEY = re.compile(r"[a-z][a-z0-9-]*")
 OURS = (  # options of sbatch that have a place of their own here
     "nodes", "ntasks", "ntasks-per-node", "time", "partition", "array", "dependency", "signal", "requeue", "output",
     "error", "open-mode", "job-name", "chdir",
 )  # fmt: skip
+
+
+def wrong_shares(sharding: str, offload: str) -> list[str]:
+    """What is wrong with these two options."""
+    if sharding not in get_args(Sharding):
+        return [f"--sharding: {sharding} is none of {', '.join(get_args(Sharding))}"]
+    if offload == "nvme":
+        return ["--offload: what lies on NVMe would be in no checkpoint; take optimizer or param, the main memory"]
+    if offload not in OFFLOADS:
+        return [f"--offload: {offload} is none of optimizer, param"]
+    if offload == "param" and sharding not in ("zero3", "fsdp2"):
+        return [f"--offload: param needs divided weights, and {sharding} keeps them whole; take zero3 or fsdp2"]
+    if offload == "optimizer" and not sharding.startswith("zero"):
+        cure = "--offload param" if sharding == "fsdp2" else "--sharding zero2"
+        return [f"--offload: optimizer, alone, is for zero1, zero2 and zero3; with {sharding} take {cure}"]
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +43,7 @@ class SlurmJob:
     gpus_per_node: int = 0  # one rank for each; 0: no GPU is asked for
     ranks_per_node: int = 0  # 0: as many as GPUs, one without any
     sharding: Sharding = "ddp"
+    offload: str = ""  # optimizer or param, into the main memory
     time: str = ""  # as sbatch has it, such as 12:00:00 or 2-00; empty: the partition's
     partition: str = ""
     array: str = ""  # seeds, such as 0-4 or 1,2,7: one run for each, in seed-N of the run folder
@@ -100,10 +118,9 @@ class SlurmJob:
         return found
 
     def _words(self) -> list[str]:
-        found: list[str] = []
-        for name, known in (("sharding", get_args(Sharding)), ("launcher", get_args(Launcher))):
-            if (value := getattr(self, name)) not in known:
-                found.append(f"--{name}: {value} is none of {', '.join(known)}")
+        found = wrong_shares(self.sharding, self.offload)
+        if self.launcher not in get_args(Launcher):
+            found.append(f"--launcher: {self.launcher} is none of {', '.join(get_args(Launcher))}")
         if self.time and not TIME.fullmatch(self.time):
             found.append(f"--time: {self.time} is no time of sbatch, such as 30 (minutes), 12:00:00 or 2-00")
         if self.array and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*(%\d+)?", self.array):

@@ -24,6 +24,7 @@ from align.cluster.settings import SlurmJob
 from align.errors import UserError
 from align.methods.base import OnlineMethod
 from align.recipe.load import Recipe, load_recipe
+from align.recipe.sharding import refuse_sharding
 from align.rollout.vllm.placed import refuse_lists
 from align.runfolder.folder import RunFolder
 from align.system.files import copy_file, replace_file
@@ -49,7 +50,8 @@ def prepare(recipe: str, overrides: Sequence[str], job: SlurmJob) -> tuple[Recip
 
 
 def job_of(checked: Recipe, job: SlurmJob) -> Submitted:
-    """The script of a recipe's job. UserError where servers and recipe do not go together."""
+    """The script of a recipe's job. UserError where its recipe cannot have it so."""
+    refuse_sharding(checked, job.sharding)
     check_servers(checked, job)
     run = Path(checked.training.output_dir).absolute()
     folder = run / FOLDER

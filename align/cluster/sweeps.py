@@ -34,6 +34,7 @@ class SweepRun:
     jobs: int = 1  # cells at a time
     processes: int = 0  # ranks of each; 0: one for each of its GPUs
     sharding: local.Sharding = "ddp"
+    offload: str = ""  # as of `align launch local`
     dry_run: bool = False
 
     def __post_init__(self):
@@ -42,7 +43,9 @@ class SweepRun:
         self.of_cell()
 
     def of_cell(self, resume: str = "") -> local.LocalRun:
-        return local.LocalRun(processes=self.processes, sharding=self.sharding, resume=resume)
+        return local.LocalRun(
+            processes=self.processes, sharding=self.sharding, offload=self.offload, resume=resume
+        )
 
     def gpus(self, here: int) -> int:
         """Of each cell. UserError where there are fewer than cells at a time."""

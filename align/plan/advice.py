@@ -13,6 +13,7 @@ from align.plan.speed import Machine, Step, step_of
 from align.plan.work import Asked, Work, work_of
 from align.recipe.load import Recipe
 from align.recipe.online import is_online
+from align.recipe.sharding import mistakes
 
 OVERHEAD = 1.5e9  # bytes of a GPU for its context, libraries and NCCL
 FEW_ROWS = 16  # completions side by side, where there is no room for more
@@ -51,15 +52,17 @@ class Change:
     made: Callable[[Recipe, Asked], tuple[Recipe, Asked]]
 
 
-def outlooks(work: Work, place: Place) -> list[Outlook]:
-    """Of each sharding; those that keep something in the main memory where no other fits. Of one process alone of the
-    one that divides nothing."""
+def outlooks(recipe: Recipe, work: Work, place: Place) -> list[Outlook]:
+    """Of each sharding that the recipe may have; those that keep something in the main memory where no other fits. Of
+    one process alone of the one that divides nothing."""
     if work.ranks == 1:
         return [outlook(work, SHARDINGS["ddp"], place)]
-    found = [outlook(work, sharding, place) for sharding in SHARDINGS.values()]
+    found = [outlook(work, s, place) for s in SHARDINGS.values() if not any(mistakes(recipe, s.name))]
     if any(one.memory.peak <= place.room for one in found):
         return found
-    return [*found, *(outlook(work, sharding, place) for sharding in OFFLOADED)]
+    allowed = {one.sharding.options for one in found}
+    beside = [s for s in OFFLOADED if s.options.partition(" --offload")[0] in allowed]
+    return [*found, *(outlook(work, sharding, place) for sharding in beside)]
 
 
 def outlook(work: Work, sharding: Sharding, place: Place) -> Outlook:
@@ -76,7 +79,7 @@ def least(recipe: Recipe, asked: Asked, place: Place) -> Outlook:
     """The shortest step of the shardings that fit, or the one that needs the least memory."""
     work = work_of(recipe, asked)
     assert work is not None
-    found = outlooks(work, place)
+    found = outlooks(recipe, work, place)
     return cheapest(found, place.room) or min(found, key=lambda one: one.memory.peak)
 
 

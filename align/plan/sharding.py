@@ -24,26 +24,28 @@ class Sharding:
     weights: bool = False
     frozen: bool = False  # models that do not learn
     away: Literal["", "optimizer", "weights"] = ""  # what is in the main memory: the optimiser's; the weights, too
+    options: str = ""  # of `align launch` that ask for it
 
     def divides(self, model: Model) -> bool:
         """Whether a rank has only a share of this model's weights."""
         return model.divided and (self.weights if model.learns else self.frozen)
 
 
-ALL = (
+PLAIN = (
     Sharding(name="ddp", engine="torch"),
     Sharding(name="zero1", engine="DeepSpeed", moments=True),
     Sharding(name="zero2", engine="DeepSpeed", moments=True, gradients=True),
     Sharding(name="zero3", engine="DeepSpeed", moments=True, gradients=True, weights=True, frozen=True),
     Sharding(name="fsdp2", engine="torch", moments=True, gradients=True, weights=True, frozen=True),
 )
-SHARDINGS = {sharding.name: sharding for sharding in ALL}
-OFFLOADED = tuple(  # by offload_optimizer_device: cpu, and offload_param_device: cpu, of the launch file
-    replace(SHARDINGS[name], name=f"{name}, {words}", away=away)
-    for name, away, words in (
-        ("zero2", "optimizer", "optimiser on the CPU"), ("zero3", "optimizer", "optimiser on the CPU"),
-        ("zero3", "weights", "all on the CPU"),
+SHARDINGS = {one.name: replace(one, options=f"--sharding {one.name}") for one in PLAIN}
+OFFLOADED = tuple(
+    replace(one, name=f"{name}, {words}", away=away, options=f"{one.options} --offload {option}")
+    for name, away, words, option in (
+        ("zero2", "optimizer", "optimiser on the CPU", "optimizer"),
+        ("zero3", "optimizer", "optimiser on the CPU", "optimizer"), ("zero3", "weights", "all on the CPU", "param"),
     )
+    for one in [SHARDINGS[name]]
 )  # fmt: skip
 
 

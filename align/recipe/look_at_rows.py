@@ -1,22 +1,30 @@
-"""The rows of a recipe's data, looked at by `align check` before a run does: a sample spread over each file."""
+"""The rows of a recipe's data, looked at by `align check` before a run does: a sample spread over each file; and
+whether they have the columns that rewards and hints are read from, as far as the first of them tell.
+
+Data sets on the hub and saved folders are looked at when the run begins.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from align.data.hints import hints_of
+from align.data.hints import COLUMN, hints_of
 from align.data.reading.messages import BadRow
 from align.data.reading.sources import NESTED, Place, iterate, resolve
 from align.data.settings import DataSection, DataSource
 from align.errors import Mistakes, UserError
 from align.needs import Needs
 from align.recipe.look_at_data import count_rows, named_sources, reader_of
+from align.recipe.text import Written
+from align.rewards.columns import Finding, misfit, misfits
 
 SAMPLE = 1000  # rows of a source
 SHOWN = 5  # bad rows that are shown in full
+RENAMED = {"tools", "chat_template_kwargs"}  # that rewards see under this name, whatever it is in the data
 
 
 @dataclass
@@ -95,3 +103,37 @@ def _told(source: DataSource, look: Look, total: int, dropping: bool) -> str:
     seen = f"all {look.rows:,} rows were looked at" if look.rows >= total else some
     dropped = f"; {look.num_bad:,} of them will be dropped" if dropping and look.num_bad else ""
     return f"{source.source}: {seen}{dropped}"
+
+
+# ---- columns -------------------------------------------------------------------------------------------------------
+
+
+def check_columns(written: Written, data: DataSection, needs: Needs, rewards: Mapping[str, object]) -> None:
+    """`rewards`: the functions by the dotted keys that name them."""
+    findings: dict[str, Finding] = {key: functools.partial(misfit, function) for key, function in rewards.items()}
+    told: set[str] = set()
+    for key, source in named_sources(data):
+        hinted = {key: _hints} if key.startswith("data.train") and needs.batch.hinted else {}
+        renamed = RENAMED & {*data.columns, *source.columns}
+        for place, text in _misfits(findings | hinted, source, renamed).items():
+            if place not in told:  # the next source lacks it, too
+                written.wrong(place, text)
+            told.add(place)
+
+
+def _misfits(findings: Mapping[str, Finding], source: DataSource, renamed: Collection[str]) -> dict[str, str]:
+    """Nothing where the source cannot be read: that is told elsewhere."""
+    try:
+        path = resolve(source.source)
+        if path is None or path.is_dir():
+            return {}
+        rows = ([*row, *renamed] for _, row in iterate(source.source, source.split))
+        return misfits(findings, rows, source.source)
+    except (UserError, OSError):
+        return {}
+
+
+def _hints(columns: Collection[str], whose: str) -> str:
+    finding = f"{whose} has no column {COLUMN}, which the method tells where completions fail"
+    wanted = f"a list of texts, from the least hint to the most. There are {', '.join(dict.fromkeys(columns))}"
+    return "" if COLUMN in columns else f"{finding}: {wanted}"

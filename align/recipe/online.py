@@ -11,8 +11,8 @@ from align.methods.base import Method, OnlineMethod
 from align.models.settings import ModelSection
 from align.needs import Needs
 from align.recipe.comparing import check_comparing, check_rates, check_sampling, check_writers
+from align.recipe.look_at_rows import check_columns
 from align.recipe.replays import check_replay
-from align.recipe.reward_columns import check_columns
 from align.recipe.text import Written
 from align.rewards.settings import Function, RewardSection
 from align.rewards.shape import piece

@@ -28,6 +28,7 @@ from align.monitors.watch import Watch
 from align.needs import LEARNS
 from align.recipe.load import Recipe
 from align.recipe.look_at_data import num_read
+from align.recipe.sharding import refuse_sharding
 from align.recipe.steps import steps_of_experience
 from align.run.checks import look_before, with_direction
 from align.run.copies import let_jump, make_copies
@@ -91,6 +92,7 @@ class Setup:
 
 def assemble(recipe: Recipe, world: World, folder: RunFolder, say: Callable[[str], Any]) -> Setup:
     """Loads data and models, prepares them for this world, and chooses the layout."""
+    refuse_sharding(recipe, world.sharding)
     needs = recipe.method.needs()
     tokenizer = load_tokenizer(recipe.model, head := head_of(recipe))
     splits = load_data(recipe, tokenizer, world)

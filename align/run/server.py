@@ -15,6 +15,7 @@ from align.errors import UserError
 from align.models.embeddings import num_rows
 from align.models.load import where
 from align.models.parts import unwrapped
+from align.recipe.sharding import refuse_merged
 from align.rollout.engine import Sampling
 from align.rollout.settings import RolloutSection
 from align.rollout.vllm.connect import Expected, check_vocabulary, join, shape_of
@@ -30,11 +31,8 @@ def server_engines(parts: Parts, sampling: Sampling, folder: Path, say: Callable
     """Joined at once, so that what does not fit is told before training; started when the first weights are there."""
     rollout, world = parts.recipe.rollout, parts.batching.world
     model = world.unwrap(parts.trainee.module).model
-    if isinstance(model, PeftModel) and world.divides:
-        raise UserError(
-            f"rollout.engine: vllm is given the adapter merged, which shards ({world.sharding}) do not allow; launch "
-            "with ddp or zero2, train without an adapter, or set rollout.engine: local"
-        )
+    if isinstance(model, PeftModel):
+        refuse_merged(world.sharding)
     with world.main_first():
         stations = stations_of(parts, folder / "server") if world.main else []
     return ServerEngines(

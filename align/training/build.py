@@ -80,7 +80,6 @@ def make_trainee(
 ) -> Trainee:
     """Wraps, divides, prepares."""
     refuse_checkpointing(model, settings)
-    refuse_factored(optim, world)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if hasattr(model, "enable_input_require_grads"):
@@ -92,12 +91,6 @@ def make_trainee(
     module, optimizer = prepared(scorer, make_optimizer(scorer, optim), world)
     settle_head(module, scorer, world)
     return Trainee(module, optimizer, world, optim.max_grad_norm, changing=changing)
-
-
-def refuse_factored(optim: OptimSection, world: World) -> None:
-    """UserError where an optimiser's numbers for rows and columns would be divided, which a checkpoint cannot hold."""
-    if world.sharding == "fsdp2" and optim.optim == "Adafactor":
-        raise UserError("optim.optim: Adafactor keeps numbers for rows and columns; with fsdp2 take AdamW, or zero2")
 
 
 def refuse_checkpointing(model: Any, settings: TrainingSection) -> None:

@@ -48,7 +48,7 @@ def _need(method: str, words: tuple[str, ...], widths: tuple[Any, ...]) -> str:
         place = Gpus(gpus=count).place()
         work = work_of(recipe, Asked(ranks=count))
         assert work is not None
-        if best := cheapest([one for one in outlooks(work, place) if not one.sharding.away], place.room):
+        if best := cheapest([one for one in outlooks(recipe, work, place) if not one.sharding.away], place.room):
             how = f"{count} x {best.sharding.name}" if count > 1 else "1"
             return f"{how}, {best.memory.peak / 1e9:.0f} GB"
     return f"more than {COUNTS[-1]}"

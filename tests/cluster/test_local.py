@@ -92,6 +92,8 @@ def test_ctrl_c_stops_all_ranks_after_the_step_and_saves(tmp_path: Path):
         (("--processes", "two"), "--processes: Input should be a valid integer"),
         (("--processes", "-1"), "--processes: -1 must be 0 (as many as there are GPUs) or more"),
         (("--sharding", "zero4"), "--sharding: zero4 is none of ddp, zero1"),
+        (("--offload", "nvme", "--sharding", "zero2"), "--offload: what lies on NVMe would be in no checkpoint"),
+        (("--sharding", "fsdp2", "optim.optim=Adafactor"), "with fsdp2 take AdamW, or zero2"),
         (("method.bta=1",), "method.bta: no such key"),
     ],
 )

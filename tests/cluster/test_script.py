@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from align.cli.main import main
+from align.cluster import local
+from align.cluster.script import sharding
 
 DPO = ("launch", "slurm", "dpo", "training.output_dir=runs/one")
 
@@ -29,7 +31,7 @@ def test_what_is_asked_for_stands_in_it(capsys: pytest.CaptureFixture[str], tmp_
     text = script(
         capsys, "--nodes", "4", "--gpus-per-node=8", "--sharding", "zero3", "--time", "2-00", "--partition", "gpu",
         "--after", "77", "--sbatch", "account=physics", "--sbatch", "qos=long", "--prelude", "module load cuda/12.8",
-        "--container", "apptainer exec --nv image.sif",
+        "--container", "apptainer exec --nv image.sif", "--offload", "param",
     )  # fmt: skip
     options = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
     assert options == [
@@ -38,10 +40,28 @@ def test_what_is_asked_for_stands_in_it(capsys: pytest.CaptureFixture[str], tmp_
         "signal=B:USR2@120", "account=physics", "qos=long", "requeue",
     ]  # fmt: skip
     assert "export WORLD_SIZE=32 LOCAL_WORLD_SIZE=8\n" in text
-    assert "ACCELERATE_DEEPSPEED_ZERO_STAGE=3" in text
+    assert "ACCELERATE_DEEPSPEED_ZERO_STAGE=3 ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE=cpu " in text
     assert "\nmodule load cuda/12.8\n" in text
     assert "exec apptainer exec --nv image.sif /" in text
     assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("zero2", "optimizer"), {"OPTIMIZER": "cpu", "PARAM": None}),
+        (("zero3", "param"), {"OPTIMIZER": "cpu", "PARAM": "cpu"}),
+        (("zero3", ""), {"OPTIMIZER": None, "PARAM": None}),
+    ],
+)
+def test_what_goes_into_the_main_memory_is_told_to_every_rank(words: tuple[str, str], told: dict[str, str | None]):
+    """In a job and on this machine alike, as a launch file would say it (tests/distributed has runs of these)."""
+    kind, offload = words
+    rank = local.environment(0, 2, 20000, local.LocalRun(processes=2, sharding=kind, offload=offload))  # type: ignore[arg-type]
+    assert {part: rank.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{part}_DEVICE") for part in told} == told
+    assert sharding(kind, offload).items() <= rank.items()
+    assert sharding("fsdp2", "param")["FSDP_OFFLOAD_PARAMS"] == "true"
+    assert sharding("fsdp2")["FSDP_OFFLOAD_PARAMS"] == "false"
 
 
 def test_an_array_is_a_run_for_each_seed(capsys: pytest.CaptureFixture[str], tmp_path: Path):
@@ -119,6 +139,13 @@ def test_what_recipe_and_places_say_of_servers_must_agree(
         (("--nodes", "0"), "--nodes: 0 must be at least 1"),
         (("--nodes",), "--nodes: needs a value"),
         (("--time", "soon"), "--time: soon is no time of sbatch"),
+        (("--sharding", "zero4"), "--sharding: zero4 is none of ddp, zero1"),
+        (("--offload", "nvme", "--sharding", "zero3"), "--offload: what lies on NVMe would be in no checkpoint"),
+        (("--offload", "gradients", "--sharding", "zero3"), "--offload: gradients is none of optimizer, param"),
+        (("--offload", "param", "--sharding", "zero2"), "--offload: param needs divided weights, and zero2 keeps them"),
+        (("--offload", "optimizer", "--sharding", "fsdp2"), "with fsdp2 take --offload param"),
+        (("--offload", "optimizer"), "with ddp take --sharding zero2"),
+        (("--sharding", "fsdp2", "optim.optim=Adafactor"), "optim.optim: Adafactor keeps numbers for rows and columns"),
         (("--vllm-nodes", "1"), "--vllm-nodes, --vllm-gpus-per-node: are places for vLLM servers, and the recipe does"),
         (("--vllm-nodes", "1", "--vllm-gpus-per-node", "1", "--gpus-per-node", "4"), "have nodes of their own; choose"),
         (("--vllm-gpus-per-node", "4", "--gpus-per-node", "4"), "leaves no GPU for ranks"),

@@ -124,6 +124,11 @@ def test_where_nothing_fits_it_is_said_what_would(seventy: str, capsys: pytest.C
     assert ": fits with " in said.partition("Together: ")[2]
     assert main(["plan", "dpo", "--gpus", "8", "--memory", "2000", "--model-config", seventy]) == 0
     assert "take --sharding " in capsys.readouterr().out
+    with_main_memory = ("optim.optim=Adafactor", "training.gradient_checkpointing=true", "data.max_length=64")
+    assert main(["plan", "dpo", "--gpus", "8", "--memory", "80", "--model-config", seventy, *with_main_memory]) == 0
+    said = capsys.readouterr().out
+    assert "fsdp2 is left out: optim.optim: Adafactor keeps numbers for rows and columns" in said
+    assert "take --sharding zero3 --offload param: the shortest step" in said
 
 
 def test_a_model_folder_may_be_a_config_alone(seventy: str, capsys: pytest.CaptureFixture[str]):

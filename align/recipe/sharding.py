@@ -1,0 +1,50 @@
+"""What a recipe cannot have under a sharding: by the word alone, before a process begins.
+
+`align check --sharding`, `align plan`, `align launch` and the run itself ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from align.errors import Mistakes, UserError
+from align.methods.base import OnlineMethod
+from align.models.settings import ModelSection
+from align.recipe.load import Recipe
+from align.recipe.look_at_models import model_folder
+
+DIVIDED = ("zero3", "fsdp2")  # each rank has a share of the weights
+
+
+def refuse_sharding(recipe: Recipe, sharding: str) -> None:
+    """Mistakes with all that does not go together."""
+    if found := list(mistakes(recipe, sharding)):
+        raise Mistakes(found)
+
+
+def mistakes(recipe: Recipe, sharding: str) -> Iterator[str]:
+    """`sharding` is ddp, zero1, zero2, zero3 or fsdp2; none of one process."""
+    if sharding == "fsdp2" and recipe.optim.optim == "Adafactor":
+        yield "optim.optim: Adafactor keeps numbers for rows and columns; with fsdp2 take AdamW, or zero2"
+    served = isinstance(recipe.method, OnlineMethod) and recipe.rollout.engine == "vllm"
+    if served and sharding in DIVIDED and adapted(recipe.model):
+        yield _merged(sharding)
+
+
+def refuse_merged(sharding: str) -> None:
+    """UserError where an adapter, which servers are given merged, has no whole weights below it on any rank."""
+    if sharding in DIVIDED:
+        raise UserError(_merged(sharding))
+
+
+def adapted(model: ModelSection) -> bool:
+    """Whether an adapter is trained, as far as can be seen here: one on the hub is known when it is fetched."""
+    folder = model_folder(model.model_name_or_path) if model.model_name_or_path else None
+    return model.lora is not None or (folder is not None and (folder / "adapter_config.json").is_file())
+
+
+def _merged(sharding: str) -> str:
+    return (
+        f"rollout.engine: vllm is given the adapter merged, which shards ({sharding}) do not allow; launch with ddp or "
+        "zero2, train without an adapter, or set rollout.engine: local"
+    )
