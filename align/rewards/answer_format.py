@@ -18,7 +18,7 @@ TAGGED = rf"\s*<think>{INSIDE}</think>\s*<answer>{INSIDE}</answer>\s*"
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    pattern: str = TAGGED
+    pattern: str = TAGGED  # a regular expression; a point is any character, a line's end too
 
     def __post_init__(self):
         try:

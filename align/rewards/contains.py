@@ -13,9 +13,9 @@ from align.rewards.base import Text, text_of
 class Reward:
     """Whole words, whatever their case."""
 
-    words: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)  # that are looked for
     column: str = ""  # instead: the data column with a row's own words, a text or a list
-    count: Literal["any", "share"] = "any"
+    count: Literal["any", "share"] = "any"  # one of them is enough; or their share
 
     def __post_init__(self):
         if bool(self.words) == bool(self.column):

@@ -11,8 +11,8 @@ from align.rewards.base import Text
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    target: int
-    tolerance: int = 0  # 0: as much as the target
+    target: int  # tokens
+    tolerance: int = 0  # tokens; 0: as much as the target
 
     def __post_init__(self):
         if not (1 <= self.target < math.inf and 0 <= self.tolerance < math.inf):

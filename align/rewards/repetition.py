@@ -10,7 +10,7 @@ from align.rewards.base import Text, text_of
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    ngram: int = 3
+    ngram: int = 3  # words
 
     def __post_init__(self):
         if self.ngram < 1:

@@ -26,8 +26,8 @@ class Ends:
 class MissingEos:
     """A completion that was cut: its reward becomes `replace` (arXiv:2403.17031), or loses `subtract`."""
 
-    replace: float | None = None
-    subtract: float = 0.0
+    replace: float | None = None  # what it earns instead
+    subtract: float = 0.0  # or what it loses
 
     def __post_init__(self):
         if (self.replace is None) == (self.subtract == 0.0):
@@ -42,8 +42,8 @@ class MissingEos:
 class Clip:
     """Rewards stay within [low, high]."""
 
-    low: float
-    high: float
+    low: float  # the least that a completion earns
+    high: float  # the most
 
     def __post_init__(self):
         if not self.low < self.high:
@@ -57,7 +57,7 @@ class Clip:
 class Scale:
     """Rewards times a constant."""
 
-    by: float
+    by: float  # the constant
 
     def __call__(self, rewards: Float[Tensor, " B"], ends: Ends) -> Float[Tensor, " B"]:
         return rewards * self.by
@@ -67,7 +67,7 @@ class Scale:
 class Whiten:
     """Rewards over their standard deviation in this experience; their mean stays unless `shift_mean`."""
 
-    shift_mean: bool = False
+    shift_mean: bool = False  # takes their mean away, too
 
     def __call__(self, rewards: Float[Tensor, " B"], ends: Ends) -> Float[Tensor, " B"]:
         white = whiten(rewards[None], torch.ones_like(rewards, dtype=torch.bool)[None], shift_mean=self.shift_mean)
@@ -78,8 +78,8 @@ class Whiten:
 class Overlong:
     """DAPO's soft punishment (arXiv:2503.14476, eq. 13): 0 up to max_length - cache tokens, -1 from max_length on."""
 
-    max_length: int
-    cache: int
+    max_length: int  # tokens from which on it is -1
+    cache: int  # tokens before, in which it grows
 
     def __post_init__(self):
         if not 0 < self.cache <= self.max_length:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.main import get_command
 
 from docs.generate.tables import cell
+
+OPTION = re.compile(r"(?<!`)(--[a-z][a-z-]+)")
 
 
 def commands() -> str:
@@ -34,7 +37,7 @@ def _one(words: str, command: Any) -> str:
     if rows := [_option(p) for p in command.params if p.param_type_name == "option"]:
         parts.append("| option | meaning |\n| --- | --- |\n" + "".join(rows))
     if command.epilog:
-        parts.append(cell(" ".join(command.epilog.split())))
+        parts.append(OPTION.sub(r"`\1`", cell(" ".join(command.epilog.split()))))
     return "\n\n".join(parts)
 
 

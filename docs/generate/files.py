@@ -8,6 +8,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 HEADING = re.compile(r"^(#+) (.*)$")
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]+)?\)")
+INDENTS = {2: 4, 3: 4, 5: 8}  # of what goes on with a point, and of points inside of it
 PLACES = {"launch/README.md": "clusters.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md",
           "STUDIES.md": "studies.md"}  # fmt: skip
 
@@ -32,7 +33,17 @@ def included(name: str, section: str = "") -> str:
             kept.append(f"#{line}" if found and section and level > 2 else line)
     if not level:
         raise ValueError(f"{name}: has no section {section!r}")
-    return linked("\n".join(kept).strip(), name)
+    return linked(indented("\n".join(kept).strip()), name)
+
+
+def indented(text: str) -> str:
+    """Lists inside of numbered lists as far from the margin as Python's Markdown wants them: by four."""
+    lines, fenced = list[str](), False
+    for line in text.splitlines():
+        fenced ^= line.lstrip().startswith("```")
+        depth = len(line) - len(line.lstrip())
+        lines.append(line if fenced or depth not in INDENTS else " " * INDENTS[depth] + line.lstrip())
+    return "\n".join(lines)
 
 
 def linked(text: str, name: str) -> str:

@@ -20,7 +20,7 @@ from align.recipe.types import describe
 from align.system.ranges import ranges_of
 from docs.generate.comments import meanings
 from docs.generate.studies import results_of
-from docs.generate.tables import HEAD, cell, default_of
+from docs.generate.tables import cell, default_of, of_rows
 
 ROWS = {"demonstrations": "demonstrations", "pairs": "pairs", "unpaired": "answers, each with a verdict",
         "prompts": "prompts; the policy writes the rest"}  # fmt: skip
@@ -86,16 +86,16 @@ def page(name: str, formula: str) -> str:
 def knobs(cls: type[Method[Any]], e: Entry) -> str:
     hints, ranges, told = get_type_hints(cls), ranges_of(cls), knob_meanings(cls)
     fields = cls.__dataclass_fields__
-    rows = "".join(
+    rows = [
         f'| <a id="method.{k}"></a>`{k}` '
         f"| {cell(', '.join([describe(hints[k]), *([str(ranges[k])] if k in ranges else [])]))} "
         f"| {default_of(fields[k])} | {cell(told.get(k, ''))} |\n"
         for k in e.knobs
-    )
-    rate = f"`optim.learning_rate` is {cls.usual_rate:g} where a recipe does not say."
+    ]
+    rate = f"`optim.learning_rate` is {f'{cls.usual_rate:g}'.replace('e-0', 'e-')} where a recipe does not say."
     if cls.usual_minibatches > 1:
         rate += f" `training.num_minibatches` is {cls.usual_minibatches}."
-    return (f"{HEAD}{rows}\n{rate}" if rows else f"It has no knobs of its own. {rate}") + (
+    return (f"{of_rows(rows)}\n\n{rate}" if rows else f"It has no knobs of its own. {rate}") + (
         "\n\nAll other keys: [Settings](../settings.md)."
     )
 

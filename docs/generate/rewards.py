@@ -15,7 +15,7 @@ from docs.generate.tables import about, cell, table
 def rewards() -> str:
     parts: list[str] = []
     for name in reward_names():
-        cls, told = _reward(name)
+        cls, told = reward_class(name)
         settings = table(cls) if dataclasses.fields(cls) else "It has no settings."
         parts.append(f"### {name}\n\n{cell(told)}\n\n{settings}")
     return "\n\n".join(parts)
@@ -25,7 +25,7 @@ def shapes() -> str:
     return "\n\n".join(f"### {name}\n\n{about(cls)}\n\n{table(cls)}" for name, cls in PIECES.items())
 
 
-def _reward(name: str) -> tuple[type[Any], str]:
+def reward_class(name: str) -> tuple[type[Any], str]:
     """The class of a name, and the first paragraph of its file."""
     (path,) = REPOSITORY.glob(f"align/rewards/**/{name}.py")
     module = importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))

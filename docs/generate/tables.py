@@ -25,7 +25,12 @@ def table(cls: type[Any], prefix: str = "") -> str:
         name = f'<a id="{key}"></a>`{field.name}`' if prefix else f"`{field.name}`"
         kind = _kind(hints[field.name], ranges.get(field.name))
         rows.append(f"| {name} | {kind} | {default_of(field)} | {cell(told.get(field.name, ''))} |\n")
-    return HEAD + "".join(rows)
+    return of_rows(rows)
+
+
+def of_rows(rows: list[str]) -> str:
+    """The rows under their head; on a phone each of them becomes a few lines."""
+    return f'<div class="keys" markdown>\n\n{HEAD}{"".join(rows)}\n</div>'
 
 
 def cell(text: str) -> str:
@@ -73,7 +78,9 @@ def default_of(field: dataclasses.Field[Any]) -> str:
         return "must be given"
     else:
         value = field.default
-    return f"`{json.dumps(value)}`" if value != "" else "empty"
+    if value == "":
+        return "empty"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`".replace("e-0", "e-")
 
 
 def sections_in(hint: Any) -> list[type[Any]]:

@@ -98,6 +98,13 @@ def test_documents_lead_to_files_that_there_are() -> None:
             assert (ROOT / name).parent.joinpath(link).exists(), f"{name}: {link}"
 
 
+def test_pages_name_files_that_there_are() -> None:
+    path = re.compile(r"`((?:align|eval|launch|notebooks|recipes|tests)/[\w/.]+\w)`")
+    for page in ROOT.glob("docs/pages/**/*.md"):
+        for name in path.findall(page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
 # ---- what is printed ------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -17,12 +17,14 @@ from align.cli.entries import entry
 from align.cli.main import app
 from align.methods.base import find_method, method_names
 from align.rewards.base import reward_names
+from align.rewards.shape import PIECES
 from align.translate.words import PROJECTS, words_of
 from align_eval.cli import app as eval_app
 from docs.generate.commands import leaves
 from docs.generate.comments import meanings
 from docs.generate.mathematics import mathml
 from docs.generate.methods import knob_meanings
+from docs.generate.rewards import reward_class
 from docs.generate.settings import keys, sections
 
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
@@ -147,7 +149,8 @@ def test_every_method_is_in_the_table_and_helps_to_choose(site: Path) -> None:
 def test_every_key_of_a_recipe_has_its_line_and_its_meaning(site: Path) -> None:
     assert len(keys()) > 100
     assert set(keys()) <= set(read(site / "settings.html").ids)
-    silent = [f"{key}.{name}" for key, cls in sections() for name, text in meanings(cls).items() if not text]
+    told = [*sections(), *((name, reward_class(name)[0]) for name in reward_names()), *PIECES.items()]
+    silent = [f"{key}.{f.name}" for key, cls in told for f in fields(cls) if not meanings(cls)[f.name]]
     assert not silent, "say what it means in a comment beside the field"
 
 

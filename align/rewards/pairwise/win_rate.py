@@ -35,8 +35,8 @@ class Reward:
     average_orders: bool = False  # of what the function says of (a, b) and (b, a)
     model: str = ""  # a folder, a finished run, or a hub name
     scores: str = ""  # of align/rewards, or package.module:function (or Class, made with `settings`)
-    settings: dict[str, Any] = field(default_factory=dict)
-    link: Link = "logistic"
+    settings: dict[str, Any] = field(default_factory=dict)  # of `scores`
+    link: Link = "logistic"  # from two scores to who wins
     scale: float = 1.0  # by which differences are divided before the logistic link
 
     compares: ClassVar[str] = "prompt"
