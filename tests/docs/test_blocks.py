@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from doc_blocks import COMMANDS, DOCUMENTS, ROOT, Block, blocks, command_of, options_of, shell_lines
+from doc_blocks import COMMANDS, DOCUMENTS, ROOT, Block, blocks, command_of, documents, options_of, shell_lines
 
 from align.cli.main import main
 from align.data.reading.rows import RowReader
@@ -21,8 +21,9 @@ from align.recipe.text import Written, recipe_names
 from align.recipe.types import build
 from docs.generate.settings import keys
 
-SHELL = blocks("bash")
+SHELL = [*blocks("bash"), *(b for b in blocks("") if b.text.startswith("align "))]  # some documents name no language
 WORD = re.compile(r"([a-z_]+(?:\.\w+)+)=(.*)")  # KEY=VALUE of a recipe
+SPAN = re.compile(r"`(align(?:-eval)? [^`\n]+)`")
 NO_RECIPES = ("RECIPE", "RUN", "my.yaml", "polite.yaml")  # that stand for a reader's own
 CHEAP = ("align check", "align methods", "align plan", "align init")  # that are run here
 
@@ -47,6 +48,19 @@ def test_commands_and_their_options_exist(program: str) -> None:
         rest = rest[: rest.index("--")] if "--" in rest else rest
         given = {word.split("=")[0] for word in rest if word.startswith("-")}
         assert given <= options_of(command), f"{block}: {' '.join(words)}: {given - options_of(command)}"
+
+
+def test_commands_in_a_line_of_text_exist() -> None:
+    """Such as `align check --all`; what is in capitals stands for something of the reader's."""
+    spans = [(path, words) for path in documents() for words in SPAN.findall(path.read_text(encoding="utf-8"))]
+    assert len(spans) > 50
+    for path, span in spans:
+        words = span.split()
+        found = command_of(words)
+        assert found is not None or words[1].isupper(), f"{path.name}: `{span}`"
+        if found is not None:
+            given = {word.split("=")[0] for word in words[1:] if word.startswith("-")}
+            assert given <= {*options_of(found[0]), "--debug", "--version"}, f"{path.name}: `{span}`"
 
 
 def test_recipes_and_keys_exist() -> None:

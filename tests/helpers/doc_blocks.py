@@ -38,8 +38,11 @@ class Block:
 @cache
 def blocks(language: str) -> list[Block]:
     """Of the site's pages and of the documents beside them."""
-    files = [*ROOT.glob("docs/pages/**/*.md"), *(ROOT / name for name in DOCUMENTS)]
-    return [b for path in sorted(files) for b in _of(path) if b.language == language]
+    return [b for path in documents() for b in _of(path) if b.language == language]
+
+
+def documents() -> list[Path]:
+    return sorted([*ROOT.glob("docs/pages/**/*.md"), *(ROOT / name for name in DOCUMENTS)])
 
 
 def _of(path: Path) -> Iterator[Block]:
