@@ -63,4 +63,4 @@ def _made(mark: re.Match[str]) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    return with_mathml(html)
+    return with_mathml(html).replace(" ± ", "\u00a0±\u00a0")  # a number and its error stay together

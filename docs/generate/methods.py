@@ -132,7 +132,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 def _begun(text: str) -> str:
     """With a capital, where it begins with a word."""
     text = text.strip("\n ")
-    return text[:1].upper() + text[1:] if text[:1].islower() and text.split()[0].isalpha() else text
+    return text[:1].upper() + text[1:] if re.match(r"[a-z]+(-[a-z]+)*\b(?!_)", text) else text
 
 
 def _markdown(text: str) -> str:
