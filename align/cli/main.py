@@ -11,12 +11,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from align import __version__
 from align.cli.begin import begin
+from align.cli.finished import finished
 from align.cli.launch import launch
 from align.cli.options import OWN_OPTIONS
 from align.errors import AlignError, Elsewhere, RunError, UserError
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(begin)
+app.add_typer(finished)
 app.add_typer(launch, name="launch")
 
 RecipeArgument = Annotated[
@@ -41,7 +43,6 @@ RecipeArgument = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.seed=1; null unsets.")
 ]
-Dtype = Literal["bfloat16", "float16", "float32"]
 Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 PIPE_WIDTH = 200
 PLACE = """KEY=VALUE as of `align check`; --gpus 64, --memory 80 (GB of one), --gpus-per-node 8, --tokens 512 (of a
@@ -173,39 +174,6 @@ def summary(
     say(f"{path}:")
     for line in pipeline.lines(path):
         say(f"  {line}")
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its checkpoints.")],
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
-    dtype: Annotated[Dtype | None, typer.Option(help="Default: that of the model which training began with.")] = None,
-) -> None:
-    """A merged, plain transformers folder, reloaded and compared before it counts as done."""
-    if not run.is_dir():
-        raise UserError(f"{run}: no such folder; give a run's, or a model's")
-    from align.models import save
-    from align.run import export as of_checkpoint
-    from align.runfolder.checkpoint import is_checkpoint
-
-    make = of_checkpoint.export if is_checkpoint(run) else save.export
-    say(f"{out}: {make(run, out, dtype or '')}")
-
-
-@app.command()
-def chat(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, asset:NAME, run or checkpoint.")
-    ],
-    max_new_tokens: Annotated[int, typer.Option(help="Of one answer.", min=1)] = 256,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.", min=0.0)] = 0.8,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
-    system: Annotated[str, typer.Option(help="A system message, for models with a chat template.")] = "",
-) -> None:
-    """Talk to a model. Lines from a pipe are answered one after the other."""
-    from align.cli import chat as command
-
-    command.run(model, command.Style(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system))
 
 
 def console() -> Guarded:

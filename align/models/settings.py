@@ -42,7 +42,8 @@ class SoupSection:
 class ModelSection:
     """Which weights, in which precision, with which reference."""
 
-    model_name_or_path: str = ""  # a local folder, a hub name, asset:NAME, an earlier run, or a checkpoint in it
+    # a local folder, a hub name (NAME, NAME@REVISION), asset:NAME, an earlier run, or a checkpoint in it
+    model_name_or_path: str = ""
     # instead of a model: fresh weights of this config (model_type, ...)
     config: dict[str, Any] = field(default_factory=dict)
     tokenizer_name_or_path: str = ""  # needed with `config`; empty: the model's own

@@ -18,7 +18,7 @@ from align.system.machine import lacks
 from align.system.sums import digest_of, sha256_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?")  # name@revision
 LONGEST_REASON = 400  # characters of a library's complaint
 HUB_TIMEOUT = 10.0  # seconds; without a network the hub's own client would retry for half a minute a file
 HISTORY = ("transformers_version", "_name_or_path", "name_or_path")  # of a config: who wrote it, and where
@@ -31,7 +31,7 @@ WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a hub 
 
 def resolve(name: str, *, code: bool = False) -> str:
     """The local folder that `name` means: a model folder, a run folder (its `final/`), a checkpoint in one,
-    `asset:NAME`, or a hub name.
+    `asset:NAME`, or a hub name, with `@` and a commit, tag or branch behind it where that is not its newest.
 
     A model folder is made of a checkpoint when it is first named, and kept as `models/step-000050` of its run; of a run
     without `final/` the newest good checkpoint is taken, aloud. A hub name is looked up in the hub's cache first and
@@ -47,7 +47,9 @@ def resolve(name: str, *, code: bool = False) -> str:
     if is_kept(folder):
         return str(kept_of(folder))  # the checkpoint itself was removed since, as training.save_total_limit does
     if not HUB_NAME.fullmatch(name) or name.startswith("."):
-        raise UserError(f"{name}: no such folder; give a model folder, a run folder, asset:NAME or a hub name")
+        raise UserError(
+            f"{name}: no such folder; give a model folder, a run folder, asset:NAME or a hub name (NAME@REVISION)"
+        )
     return _from_hub(name, code)
 
 
@@ -85,13 +87,14 @@ def _from_hub(name: str, code: bool) -> str:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     wanted = [*WANTED, "*.py"] if code else WANTED
+    repo, revision = re.fullmatch(HUB_NAME, name).groups()  # type: ignore[union-attr]  # `resolve` has matched it
     try:
-        return snapshot_download(name, allow_patterns=wanted, local_files_only=True)
+        return snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True)
     except LocalEntryNotFoundError:
         pass
     try:
-        HfApi().model_info(name, timeout=HUB_TIMEOUT)
-        return snapshot_download(name, allow_patterns=wanted)
+        HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT)
+        return snapshot_download(repo, revision=revision, allow_patterns=wanted)
     except OfflineModeIsEnabled:
         found = "the hub is switched off (HF_HUB_OFFLINE) and its cache does not have it"
     except HfHubHTTPError as error:
@@ -101,6 +104,12 @@ def _from_hub(name: str, code: bool) -> str:
     except Exception as error:  # the HTTP client's own errors share no base with OSError
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
     raise UserError(f"{name}: no such folder here, and {found}; give a local folder, or fetch it first")
+
+
+def commit_of(folder: str | Path) -> str:
+    """The commit of a hub's repository that a folder of its cache holds; empty for other folders."""
+    inside = Path(folder).parent.name == "snapshots" and Path(folder).parents[1].name.startswith("models--")
+    return Path(folder).name if inside else ""
 
 
 def _sum_of_weights(file: Path) -> str:

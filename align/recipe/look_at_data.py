@@ -79,7 +79,7 @@ def named_sources(data: DataSection) -> Iterator[tuple[str, DataSource]]:
 def _check(data: DataSection, needs: Needs | None, source: DataSource) -> None:
     path = resolve(source.source)
     if path is None:
-        name = re.split(r"[:\[]", source.source)[0]
+        name = re.split(r"[:\[]", source.source)[0]  # with its revision
         if not hub_like(name):
             raise UserError(f"no such file or folder: {source.source}")
         if offline() and not cached(name, "datasets"):

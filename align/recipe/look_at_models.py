@@ -6,14 +6,13 @@ No model class is imported, nothing is fetched.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from align.assets import asset, is_asset
 from align.errors import UserError, did_you_mean
 from align.models.settings import ModelSection
-from align.models.sources import has_adapter, is_kept, kept_of, read_json, refusing, weight_files
+from align.models.sources import HUB_NAME, has_adapter, is_kept, kept_of, read_json, refusing, weight_files
 from align.recipe.past import base_of, past_of
 from align.recipe.text import Written
 from align.recipe.types import show
@@ -29,7 +28,6 @@ BY_LAYER = (
     *("num_local_experts", "num_experts"),
 )
 MOST, MOST_LAYERS = 2**31 - 1, 10_000
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def _nearest(path: Path) -> str:
@@ -40,7 +38,7 @@ def _nearest(path: Path) -> str:
 
 
 def hub_like(name: str) -> bool:
-    """`owner/name` or `name`, and not a path below a folder that is here."""
+    """`owner/name` or `name`, perhaps with `@revision`, and not a path below a folder that is here."""
     first, slash, _ = name.partition("/")
     return (
         bool(HUB_NAME.fullmatch(name)) and not (slash and Path(first).is_dir()) and first not in ("", ".", "..", "runs")
@@ -54,7 +52,10 @@ def offline() -> bool:
 def cached(name: str, kind: str) -> bool:
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    return (hub / f"{kind}--{name.replace('/', '--')}").is_dir()
+    repo, _, revision = name.partition("@")
+    folder = hub / f"{kind}--{repo.replace('/', '--')}"
+    known = not revision or (folder / "refs" / revision).exists() or (folder / "snapshots" / revision).is_dir()
+    return folder.is_dir() and known
 
 
 def model_folder(name: str) -> Path | None:

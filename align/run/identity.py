@@ -25,7 +25,8 @@ from align.errors import Findings, UserError
 from align.methods.base import OnlineMethod
 from align.models.load import Where, where
 from align.models.references import references
-from align.models.sources import side_sums
+from align.models.settings import ModelSection
+from align.models.sources import commit_of, resolve, side_sums
 from align.models.tokenizer import source_of
 from align.outside import load_outside
 from align.recipe.load import Recipe
@@ -68,6 +69,14 @@ def _models(recipe: Recipe, init: Path) -> Iterator[tuple[str, Sums]]:
     for key, other in references(section).items():
         name = key.replace(".", "_")
         yield from _of(other, name, f"{name}_base", code=code)
+
+
+def commits_of(section: ModelSection) -> dict[str, str]:
+    """Key of the section -> the commit of the hub's repository that is read for it."""
+    keys = ("model_name_or_path", "tokenizer_name_or_path")
+    named = {key: getattr(section, key) for key in keys} | section.others()
+    found = {f"model.{key}": commit_of(resolve(name)) for key, name in named.items() if name}
+    return {key: commit for key, commit in found.items() if commit}
 
 
 def _of(places: Where, name: str, base: str, *, code: bool) -> Iterator[tuple[str, Sums]]:

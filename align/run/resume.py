@@ -13,6 +13,7 @@ from align.errors import UserError
 from align.recipe.load import completed
 from align.recipe.steps import steps_of_experience
 from align.run.assemble import Begun, Logs, Setup
+from align.run.identity import commits_of
 from align.runfolder import checkpoint
 from align.runfolder.data_json import describe_data
 from align.runfolder.environment import environment
@@ -193,8 +194,9 @@ def _introduce(setup: Setup, identity: dict[str, Any]) -> list[str]:
     folder, world = setup.folder, setup.world
     folder.write_recipe(setup.recipe.to_yaml())
     now = environment(
-        world_size=world.size, sharding=world.sharding, data=setup.splits.train.fingerprint, weights=setup.weights
-    )
+        world_size=world.size, sharding=world.sharding, data=setup.splits.train.fingerprint, weights=setup.weights,
+        commits=commits_of(setup.recipe.model),
+    )  # fmt: skip
     write_json(folder.path / "data.json", describe_data(setup.splits))
     write_json(folder.identity, sealed(identity))
     return folder.write_environment(now)

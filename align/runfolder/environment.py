@@ -7,6 +7,7 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,11 @@ def arithmetic(autocast: torch.dtype | None) -> dict[str, str]:
     return settings | {name: value for name in PRECISION if (value := os.environ.get(name))}
 
 
-def environment(*, world_size: int, sharding: str, data: str, weights: str) -> dict[str, Any]:
-    """`data` and `weights` are fingerprints; `sharding` is the launcher's word (none, ddp, zero2, ...)."""
+def environment(
+    *, world_size: int, sharding: str, data: str, weights: str, commits: Mapping[str, str]
+) -> dict[str, Any]:
+    """`data` and `weights` are fingerprints; `sharding` is the launcher's word (none, ddp, zero2, ...); `commits` are
+    those of the hub's models, by the recipe's keys."""
     return {
         "packages": _packages(),
         "python": platform.python_version(),
@@ -63,6 +67,7 @@ def environment(*, world_size: int, sharding: str, data: str, weights: str) -> d
         "git_commit": git_commit(Path.cwd()),
         "data": data,
         "weights": weights,
+        "commits": dict(commits),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ from transformers.trainer_utils import TrainOutput
 from align.api.apart import apart
 from align.api.run import Run
 from align.api.train import carry_out, prepared
-from align.errors import Findings, RunError, UserError
+from align.errors import Findings, UserError
+from align.run.hub import push
 from align.run.resume import Resume
 from align.system.files import copy_folder
 from align.trl.arguments import PLACE, recipe_of
@@ -128,16 +128,8 @@ class Trainer:
     def push_to_hub(self, commit_message: str = "End of training") -> str:
         """Uploads `final/` under `args.hub_model_id`, or the name of the run folder; returns the address."""
         final = self._finished("push_to_hub").folder / "final"
-        if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
-            raise UserError(f"{PLACE}: push_to_hub: the hub is switched off (HF_HUB_OFFLINE); {final} is the model")
-        from huggingface_hub import HfApi
-
-        try:
-            hub, name = HfApi(token=self.args.hub_token), self.args.hub_model_id or Path(self.args.output_dir).name
-            name = hub.create_repo(name, private=self.args.hub_private_repo, exist_ok=True).repo_id
-            return str(hub.upload_folder(repo_id=name, folder_path=final, commit_message=commit_message))
-        except Exception as error:  # whatever the network and the hub raise
-            raise RunError(f"push_to_hub: {type(error).__name__}: {error}; {final} is the model") from error
+        name, args = self.args.hub_model_id or Path(self.args.output_dir).name, self.args
+        return push(final, name, private=args.hub_private_repo, token=args.hub_token, message=commit_message)
 
     def _finished(self, asks: str) -> Run:
         if self.run is None:

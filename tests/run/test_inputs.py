@@ -244,7 +244,7 @@ def test_what_changes_the_precision_of_arithmetic_is_part_of_it(name: str, monke
 @pytest.mark.parametrize("name", VARIABLES)
 def test_what_may_change_the_last_bits_is_told(name: str, monkeypatch: pytest.MonkeyPatch):
     def now() -> dict[str, Any]:
-        return environment(world_size=1, sharding="none", data="", weights="")
+        return environment(world_size=1, sharding="none", data="", weights="", commits={})
 
     monkeypatch.delenv(name, raising=False)
     before = now()

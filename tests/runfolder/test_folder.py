@@ -159,7 +159,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
 
 
 def test_environment_names_no_folder_and_tells_what_changed(tmp_path: Path):
-    now = environment.environment(world_size=2, sharding="zero2", data="d1", weights="w1")
+    now = environment.environment(world_size=2, sharding="zero2", data="d1", weights="w1", commits={})
     text = json.dumps(now)
     assert str(Path.home()) not in text
     assert str(PLACE) not in text

@@ -92,3 +92,13 @@ def test_mixtures_of_trl_are_sources(tmp_path: Path):
     shares = [{"path": "a/b", "fraction": 0.3}, {"path": "c/d", "fraction": 0.7}]
     draft = translated(tmp_path, model_name_or_path="gpt2", beta=0.1, datasets=shares)
     assert [a.key for a in lost(draft)] == ["datasets"]
+
+
+def test_a_revision_stands_behind_the_name(tmp_path: Path):
+    hub = {"push_to_hub": True, "hub_model_id": "us/mine", "hub_private_repo": True}
+    draft = translated(tmp_path, model_name_or_path="us/one", model_revision="v1", beta=0.1, **hub)
+    assert draft.recipe["model.model_name_or_path"] == "us/one@v1"
+    assert draft.launch.after == ["hf upload us/mine runs/NAME/final --private"]
+    assert not lost(draft)
+    draft = translated(tmp_path, model_name_or_path="us/one", model_revision="main", beta=0.1)
+    assert draft.recipe["model.model_name_or_path"] == "us/one"

@@ -106,7 +106,7 @@ def test_objects_callbacks_and_what_comes_after_training(tmp_path: Path, monkeyp
     saved = AutoModelForCausalLM.from_pretrained("saved")
     assert torch.equal(saved.lm_head.weight, model.lm_head.weight)
     monkeypatch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
-    with pytest.raises(align.UserError, match="push_to_hub: the hub is switched off"):
+    with pytest.raises(align.UserError, match="push to the hub: it is switched off"):
         trainer.push_to_hub()
 
 

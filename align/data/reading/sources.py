@@ -23,8 +23,12 @@ from typing import Any
 from align.errors import UserError, did_you_mean
 
 TEXT_FORMATS = (".jsonl", ".json", ".csv")
-ACCEPTED = "FILE.jsonl, .json, .csv (or .gz), .parquet, a folder of save_to_disk, hub NAME:CONFIG[SPLIT], asset:NAME"
-HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:\[([\w.+:%-]+)\])?")  # name:config[split]
+ACCEPTED = (
+    "FILE.jsonl, .json, .csv (or .gz), .parquet, a folder of save_to_disk, hub NAME@REVISION:CONFIG[SPLIT], asset:NAME"
+)
+HUB_NAME = re.compile(  # name@revision:config[split]
+    r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?(?::([\w.-]+))?(?:\[([\w.+:%-]+)\])?"
+)
 CHUNK = 1 << 20  # characters of a JSON array, bytes of a file being hashed
 ROWS_AT_ONCE = 1000  # of a Parquet file
 NESTED = "its objects are nested too deeply; is it a row?"
@@ -291,9 +295,9 @@ def _from_disk(path: Path, source: str, split: str) -> Any:
 def _from_hub(source: str, split: str) -> Any:
     import datasets
 
-    name, config, own = re.fullmatch(HUB_NAME, source).groups()  # type: ignore[union-attr]  # `resolve` has matched it
+    name, revision, config, own = re.fullmatch(HUB_NAME, source).groups()  # type: ignore[union-attr]  # as in `resolve`
     try:
-        return datasets.load_dataset(name, config, split=own or split)
+        return datasets.load_dataset(name, config, split=own or split, revision=revision)
     except Exception as error:  # the library raises whatever its readers and the network raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{source}: no such file, and as a hub name: {reason}. Accepted: {ACCEPTED}") from None

@@ -75,7 +75,8 @@ def _source(draft: Draft, part: dict[str, Any]) -> dict[str, Any]:
         draft.refuse("datasets", f"{part.get('path')}: name each file as a source of its own")
         name = name[0]
     local = part.get("ds_type") or part.get("data_files")
-    made: dict[str, Any] = {"source": str(name) if local else name_of(name, part.get("name"), part.get("split"))}
+    on_hub = name_of(name, part.get("name"), part.get("split"), part.get("revision"))
+    made: dict[str, Any] = {"source": str(name) if local else on_hub}
     if columns := {k: v for k, v in _columns(draft, part).items() if k != v}:
         made["columns"] = columns
     if part.get("roles_to_train", ["assistant"]) != ["assistant"]:
@@ -121,7 +122,7 @@ def _described(draft: Draft, form: dict[str, Any]) -> dict[str, str]:
 
 def weights(draft: Draft) -> None:
     """Weights are read in the precision that is computed with."""
-    draft.put("model.model_name_or_path", str(draft.get("model_name_or_path")), "model_name_or_path")
+    model.named(draft, str(draft.get("model_name_or_path")))
     for word in ("tokenizer_name_or_path", "trust_remote_code"):
         if not is_off(draft.get(word)):
             draft.put(f"model.{word}", draft.get(word), word)

@@ -107,10 +107,13 @@ def afterwards(draft: Draft) -> None:
     """What is uploaded, a command of its own."""
     if is_off(draft.get("push_to_hub")):
         draft.already("push_to_hub", "nothing is uploaded")
-        draft.no_meaning("hub_model_id", "nothing is uploaded")
+        for word in ("hub_model_id", "hub_private_repo"):
+            draft.no_meaning(word, "nothing is uploaded")
         return
     folder = str(draft.recipe.get("training.output_dir", "runs/NAME"))
-    command = f"hf upload {draft.get('hub_model_id', folder.split('/')[-1])} {folder}/final"
+    name = draft.get("hub_model_id", folder.split("/")[-1])
+    private = " --private" if draft.get("hub_private_repo") else ""
+    command = f"hf upload {name} {folder}/final{private}"
     draft.launch.after.append(command)
-    for word in ("push_to_hub", "hub_model_id"):
+    for word in ("push_to_hub", "hub_model_id", "hub_private_repo"):
         draft.elsewhere(word, f"after training: {command}")

@@ -9,8 +9,9 @@ from align.translate.draft import Draft
 FILES = ("json", "csv", "parquet", "text")  # builders of datasets, whose rows are in files
 
 
-def name_of(name: Any, config: Any = None, split: Any = None) -> str:
-    """A hub's data set as a recipe names it: `name:config[split]`."""
+def name_of(name: Any, config: Any = None, split: Any = None, revision: Any = None) -> str:
+    """A hub's data set as a recipe names it: `name@revision:config[split]`."""
+    name = f"{name}@{revision}" if revision else name
     config = config[0] if isinstance(config, list) and config else config
     where = f":{config}" if config and config not in ("default", []) else ""
     return f"{name}{where}" + (f"[{split}]" if split not in (None, "train") else "")

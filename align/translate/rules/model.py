@@ -15,7 +15,7 @@ FLASH = "flash_attention_2"
 
 def model(draft: Draft) -> None:
     if name := draft.get("model_name_or_path"):
-        draft.put("model.model_name_or_path", str(name), "model_name_or_path")
+        named(draft, str(name))
     for word in ("tokenizer_name_or_path", "trust_remote_code", "router_aux_loss_coef"):
         if not is_off(draft.get(word)):
             draft.put(f"model.{word}", draft.get(word), word)
@@ -28,6 +28,16 @@ def model(draft: Draft) -> None:
     precision(draft)
     draft.put("training.gradient_checkpointing", bool(draft.get("gradient_checkpointing")), "gradient_checkpointing")
     lora(draft, bool(draft.get("use_peft")), "use_peft")
+
+
+def named(draft: Draft, name: str) -> None:
+    """The model, with its revision behind it."""
+    revision = draft.get("model_revision")
+    if revision in (None, "", "main"):
+        draft.put("model.model_name_or_path", name, "model_name_or_path")
+        draft.already("model_revision", "main is what is read where nothing is said")
+    else:
+        draft.put("model.model_name_or_path", f"{name}@{revision}", "model_name_or_path", "model_revision")
 
 
 def _attention(draft: Draft) -> None:
