@@ -11,13 +11,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from align import __version__
 from align.cli.begin import begin
-from align.cli.finished import finished
 from align.cli.launch import launch
 from align.cli.options import OWN_OPTIONS
 from align.errors import AlignError, Elsewhere, RunError, UserError
@@ -34,7 +33,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(begin)
-app.add_typer(finished)
 app.add_typer(launch, name="launch")
 
 RecipeArgument = Annotated[
