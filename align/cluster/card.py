@@ -92,7 +92,7 @@ def _seen(path: Path) -> list[Any] | str:
                 opened.read(1)
         return [str(path), len(files), sum(file.stat().st_size for file in files)]
     except OSError as error:
-        return str(error)
+        return f"{error.filename or path} cannot be read: {error.strerror or error}"
 
 
 def _stale(attempt: Attempt) -> list[str]:

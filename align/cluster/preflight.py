@@ -30,6 +30,7 @@ from align.system.terminal import say
 from align.world.heartbeat import FOLDER
 
 TOKEN, VERDICT = "token", "verdict"
+LATER = 5.0  # seconds after the limit in which a collective that has not gone through may say so itself
 GRACE = 30.0  # seconds that ranks wait longer for what rank 0 says of those that are late
 
 
@@ -115,9 +116,9 @@ def _collective(meeting: Meeting) -> None:
         f"{attempt.limit:.0f} seconds: the nodes do not reach each other. See {backend.upper()}_SOCKET_IFNAME and the "
         "firewall"
     )
-    store = dist.PrefixStore(f"collective {attempt.name}", meeting.common.clone())
-    with _ending(told, attempt.limit + 5):  # NCCL raises nothing in time
+    with _ending(told, attempt.limit + LATER):  # NCCL raises nothing in time
         try:
+            store = dist.PrefixStore(f"collective {attempt.name}", meeting.common.clone())
             wait = datetime.timedelta(seconds=attempt.limit)
             dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.size, timeout=wait)
             total = torch.ones(1, device=device)

@@ -38,9 +38,10 @@ def losses(out: Path) -> list[float]:
         ("sft", ()),
         ("ppo", ()),
         ("scalebio", ()),
+        ("dpo", ()),
         ("dpo", ("--sharding", "zero2", "--launcher", "torchrun")),
     ],
-    ids=["sft", "ppo", "scalebio", "dpo by ZeRO-2 and torchrun"],
+    ids=["sft", "ppo", "scalebio", "dpo", "dpo by ZeRO-2 and torchrun"],
 )
 def test_two_nodes_learn_what_one_process_learns(
     recipe: str, options: tuple[str, ...], cluster: Cluster, submit: Submit, tmp_path: Path
