@@ -9,6 +9,7 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
+from align import __version__
 from docs.generate import commands, methods, rewards, settings, sizes, tasks, words
 from docs.generate.files import REPOSITORY, included
 from docs.generate.mathematics import with_mathml
@@ -28,7 +29,8 @@ MARK = re.compile(r"^<!-- (made|include): (.+?) -->$", re.MULTILINE)
 
 
 def on_config(config: Any) -> Any:
-    """The navigation has all methods, by family."""
+    """The navigation has all methods, by family; the foot of a page the version."""
+    config.copyright = f"align {__version__}, Apache-2.0"
     for part in config.nav:
         if "Methods" in part:
             part["Methods"] = ["methods/index.md"] + [

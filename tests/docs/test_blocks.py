@@ -24,8 +24,9 @@ from docs.generate.settings import keys
 SHELL = [*blocks("bash"), *(b for b in blocks("") if b.text.startswith("align "))]  # some documents name no language
 WORD = re.compile(r"([a-z_]+(?:\.\w+)+)=(.*)")  # KEY=VALUE of a recipe
 SPAN = re.compile(r"`(align(?:-eval)? [^`\n]+)`")
-NO_RECIPES = ("RECIPE", "RUN", "my.yaml", "polite.yaml")  # that stand for a reader's own
-CHEAP = ("align check", "align methods", "align plan", "align init")  # that are run here
+OWN = ("RECIPE", "RUN", "check my.yaml", "data my.yaml", "plan my.yaml", "polite.yaml", "FILE", "/shared")
+CHEAP = ("align check", "align methods", "align plan", "align init dpo", "align data", "align translate -o")
+DRY = ("align launch slurm", "align sweep")
 
 
 def lines(*programs: str) -> list[tuple[Block, list[str]]]:
@@ -88,20 +89,28 @@ def test_targets_of_make_and_extras_of_pip_exist() -> None:
         assert set(asked) <= set(extras), block
 
 
-def cheap() -> list[str]:
-    """Lines that only look, on what comes with the package."""
-    found = [" ".join(words) for _, words in lines("align") if " ".join(words[:2]) in CHEAP]
-    return sorted({line for line in found if not any(name in line for name in (*NO_RECIPES, "FILE", "MODEL"))})
+def tried() -> list[list[str]]:
+    """Lines on what comes with the package that only look, or would do so with --dry-run, which they are given."""
+    found: set[tuple[str, ...]] = set()
+    for _, words in lines("align"):
+        line = " ".join(words)
+        if any(name in line for name in OWN):  # that stand for something of the reader's
+            continue
+        if line.startswith(CHEAP):
+            found.add(tuple(words[1:]))
+        elif line.startswith(DRY) and "dpo" in words:
+            found.add(tuple(dict.fromkeys((*words[1:], "--dry-run"))))
+    return sorted(map(list, found))
 
 
 def test_lines_that_only_look_do_as_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                              capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert len(cheap()) > 5
-    told = {"align check dpo method.bta=0.2 training.lr=1e-6", "align check dpo training.lr=1e-6"}
-    words = {words for _, words in ((b, tuple(w)) for b, w in lines("align")) if " ".join(words) in cheap()}
-    for line in sorted(words):
-        assert main(list(line[1:])) == 0 or " ".join(line) in told, line
+    assert len(tried()) > 10
+    for words in tried():
+        mistaken = any("training.lr" in word for word in words)
+        Path("my.yaml").unlink(missing_ok=True)
+        assert main(words) == (2 if mistaken else 0), (words, capsys.readouterr().err)
     capsys.readouterr()
 
 
@@ -127,6 +136,12 @@ def test_what_a_command_is_said_to_answer_it_answers(block: Block, capsys: pytes
     first, _, answer = block.text.partition("\n")
     assert main(first.split()[2:]) == 2
     assert capsys.readouterr().err.strip() == answer.strip()
+
+
+def test_the_row_that_the_first_hour_shows_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (b for b in blocks("text") if b.text.startswith("asset:polite_pairs"))
+    assert main(["data", "dpo", "--count", "1"]) == 0
+    assert block.text in capsys.readouterr().out
 
 
 # ---- YAML -----------------------------------------------------------------------------------------------------------
