@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/pages/troubleshooting.md").read_text(encoding="utf-8")
+WARNINGS = (ROOT / "docs/pages/report.md").read_text(encoding="utf-8").split("## Warnings")[1].split("## Metrics")[0]
 MESSAGES = re.findall(r"^### (`+) ?(.+?)\1$", PAGE, re.MULTILINE)
 
 
@@ -33,6 +34,11 @@ def test_a_message_that_is_explained_exists(message: str) -> None:
     parts = [re.escape(part.strip()) for part in message.split("...") if part.strip()]
     pattern = re.compile(r"[\s\S]*".join(parts))
     assert any(pattern.search(text) for text in told())
+
+
+@pytest.mark.parametrize("warning", re.findall(r"^\| `([^`]+)` \|", WARNINGS, re.MULTILINE))
+def test_a_warning_that_is_explained_exists(warning: str) -> None:
+    assert any(warning in text for text in told())
 
 
 def test_many_are_explained() -> None:
