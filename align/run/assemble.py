@@ -48,7 +48,8 @@ from align.scoring.score import Scorer
 from align.system.files import remove
 from align.system.sums import digest_of
 from align.training.build import SAMPLE, DataSample, choose_layout, kernel_of, limits_of, make_trainee
-from align.training.loop import ExperienceSource, Training
+from align.training.loop import Training
+from align.training.portion import ExperienceSource
 from align.training.snapshot import Progress
 from align.training.step import Trainee
 from align.training.team import Team

@@ -23,7 +23,7 @@ from align.sources.rounds import EVALUATION, ROUNDS
 from align.system.files import copy_file, inner_folder, write_json
 from align.system.sums import SUM, sealed, unsealed
 from align.training import snapshot
-from align.training.loop import Past
+from align.training.portion import Past
 from align.training.snapshot import Progress
 
 Say = Callable[[str], Any]

@@ -6,7 +6,8 @@ Nothing here opens a pickle that could run code: `load_state` takes tensors, num
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,19 @@ from align.system.files import create
 
 def save_state(state: Any, path: Path) -> None:
     """Optimiser states, counters, random states: nested dicts, lists and tuples of tensors, numbers and strings."""
-    with create(path) as out:  # a file of ours: torch's own writer hides the reason why a write failed
+    with create(path) as out, _uncounted():  # a file of ours: torch's own writer hides the reason why a write failed
         torch.save(state, out)
+
+
+@contextmanager
+def _uncounted() -> Iterator[None]:
+    """Without a checksum of torch's own, which takes most of the time of writing: the manifest has a better one."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
 
 
 def load_state(path: Path) -> Any:

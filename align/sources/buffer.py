@@ -13,7 +13,7 @@ from align.errors import UserError
 from align.needs import flattened, rebuilt
 from align.scoring.experience import Batching, Experience
 from align.training.controllers import Remembered, recalling, told_of
-from align.training.loop import Portion
+from align.training.portion import Portion
 
 LENGTH = "training.batch_size, rollout.num_prompts, rollout.num_iterations"  # what decides how long an experience is
 Passes = list[list[list[int]]]  # pass -> minibatch -> rows

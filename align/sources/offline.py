@@ -20,7 +20,7 @@ from align.scoring.experience import Batching, Role, gather_experience
 from align.sources.buffer import Buffer
 from align.training.controllers import Remembered, recalling, remembered_of
 from align.training.evaluate import Evaluation, evaluate
-from align.training.loop import Past, Portion
+from align.training.portion import Past, Portion
 from align.training.snapshot import Progress
 from align.training.step import Trainee
 

@@ -35,7 +35,7 @@ from align.sources.rounds import RoundFiles
 from align.sources.told import experience_metrics, held_out_rewards
 from align.training.controllers import recalling, remembered_of
 from align.training.evaluate import Evaluation
-from align.training.loop import Past, Portion
+from align.training.portion import Past, Portion
 from align.training.snapshot import Progress
 
 

@@ -13,7 +13,7 @@ from align.needs import TRUSTED
 from align.scoring.experience import gather_experience
 from align.sources.offline import Offline
 from align.training.controllers import recalling
-from align.training.loop import Portion
+from align.training.portion import Portion
 from align.training.snapshot import Progress
 from align.training.sources import SourceLogits, effective_number
 

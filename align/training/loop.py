@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from align.errors import Elsewhere, RunError, Stopped
 from align.methods.hooks import answered
@@ -22,12 +22,14 @@ from align.monitors.trackers import Tracker
 from align.monitors.watch import Watch, told_to
 from align.needs import LEARNS, SOURCES, TRAIN
 from align.runfolder import checkpoint
-from align.runfolder.logs import Completion, CompletionsLog, MetricsLog, peak_memory_mb
-from align.scoring.experience import Batching, Experience
+from align.runfolder.commits import Commits
+from align.runfolder.logs import CompletionsLog, MetricsLog, peak_memory_mb
+from align.scoring.experience import Batching
 from align.training import snapshot
 from align.training.critic import Warmup
-from align.training.evaluate import Evaluation, is_best
+from align.training.evaluate import is_best
 from align.training.optim import Schedule
+from align.training.portion import ExperienceSource, Portion
 from align.training.settings import TrainingSection
 from align.training.snapshot import Progress
 from align.training.step import Diverged, StepResult, train_step
@@ -42,64 +44,6 @@ CURE = (
     "optim.learning_rate goes on, or --resume PATH from an earlier checkpoint (or a new run) where the weights were "
     "spoilt before"
 )
-
-
-@dataclass(frozen=True)
-class Portion:
-    """What one optimiser step learns from."""
-
-    experience: Experience
-    method: Any  # with the controllers' values of now
-    metrics: Mapping[str, float] = field(default_factory=dict)  # told beside the step's own
-    beside: Mapping[str, Experience] = field(default_factory=dict)  # of other streams of rows, by their names
-
-
-@dataclass(frozen=True)
-class Past:
-    """Of whom a run goes on that is resumed."""
-
-    changed: bool = False  # it had another recipe, data, weights or world
-    foreign: bool = False  # its checkpoint stands in another run's folder
-
-
-@runtime_checkable
-class ExperienceSource(Protocol):
-    """Where experience comes from."""
-
-    @property
-    def place_of(self) -> Mapping[str, Callable[[int], str]]:
-        """Split -> row of the prepared data -> its file and row there."""
-        ...
-
-    def held_out(self, split: str) -> Sequence[int]:
-        """The rows of `validation` or `test` that `evaluate` goes through, in order."""
-        ...
-
-    def next(self, progress: Progress) -> Portion:
-        """For the step after `progress`; called once for each."""
-        ...
-
-    def evaluate(self, split: str, version: int, tick: Callable[[int], Any]) -> Evaluation:
-        """By the weights of now; `version` is the number of steps that made them."""
-        ...
-
-    def show(self, step: int, version: int) -> list[Completion]:
-        """Greedy completions of a few held-out prompts, the same each time, after `step` by the weights of `version`;
-        on the main process."""
-        ...
-
-    def state(self, progress: Progress) -> Any:
-        """What a checkpoint must hold of an experience that is not learned to its end; None of a finished one."""
-        ...
-
-    def close(self) -> None:
-        """Ends what was started for it."""
-        ...
-
-    def restore(self, progress: Progress, state: Any, past: Past) -> None:
-        """Goes on from a checkpoint of `progress` with what `state` gave (None: nothing), or from the first step; what
-        later steps have left in the run folder is not found again."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -122,6 +66,7 @@ class Training:
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a checkpoint says that it is of
     stop: StopRequest = field(default_factory=StopRequest)
     alarms: Alarms = field(default_factory=Alarms)
+    commits: Commits = field(default_factory=Commits)
     watch: Watch | None = None  # on every process, or on none
 
     @property
@@ -134,7 +79,7 @@ def take_steps(run: Training, progress: Progress) -> Progress:
     saved = progress.step
     if run.watch is not None and run.world.main:
         run.watch.began(progress.step, run.num_steps)
-    with run.stop.patiently() as stop:
+    with run.stop.patiently() as stop, run.commits.ended():
         if progress.owed:
             _conclude(run, progress, dict(progress.owed), stop)
         while progress.step < run.num_steps and not progress.ended_early:
@@ -144,7 +89,7 @@ def take_steps(run: Training, progress: Progress) -> Progress:
                 portion, result = _step(run, progress, rates)
             except RunError as error:
                 if progress.step > saved and not (isinstance(error, Diverged) and error.spoilt):
-                    _save(run, progress)
+                    _save(run, progress, last=True)
                 if isinstance(error, Diverged):
                     run.world.fail(_diverged(run, progress, error))
                 raise
@@ -164,7 +109,7 @@ def _conclude(run: Training, progress: Progress, row: dict[str, float | int], st
     An evaluation that fails is owed: the checkpoint says so, and who goes on from there begins with it.
     """
     again, improved = bool(progress.owed), False
-    failure: RunError | None = None
+    failure: Exception | None = None
     try:
         improved = _evaluate(run, progress, row)
     except RunError as error:
@@ -172,17 +117,19 @@ def _conclude(run: Training, progress: Progress, row: dict[str, float | int], st
     failure = _tell(run, progress.step, row) or failure
     enough, blamed = told_to(run.watch, run.world, progress.step, row)
     progress.ended_early |= enough
-    failure = failure or blamed
+    due = improved or again or _due(progress.step, run.settings.save_steps) or _finished(run, progress)
+    if due:
+        run.commits.join()
+    failure = failure or blamed or run.commits.failure()
     halt = run.world.any(stop.asked or failure is not None)
     failed = halt and run.world.any(failure is not None)
-    due = halt or improved or again or _due(progress.step, run.settings.save_steps) or _finished(run, progress)
-    if due:
-        _save(run, progress)
+    if due or halt:
+        _save(run, progress, last=halt or _finished(run, progress))
     if failed:
         raise failure or Elsewhere("another process could not tell of this step; the state after it is kept")
     if halt:
         raise Stopped(f"stopped by {stop.by or 'another process'} after step {progress.step}; go on with --resume")
-    return due
+    return due or halt
 
 
 def _tell(run: Training, step: int, row: Mapping[str, float | int]) -> RunError | None:
@@ -275,17 +222,27 @@ def _evaluate(run: Training, progress: Progress, row: dict[str, float | int]) ->
     return improved
 
 
-def _save(run: Training, progress: Progress) -> None:
+def _save(run: Training, progress: Progress, *, last: bool) -> None:
+    """The last one, and one that somebody is told of, is waited for until it stands; others become checkpoints beside
+    the steps that follow."""
     logs = [log for log in (run.log, run.written) if log is not None]
     for log in logs:
         log.sync()
     about = snapshot.About(run.identity, {log.path.name: log.mark() for log in logs})
-    saved = snapshot.save(run.root, run.team, progress, run.source.state(progress), about)
-    if run.world.main:
-        if run.watch is not None:
-            run.watch.saved(progress.step, saved)
-        best = progress.best_step if run.settings.load_best_model_at_end else None
-        checkpoint.prune(run.root, run.settings.save_total_limit, best)
+    best = progress.best_step if run.settings.load_best_model_at_end else None
+
+    def beside(commit: Callable[[], Any]) -> None:
+        run.commits.begin(lambda: (commit(), checkpoint.prune(run.root, run.settings.save_total_limit, best)))
+
+    run.commits.join()
+    if failure := run.commits.failure():  # this one stands for it
+        run.display.say(f"warning: {failure}")
+    saved = snapshot.save(run.root, run.team, progress, run.source.state(progress), about, beside)
+    if last or run.watch is not None:
+        with run.world.main_first():
+            run.commits.wait()
+    if run.watch is not None and run.world.main:
+        run.watch.saved(progress.step, saved)
 
 
 def _due(step: int, every: float) -> bool:

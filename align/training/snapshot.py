@@ -16,7 +16,7 @@ experience.pt         what has been written and not been learned to its end
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,14 @@ class About:
 
 
 @doing("writing a checkpoint")
-def save(root: Path, team: Team, progress: Progress, experience: Any = None, about: About | None = None) -> Path:
-    """Writes a checkpoint of `progress.step`; all ranks take part, the main one commits it."""
+def save(
+    root: Path, team: Team, progress: Progress, experience: Any = None, about: About | None = None,
+    commits: Callable[[Callable[[], Path]], object] = lambda act: act(),
+) -> Path:  # fmt: skip
+    """Writes a checkpoint of `progress.step`; all ranks take part, the main one commits it.
+
+    The commit needs none of them: `commits` is given it to make it, perhaps when this has returned.
+    """
     world = team.world
     tmp = checkpoint.temporary(root, progress.step)
     with world.main_first():
@@ -91,10 +97,14 @@ def save(root: Path, team: Team, progress: Progress, experience: Any = None, abo
         failure = error
     if world.any(failure is not None):
         raise failure or Elsewhere("another process could not save its part; the checkpoint before is intact")
+
+    def commit() -> Path:
+        with checkpoint.guarded(tmp):
+            return checkpoint.commit(tmp, progress.step)
+
     with world.main_first():
         if world.main:
-            with checkpoint.guarded(tmp):
-                checkpoint.commit(tmp, progress.step)
+            commits(commit)
     return checkpoint.folder(root, progress.step)
 
 
