@@ -10,7 +10,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 from align import __version__
-from docs.generate import commands, methods, metrics, rewards, settings, sizes, tasks, words
+from docs.generate import commands, methods, metrics, recipes, rewards, settings, sizes, tasks, words
 from docs.generate.files import REPOSITORY, included
 from docs.generate.mathematics import with_mathml
 
@@ -19,6 +19,7 @@ MADE: dict[str, Callable[[], str]] = {
     "methods": methods.index,
     "commands": commands.commands,
     "metrics": metrics.metrics,
+    "recipes": recipes.recipes,
     "rewards": rewards.rewards,
     "shapes": rewards.shapes,
     "sizes": sizes.sizes,

@@ -16,6 +16,7 @@ from typer.main import get_command
 from align.cli.entries import entry
 from align.cli.main import app
 from align.methods.base import find_method, method_names
+from align.recipe.text import recipe_names
 from align.rewards.base import reward_names
 from align.rewards.shape import PIECES
 from align.translate.words import PROJECTS, words_of
@@ -139,6 +140,12 @@ def test_a_method_has_its_page(site: Path, name: str) -> None:
         assert knob_meanings(cls)[knob], f"{name}.{knob}: say what it means, beside the field or in the recipe"
     assert "Metrics" in page.text
     assert f"align train {name}" in text
+
+
+def test_every_recipe_has_its_place(site: Path) -> None:
+    page = read(site / "recipes.html")
+    for name in recipe_names():
+        assert f"methods/{name}.html" in page.links if name in method_names() else name in page.ids
 
 
 @pytest.mark.parametrize("page", ["methods/index", "choosing"])

@@ -1,0 +1,37 @@
+"""The shipped recipes: what each is for, by its first lines; those that are no method's own, whole."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from align.methods.base import method_names
+from align.recipe.text import recipe_names, shipped
+from docs.generate.tables import cell
+
+
+def recipes() -> str:
+    """A table of all, and the text of those that have no method's page."""
+    rows = "".join(_row(name) for name in recipe_names())
+    others = [name for name in recipe_names() if name not in method_names()]
+    whole = [f"### {name}\n\n```yaml\n{_text(name).strip()}\n```" for name in others]
+    head = "| recipe | what it does | method | starts from |\n| --- | --- | --- | --- |\n"
+    return "\n\n".join([f"{head}{rows}", "## Those of no single method", *whole])
+
+
+def _row(name: str) -> str:
+    found = yaml.safe_load(_text(name))
+    method, model = found["method"]["name"], found["model"].get("model_name_or_path", "")
+    place = f"methods/{name}.md" if name in method_names() else f"#{name}"
+    return f"| [`{name}`]({place}) | {cell(_about(name))} | [`{method}`](methods/{method}.md) | {f'`{model}`' if model else 'new weights'} |\n"
+
+
+def _about(name: str) -> str:
+    """The first sentence of its head."""
+    head = (line.lstrip("# ") for line in _text(name).split("\nmethod:")[0].splitlines() if line.startswith("#"))
+    return re.split(r"(?<!Dr)\. ", " ".join(head))[0].rstrip(".") + "."
+
+
+def _text(name: str) -> str:
+    return (shipped("recipes") / f"{name}.yaml").read_text(encoding="utf-8")
