@@ -16,15 +16,15 @@ def recipes() -> str:
     rows = "".join(_row(name) for name in recipe_names())
     others = [name for name in recipe_names() if name not in method_names()]
     whole = [f"### {name}\n\n```yaml\n{_text(name).strip()}\n```" for name in others]
-    head = "| recipe | what it does | method | starts from |\n| --- | --- | --- | --- |\n"
+    head = "| recipe | what it does | starts from |\n| --- | --- | --- |\n"
     return "\n\n".join([f"{head}{rows}", "## Those of no single method", *whole])
 
 
 def _row(name: str) -> str:
-    found = yaml.safe_load(_text(name))
-    method, model = found["method"]["name"], found["model"].get("model_name_or_path", "")
+    model = yaml.safe_load(_text(name))["model"].get("model_name_or_path", "")
     place = f"methods/{name}.md" if name in method_names() else f"#{name}"
-    return f"| [`{name}`]({place}) | {cell(_about(name))} | [`{method}`](methods/{method}.md) | {f'`{model}`' if model else 'new weights'} |\n"
+    start = f"`{model}`" if model else "new weights"
+    return f"| [`{name}`]({place}) | {cell(_about(name))} | {start} |\n"
 
 
 def _about(name: str) -> str:
