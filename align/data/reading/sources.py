@@ -23,10 +23,7 @@ from typing import Any
 from align.errors import UserError, did_you_mean
 
 TEXT_FORMATS = (".jsonl", ".json", ".csv")
-ACCEPTED = (
-    "FILE.jsonl|json|csv (or .gz), .parquet, folders of save_to_disk, "
-    "hub NAME@REVISION:CONFIG[SPLIT], asset:NAME"
-)
+ACCEPTED = "FILE.jsonl|json|csv (or .gz), .parquet, folders of save_to_disk, NAME@REVISION:CONFIG[SPLIT], asset:NAME"
 HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?(?::([\w.-]+))?(?:\[([\w.+:%-]+)\])?")
 CHUNK = 1 << 20  # characters of a JSON array, bytes of a file being hashed
 ROWS_AT_ONCE = 1000  # of a Parquet file
