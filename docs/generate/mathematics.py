@@ -25,9 +25,9 @@ def _lines(formula: str) -> str:
 
 
 def mathml(formula: str, display: str) -> str:
-    """One formula, with its source as what is read aloud."""
+    """One formula, with its source beside it, for whoever cannot draw it."""
     latex = html.unescape(formula).strip()
     made = convert(latex, display=display)
     if unknown := UNKNOWN.search(made):
         raise ValueError(f"formula {latex!r}: {unknown[0]} is not known")
-    return made.replace("<math ", f'<math aria-label="{html.escape(" ".join(latex.split()))}" ', 1)
+    return made.replace("<math ", f'<math alttext="{html.escape(" ".join(latex.split()))}" ', 1)
