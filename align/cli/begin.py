@@ -48,7 +48,7 @@ def data(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, a run folder, or a shipped recipe.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     split: Annotated[str, typer.Option(help="train, validation, test or trusted.")] = "train",
-    row: Annotated[int, typer.Option(help="The first that is shown, from 1.", min=1)] = 1,
+    row: Annotated[int, typer.Option(help="Of that split, the first that is shown, from 1.", min=1)] = 1,
     count: Annotated[int, typer.Option(help="How many are shown.", min=1)] = 3,
 ) -> None:
     """Rows as the model will see them: tokens, what is learned of them, lengths. Reads no weights."""

@@ -53,7 +53,8 @@ def examine(recipe: Recipe, console: Console) -> None:
     for problem in problems:
         console.print(f"PROBLEM  {problem}", style="bold red", markup=False)
     if problems:
-        raise RunError(f"{recipe.file}: {len(problems)} findings to mend before training")
+        many = "1 finding" if len(problems) == 1 else f"{len(problems)} findings"
+        raise RunError(f"{recipe.file}: {many} to mend before training")
     console.print("nothing to mend")
 
 

@@ -15,7 +15,7 @@ from align.system.files import replace_file
 from align.system.terminal import say
 from align.system.yaml12 import one_line, parse
 from align.translate.command import Command, of_script, take_apart
-from align.translate.draft import Draft
+from align.translate.draft import Account, Draft, brief
 from align.translate.origin import Hints, recognise
 from align.translate.rules.rows import TEMPLATE
 from align.translate.whole import Original, translate
@@ -42,7 +42,7 @@ def run(words: list[str], wishes: Wishes) -> None:
     draft = drafted(name, values, command, wishes)
     missing = lost(draft)
     if missing and not wishes.lossy:
-        keys = [f"{name}: {a.key}: not offered: {a.words}" for a in missing]
+        keys = [f"{name}: {a.key}: not offered: {a.words}{_unsaid(a, draft.words.project)}" for a in missing]
         rest = len(draft.accounts) - len(missing)
         raise Mistakes([*keys, f"{rest} other keys have their place; --lossy writes the recipe without these"])
     if wishes.out is None:
@@ -54,6 +54,11 @@ def run(words: list[str], wishes: Wishes) -> None:
     write(draft, name, wishes.out)
     _tell(draft, str(wishes.out), sys.stdout)
     _checked(wishes.out)
+
+
+def _unsaid(account: Account, project: str) -> str:
+    """Of what stands nowhere in the original, how it comes to be asked for."""
+    return "" if account.given else f" ({brief(account.value)} is {project}'s default, where nothing else is said)"
 
 
 def drafted(name: str, values: dict[str, Any], command: Command, wishes: Wishes) -> Draft:

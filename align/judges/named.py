@@ -172,7 +172,10 @@ def _refuse_idle(spec: JudgeSpec) -> None:
     """UserError for a kind or a value that there is not, and for what would have no effect."""
     if spec.kind not in KINDS or not spec.what:
         there = ", ".join(f"{kind}:..." for kind in KINDS)
-        raise UserError(f"judge {spec.judge!r}: expected {there}, or a YAML file.{did_you_mean(spec.kind, KINDS)}")
+        hint = did_you_mean(spec.kind, KINDS)
+        if spec.what and Path(f"{spec.kind}.py").is_file():
+            hint = f" A function of yours is rule:{spec.judge}"
+        raise UserError(f"judge {spec.judge!r}: expected {there}, or a YAML file.{hint}")
     default = JudgeSpec(judge=spec.judge)
     for key, value in asdict(spec).items():
         if key in LEAST and value < LEAST[key]:

@@ -42,7 +42,7 @@ class NoTokens(list[int]):
         return self
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise RunError("looks at token ids, which answers have with a tokenizer alone; name one: tokenizer: FOLDER")
+        raise RunError("looks at token ids, which answers have with a tokenizer alone; name one: tokenizer=FOLDER")
 
     __len__ = __iter__ = __getitem__ = __bool__ = _refuse
 

@@ -35,7 +35,7 @@ from align.models.sources import (
 )
 from align.models.tokenizer import Head, load_tokenizer, stop_ids
 from align.system.files import aside_of, new_folder, put_folder, write_json
-from align.system.machine import unwritable
+from align.system.machine import spare_deepspeed_the_search, unwritable
 from align.system.sums import digest_of
 
 # largest difference of logits, relative to the largest logit, that merging and rounding may leave
@@ -171,6 +171,8 @@ def export(final_dir: str | Path, out_dir: str | Path, dtype: str = "") -> Expor
     RunError where the numbers do not come back.
     """
     folder, out = resolve(str(final_dir)), Path(out_dir)
+    if not torch.cuda.is_available():
+        spare_deepspeed_the_search()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; choose a new folder")
     if reason := unwritable(out):

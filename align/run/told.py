@@ -29,8 +29,15 @@ def ending(found: Mapping[str, Any], first: str) -> Iterator[str]:
     before: Mapping[str, Any] = found.get("before", {})
     names = [name for name, made in found.items() if isinstance(made, dict) and "stderr" in made]
     for name in sorted(names, key=lambda n: (n != first, names.index(n)))[:SHOWN]:
-        was = f" (before training {before[name]['value']:.4g})" if name in before else ""
+        was = f" (before training {_before(name, before)})" if name in before else ""
         yield f"test: {name} {found[name]['value']:.4g} ± {found[name]['stderr']:.2g}{was}"
+
+
+def _before(name: str, before: Mapping[str, Any]) -> str:
+    """A policy that begins as its own reference prefers nothing yet."""
+    if name == "accuracy" and before.get("margin", {}).get("value") == 0 and before[name]["value"] == 0:
+        return "every pair is a tie"
+    return f"{before[name]['value']:.4g}"
 
 
 def _size(parameter: Any) -> int:

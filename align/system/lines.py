@@ -6,6 +6,7 @@ machines share. A torn last line is told and left out; any other damage is the u
 
 from __future__ import annotations
 
+import codecs
 import functools
 import json
 import os
@@ -76,7 +77,7 @@ def drop_torn_end(path: Path) -> None:
 def read_lines(path: Path, tell: Tell = warn) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of a file with their places, `file:line`. UserError for a line, other than the last, that is none."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")  # editors of Windows begin with a mark
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     last = max((number for number, line in enumerate(lines, start=1) if line.strip()), default=0)

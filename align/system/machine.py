@@ -6,6 +6,7 @@ Libraries say it in their own words and in other languages' errors; it is found 
 from __future__ import annotations
 
 import errno
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -79,6 +80,12 @@ def told(error: BaseException) -> AlignError | None:
     if isinstance(error, OSError):
         return RunError(f"{text}. ALIGN_DEBUG=1 shows where. Checkpoints stay: mend it, then --resume")
     return None
+
+
+def spare_deepspeed_the_search() -> None:
+    """On a machine without a GPU. Accelerate imports DeepSpeed where it is installed, used or not, and that looks for
+    one aloud."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def unwritable(folder: Path) -> str:

@@ -85,7 +85,7 @@ class Draft:
         default = [f"{self.words.project}'s default"] if of and not said else []
         self.comments[key] = "; ".join([*([", ".join(told)] if told else default), *([note] if note else [])])
         for name in said:
-            self._account(name, Fate.HERE, f"{key}: {_brief(value)}" + (f"; {note}" if note else ""))
+            self._account(name, Fate.HERE, f"{key}: {brief(value)}" + (f"; {note}" if note else ""))
 
     def no_meaning(self, word: str, why: str) -> None:
         self._account(self.words.own(word), Fate.NO_MEANING, why)
@@ -117,10 +117,11 @@ def is_off(value: Any) -> bool:
 
 
 def _told(name: str, value: Any) -> str:
-    return name if isinstance(value, list | dict) else f"{name}: {_brief(value)}"
+    return name if isinstance(value, list | dict) else f"{name}: {brief(value)}"
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """As YAML has it, in one line."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     text = " ".join(str(value).split())

@@ -23,6 +23,7 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupK
 from torch import Tensor, nn
 
 from align.errors import AlignError, Elsewhere, RunError, UserError
+from align.system.machine import spare_deepspeed_the_search
 from align.world.engine import build_nothing, deepspeed_config
 from align.world.launcher import refuse_ignored
 from align.world.signals import Asked
@@ -163,9 +164,7 @@ def join(max_grad_norm: float, mixed_precision: Precision = "auto") -> World:
     refuse_ignored(precision_of(mixed_precision, torch.device("cpu" if cpu else "cuda")))
     plugin = None
     if cpu:
-        os.environ.setdefault(
-            "DS_ACCELERATOR", "cpu"
-        )  # accelerate imports DeepSpeed where it is installed, used or not
+        spare_deepspeed_the_search()
     if wanted.startswith("zero"):
         if cpu:
             build_nothing()

@@ -51,7 +51,7 @@ def test_doctor_finds_what_is_planted(
     assert main(["doctor", str(recipe)]) == 1
     captured = capsys.readouterr()
     assert finding in captured.out
-    assert "1 findings to mend before training" in captured.err
+    assert "1 finding to mend before training" in captured.err
 
 
 def test_doctor_shows_which_tokens_are_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

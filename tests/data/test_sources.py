@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from align.data.reading import sources
-from align.data.reading.sources import fingerprint, iterate
+from align.data.reading.sources import fingerprint, iterate, resolve
 from align.data.settings import DataSource
 from align.errors import UserError
 from align.recipe.look_at_data import count_rows
@@ -146,6 +146,17 @@ def test_what_is_missing_is_named_with_the_nearest_name(tmp_path: Path) -> None:
         list(iterate(str(tmp_path)))
     with pytest.raises(UserError, match="no such file, and as a hub name: "):
         list(iterate("nobody/nothing"))
+
+
+def test_a_file_has_no_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("train.jsonl"))
+    with pytest.raises(UserError, match=r"are named in files of their own: train\.jsonl has none"):
+        resolve("train.jsonl[test]")
+    Path("saved").mkdir()
+    with pytest.raises(UserError, match=r"saved\[test\]: saved is here, and splits .* are named as saved/test$"):
+        resolve("saved[test]")
+    assert resolve("owner/name[test]") is None
 
 
 def test_the_fingerprint_is_of_the_contents(tmp_path: Path) -> None:

@@ -176,6 +176,13 @@ def test_names_in_results_hold_no_folders() -> None:
     assert JudgeSpec(judge="http:org/model", name="mine").called == "mine"
 
 
+def test_a_function_of_ones_own_is_a_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_rewards.py").touch()
+    with pytest.raises(UserError, match=r"A function of yours is rule:my_rewards:happy$"):
+        make_judge(read_spec("my_rewards:happy", {}))
+
+
 @pytest.mark.parametrize(
     ("written", "given", "finding"),
     [

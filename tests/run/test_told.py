@@ -25,6 +25,14 @@ def test_a_run_says_where_it_trains_and_what_the_test_split_says(tmp_path: Path,
     assert load_recipe(run).training.eval_steps == 0.5
 
 
+def test_a_policy_that_is_its_own_reference_prefers_nothing_yet():
+    zero, one = {"value": 0.0, "stderr": 0.0}, {"value": 0.75, "stderr": 0.1}
+    found = {"accuracy": one, "before": {"accuracy": zero, "margin": zero}}
+    assert list(ending(found, "accuracy")) == ["test: accuracy 0.75 ± 0.1 (before training every pair is a tie)"]
+    found["before"]["margin"] = one
+    assert list(ending(found, "accuracy")) == ["test: accuracy 0.75 ± 0.1 (before training 0)"]
+
+
 def test_the_metric_that_runs_are_compared_by_comes_first():
     found = {name: {"value": 1.0, "stderr": 0.5} for name in ("loss", "margin", "reward")}
     assert next(ending(found, "reward")) == "test: reward 1 ± 0.5"

@@ -47,6 +47,17 @@ def test_a_config_and_flags_go_together_and_flags_have_the_last_word(tmp_path: P
         assert "dpo" in " ".join(command.names)
 
 
+def test_a_file_of_rows_has_no_split_to_evaluate_on(tmp_path: Path):
+    config = tmp_path / "dpo.yaml"
+    config.write_text("model_name_or_path: a\nloss_type: sigmoid\ndataset_name: pairs.jsonl\neval_strategy: steps\n")
+    path, values, command = read([str(config)])
+    draft = drafted(path, values, command, Wishes())
+    assert (draft.recipe["data.train"], draft.recipe["data.validation"]) == ("pairs.jsonl", 0.05)
+    config.write_text(config.read_text().replace("pairs.jsonl", "owner/pairs"))
+    path, values, command = read([str(config)])
+    assert drafted(path, values, command, Wishes()).recipe["data.validation"] == "owner/pairs[test]"
+
+
 def test_a_script_is_read_to_its_longest_command():
     script = "# python old.py --a 1 --b 2 --c 3\nexport A=1\npython dpo.py \\\n  --beta ${BETA:-0.2} \\\n  --lr 1\n"
     assert of_script(script) == ["python", "dpo.py", "--beta", "0.2", "--lr", "1"]

@@ -93,7 +93,10 @@ def resolve(source: str) -> Path | None:
         if file_format(path) is None:
             raise UserError(f"{source}: unknown kind of file; accepted: {ACCEPTED}")
         return path
-    if file_format(path) is None and HUB_NAME.fullmatch(source):
+    if file_format(path) is None and (named := HUB_NAME.fullmatch(source)):
+        if named[3] and (file := Path(named[1])).exists():
+            cure = f"as {file}/{named[3]}" if file.is_dir() else f"in files of their own: {file} has none"
+            raise UserError(f"{source}: {file} is here, and splits of what is here are named {cure}")
         return None
     raise UserError(f"{source}: no such file.{_near_file(path)} Accepted: {ACCEPTED}")
 

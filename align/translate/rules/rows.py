@@ -9,6 +9,7 @@ from align.translate.rules.course import evaluates
 from align.translate.rules.mixtures import name_of, sources
 
 LONGEST = 32768  # tokens, where a project cuts nothing
+FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 TEMPLATE = "template.jinja"  # the file beside the recipe; its name is made when that is known
 ONLINE = ("grpo", "rloo", "ppo")
 
@@ -35,7 +36,10 @@ def _held_out(draft: Draft) -> None:
         draft.no_meaning("dataset_test_split", "nothing is evaluated")
         draft.no_meaning("do_eval", "nothing is evaluated")
         return
-    if draft.get("dataset_name"):
+    if str(draft.get("dataset_name")).endswith(FILES):
+        draft.no_meaning("dataset_test_split", "a file has no splits")
+        needed(draft)
+    elif draft.get("dataset_name"):
         config = draft.get("dataset_config") or draft.get("dataset_configs")
         source = name_of(draft.get("dataset_name"), config, draft.get("dataset_test_split"))
         draft.put("data.validation", source, "dataset_test_split", "do_eval")

@@ -10,8 +10,8 @@ import typer
 from align.errors import UserError
 
 JUDGE = (
-    "recorded:FILE, rule:longer, reward:FOLDER, pairwise:FOLDER, local:FOLDER, http:MODEL, or a YAML file (details, "
-    "panels); may be given again."
+    "recorded:FILE, rule:longer (or a reward function, rule:my_file:function), reward:FOLDER, pairwise:FOLDER, "
+    "local:FOLDER, http:MODEL, or a YAML file (details, panels); may be given again."
 )
 WORDS = (
     "instructions=graded (pairwise, pairwise-levels, reference, graded, graded-reference, rubric, or a YAML file), "

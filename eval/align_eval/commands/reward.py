@@ -26,5 +26,6 @@ def reward(
     from align_eval.judging.rewarding import run
 
     if not reward:
-        raise UserError("reward: names no model; add --reward reward:FOLDER, or implicit:FOLDER with reference=FOLDER")
+        kinds = "reward:FOLDER, rule:my_file:function, or implicit:FOLDER with reference=FOLDER"
+        raise UserError(f"reward: names no reward; add --reward {kinds}")
     run(folder, reward, words or [])

@@ -25,6 +25,7 @@ from align_eval.records import Item
 from align_eval.tasks.task import Shots, Task
 
 PROMPTS = ("prompt", "messages", "instruction", "question")  # columns of a file of prompts that may hold what is asked
+TEXT = "utf-8-sig"  # editors of Windows begin a file with a mark
 GAP = "\n\n"  # between worked examples, and before the question
 
 
@@ -64,7 +65,7 @@ def drawn(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """JSON objects, one a line, gzipped or not. UserError naming the line that is none."""
     try:
-        with path.open("rb") as raw, io.TextIOWrapper(gzip.open(raw) if path.suffix == ".gz" else raw, "utf-8") as file:
+        with path.open("rb") as raw, io.TextIOWrapper(gzip.open(raw) if path.suffix == ".gz" else raw, TEXT) as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue

@@ -22,8 +22,8 @@ def test_one_process_at_a_time_writes_answers_into_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A second one would ask, and pay, for the same answers."""
-    (tmp_path / "mine.jsonl").write_text('{"id": "a", "prompt": "a"}\n')
-    (tmp_path / "answers.jsonl").write_text('{"item": "a", "text": "b"}\n')
+    for name, row in (("mine", '{"id": "a", "prompt": "a"}'), ("answers", '{"item": "a", "text": "b"}')):
+        (tmp_path / f"{name}.jsonl").write_text(row + "\r\n", encoding="utf-8-sig")  # as editors of Windows do
     out = tmp_path / "e"
     words = ["generate", str(tmp_path / "mine.jsonl"), "--model", str(tmp_path / "answers.jsonl"), "--out", str(out)]
     out.mkdir()
