@@ -118,11 +118,12 @@ def test_all_rows_of_several_sources_may_be_put_together(tmp_path: Any, tokenize
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("owner/name", ("owner/name", None, None)),
-        ("owner/name:config", ("owner/name", "config", None)),
-        ("owner/name[train_prefs]", ("owner/name", None, "train_prefs")),
+        ("owner/name", ("owner/name", None, None, None)),
+        ("owner/name:config", ("owner/name", None, "config", None)),
+        ("owner/name[train_prefs]", ("owner/name", None, None, "train_prefs")),
+        ("owner/name@v1.0:config", ("owner/name", "v1.0", "config", None)),
         ("name:config[train[:10%]]", None),
-        ("owner/name:config[test]", ("owner/name", "config", "test")),
+        ("owner/name:config[test]", ("owner/name", None, "config", "test")),
     ],
 )
 def test_a_split_of_the_hub_is_named_in_brackets(name: str, parts: tuple[str, ...] | None):

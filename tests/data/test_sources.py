@@ -151,10 +151,10 @@ def test_what_is_missing_is_named_with_the_nearest_name(tmp_path: Path) -> None:
 def test_a_file_has_no_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(Path("train.jsonl"))
-    with pytest.raises(UserError, match=r"are named in files of their own: train\.jsonl has none"):
+    with pytest.raises(UserError, match=r"train\.jsonl is here; a split of it is a file of its own"):
         resolve("train.jsonl[test]")
     Path("saved").mkdir()
-    with pytest.raises(UserError, match=r"saved\[test\]: saved is here, and splits .* are named as saved/test$"):
+    with pytest.raises(UserError, match=r"saved\[test\]: saved is here; a split of it is .*, or saved/test$"):
         resolve("saved[test]")
     assert resolve("owner/name[test]") is None
 

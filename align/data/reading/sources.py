@@ -85,18 +85,15 @@ def resolve(source: str) -> Path | None:
     if source.startswith("asset:"):
         return _asset(source)
     path = Path(source).expanduser()
-    if path.is_dir():
-        if not any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
-            raise UserError(f"{source}: this folder was not made by datasets.save_to_disk; accepted: {ACCEPTED}")
-        return path
+    if path.is_dir() and not any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
+        raise UserError(f"{source}: this folder was not made by datasets.save_to_disk; accepted: {ACCEPTED}")
+    if path.exists() and not path.is_dir() and file_format(path) is None:
+        raise UserError(f"{source}: unknown kind of file; accepted: {ACCEPTED}")
     if path.exists():
-        if file_format(path) is None:
-            raise UserError(f"{source}: unknown kind of file; accepted: {ACCEPTED}")
         return path
     if file_format(path) is None and (named := HUB_NAME.fullmatch(source)):
-        if named[3] and (file := Path(named[1])).exists():
-            cure = f"as {file}/{named[3]}" if file.is_dir() else f"in files of their own: {file} has none"
-            raise UserError(f"{source}: {file} is here, and splits of what is here are named {cure}")
+        if named[4] and (here := Path(named[1])).exists():
+            raise UserError(f"{source}: {here} is here; a split of it is a file of its own, or {here}/{named[4]}")
         return None
     raise UserError(f"{source}: no such file.{_near_file(path)} Accepted: {ACCEPTED}")
 
