@@ -77,8 +77,9 @@ def page(name: str, formula: str) -> str:
     if e.recipe:
         recipe = (shipped("recipes") / f"{name}.yaml").read_text(encoding="utf-8")
         parts.append(
-            f"## Recipe\n\nComplete, on models and data that come with the package. `align init {name} -o my.yaml` "
-            f"makes it a file of yours, `align train {name}` runs it as it is.\n\n```yaml\n{recipe.strip()}\n```"
+            "## Recipe { data-search-exclude }\n\n"
+            f"Complete, on models and data that come with the package. `align init {name} -o my.yaml` makes it a file of "
+            f"yours, `align train {name}` runs it as it is.\n\n```yaml\n{recipe.strip()}\n```"
         )
     return "\n\n".join(parts)
 
