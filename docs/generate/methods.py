@@ -78,8 +78,8 @@ def page(name: str, formula: str) -> str:
         recipe = (shipped("recipes") / f"{name}.yaml").read_text(encoding="utf-8")
         parts.append(
             "## Recipe { data-search-exclude }\n\n"
-            f"Complete, on models and data that come with the package. `align init {name} -o my.yaml` makes it a file of "
-            f"yours, `align train {name}` runs it as it is.\n\n```yaml\n{recipe.strip()}\n```"
+            f"Complete, on models and data that come with the package. `align init {name} -o my.yaml` makes it a file "
+            f"of yours, `align train {name}` runs it as it is.\n\n```yaml\n{recipe.strip()}\n```"
         )
     return "\n\n".join(parts)
 
