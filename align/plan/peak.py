@@ -66,7 +66,7 @@ def _always(work: Work, sharding: Sharding) -> Iterator[tuple[str, float]]:
     for model in learners(work):
         yield name_of(model, "weights"), held_weights(model, sharding, work.ranks)
         yield name_of(model, f"{work.optimizer} states"), held_moments(model, sharding, work.ranks)
-        yield name_of(model, "copy of DeepSpeed"), masters(model, sharding, work.ranks)
+        yield name_of(model, "float32 masters"), masters(model, sharding, work.ranks)
     for model in work.frozen:
         yield model.words, held_weights(model, sharding, work.ranks)
 

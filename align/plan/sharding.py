@@ -66,20 +66,25 @@ def held_gradients(model: Model, sharding: Sharding, work: Work) -> float:
 
 
 def held_moments(model: Model, sharding: Sharding, ranks: int) -> float:
-    """DeepSpeed's are float32, whatever the weights are."""
+    """float32 where there are masters, whatever the weights are."""
     if sharding.away:
         return 0.0
-    width = SINGLE if sharding.engine == "DeepSpeed" else model.learned_width
+    width = SINGLE if sharding.engine == "DeepSpeed" or model.masters else model.learned_width
     return moments(model, width) / (ranks if sharding.moments else 1)
 
 
 def masters(model: Model, sharding: Sharding, ranks: int) -> float:
-    """4 for each weight that learns, divided: DeepSpeed updates a copy of its own, also of float32 weights."""
-    return model.learned * SINGLE / ranks if sharding.engine == "DeepSpeed" and not sharding.away else 0.0
+    """4 for each weight that learns: DeepSpeed updates a copy of its own, divided, also of float32 weights; with
+    `optim.masters` so does torch, whole or divided as its moments are."""
+    if sharding.away:
+        return 0.0
+    if sharding.engine == "DeepSpeed":
+        return model.learned * SINGLE / ranks
+    return model.learned * SINGLE / (ranks if sharding.moments else 1) if model.masters else 0.0
 
 
 def flattened(model: Model, sharding: Sharding, ranks: int) -> float:
-    """4 for each weight that learns, divided: the gradients once more in one piece, while DeepSpeed updates."""
+    """4 for each weight that has a master: the gradients once more, while the masters are updated."""
     return masters(model, sharding, ranks)
 
 

@@ -38,6 +38,7 @@ class Model:
     learns: bool = False
     moments: int = 0  # numbers that the optimiser remembers of each weight that learns
     leans: bool = False  # on the policy's weights, where every rank has them whole, and has an adapter of its own
+    masters: bool = False  # float32, of ours, from which the optimiser steps
     divided: bool = True  # by a sharding that divides weights; else it is whole in every process
 
     @property
@@ -188,6 +189,7 @@ def _policy(recipe: Recipe) -> Model | None:
     return Model(
         words="policy", shape=shape, weights=weights, width=width_of(section), learns=True,
         adapter=_adapted(recipe, shape) if section.lora else 0, moments=MOMENTS.get(recipe.optim.optim, 1),
+        masters=recipe.optim.masters,
     )  # fmt: skip
 
 
@@ -226,7 +228,7 @@ def _critic(recipe: Recipe, policy: Model) -> Model | None:
     if critic is None:
         return None
     like = _frozen("critic", _named(recipe.model, critic.model_name_or_path), policy)
-    return dataclasses.replace(like, learns=True, moments=policy.moments)
+    return dataclasses.replace(like, learns=True, moments=policy.moments, masters=policy.masters)
 
 
 def _twin(recipe: Recipe, policy: Model) -> Model | None:

@@ -54,6 +54,22 @@ def check_combinations(written: Written, cls: type[Method[Any]] | None, sections
         _logging(written, cls, sections["logging"], sections["data"])
 
 
+def check_masters(written: Written, method: Method[Any] | None, sections: dict[str, Any]) -> None:
+    """Where a recipe asks for float32 masters that it has already, or whose weights are written by others, too."""
+    model, optim = sections["model"], sections["optim"]
+    if model is None or optim is None or not optim.masters:
+        return
+    if model.lora is not None:
+        written.wrong("optim.masters", "has no effect: an adapter is float32, and its own master; remove the key")
+    elif model.dtype in ("auto", "float32"):
+        written.wrong("optim.masters", "has no effect: the weights are float32, and their own masters; remove the key")
+    if method is not None and any(move.how == "extrapolate" for move in method.moves()):
+        written.wrong(
+            "optim.masters", f"{method.name} writes the policy's weights between steps, which masters would undo; "
+            "set model.dtype to float32, and training.mixed_precision to bf16"
+        )  # fmt: skip
+
+
 def _logging(
     written: Written, cls: type[Method[Any]] | None, logging: LoggingSection, data: DataSection | None
 ) -> None:

@@ -46,10 +46,10 @@ def _precision(m: ModelSection, optim: OptimSection) -> Iterator[str]:
             "bfloat16 does not need one"
         )
     largest = optim.learning_rate / BF16_HALF
-    if m.dtype == "bfloat16" and m.lora is None and largest < 1:
+    if m.dtype == "bfloat16" and m.lora is None and not optim.masters and largest < 1:
         yield (
             f"model.dtype: bfloat16: no weight above {largest:.2g} will move: a step of learning_rate "
             f"{optim.learning_rate:g} is less than half of what bfloat16 can tell apart there, and no float32 masters "
-            "are kept (but by DeepSpeed). model.dtype: auto with training.mixed_precision: bf16 computes in bfloat16 "
-            "and keeps them"
+            "are kept (but by DeepSpeed). optim.masters: true keeps them; so does model.dtype: auto with "
+            "training.mixed_precision: bf16, whose weights are float32"
         )

@@ -37,6 +37,8 @@ def make_twin(recipe: Recipe, policy: Trainee, tokenizer: Any, init: Path) -> di
     kernel = kernel_of(model, recipe.training, policy.world.device)
     twin = make_trainee(model, kernel, _optim_of_twin(recipe), recipe.training, policy.world)
     copy(twin.module, policy.module, policy.world)
+    if twin.masters is not None:
+        twin.masters.begin_anew()
     return {TWIN: settle_router(twin, recipe.model)}
 
 

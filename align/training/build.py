@@ -21,6 +21,7 @@ from align.scoring.layout import RowLayout, lay_out, shapes
 from align.scoring.plan import GroupShape, Limits
 from align.scoring.probe import LAYOUTS, Probe, probe
 from align.scoring.score import Kernel, Scorer
+from align.training.masters import masters_of, stepped
 from align.training.optim import make_optimizer
 from align.training.settings import CPU_MICRO_BATCH, HEAD_BYTES, LEAST_CHUNK, MICRO_BATCH, OptimSection, TrainingSection
 from align.training.step import Trainee
@@ -88,9 +89,10 @@ def make_trainee(
     scorer.train()
     changing = frozenset(name for name, p in scorer.named_parameters() if p.requires_grad)
     scorer = divided(scorer, world)
-    module, optimizer = prepared(scorer, make_optimizer(scorer, optim), world)
+    masters = masters_of(scorer) if optim.masters and not world.deepspeed else None
+    module, optimizer = prepared(scorer, make_optimizer(stepped(scorer, masters), optim), world)
     settle_head(module, scorer, world)
-    return Trainee(module, optimizer, world, optim.max_grad_norm, changing=changing)
+    return Trainee(module, optimizer, world, optim.max_grad_norm, changing=changing, masters=masters)
 
 
 def refuse_checkpointing(model: Any, settings: TrainingSection) -> None:

@@ -2,7 +2,7 @@
 
 Kept is what training changes: parameters that learn, those that learned before, and those that moves write. Each rank
 writes what it has, in whatever way the learner is divided, and reads what it needs, from one that was divided otherwise
-too (`align.runfolder.fragments`). Under ZeRO the weights are its float32 masters.
+too (`align.runfolder.fragments`). Where there are float32 masters, ZeRO's or ours, these are the weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from align.models.embeddings import whole
 from align.runfolder.fragments import WEIGHT, Fragment, Saved
 from align.runfolder.fragments import write as write_fragments
 from align.training.moves import COUNTERS
-from align.training.pieces import at_rest, fragments
+from align.training.pieces import at_rest, fragment, fragments
+from align.training.slopes import local
 from align.training.step import Trainee
 
 STATE = "state"  # a file of each rank: state-00000.pt
@@ -55,6 +56,8 @@ def read(folder: Path, trainee: Trainee) -> None:
     saved.refuse_lacking(saved.fill(fragments(trainee.module, world, names)), len(names))
     for owner in owners(trainee):
         owner.read(saved)
+    if trainee.masters is not None:
+        trainee.masters.give_weights()
     for name, count in saved.more.items() if world.deepspeed else ():
         setattr(trainee.module, name, count)
 
@@ -79,7 +82,7 @@ class Owner:
         state = self.state.get(self.key, {})
         alike = {key: _flat(value) for key, value in state.items() if _for_each(value, self.key)}
         others = {key: value for key, value in state.items() if key not in alike and not _odd(value)}
-        odd = {key: _local(value) for key, value in state.items() if key not in alike and _odd(value)}
+        odd = {key: local(value) for key, value in state.items() if key not in alike and _odd(value)}
         for at, one in self.held:
             parts = {key: value[at : at + one.count] for key, value in alike.items()}
             yield replace(one, tensors={**one.tensors, **parts}, others=others, odd=odd)
@@ -123,6 +126,9 @@ def owners(trainee: Trainee) -> list[Owner]:
     if not world.deepspeed:
         base = getattr(optimizer, "optimizer", optimizer)  # out of accelerate's wrapper
         ours = fragments(trainee.module, world, names.values())
+        for name, (_, master) in trainee.masters.of.items() if trainee.masters else ():
+            names[id(master)] = name
+            ours.append(fragment(name, master, world))  # in the place of its weight
         held = {fragment.name: fragment for fragment in ours}
         listed = [p for group in base.param_groups for p in group["params"]]
         return [Owner(p, base.state, ((0, held[names[id(p)]]),)) for p in listed]
@@ -169,12 +175,8 @@ def _odd(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0
 
 
-def _local(tensor: Any) -> Tensor:
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
 def _flat(tensor: Any) -> Tensor:
-    return _local(tensor).detach().view(-1)
+    return local(tensor).detach().view(-1)
 
 
 # ---- final/ ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from torch import Tensor
 from align.models.ahead import ADAPTER, Ahead, adapted
 from align.models.embeddings import whole
 from align.training.pieces import at_rest, piece_of, pieces, settle
+from align.training.slopes import local
 from align.training.step import Trainee
 from align.world.distributed import World
 
@@ -157,9 +158,9 @@ def _into(state: dict[str, Any], was: Mapping[str, Any]) -> None:
 
 
 def _masters(trainee: Trainee) -> list[Tensor]:
-    """ZeRO's float32 weights of this rank, from which it steps; elsewhere the weights are their own masters."""
+    """Float32 weights of this rank, from which it steps, where the weights are not their own masters."""
     if not trainee.world.deepspeed:
-        return []
+        return [local(master.detach()) for _, master in trainee.masters.of.values()] if trainee.masters else []
     stage3 = trainee.world.sharding == "zero3"
     optimizer = trainee.module.optimizer
     return list(optimizer.fp32_partitioned_groups_flat if stage3 else optimizer.single_partition_of_fp32_groups)

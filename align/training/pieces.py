@@ -67,10 +67,11 @@ def settle(module: Any) -> None:
 def fragments(module: Any, world: World, names: Collection[str]) -> list[Fragment]:
     """This rank's pieces of these parameters, and where in the whole they stand; all of it where it is whole."""
     named = at_rest(module, world).named_parameters()
-    return [_fragment(name, p, world) for name, p in named if name in names]
+    return [fragment(name, p, world) for name, p in named if name in names]
 
 
-def _fragment(name: str, parameter: Any, world: World) -> Fragment:
+def fragment(name: str, parameter: Any, world: World) -> Fragment:
+    """This rank's piece of one."""
     piece = piece_of(parameter).view(-1)
     shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
     start = 0

@@ -62,6 +62,8 @@ class OptimSection:
     optim: str = "AdamW"  # a class of torch.optim, or of transformers.optimization
     learning_rate: Positive = 1e-6  # of most methods; sft, dft, orpo and reward_model have usual rates of their own
     learning_rate_of_round: list[Positive] = field(default_factory=list)  # instead: one for each round
+    # float32 copies of weights in bfloat16 or float16, which the optimiser steps; DeepSpeed always has them
+    masters: bool = False
     weight_decay: float = 0.0  # not on biases, norms and other vectors
     adam_beta1: ShareBelowOne = 0.9  # memory of the gradient's mean
     adam_beta2: ShareBelowOne = 0.999  # memory of its square's mean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,10 @@ def together(tugs: Sequence[Tug]) -> Tug:
     return tug
 
 
-def pulled(tug: Tug, module: Any, world: World) -> None:
+def pulled(tug: Tug, found: Iterable[Slope]) -> None:
     """Calls `tug` for everything that this rank is about to clip and to step by. After the last backward pass."""
     with torch.no_grad():
-        for slope in slopes(module, world):
+        for slope in found:
             tug(slope)
 
 
@@ -61,10 +61,11 @@ def slopes(module: Any, world: World) -> Iterator[Slope]:
     else:
         for name, parameter in at_rest(module, world).named_parameters():
             if (gradient := parameter.grad) is not None:
-                yield Slope(name, _local(gradient), _local(parameter.detach()), lambda tensor: tensor)
+                yield Slope(name, local(gradient), local(parameter.detach()), lambda tensor: tensor)
 
 
-def _local(tensor: Any) -> Tensor:
+def local(tensor: Any) -> Tensor:
+    """This rank's piece of what fsdp2 divides; of anything else all of it."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 

@@ -26,8 +26,9 @@ from align.needs import LEARNS, TRAIN, Lesson
 from align.scoring.experience import Batching, Columns, Experience, live_batch
 from align.scoring.routing import counted
 from align.training.critic import Made, Together, constant_but
+from align.training.masters import Masters
 from align.training.optim import set_rate
-from align.training.slopes import Tug, pulled
+from align.training.slopes import Tug, pulled, slopes
 from align.world.distributed import World
 
 NONE: Mapping[str, Any] = {}
@@ -63,6 +64,7 @@ class Trainee:
     max_grad_norm: float
     router_coef: float = 0.0  # weight of the load-balancing loss of its experts
     changing: frozenset[str] = frozenset()  # parameters that learn in some steps, or move: checkpoints hold them all
+    masters: Masters | None = None  # of weights of fewer bits, which the optimiser steps; DeepSpeed has its own
     only: tuple[str, ...] = ()  # columns that it makes beside the policy; empty of one that makes all that are asked
 
     @contextmanager
@@ -90,14 +92,19 @@ class Trainee:
         `tug` adds to the gradients before they are clipped.
         """
         set_rate(self.optimizer, rate)
+        if self.masters is not None:
+            self.masters.take_gradients()
         if tug is not None:
-            pulled(tug, self.module, self.world)
+            apart = self.masters.slopes() if self.masters is not None else ()
+            pulled(tug, itertools.chain(slopes(self.module, self.world), apart))
         if self.world.deepspeed:
             self.module.step()
             return _number(self.module.get_global_grad_norm())
         norm = _number(nn.utils.clip_grad_norm_(self._parameters(), self.max_grad_norm or math.inf))
         if math.isfinite(norm):
             self.optimizer.step()
+            if self.masters is not None:
+                self.masters.give_weights()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 

@@ -20,8 +20,10 @@ BY_MODE = pytest.mark.parametrize(
     ("launch", "name"), [(m, n) for m in MODES for n in CURVES if n not in LEFT_OUT.get(m, ())], indirect=["launch"]
 )
 ALIKE = [  # jobs that are fully sharded, too
-    job["name"].removeprefix("fsdp2_") for job in FSDP2 if "across" not in job and "rollout.record" not in str(job)
+    name for job in FSDP2 if "across" not in job and "rollout.record" not in str(job)
+    if "masters" not in (name := job["name"].removeprefix("fsdp2_"))
 ]
+BY_MASTERS = [("ddp", "masters"), ("zero2", "masters"), ("ddp", "fsdp2_masters")]
 OF_TIME = ("tokens_per_second", "memory_mb")
 
 
@@ -94,6 +96,24 @@ def test_a_fully_sharded_run_resumes_bitwise(launch, name):
     whole, resumed = launch.weights(name), launch.weights(f"{name}_resumed")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert timeless(launch.rows(name)) == timeless(launch.rows(f"{name}_resumed"))
+
+
+@pytest.mark.parametrize(("launch", "name"), BY_MASTERS, indirect=["launch"])
+def test_bfloat16_weights_with_float32_masters_are_those_of_one_process(launch, alone, name):
+    """To the rounding of bfloat16: gradients are summed over ranks in it. Resumed bitwise, from the masters."""
+    rows, others = launch.rows(name), alone.rows("masters")
+    assert len(rows) == len(others) == STEPS_OF["masters"]
+    for row, other in zip(rows, others, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=5e-2)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=0.1)
+    last, first = launch.weights(name), alone.weights("masters")
+    assert first.keys() == last.keys()
+    for key in first:
+        assert last[key].dtype == torch.bfloat16
+        torch.testing.assert_close(last[key].float(), first[key].float(), rtol=2**-7, atol=5e-3)
+    resumed = launch.weights(f"{name}_resumed")
+    assert all(torch.equal(last[key], resumed[key]) for key in last)
+    assert timeless(rows) == timeless(launch.rows(f"{name}_resumed"))
 
 
 @pytest.mark.parametrize("name", ["sft", "reward_model", "dpo", "kto"])

@@ -45,6 +45,7 @@ COMPLETING = ("logging.num_completions=2", "logging.max_completion_length=6")
 LORA = ("model.lora={r: 4, lora_alpha: 8}", *SAVING, *COMPLETING)
 FEWER = ("training.batch_size=1", "training.max_tokens=8192", "data.test=0.0")
 KEEP_LAST = ("training.load_best_model_at_end=false", *SAVING)
+MASTERS = ("model.dtype=bfloat16", "training.mixed_precision=no", "optim.masters=true", *KEEP_LAST)
 MINIBATCHES = ("training.num_minibatches=3", *SAVING)  # whose second step is in the middle of an experience
 TWO_LEVELS = ("method.trusted_rows=3", "training.load_best_model_at_end=true", *SAVING)
 WRITTEN = (  # two experiences of four steps; micro-batches that cut the completions of a prompt apart
@@ -84,6 +85,8 @@ STEPS_OF = {
     "dpo_resumed": 5,
     "dpo_across": 5,
     "kto": 5,
+    "masters": 4,
+    "masters_resumed": 4,
     "dpo_cached": 5,
     "tgdpo": 3,
     "lora": 3,
@@ -107,6 +110,8 @@ JOBS = [
     job("kto", "kto", 5),
     job("dpo_resumed", "dpo", 5, *SAVING, *COMPLETING, resume_from=["dpo", 2]),
     job("reward_model_resumed", "reward_model", 5, *KEEP_LAST, resume_from=["reward_model", 4]),
+    job("masters", "dpo", 4, *MASTERS),
+    job("masters_resumed", "dpo", 4, *MASTERS, resume_from=["masters", 2]),
     job("dpo_cached", "dpo", 5, "model.reference=cached"),
     job("tgdpo", "tgdpo", 3),
     job("lora", "dpo", 3, *LORA),
@@ -159,6 +164,8 @@ FSDP2 = [
         ("dpo", "dpo", (*SAVING, *COMPLETING), {}),
         ("dpo_resumed", "dpo", (*SAVING, *COMPLETING), {"resume_from": ["fsdp2_dpo", 2]}),
         ("dpo_across", "dpo", (*SAVING, *COMPLETING), {"across": ["none", "dpo", 2]}),
+        ("masters", "dpo", MASTERS, {}),
+        ("masters_resumed", "dpo", MASTERS, {"resume_from": ["fsdp2_masters", 2]}),
         ("dpo_cached", "dpo", ("model.reference=cached",), {}),
         ("lora", "dpo", LORA, {}),
         ("fewer", "dpo", FEWER, {}),
@@ -181,12 +188,12 @@ ALSO_FSDP2 = [
 ALSO = tuple(f"{name}_replayed" for name in REPLAYED)
 GAMES = ("nash_mp", "nash_mp_resumed", "nash_mp_replayed")
 ACROSS = ("dpo_across", "lora_across", "scalebio_across")
-OF_MASTERS = ("dpo_offloaded", "dpo_offloaded_resumed")
+OFFLOADED = ("dpo_offloaded", "dpo_offloaded_resumed")
 OF_WEIGHTS = ("lora_offloaded", "lora_offloaded_resumed")
 JUMPS = ("jumps_replayed", "jumps_resumed")
 LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nobody kills it
     "zero3": (
-        *OF_MASTERS, "lora_across",
+        *OFFLOADED, "lora_across", "masters", "masters_resumed",
         "kto", "dpo_cached", "reward_model_resumed", "long", "dialogues", "jumps", "opd", *REPLAYED,
     ),
     "zero2": (
@@ -194,8 +201,8 @@ LEFT_OUT = {  # the slowest launch: nothing of its own in them; one process: nob
         "dialogues", "tgdpo", "psft", "psft_resumed", "scalebio", "scalebio_resumed", "jumps", "opd", *GAMES[:2],
         *JUMPS, *REPLAYED, *ALSO,
     ),
-    "ddp": ("large", *OF_MASTERS, *OF_WEIGHTS, *REPLAYED, "nash_mp_resumed", "jumps", "scalebio_lora", *JUMPS),
-    "none": ("large", *ACROSS, *OF_MASTERS, *OF_WEIGHTS, "long", *GAMES[1:], *ALSO, *JUMPS),
+    "ddp": ("large", *OFFLOADED, *OF_WEIGHTS, *REPLAYED, "nash_mp_resumed", "jumps", "scalebio_lora", *JUMPS),
+    "none": ("large", *ACROSS, *OFFLOADED, *OF_WEIGHTS, "long", *GAMES[1:], *ALSO, *JUMPS),
 }  # fmt: skip
 
 

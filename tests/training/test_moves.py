@@ -12,7 +12,7 @@ from torch import nn
 from align.methods.sft import SFT
 from align.needs import BEGIN_AGAIN, Move, Pull
 from align.training import moves
-from align.training.slopes import Slope, pull_towards, pulled
+from align.training.slopes import Slope, pull_towards, pulled, slopes
 from align.training.step import Trainee
 from align.training.team import Team
 
@@ -129,7 +129,7 @@ def test_a_pull_is_the_gradient_of_half_the_squared_distance():
     wanted = {n: p.grad for n, p in one.named_parameters()}
     one.zero_grad()
     one(torch.ones(1, 3)).sum().backward()
-    pulled(pull_towards(anchor, 3.0), one, alone())
+    pulled(pull_towards(anchor, 3.0), slopes(one, alone()))
     for name, p in one.named_parameters():
         torch.testing.assert_close(p.grad, wanted[name])
 
@@ -174,7 +174,7 @@ def test_a_pull_that_a_method_declares_is_a_term_of_a_plain_loop():
 def test_what_has_no_gradient_is_not_pulled():
     one, _ = two()
     seen: list[Slope] = []
-    pulled(seen.append, one, alone())
+    pulled(seen.append, slopes(one, alone()))
     assert not seen
 
 
