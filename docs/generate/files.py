@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def linked(text: str, name: str) -> str:
     """Links to other documents lead to their pages here; of what has no page the name stays."""
 
     def at_home(found: re.Match[str]) -> str:
-        target = (Path(name).parent / found[2]).as_posix()
+        target = posixpath.normpath(Path(name).parent / found[2])
         if target in PLACES:
             return f"[{found[1]}]({PLACES[target]}{found[3] or ''})"
         return found[1] if "`" in found[1] else f"`{found[1]}`"
