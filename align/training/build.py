@@ -21,9 +21,9 @@ from align.scoring.layout import RowLayout, lay_out, shapes
 from align.scoring.plan import GroupShape, Limits
 from align.scoring.probe import LAYOUTS, Probe, probe
 from align.scoring.score import Kernel, Scorer
-from align.training.masters import masters_of, stepped
 from align.training.optim import make_optimizer
 from align.training.settings import CPU_MICRO_BATCH, HEAD_BYTES, LEAST_CHUNK, MICRO_BATCH, OptimSection, TrainingSection
+from align.training.slopes import masters_of, stepped
 from align.training.step import Trainee
 from align.world.distributed import World, precision_of
 from align.world.shards import answering, divided, prepared

@@ -26,9 +26,8 @@ from align.needs import LEARNS, TRAIN, Lesson
 from align.scoring.experience import Batching, Columns, Experience, live_batch
 from align.scoring.routing import counted
 from align.training.critic import Made, Together, constant_but
-from align.training.masters import Masters
 from align.training.optim import set_rate
-from align.training.slopes import Tug, pulled, slopes
+from align.training.slopes import Masters, Tug, pulled, slopes
 from align.world.distributed import World
 
 NONE: Mapping[str, Any] = {}

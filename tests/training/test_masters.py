@@ -14,10 +14,9 @@ from torch import nn
 
 from align.cli.main import main
 from align.runfolder.fragments import Saved
-from align.training.masters import masters_of, stepped
 from align.training.optim import make_optimizer
 from align.training.settings import OptimSection
-from align.training.slopes import pull_towards
+from align.training.slopes import masters_of, pull_towards, stepped
 from align.training.step import Trainee
 
 RATE, DECAY, BETA1, BETA2, EPSILON = 1e-3, 0.1, 0.9, 0.99, 1e-8
