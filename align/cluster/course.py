@@ -90,7 +90,7 @@ class Course:
         replace_file(path, one.recipe.to_yaml())
         said: list[str] = []
         how = self.how.of_cell("auto" if one.folder.used else "")
-        ranks = local.begin([str(path)], how, self.gpus, _beside(self.how, self.gpus, place), _teller(one, said))
+        ranks = local.begin([str(path)], how, self.gpus, share_of(self.how, self.gpus, place), _teller(one, said))
         return Going(one.cell.name, ranks, said)
 
 
@@ -106,8 +106,8 @@ def _teller(one: Planned, said: list[str]) -> Callable[[str], None]:
     return told
 
 
-def _beside(how: SweepRun, gpus: int, place: int) -> dict[str, str]:
-    """A cell's share of this machine: its GPUs, or its part of the cores."""
+def share_of(how: SweepRun, gpus: int, place: int) -> dict[str, str]:
+    """Variables of a cell: its share of this machine's GPUs, or of the cores. `place`: the how-manieth at a time."""
     if gpus:
         known = os.environ.get("CUDA_VISIBLE_DEVICES")
         devices = known.split(",") if known else [str(i) for i in range(gpus * how.jobs)]

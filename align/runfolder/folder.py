@@ -34,7 +34,7 @@ FREE = (  # recipe keys that change neither what is learned nor in which order
 NAMES = ("format", "run")  # of an identity: they say whose it is, not what it is
 NEWER = ("run", "inputs", "arithmetic")  # what identities of the first format have not
 CONTENTS = {  # what is compared by fingerprint
-    "data": " (a hash of the rows as the tokenizer, the template and the settings make tokens of them)",
+    "data": " (a hash of the rows, and of the tokenizer, template, settings and code that make tokens of them)",
     "weights": " (a hash of the weights that training starts from)",
     "run": " (the checkpoint was written by another run and put here)",
     "inputs": " (a hash of the file)",

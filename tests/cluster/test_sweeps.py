@@ -12,8 +12,9 @@ from kills import ended, wait_for
 from small_runs import FRESH, same, train, weights, write_recipe, write_rows
 
 from align.cli.main import main
+from align.cluster.course import share_of
 from align.cluster.grid import Cell, parts, read_grid
-from align.cluster.sweeps import plan
+from align.cluster.sweeps import SweepRun, plan
 from align.errors import Mistakes, UserError
 
 METHOD = '''
@@ -131,6 +132,22 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, capsys
     (tmp_path / "sweep.yaml").write_text("values: {optim.learning_rate: ['1', '2']}")
     assert main(words) == 2
     assert "holds a sweep over optim.learning_rate; choose another folder" in capsys.readouterr().err
+
+
+def test_cells_at_a_time_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    how = SweepRun(jobs=2)
+    assert how.gpus(5) == 2
+    assert [share_of(how, 2, place) for place in (0, 1)] == [
+        {"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "2,3"},
+    ]  # fmt: skip
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,GPU-a,7")
+    assert share_of(how, 2, 1) == {"CUDA_VISIBLE_DEVICES": "GPU-a,7"}
+    with pytest.raises(UserError, match="--jobs: 3 cells at a time, and there are 2 GPUs; each needs one"):
+        SweepRun(jobs=3).gpus(2)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert int(share_of(how, 0, 1)["OMP_NUM_THREADS"]) == max(1, (os.cpu_count() or 1) // 2)
+    assert share_of(SweepRun(), 0, 0) == {}
 
 
 @pytest.mark.processes
