@@ -109,7 +109,7 @@ class Masters:
     DeepSpeed has masters of its own. Under fsdp2 a master is divided as its weight is.
     """
 
-    of: Mapping[str, tuple[Any, nn.Parameter]]
+    of: Mapping[str, tuple[Any, nn.Parameter]]  # the weight and its master
 
     def take_gradients(self) -> None:
         """From the weights, which have none any more. After the last backward pass of a step, before it is clipped."""
