@@ -15,14 +15,13 @@ from align.cluster.grid import Cell, Grid
 from align.errors import Findings, Mistakes, UserError
 from align.recipe.load import Recipe, completed, load_recipe
 from align.recipe.text import read
-from align.report.folder import SWEEP, read_sweep
+from align.report.folder import GUARD, SWEEP, read_sweep
 from align.runfolder.folder import RunFolder, fixed
 from align.runfolder.lock import Lock, Words
 from align.system.files import replace_file
 from align.system.yaml12 import to_yaml
 
 HOLDS = Words("another sweep", "another --out")
-GUARD = ".sweep.lock"  # not that of a run: the folder is none
 SHOWN = 3  # cells, or differences, that a message lists
 
 

@@ -40,6 +40,7 @@ from align.system.trees import Shallow, bounded
 CLUES = ("recipe.yaml", "metrics.jsonl")  # either one makes a folder a run
 NOWHERE = Curve((), ())
 SWEEP = "sweep.yaml"  # in a folder whose runs are cells of a grid
+GUARD = ".sweep.lock"  # in it while the sweep goes on; not that of a run: the folder is none
 SHOWN = 4  # names that a note lists
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from align.report.folder import is_run
+from align.report.folder import GUARD, SWEEP, is_run
 from align.report.page import write
 from align.runfolder.lock import LOCK, held_by
 
@@ -44,9 +44,10 @@ def report(
 
 
 def _goes_on(path: Path) -> bool:
-    """Whether anything is still to come: of a run that has not ended, or of a pipeline, which may have further ones."""
+    """Whether anything is still to come: of a run that has not ended, of a sweep that somebody runs, or of a pipeline,
+    which may have further ones."""
     if path.is_dir() and not is_run(path):
-        return True
+        return not (path / SWEEP).is_file() or bool(held_by(path / GUARD))
     begins = not (path / "metrics.jsonl").exists()
     return not (path / "outcome.json").exists() and (begins or bool(held_by(path / LOCK)))
 

@@ -98,6 +98,22 @@ def test_a_run_that_has_only_taken_its_folder_can_be_watched(tmp_path: Path) -> 
     assert "steps 3" in read(tmp_path / "new" / "report.html").words
 
 
+def test_a_sweep_is_watched_until_nobody_runs_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "b=1", steps=3)
+    (tmp_path / "sweep.yaml").write_text("values: {a.b: ['1', '2']}\ncells: ['b=1', 'b=2']\n")
+    lock, words = Lock(tmp_path / ".sweep.lock"), list[str]()
+    lock.take()
+
+    def meanwhile(seconds: float) -> None:
+        words.append(read(tmp_path / "report.html").words)
+        write_run(tmp_path / "b=2", steps=3, seed=1)
+        lock.release()
+
+    report([tmp_path], None, words.append, watch=True, wait=meanwhile)
+    assert "Not begun yet, or failed before a step: b=2." in words[1]
+    assert "A sweep: 2 runs side by side" in read(tmp_path / "report.html").words
+
+
 def test_a_run_that_is_over_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "dpo", steps=5)
     assert main(["report", str(run), "--watch"]) == 0
