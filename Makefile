@@ -59,6 +59,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) --upgrade setuptools wheel
 	@$(PIP) "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) --no-build-isolation --editable ".[dev,deepspeed]"
+	@$(PIP) --no-deps --upgrade --target .venv/apart "$$(grep '^bitsandbytes==' constraints.txt)"
 	@touch $@
 
 # Of its own: vLLM wants other versions. The list is complete, so nothing is resolved.

@@ -32,6 +32,8 @@ from browser import PROGRAM, Browser  # noqa: E402
 torch.set_num_threads(1)
 
 collect_ignore = [] if "ALIGN_VLLM" in os.environ else ["with_vllm"]  # needs an environment: `make test-vllm`
+if "ALIGN_QUANTISED" not in os.environ:
+    collect_ignore.append("quantised")  # in a process of its own: tests/test_quantised.py
 REPOSITORY = Path(__file__).parents[1]
 
 

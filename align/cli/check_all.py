@@ -14,10 +14,9 @@ from align.data.text.template import give_template
 from align.errors import Findings, UserError
 from align.methods.base import OnlineMethod
 from align.models.adapters import reference_kind
-from align.models.frozen import frozen_copy
+from align.models.frozen import frozen_copy, references
 from align.models.outline import config_of, outline
 from align.models.parts import context_in
-from align.models.references import references
 from align.models.settings import ModelSection, SoupSection
 from align.models.targets import notes_of, refuse_sharded_experts
 from align.models.tokenizer import load_tokenizer

@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from align.errors import UserError
 from align.models.embeddings import check_same_vocabulary
-from align.models.load import Device, load_policy
+from align.models.load import Device, Where, load_policy, where
 from align.models.settings import ModelSection, SoupSection
+from align.models.sources import folder_fingerprint
 from align.models.tokenizer import Head, read_tokenizer, source_of
 
 
@@ -87,8 +88,9 @@ def _wanted(section: ModelSection, tokenizer: PreTrainedTokenizerFast, key: str)
     wanted = dataclasses.replace(section, lora=None)
     if other:
         wanted = dataclasses.replace(
-            wanted, model_name_or_path=other, ref_model_name_or_path="", config={}, tokenizer_name_or_path=""
-        )
+            wanted, model_name_or_path=other, ref_model_name_or_path="", config={}, tokenizer_name_or_path="",
+            load_in_4bit=False,
+        )  # fmt: skip
         theirs = read_tokenizer(source_of(wanted), section.trust_remote_code)
         wanted = dataclasses.replace(wanted, add_tokens=[])
         check_same_vocabulary(tokenizer, theirs, f"model.{key}: {other}")
@@ -120,3 +122,25 @@ def adapter_off(model: nn.Module) -> Iterator[None]:
     finally:
         for name, p in wrapped.named_parameters():
             p.requires_grad_(trained[name])
+
+
+# ---- which they are -------------------------------------------------------------------------------------------------
+
+
+def reference_weights(section: ModelSection) -> str:
+    """The fingerprints of the frozen models that the recipe names; a run that is resumed must find them again.
+
+    UserError, which names the recipe's key, where one is not there.
+    """
+    return "".join(folder_fingerprint(places.adapter or places.weights) for places in references(section).values())
+
+
+def references(section: ModelSection) -> dict[str, Where]:
+    """Key of the section -> where the frozen model lies that it names. UserError where one is not there."""
+    found: dict[str, Where] = {}
+    for key, name in section.others().items():
+        try:
+            found[key] = where(dataclasses.replace(section, model_name_or_path=name, config={}), Path())
+        except UserError as error:
+            raise UserError(f"model.{key}: {error}") from None
+    return found

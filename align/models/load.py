@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from align.errors import UserError
+from align.models import quantised
 from align.models.adapters import continue_adapter, new_adapter, refuse_other_lora
 from align.models.embeddings import add_rows, check_vocabulary, let_pad_learn, num_rows
 from align.models.fresh import NOTE, silence_dropout
@@ -87,6 +88,8 @@ def load_policy(
 def _reads_weights(section: ModelSection, tokenizer: PreTrainedTokenizerFast, places: Where) -> bool:
     """Whether what is put on the model is made of its weights: rows of new tokens, the magnitudes of DoRA."""
     written = read_json(Path(places.adapter, "adapter_config.json")) if places.adapter else {}
+    if quantised.asked(section, places.adapter):
+        return True
     dora = written.get("use_dora") or (section.lora is not None and section.lora.use_dora)
     return bool(dora or added_ids(section, tokenizer) or written.get("trainable_token_indices"))
 
@@ -116,7 +119,7 @@ def _load_base(
     folder = places.weights
     config = read_model_config(section, folder, head)
     weight_files(folder)
-    auto = AUTO[head]
+    auto, kept = AUTO[head], None if device == "meta" else quantised.asked(section, places.adapter)
     with refusing(f"{folder}: cannot be loaded", "save or copy it again"), quiet():
         model, found = auto.from_pretrained(
             folder,
@@ -128,6 +131,7 @@ def _load_base(
             local_files_only=True,
             output_loading_info=True,
             device_map=device and "meta",
+            quantization_config=quantised.config_of(kept),
         )
     if head == "lm" and any(key.startswith("score.") for key in found["unexpected_keys"]):
         raise UserError(f"{folder}: holds a one-label classifier, not a language model; name another folder")
@@ -140,13 +144,14 @@ def _load_base(
         _start_head(model, of_head)
         missing -= of_head
     refuse_not_finite(model, folder)
+    quantised.refuse_not_finite(model, folder)
     if missing or found["mismatched_keys"]:
         wrong = sorted(missing) or [str(key) for key in found["mismatched_keys"]]
         raise UserError(
             f"{folder}: lacks weights of a {type(model).__name__}: {', '.join(wrong[:4])} ({len(wrong)} in all); "
             "its config.json does not belong to its weights, or it holds another kind of model"
         )
-    return model
+    return quantised.settled(model, kept, train=section.load_in_4bit)
 
 
 def refuse_not_finite(model: Any, folder: str) -> None:

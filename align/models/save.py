@@ -17,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from align.errors import RunError, UserError
+from align.models import quantised
 from align.models.ahead import widen
 from align.models.embeddings import whole
 from align.models.frozen import model_in
@@ -112,6 +113,8 @@ def _save_adapter(
     model.save_pretrained(str(aside), state_dict=state_dict, save_embedding_layers=False)
     widen(aside, model)
     note = {"name": name, "fingerprint": folder_fingerprint(folder)}
+    if kept := getattr(unwrapped(model), quantised.OF_MODEL, None):
+        note[quantised.NOTE] = kept
     write_json(aside / "align_base.json", note)
     if (aside / "README.md").exists():
         (aside / "README.md").unlink()  # peft's empty model card
@@ -155,10 +158,12 @@ class Exported:
     dtype: str  # of its weights
     gap: float  # largest difference of logits from what was trained, relative to the largest logit
     allowed: float  # what rounding to this dtype may leave
+    from_4bit: bool = False  # its base was kept in 4 bits while the adapter was trained
 
     def __str__(self) -> str:
+        base = ", the base as what its 4 bits stand for" if self.from_4bit else ""
         return (
-            f"{self.dtype}, reloaded; logits differ by {self.gap:.1e} of the largest ({self.allowed:.0e} is what "
+            f"{self.dtype}{base}, reloaded; logits differ by {self.gap:.1e} of the largest ({self.allowed:.0e} is what "
             f"{self.dtype} may leave)"
         )
 
@@ -190,7 +195,8 @@ def export(final_dir: str | Path, out_dir: str | Path, dtype: str = "") -> Expor
     save_final(merged.to(kind), tokenizer, out)
     again = model_in(str(out), tokenizer, head)
     gap = float((again(**probe).logits.float() - before).abs().max() / before.abs().max().clamp(min=1e-6))
-    done = Exported(dtype=_name(kind), gap=gap, allowed=_TOLERANCE[kind])
+    from_4bit = bool(quantised.asked(ModelSection(), folder if has_adapter(folder) else ""))
+    done = Exported(dtype=_name(kind), gap=gap, allowed=_TOLERANCE[kind], from_4bit=from_4bit)
     if not gap <= done.allowed:
         raise RunError(
             f"{out}: {done}, compared with {folder}; the export is not the model that was trained, do not use it"

@@ -53,6 +53,9 @@ class ModelSection:
     trust_remote_code: bool = False  # runs the Python code that the model's repository holds
     add_tokens: list[str] = field(default_factory=list)  # new special ones that rewards see; embeddings are resized
     lora: LoraSection | None = None  # low-rank adapters are trained instead of the weights; null: the weights
+    load_in_4bit: bool = False  # the weights beneath an adapter, by bitsandbytes: memory, and a little exactness
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"  # which 16 values they have
+    bnb_4bit_use_double_quant: bool = False  # the scales of their blocks in 8 bits
     critic: CriticSection | None = None  # of methods that have one; without it a head on the policy's trunk
     # auto: copy, but adapter_off if it is new; {soup: [...], weights: [...]}: an average of several models
     reference: Literal["auto", "copy", "adapter_off", "cached"] | SoupSection = "auto"

@@ -18,7 +18,14 @@ ROOM = 64  # tokens that a cache has room for beyond what is written
 
 def weights(model: Model) -> float:
     """w for each weight; of an adapter 4 for each."""
-    return model.weights * model.width + model.adapter * SINGLE
+    apart = shape_apart(model) if model.held else 0
+    held = (model.weights - apart) * model.held + apart * model.width if model.held else model.weights * model.width
+    return held + model.adapter * SINGLE
+
+
+def shape_apart(model: Model) -> int:
+    """The embeddings and the head, which stay as they are where the others have 4 bits."""
+    return model.shape.vocabulary * model.shape.hidden * (1 if model.shape.tied else 2)
 
 
 def gradients(model: Model) -> float:
@@ -37,7 +44,8 @@ def multiplied(model: Model, work: Work) -> float:
     if not work.autocast:
         return 0.0
     shape = model.shape
-    return work.precision * (shape.of_layer() + shape.vocabulary * shape.hidden if work.checkpointed else shape.used())
+    few = work.checkpointed or model.held  # those of 4 bits are made again on the way back
+    return work.precision * (shape.of_layer() + shape.vocabulary * shape.hidden if few else shape.used())
 
 
 def lowered(model: Model, work: Work) -> float:

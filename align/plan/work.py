@@ -23,7 +23,9 @@ from align.training.settings import CPU_MICRO_BATCH, HEAD_BYTES, LEAST_CHUNK, MI
 SINGLE, HALF = 4, 2  # bytes of a number: float32, and bfloat16 or float16
 MOMENTS = {
     "AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2, "SGD": 0, "Adafactor": 0, "Muon": 1,
-}  # fmt: skip  # numbers that an optimiser remembers of a weight
+    "AdamW8bit": 0.5, "Adam8bit": 0.5, "Lion8bit": 0.25,  # a quarter of a float32 each
+}  # fmt: skip  # numbers that an optimiser remembers of a weight, each as wide as one
+IN_4_BITS = 0.57  # bytes of a weight: half a byte, and a float32 for each block of 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,8 @@ class Model:
     width: int  # bytes of one
     adapter: int = 0  # weights beside them, in float32
     learns: bool = False
-    moments: int = 0  # numbers that the optimiser remembers of each weight that learns
+    moments: float = 0  # numbers that the optimiser remembers of each weight that learns
+    held: float = 0.0  # bytes of one in memory, where that is less than it is computed with
     leans: bool = False  # on the policy's weights, where every rank has them whole, and has an adapter of its own
     masters: bool = False  # float32, of ours, from which the optimiser steps
     divided: bool = True  # by a sharding that divides weights; else it is whole in every process
@@ -189,7 +192,7 @@ def _policy(recipe: Recipe) -> Model | None:
     return Model(
         words="policy", shape=shape, weights=weights, width=width_of(section), learns=True,
         adapter=_adapted(recipe, shape) if section.lora else 0, moments=MOMENTS.get(recipe.optim.optim, 1),
-        masters=recipe.optim.masters,
+        masters=recipe.optim.masters, held=IN_4_BITS if section.load_in_4bit else 0.0,
     )  # fmt: skip
 
 

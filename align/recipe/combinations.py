@@ -13,7 +13,8 @@ from align.models.settings import ModelSection
 from align.needs import Needs, knobs_of_rounds
 from align.recipe.text import Written
 from align.rollout.settings import RolloutSection
-from align.training.optim import check_arguments
+from align.system.extras import has_bitsandbytes
+from align.training.optim import EIGHT_BIT, check_arguments
 from align.training.settings import LoggingSection, OptimSection, TrainingSection
 
 SCHEDULES: dict[str, tuple[str, ...]] = {  # with their further arguments
@@ -156,7 +157,7 @@ def _optim(written: Written, o: OptimSection) -> None:
         for n in dir(torch.optim)
         if isinstance(c := getattr(torch.optim, n), type) and issubclass(c, torch.optim.Optimizer)
     ]
-    known = sorted({*known, *OPTIMISERS_OF_TRANSFORMERS} - {"Optimizer", *NOT_FOR_TRAINING})
+    known = sorted({*known, *OPTIMISERS_OF_TRANSFORMERS, *EIGHT_BIT} - {"Optimizer", *NOT_FOR_TRAINING})
     if o.optim not in known:
         plain = o.optim.removesuffix("_torch").removesuffix("_fused").removesuffix("_torch").lower()
         near = next((f" Did you mean {n}?" for n in known if n.lower() == plain), did_you_mean(o.optim, known))
@@ -169,7 +170,8 @@ def _optim(written: Written, o: OptimSection) -> None:
             ours = {"lr": "learning_rate", "betas": "adam_beta1 and adam_beta2", "eps": "adam_epsilon"}.get(name, name)
             written.wrong(f"optim.optim_args.{name}", f"has a key of its own: optim.{ours}")
             written.broken.add("optim.optim_args")
-    if o.optim in known and o.optim not in OPTIMISERS_OF_TRANSFORMERS:  # those take seconds to import
+    here = o.optim not in EIGHT_BIT or has_bitsandbytes()
+    if o.optim in known and here and o.optim not in OPTIMISERS_OF_TRANSFORMERS:  # those take seconds to import
         try:
             check_arguments(torch.nn.Linear(1, 1, bias=False), o)
         except UserError as error:

@@ -164,6 +164,7 @@ def check_models(written: Written, m: ModelSection) -> None:
     except (UserError, OSError, ValueError):
         return
     _not_quantised(written, m, ours)
+    _in_4bit(written, m)
     for key, config in configs.items():
         _same_tokens(written, key, ours, config)
     _same_shape(written, {key: config for key, config in configs.items() if "soup" in key and config})
@@ -177,6 +178,20 @@ def _not_quantised(written: Written, m: ModelSection, config: dict[str, Any]) ->
             f"its weights are quantised ({kind}), and are not trained here, nor beneath an adapter; take the model "
             "in bfloat16 or float32",
         )
+
+
+def _in_4bit(written: Written, m: ModelSection) -> None:
+    """Weights of 4 bits do not learn; an adapter above them does."""
+    if not m.load_in_4bit:
+        for key in ("bnb_4bit_quant_type", "bnb_4bit_use_double_quant"):
+            if getattr(m, key) != getattr(ModelSection(), key):
+                written.wrong(f"model.{key}", "has no effect without model.load_in_4bit; set that, or remove the key")
+        return
+    folder = model_folder(m.model_name_or_path) if m.model_name_or_path else None
+    if m.lora is None and not (folder is not None and has_adapter(folder)):
+        written.wrong("model.load_in_4bit", "weights of 4 bits do not learn; train an adapter on them: model.lora={}")
+    if m.lora is not None and m.lora.use_dora:
+        written.wrong("model.lora.use_dora", "its magnitudes are those of exact weights; leave out model.load_in_4bit")
 
 
 def _same_tokens(written: Written, key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from align.errors import UserError
 from align.models.settings import ModelSection
 from align.recipe.look_at_models import read_config
+from align.system.extras import LACKING, has_bitsandbytes
+from align.training.optim import EIGHT_BIT
 from align.training.settings import OptimSection
 
 BF16_HALF = 2**-9  # of a number: what is less than this share of it is rounded away when it is added
@@ -16,7 +18,14 @@ BF16_HALF = 2**-9  # of a number: what is less than this share of it is rounded 
 def model_notes(sections: dict[str, Any]) -> tuple[str, ...]:
     """Sentences to be said once."""
     model: ModelSection = sections["model"]
-    return (*_router(model, config_of(model)), *_precision(model, sections["optim"]))
+    lacking = what_lacks(model, sections["optim"])
+    return (*_router(model, config_of(model)), *_precision(model, sections["optim"]), *lacking)
+
+
+def what_lacks(model: ModelSection, optim: OptimSection) -> list[str]:
+    """Keys whose package is not installed here; a recipe may be checked where it is not trained."""
+    asked = {"model.load_in_4bit": model.load_in_4bit, f"optim.optim: {optim.optim}": optim.optim in EIGHT_BIT}
+    return [f"{key}: {LACKING}" for key, wanted in asked.items() if wanted and not has_bitsandbytes()]
 
 
 def config_of(m: ModelSection) -> dict[str, Any]:

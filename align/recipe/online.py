@@ -39,6 +39,9 @@ def check_online(
         _steps(written, rollout, cls.needs())
         _window(written, rollout, cls)
         _vllm(written, rollout)
+        if rollout.engine == "vllm" and (model := sections["model"]) is not None and model.load_in_4bit:
+            why = "a server is given the adapter merged, which 4 bits would round; set rollout.engine: local"
+            written.wrong("model.load_in_4bit", why)
         if isinstance(method, OnlineMethod):
             _correction(written, rollout, method)
             check_writers(written, method, sections)

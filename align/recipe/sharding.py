@@ -12,6 +12,7 @@ from align.methods.base import OnlineMethod
 from align.models.settings import ModelSection
 from align.recipe.load import Recipe
 from align.recipe.look_at_models import model_folder
+from align.training.optim import EIGHT_BIT
 
 DIVIDED = ("zero3", "fsdp2")  # each rank has a share of the weights
 
@@ -26,6 +27,10 @@ def mistakes(recipe: Recipe, sharding: str) -> Iterator[str]:
     """`sharding` is ddp, zero1, zero2, zero3 or fsdp2; none of one process."""
     if sharding == "fsdp2" and recipe.optim.optim == "Adafactor":
         yield "optim.optim: Adafactor keeps numbers for rows and columns; with fsdp2 take AdamW, or zero2"
+    if sharding in ("zero1", "zero2", *DIVIDED) and recipe.optim.optim in EIGHT_BIT:
+        yield f"optim.optim: {recipe.optim.optim} keeps its numbers in blocks of whole parameters; take AdamW, or ddp"
+    if sharding in ("zero1", "zero2", *DIVIDED) and recipe.model.load_in_4bit:
+        yield f"model.load_in_4bit: weights of 4 bits are not divided, and DeepSpeed knows none ({sharding}); take ddp"
     served = isinstance(recipe.method, OnlineMethod) and recipe.rollout.engine == "vllm"
     if served and sharding in DIVIDED and adapted(recipe.model):
         yield _merged(sharding)

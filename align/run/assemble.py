@@ -14,12 +14,13 @@ from align.batches import Group, Tokens
 from align.data.prepare import Splits, default_cache, prepare, reopen
 from align.data.text.template import give_template
 from align.methods.base import OnlineMethod
+from align.models import quantised
 from align.models.fresh import make_fresh
+from align.models.frozen import reference_weights
 from align.models.hollow import is_hollow
 from align.models.load import load_policy, where
 from align.models.outline import config_of
 from align.models.parts import context_in
-from align.models.references import reference_weights
 from align.models.save import fingerprint
 from align.models.targets import notes_of, refuse_sharded_experts
 from align.models.tokenizer import load_tokenizer
@@ -145,7 +146,7 @@ def load_for(recipe: Recipe, world: World, tokenizer: Any, init: Path, say: Call
     policy = load_policy(recipe.model, tokenizer, head_of(recipe), init, device)
     refuse_sharded_experts(policy, world.sharding)
     let_jump(recipe.method, policy)
-    for note in notes_of(policy, recipe.model.lora):
+    for note in (*notes_of(policy, recipe.model.lora), *quantised.told(policy)):
         say(note)
     if device == "hollow" and not is_hollow(policy):
         say(READ_WHOLE)

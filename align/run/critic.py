@@ -57,7 +57,7 @@ def check_critic(section: ModelSection, critic: CriticSection, tokenizer: Any) -
 
 def critic_section(model: ModelSection, critic: CriticSection) -> ModelSection:
     """As a model to be loaded."""
-    section = dataclasses.replace(model, critic=None, lora=None)
+    section = dataclasses.replace(model, critic=None, lora=None, load_in_4bit=False)
     if not critic.model_name_or_path:
         return section
     return dataclasses.replace(

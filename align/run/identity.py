@@ -23,8 +23,8 @@ from typing import Any
 
 from align.errors import Findings, UserError
 from align.methods.base import OnlineMethod
+from align.models.frozen import references
 from align.models.load import Where, where
-from align.models.references import references
 from align.models.settings import ModelSection
 from align.models.sources import commit_of, resolve, side_sums
 from align.models.tokenizer import source_of

@@ -20,6 +20,7 @@ from align.monitors.trackers import check_trackers, no_telemetry, open_trackers
 from align.monitors.watch import Watch
 from align.needs import CRITIC
 from align.recipe.load import Recipe
+from align.recipe.notes import what_lacks
 from align.recipe.steps import count_steps
 from align.report.page import write as write_report
 from align.run.assemble import Begun, Setup, assemble, make_run
@@ -73,7 +74,7 @@ def _joined(
 ) -> None:  # fmt: skip
     no_telemetry()
     transformers.utils.logging.disable_progress_bar()
-    if found := check_trackers(recipe.logging.report_to):
+    if found := [*check_trackers(recipe.logging.report_to), *what_lacks(recipe.model, recipe.optim)]:
         raise Mistakes(found)
     world = join(clipped(recipe).max_grad_norm, recipe.training.mixed_precision)
     folder = RunFolder(recipe.output_dir, trust)

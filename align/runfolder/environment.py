@@ -19,6 +19,7 @@ WATCHED = ("python", "code", "cpu", "cuda", "gpus", "threads")
 PACKAGES = (
     *("align-hub", "torch", "transformers", "accelerate", "peft", "datasets", "trl", "safetensors", "tokenizers"),
     *("numpy", "pydantic", "PyYAML", "deepspeed", "vllm", "flash-attn", "huggingface-hub", "jinja2", "pyarrow"),
+    "bitsandbytes",
 )
 
 

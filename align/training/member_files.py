@@ -96,7 +96,8 @@ class Owner:
         self.state.pop(self.key, None)
         if kept is None or not (len(kept.tensors) > 1 or kept.others or kept.odd):
             return
-        state: dict[str, Any] = {key: torch.zeros_like(self.key) for key in kept.tensors if key != WEIGHT}
+        alike = {key: tensor.dtype for key, tensor in kept.tensors.items() if key != WEIGHT}  # some are of 8 bits
+        state: dict[str, Any] = {key: torch.zeros_like(self.key, dtype=dtype) for key, dtype in alike.items()}
         state = {key: value.detach() for key, value in state.items()}
         state |= {key: value.clone() if isinstance(value, Tensor) else value for key, value in kept.others.items()}
         if kept.odd:

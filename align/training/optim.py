@@ -12,15 +12,17 @@ import torch
 from torch import nn
 
 from align.errors import UserError, did_you_mean
+from align.system.extras import bitsandbytes
 from align.training.settings import OptimSection, in_steps
 
 Schedule = Callable[[int, int], float]  # of a step, and of how many before it the policy has had no part in
 STEPS = ("num_decay_steps", "num_stable_steps")  # arguments of schedules
+EIGHT_BIT = ("Adam8bit", "AdamW8bit", "Lion8bit")  # of bitsandbytes: what they remember has 8 bits
 FUSED = ("Adam", "AdamW")  # one kernel for the whole update, on CPU and GPU alike
 
 
 def make_optimizer(module: nn.Module, section: OptimSection) -> torch.optim.Optimizer:
-    """AdamW or any class of torch.optim or transformers.optimization; weight decay on matrices only."""
+    """AdamW or any class of torch.optim, transformers.optimization or EIGHT_BIT; weight decay on matrices only."""
     kind = _find(section.optim)
     trained = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -119,11 +121,13 @@ def _is_optimizer(found: Any) -> bool:
 
 
 def _find(name: str) -> Any:
+    if name in EIGHT_BIT:
+        return getattr(bitsandbytes("optim.optim").optim, name)
     if _is_optimizer(found := getattr(torch.optim, name, None)):
         return found
     import transformers.optimization
 
     if _is_optimizer(found := getattr(transformers.optimization, name, None)):
         return found
-    known = [*sorted(n for n in vars(torch.optim) if n[0].isupper()), "Adafactor"]
+    known = [*sorted(n for n in vars(torch.optim) if n[0].isupper()), "Adafactor", *EIGHT_BIT]
     raise UserError(f"optim.optim: no such optimiser: {name}; there are {', '.join(known)}.{did_you_mean(name, known)}")

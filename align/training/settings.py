@@ -59,7 +59,7 @@ def in_steps(value: float, num_steps: int) -> int:
 class OptimSection:
     """The optimiser and its schedule."""
 
-    optim: str = "AdamW"  # a class of torch.optim, or of transformers.optimization
+    optim: str = "AdamW"  # a class of torch.optim or transformers.optimization; AdamW8bit, Adam8bit, Lion8bit
     learning_rate: Positive = 1e-6  # of most methods; sft, dft, orpo and reward_model have usual rates of their own
     learning_rate_of_round: list[Positive] = field(default_factory=list)  # instead: one for each round
     # float32 copies of weights in bfloat16 or float16, which the optimiser steps; DeepSpeed always has them

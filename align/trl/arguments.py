@@ -25,7 +25,6 @@ REFUSED = {  # arguments of TRL's trainers, and why nothing here is done with th
     "preprocess_logits_for_metrics": "the metrics of held-out rows are the method's own",
     "optimizers": "name one of torch.optim by args.optim",
     "optimizer_cls_and_kwargs": "name one of torch.optim by args.optim and args.optim_args",
-    "quantization_config": "quantised weights are not trained here",
     "formatting_func": "map the rows before: dataset.map(...)",
     "reward_processing_classes": "a reward model's folder has its tokenizer beside it",
     "tools": "completions of several turns are rollout.environment of a recipe",
@@ -90,10 +89,21 @@ def _model(given: Mapping[str, Any]) -> dict[str, Any]:
         section["ref_model_name_or_path"] = reference
     if (adapter := given.get("peft_config")) is not None:
         section["lora"] = lora_of(adapter, model)
+    if (bits := given.get("quantization_config")) is not None:
+        section |= _four_bits(bits)
     if isinstance(model, PreTrainedModel):
         name = str(model.dtype).removeprefix("torch.")
         section["dtype"] = name if name in ("float32", "bfloat16", "float16") else "auto"
     return section
+
+
+def _four_bits(config: Any) -> dict[str, Any]:
+    """UserError for other quantised weights than those of 4 bits by bitsandbytes."""
+    if not getattr(config, "load_in_4bit", False):
+        kind = "weights of 4 bits by bitsandbytes are trained on, as BitsAndBytesConfig(load_in_4bit=True) says"
+        raise UserError(f"{PLACE}: quantization_config: found {type(config).__name__}; {kind}")
+    keys = ("load_in_4bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
+    return {key: getattr(config, key) for key in keys}
 
 
 def _data(trainer: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mistakes import RECIPE, dump
 from align.cli.main import main
 from align.models.save import fingerprint
 from align.models.sources import resolve
+from align.recipe import combinations, notes
 from align.recipe.load import load_recipe
 from align.rewards.learned import Reward
 from align.system.files import sweep
@@ -105,6 +106,21 @@ def test_a_reward_model_may_be_a_checkpoint():
     for name in ("run", "run/checkpoints/step-000001"):
         assert Reward(name)(["What is it?"], ["It is four."]) == scores
     assert Path("run/models/step-000001/config.json").read_text() == Path("ended/config.json").read_text()
+
+
+def test_what_is_not_installed_is_told_before_training(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """A recipe may be checked where it is not trained."""
+    monkeypatch.setattr(notes, "has_bitsandbytes", lambda: False)
+    monkeypatch.setattr(combinations, "has_bitsandbytes", lambda: False)
+    words = ["mine.yaml", "optim.optim=AdamW8bit", "model.load_in_4bit=true", "model.lora={r: 2}"]
+    assert main(["check", *words]) == 0
+    assert "model.load_in_4bit: needs bitsandbytes" in capsys.readouterr().out
+    assert main(["train", *words]) == 2
+    told = capsys.readouterr().err
+    assert "optim.optim: AdamW8bit: needs bitsandbytes, which is not installed here: pip install" in told
+    assert not Path("run").exists()
 
 
 def test_a_run_without_a_checkpoint(capsys: pytest.CaptureFixture[str]):

@@ -112,6 +112,6 @@ def test_a_foreign_key_names_ours_or_says_why_there_is_none():
     assert translate_key("lr") == " lr: here `optim.learning_rate`."
     assert translate_key("learning_rate") == " learning_rate: here `optim.learning_rate`."
     assert "read from there" in translate_key("streaming")
-    assert "quantised" in translate_key("load_in_4bit")
+    assert "rows beside a row" in translate_key("load_in_8bit")
     assert translate_key("micro_train_batch_size").startswith(" Here: training.max_tokens")
     assert translate_key("nothing_of_this_name") == ""

@@ -126,7 +126,7 @@ class Waits(TrainerCallback):
 
 def test_what_is_not_offered_is_refused_by_name_and_all_at_once() -> None:
     args = DPOConfig(
-        "out", loss_type=["sigmoid", "sft"], sync_ref_model=True, optim="paged_adamw_8bit", eval_strategy="steps",
+        "out", loss_type=["sigmoid", "sft"], sync_ref_model=True, optim="galore_adamw", eval_strategy="steps",
         **SMALL,
     )  # fmt: skip
     with pytest.raises(align.UserError) as told:

@@ -10,6 +10,8 @@ DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16", "a
           "fp16": "float16", "fp32": "float32"}  # fmt: skip
 PEFT = ["q_proj", "v_proj"]  # what peft adapts of Llama, Mistral, Qwen where nothing is said
 LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora", "use_dora")
+KIND, TWICE = ("bnb_4bit_quant_type", "quantization_type"), ("use_bnb_nested_quant", "double_quantization")
+EIGHT = "what 8 bits round depends on the rows beside a row, and so on how a batch is divided; load_in_4bit does not"
 FLASH = "flash_attention_2"
 
 
@@ -82,7 +84,34 @@ def precision(draft: Draft) -> None:
     draft.already("fp16", "not asked for")
 
 
+def four_bits(draft: Draft, adapted: bool) -> None:
+    """Weights of 4 bits beneath an adapter. LLaMA-Factory says how many bits there are."""
+    bits = "quantization_bit" if draft.says("quantization_bit") else "load_in_4bit"
+    if not is_off(draft.get("load_in_8bit")):
+        draft.refuse("load_in_8bit", EIGHT)
+    if draft.get(bits) not in (True, 4):
+        if bits == "quantization_bit" and not is_off(draft.get(bits)):
+            draft.refuse(bits, EIGHT)
+        for word in (bits, "load_in_8bit"):
+            draft.already(word, "all bits are kept")
+        for word in (*KIND, *TWICE):
+            draft.no_meaning(word, "of weights in 4 bits alone")
+    elif not adapted:
+        draft.refuse(bits, "weights of 4 bits do not learn; an adapter above them does")
+    else:
+        draft.put("model.load_in_4bit", True, bits)
+        draft.put("model.bnb_4bit_quant_type", next(filter(None, map(draft.get, KIND)), "nf4"), *KIND)
+        said = [value for word in TWICE if (value := draft.get(word)) is not None]
+        draft.put("model.bnb_4bit_use_double_quant", bool(said[0]) if said else _twice(draft), *TWICE)
+
+
+def _twice(draft: Draft) -> bool:
+    """Whether scales have 8 bits where nothing is said."""
+    return draft.words.project in ("LLaMA-Factory", "axolotl", "OpenRLHF")
+
+
 def lora(draft: Draft, used: bool, word: str) -> None:
+    four_bits(draft, used)
     if not used:
         draft.already(word, "all weights are trained")
         for name in LORA:

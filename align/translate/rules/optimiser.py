@@ -10,7 +10,10 @@ NAMES = {  # transformers' names of what torch has
     "adamw_torch": "AdamW", "adamw_torch_fused": "AdamW", "adamw_hf": "AdamW", "adamw": "AdamW", "adam": "Adam",
     "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad", "adafactor": "Adafactor",
 }  # fmt: skip
-EIGHT_BIT = ("8bit", "bnb", "paged", "lion", "ademamix")
+EIGHT_BIT = {  # of bitsandbytes; a GPU's memory is not paged here, which changes no number
+    "adamw_8bit": "AdamW8bit", "adamw_bnb_8bit": "AdamW8bit", "paged_adamw_8bit": "AdamW8bit",
+    "lion_8bit": "Lion8bit", "paged_lion_8bit": "Lion8bit", "paged_adamw_32bit": "AdamW", "paged_adamw": "AdamW",
+}  # fmt: skip
 FLOOR = 0.1  # of OpenRLHF's schedule, times the learning rate
 
 
@@ -21,10 +24,12 @@ def optimiser(draft: Draft) -> None:
         draft.put("optim.optim", NAMES[name], "optim")
         if extra:
             draft.put("optim.optim_args", extra, "optim", note="a rate of its own, as transformers has it")
+    elif name in EIGHT_BIT:
+        paged = ["nothing is paged, which changes no number"] if "paged" in name else []
+        whole = ["of embeddings, too"] if "8bit" in name else []
+        draft.put("optim.optim", EIGHT_BIT[name], "optim", note="; ".join([*paged, *whole]))
     else:
-        eight = any(word in name for word in EIGHT_BIT)
-        why = "moments are kept in 32 bits here" if eight else "the optimisers are torch's and transformers' own"
-        draft.refuse("optim", f"{why}; AdamW is what comes nearest")
+        draft.refuse("optim", "there are torch's optimisers, Adafactor, AdamW8bit and Lion8bit; AdamW comes nearest")
         draft.put("optim.optim", "AdamW")
     if "Adam" not in draft.recipe["optim.optim"]:
         for word in ("adam_beta1", "adam_beta2", "adam_epsilon"):
