@@ -14,6 +14,7 @@ from align.cluster.grid import read_grid
 from align.errors import UserError
 from align.monitors.trackers import check_trackers
 from align.recipe.load import Recipe, name_of
+from align.recipe.sharding import mistakes
 from align.recipe.text import find_recipe, read
 from align.report.folder import Pipeline
 from align.report.folder import read as read_runs
@@ -33,7 +34,7 @@ def run(recipe: str, words: Sequence[str]) -> None:
         raise UserError(f"--out {folder}: cannot be written: {reason}; choose another place")
     sweeps.refuse_foreign(folder, grid)
     planned = sweeps.plan(recipe, grid, folder, how.of_cell().ranks(gpus))
-    sweeps.look(planned, _look)
+    sweeps.look(planned, lambda recipe: _look(recipe, how.sharding))
     count = f"{len(planned)} cells, {how.jobs} at a time; no mistakes found in any"
     if how.dry_run:
         for one in planned:
@@ -47,8 +48,8 @@ def run(recipe: str, words: Sequence[str]) -> None:
     course.ended_well(failed, len(planned))
 
 
-def _look(recipe: Recipe) -> None:
-    look_at_all(recipe, check_trackers(recipe.logging.report_to))
+def _look(recipe: Recipe, sharding: str) -> None:
+    look_at_all(recipe, [*check_trackers(recipe.logging.report_to), *mistakes(recipe, sharding)], sharding)
 
 
 def _compare(folder: Path) -> None:

@@ -121,6 +121,9 @@ def test_all_that_is_wrong_with_any_cell_is_told_before_one_begins(
     assert main(["sweep", "dpo", "data.num_rows=16", "data.max_length=8,512", "--out", str(out), "--dry-run"]) == 2
     assert "max_length=8: data.max_length: 32 of 32 rows" in (said := capsys.readouterr().err)
     assert "max_length=512" not in said
+    sharded = ["sweep", "dpo", "data.num_rows=16", "optim.optim=AdamW,Adafactor", "--sharding", "fsdp2", "--dry-run"]
+    assert main([*sharded, "--out", str(out)]) == 2
+    assert "optim=Adafactor: optim.optim: Adafactor keeps numbers for rows and columns" in capsys.readouterr().err
     assert not out.exists()
 
 
