@@ -102,7 +102,10 @@ class Load:
     def _over(self, job: str) -> bool:
         """Whether no run is left. One that was put back begins after some seconds, not in two minutes."""
         asked = ("--noheader", "--array", "--format", "%i %T %r", "--states", "all", "--jobs", job)
-        told = self.cluster.ask("squeue", *asked)
+        try:
+            told = self.cluster.ask("squeue", *asked)
+        except subprocess.TimeoutExpired:  # of a machine that has much else to do; it is asked again
+            return False
         lines = [line.split(maxsplit=2) for line in told.splitlines()]
         for number, state, reason in lines:
             if state == "PENDING" and reason == "BeginTime":
