@@ -11,6 +11,9 @@ loss. `aggregation: token_mean` averages over all tokens of a step instead, so t
 much as those of short ones, and `clip_high` bounds the ratio at 1 + clip_high above (both as in DAPO, arXiv:2503.14476;
 what is commonly run under the name of GRPO has them).
 
+`unbiased_kl` multiplies k3_t by rho_t (DeepSeek-AI, "DeepSeek-V3.2", 2025, arXiv:2512.02556): with tokens of pi_old the
+gradient of the product is that of KL(pi | pi_ref), also where rho_t is 1; that of k3_t alone is not.
+
 Metrics: those of every online method; `off_policy` share of completions that off_policy_delta leaves out.
 
 `off_policy_delta` is DeepSeek-V3.2's mask: of a completion with a negative advantage that this model finds, by more
@@ -54,6 +57,7 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
     smallest_group = 2  # one completion has no spread
 
     kl_coef: NotNegative = weight(0.04, of="ref")  # of the k3 term in the loss
+    unbiased_kl: bool = False  # the k3 term is multiplied by the ratio, as in DeepSeek-V3.2
     clip_range: Positive = 0.2  # how far from 1 a ratio still teaches
     clip_high: NotNegative = 0.0  # above a ratio of 1, where that is bounded otherwise than below; 0: clip_range
     aggregation: Literal["sequence_mean", "token_mean"] = "sequence_mean"
@@ -73,7 +77,8 @@ class GRPO(OnlineMethod[Rollouts[Anchored]]):
             learned = near(of_completion(batch), gap, completion.mask, self.off_policy_delta)
             losses = torch.where(learned[:, None], losses, 0.0)
             report["off_policy"] = metric(~learned)
-        losses = losses + self.kl_coef * k3(kept(completion.logps - completion.ref_logps, completion.mask))
+        kl = k3(kept(completion.logps - completion.ref_logps, completion.mask))
+        losses = losses + self.kl_coef * (kl * log_ratio.exp() if self.unbiased_kl else kl)
         whole = self.aggregation == "sequence_mean"
         mean = Term(masked_mean(losses, completion.mask)) if whole else Term(losses, completion.mask)
         return Loss(mean).report(report)

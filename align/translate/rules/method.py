@@ -115,10 +115,8 @@ def _clipped(draft: Draft) -> None:
     mean = CLIPPED.get(str(loss), "token_mean")
     draft.put("method.name", "grpo", "loss_type")
     draft.put("method.aggregation", mean, "loss_type", note="over the whole step" if loss == "bnpo" else "")
-    beta = draft.get("beta")
-    draft.put("method.kl_coef", beta, "beta")
-    if beta and draft.get("use_bias_correction_kl"):
-        draft.refuse("use_bias_correction_kl", draft.words.not_offered["use_bias_correction_kl"])
+    draft.put("method.kl_coef", draft.get("beta"), "beta")
+    draft.put("method.unbiased_kl", bool(draft.get("use_bias_correction_kl")), "use_bias_correction_kl")
     draft.put("method.clip_range", draft.get("epsilon"), "epsilon")
     if (high := draft.get("epsilon_high")) is not None and high != draft.get("epsilon"):
         draft.put("method.clip_high", high, "epsilon_high")
