@@ -73,7 +73,9 @@ SETTINGS = {
     "grpo": Setting("grpo", {"kl_coef": 0.0}, {"beta": 0.0, "loss_type": "grpo"}),
     "grpo_kl": Setting("grpo", {"kl_coef": 0.3}, {"beta": 0.3, "loss_type": "grpo", **PLAIN_KL}),
     "grpo_unbiased_kl": Setting(
-        "grpo", {"kl_coef": 0.3, "unbiased_kl": True}, {"beta": 0.3, "loss_type": "grpo", "use_bias_correction_kl": True}
+        "grpo",
+        {"kl_coef": 0.3, "unbiased_kl": True},
+        {"beta": 0.3, "loss_type": "grpo", "use_bias_correction_kl": True},
     ),
     "dr_grpo": Setting(
         "dr_grpo", {"constant_length": LONGEST}, {"beta": 0.0, "loss_type": "dr_grpo", "scale_rewards": "none"}
