@@ -134,6 +134,7 @@ class Beat:
     looker: threading.Thread | None = None  # a look waits for ever where the one who keeps the store is stopped
     unanswered: int = 0  # looks at a look that has no end
     found: str = ""
+    stacks_written: bool = False  # since a loss is known
 
     def keep(self, heartbeat: Heartbeat) -> None:
         """From now on there is a file of it."""
@@ -142,13 +143,18 @@ class Beat:
 
     def run(self) -> None:
         while not self.stopped.wait(self.every):
-            reason = self._orphaned() or self._looked()
-            if not reason:
-                self._beat()
-            if self.heartbeat and (reason or (self.pulse and self.pulse.told == 1)):
-                self.heartbeat.stacks()
-            if reason:
-                self.end(reason)
+            self.once()
+
+    def once(self) -> None:
+        """One look, which may still be under way when this returns: what it sees is told by the next."""
+        reason = self._orphaned() or self._looked()
+        if not reason:
+            self._beat()
+        if self.heartbeat and (reason or (self.pulse and self.pulse.told and not self.stacks_written)):
+            self.heartbeat.stacks()
+            self.stacks_written = True
+        if reason:
+            self.end(reason)
 
     def _beat(self) -> None:
         if self.heartbeat:

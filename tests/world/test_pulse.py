@@ -13,8 +13,8 @@ import pytest
 import torch.distributed as dist
 
 from align.errors import Lost, RunError, UserError
-from align.world.heartbeat import read_beats
-from align.world.pulse import VARIABLE, Pulse, patience_of
+from align.world.heartbeat import Heartbeat, read_beats
+from align.world.pulse import VARIABLE, Beat, Pulse, patience_of
 from align.world.stages import doing, moved, standing
 
 REPOSITORY = Path(__file__).parents[2]
@@ -104,6 +104,22 @@ def test_a_store_that_is_gone_is_a_silence():
     assert [one.look(), one.look()] == ["", "the process that kept the others together is gone"]
 
 
+@pytest.mark.parametrize("told", [1, 2], ids=["as soon as a loss is known", "after one more look has ended"])
+def test_stacks_are_written_once_however_fast_looks_are(told: int, tmp_path: Path):
+    one, stacks = rank(dist.HashStore(), 0), tmp_path / "stacks-00000.txt"
+    beat = Beat(one)
+    beat.keep(Heartbeat(tmp_path, 0, 5.0))
+    try:
+        assert stacks.read_text() == ""
+        one.told = told
+        beat.once()
+        assert "in test_stacks_are_written_once" in (written := stacks.read_text())
+        beat.once()
+        assert stacks.read_text() == written
+    finally:
+        beat.last(None)
+
+
 PROGRAM = """
 import ctypes, os, sys, time
 from pathlib import Path
@@ -112,10 +128,10 @@ from align.world import heartbeat, pulse
 from align.world.stages import doing
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-with pulse.pulse(rank, 2, every=0.1, misses=10) as beat:
-    beat.keep(heartbeat.Heartbeat(Path(sys.argv[1]), rank, 0.1))
+with pulse.pulse(rank, 2, every=0.2, misses=10) as beat:
+    beat.keep(heartbeat.Heartbeat(Path(sys.argv[1]), rank, 0.2))
     if rank == 0:
-        time.sleep(2)  # prepares data, for longer than a silence may last
+        time.sleep(3)  # prepares data, for longer than a silence may last
     dist.barrier()
     print("together", flush=True)
     if rank == 1:
