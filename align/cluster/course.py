@@ -58,15 +58,25 @@ class Course:
                 self._over(going, code)
         for place in range(self.how.jobs):
             if place not in self.places and not self.stopped and (one := self._next()):
-                self.places[place] = self._begun(one, place)
+                self._begin(one, place)
         return bool(self.places) or bool(self.waiting and not self.stopped)
 
     def _over(self, going: Going, code: int) -> None:
         if code == 0:
             say(f"==> {going.name}: has ended")
         elif not (self.stopped and code == Stopped.exit_code):
-            self.failed[going.name] = "\n".join(going.said[:SAID]) or f"ended with exit code {code}"
-            say(f"==> {going.name}: has failed (exit code {code}); the others go on", file=sys.stderr)
+            self._fail(going.name, "\n".join(going.said[:SAID]) or f"ended with exit code {code}", f"exit code {code}")
+
+    def _fail(self, name: str, said: str, how: str) -> None:
+        self.failed[name] = said
+        say(f"==> {name}: has failed ({how}); the others go on", file=sys.stderr)
+
+    def _begin(self, one: Planned, place: int) -> None:
+        say(f"==> {one.cell.name}")
+        try:
+            self.places[place] = self._begun(one, place)
+        except OSError as error:  # a full disk, no process to be had: the cells that run are not left alone for it
+            self._fail(one.cell.name, f"could not begin: {error}", "could not begin")
 
     def _next(self) -> Planned | None:
         """The first that nobody else runs: where a sweep was killed its cells take a moment to save and end."""
@@ -84,7 +94,6 @@ class Course:
         return None
 
     def _begun(self, one: Planned, place: int) -> Going:
-        say(f"==> {one.cell.name}")
         path = one.folder.path / RECIPE
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, one.recipe.to_yaml())

@@ -62,6 +62,7 @@ def read_grid(words: Sequence[str]) -> Grid:
         else:
             wrong += _wrong(key, several)
             values[key] = tuple(several)
+    wrong += _overruled(values, fixed)
     if wrong:
         raise Mistakes(wrong)
     if not values:
@@ -101,6 +102,15 @@ def _wrong(key: str, several: Sequence[str]) -> Iterator[str]:
         yield f"{key}: has an empty value between commas; the default is null, and an empty text is ''"
     for twice in dict.fromkeys(text for text in several if text and several.count(text) > 1):
         yield f"{key}: {twice} stands twice"
+
+
+def _overruled(values: Mapping[str, object], fixed: Sequence[str]) -> Iterator[str]:
+    """What all cells are to have and none would: each sets the same key, or all of the section that it is in."""
+    for word in fixed:
+        key, sign, _ = word.partition("=")
+        over = next((k for k in values if key == k or key.startswith(f"{k}.")), None)
+        if sign and over is not None:
+            yield f"{key}: stands beside the several values of {over}, which every cell sets; keep one of the two"
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from align.report.folder import GUARD, SWEEP, read_sweep
 from align.runfolder.folder import RunFolder, fixed
 from align.runfolder.lock import Lock, Words
 from align.system.files import replace_file
+from align.system.machine import unwritable
 from align.system.yaml12 import to_yaml
 
 HOLDS = Words("another sweep", "another --out")
@@ -111,8 +112,10 @@ def tell(of_cell: Mapping[str, Findings]) -> None:
 
 
 def _refuse_other(planned: Planned) -> None:
-    """UserError where the cell's folder holds a run of another recipe: it would be shown as one of this."""
+    """UserError where the cell's folder cannot be written, or holds a run of another recipe, to be shown as of this."""
     folder = planned.folder
+    if reason := unwritable(folder.path):
+        raise UserError(f"its folder cannot be written: {reason}; choose another --out, or move what is there")
     if not folder.recipe.exists():
         return
     saved, now = read(folder.recipe).values, planned.recipe.to_dict()
@@ -180,5 +183,5 @@ def refuse_foreign(folder: Path, grid: Grid) -> None:
             asked = read_sweep(folder)
         except (OSError, ValueError, yaml.YAMLError):
             raise UserError(f"--out {folder}: holds something, and no sweep; choose a folder of its own") from None
-        if set(keys := asked.get("values") or ()) != set(grid.values):
+        if set(keys := asked["values"]) != set(grid.values):
             raise UserError(f"--out {folder}: holds a sweep over {', '.join(keys)}; choose another folder")

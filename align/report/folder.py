@@ -154,13 +154,16 @@ def read_sweep(path: Path) -> dict[str, Any]:
     found = bounded(yaml.load((path / SWEEP).read_text(encoding="utf-8"), Shallow))
     if not isinstance(found, dict):
         raise ValueError(f"{path / SWEEP}: holds no keys")
-    return found
+    values, cells = found.get("values") or {}, found.get("cells") or []
+    if not (isinstance(values, dict) and isinstance(cells, list)):
+        raise ValueError(f"{path / SWEEP}: values must be keys, and cells a list")
+    return found | {"values": {str(key): texts for key, texts in values.items()}, "cells": list(map(str, cells))}
 
 
 def _of_grid(path: Path, stages: Sequence[Path], notes: list[str]) -> list[Path]:
     """Cells in the order of the grid, others behind them; and a note of those that have not begun."""
     try:
-        names = [str(name) for name in read_sweep(path).get("cells") or ()]
+        names: list[str] = read_sweep(path)["cells"]
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         notes.append(f"{SWEEP} cannot be read, so that it is not known which cells there should be.")
         return list(stages)

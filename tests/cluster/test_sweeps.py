@@ -95,6 +95,8 @@ def test_two_values_never_share_a_folder() -> None:
         (["method.beta=0.1,,0.2"], "method.beta: has an empty value between commas"),
         (["method.beta=0.1,0.1"], "method.beta: 0.1 stands twice"),
         (["method.beta=1,2", "method.beta=3,4"], "method.beta: stands twice with several values"),
+        (["method.beta=1,2", "method.beta=3"], "method.beta: stands beside the several values of method.beta"),
+        (["model.lora.r=4", "model.lora={r: 1},{r: 2}"], "model.lora.r: stands beside the several values of model.lora,"),
         (["training.output_dir=a,b"], "training.output_dir: each cell has its own; the folder of all of them is --out"),
         (["name=a", "method.beta=1,2"], "name: each cell has its own"),
     ],
@@ -135,6 +137,17 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, capsys
     (tmp_path / "sweep.yaml").write_text("values: {optim.learning_rate: ['1', '2']}")
     assert main(words) == 2
     assert "holds a sweep over optim.learning_rate; choose another folder" in capsys.readouterr().err
+    (tmp_path / "sweep.yaml").write_text("values: {1: [a]}")
+    assert main(words) == 2
+    assert "holds a sweep over 1; choose another folder" in capsys.readouterr().err
+    for broken in ("values: 5", "values: {method.beta: [a]}\ncells: 7"):
+        (tmp_path / "sweep.yaml").write_text(broken)
+        assert main(words) == 2
+        assert "holds something, and no sweep" in capsys.readouterr().err
+    (tmp_path / "sweep.yaml").write_text("values: {method.beta: ['0.1']}")
+    (tmp_path / "beta=0.2").write_text("mine")
+    assert main(words) == 2
+    assert "beta=0.2: its folder cannot be written: Not a directory" in capsys.readouterr().err
 
 
 def test_cells_at_a_time_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +170,7 @@ def test_cells_at_a_time_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_killed_sweep_goes_on_and_a_failed_cell_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The first cell is cut, the second has ended before, the third fails."""
+    """The first cell is cut, the second has ended before, the third fails, the fourth cannot even begin."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flawed.py").write_text(METHOD)
     rows = [{"prompt": f"Say {i}.", "completion": f" It is {i}."} for i in range(24)]
@@ -168,7 +181,7 @@ def test_a_killed_sweep_goes_on_and_a_failed_cell_stops_no_other(
         "training": {"max_steps": 12, "batch_size": 4, "save_steps": 1, "save_total_limit": 3, "eval_steps": 0},
     })  # fmt: skip
     out = tmp_path / "out"
-    words = ["sweep", str(recipe), "method.flaw=0,-1,1", "--out", str(out)]
+    words = ["sweep", str(recipe), "method.flaw=0,-1,1,2", "--out", str(out)]
     killed = os.fork()
     if not killed:
         end_with(lambda: main(words))
@@ -178,14 +191,17 @@ def test_a_killed_sweep_goes_on_and_a_failed_cell_stops_no_other(
     assert not (out / "flaw=0/final").exists()
     train(recipe, out / "flaw=-1", "method.flaw=-1")
     before = (out / "flaw=-1/report.html").stat().st_mtime_ns
+    (out / "flaw=2/launch/recipe.yaml").mkdir(parents=True)
     capfd.readouterr()
     assert main(words) == 1
     told = capfd.readouterr()
     assert "flaw=0: going on from step-" in told.out
     assert "==> flaw=-1: has ended already" in told.out
     assert "==> flaw=1: has failed (exit code 1); the others go on" in told.err
-    assert "1 of 3 cells failed" in told.err
-    assert "a flaw of its own" in told.err.rpartition("1 of 3 cells failed")[2]
+    assert "==> flaw=2: has failed (could not begin); the others go on" in told.err
+    assert "2 of 4 cells failed" in told.err
+    assert "a flaw of its own" in (end := told.err.rpartition("2 of 4 cells failed")[2])
+    assert "flaw=2: could not begin: [Errno 21] Is a directory" in end
     assert (out / "flaw=-1/report.html").stat().st_mtime_ns == before
     whole = train(recipe, tmp_path / "whole")
     assert same(weights(whole), weights(out / "flaw=0"))
@@ -193,7 +209,7 @@ def test_a_killed_sweep_goes_on_and_a_failed_cell_stops_no_other(
     assert "A sweep: 3 runs side by side" in page
     assert main([*words, "--dry-run"]) == 0
     states = [line.split(":")[1].strip() for line in capfd.readouterr().out.splitlines() if line.startswith("flaw=")]
-    assert states == ["has ended", "has ended", "goes on"]
+    assert states == ["has ended", "has ended", "goes on", "new"]
     other = r"flaw=0; flaw=-1; flaw=1: holds a run of another recipe \(training.seed: 0 there, 7 now\)"
     with pytest.raises(Mistakes, match=other):
         plan(str(recipe), read_grid(["method.flaw=0,-1,1,2", "training.seed=7"]), out, 1)
