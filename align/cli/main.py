@@ -51,6 +51,7 @@ in brackets, one with a comma stands in quotes. --out FOLDER (default: runs/NAME
 with its share of the GPUs), --processes, --sharding and --offload (of each, as of `align launch local`), --dry-run."""
 ALL = "Do what the run does before it loads weights: prepare all data into the cache, fetch, make the models empty."
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+TRAINS = ("train", "sweep", "launch")  # commands that leave checkpoints
 
 
 def _version(wanted: bool | None) -> None:
@@ -216,7 +217,7 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
 
             show()
             return _tell(UserError(hint)) if (hint := of_option(error)) else 2
-        if (want := told(error)) is None:
+        if (want := told(error, trains=any(word in words for word in TRAINS))) is None:
             raise
         want.__cause__ = error
         return _tell(want)

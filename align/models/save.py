@@ -178,10 +178,7 @@ def export(final_dir: str | Path, out_dir: str | Path, dtype: str = "") -> Expor
     folder, out = resolve(str(final_dir)), Path(out_dir)
     if not torch.cuda.is_available():
         spare_deepspeed_the_search()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is not empty; choose a new folder")
-    if reason := unwritable(out):
-        raise UserError(f"{out}: cannot be written: {reason}; choose another place")
+    refuse_place(out)
     head = head_in(folder)
     tokenizer = load_tokenizer(ModelSection(model_name_or_path=folder), head)
     model = model_in(folder, tokenizer, head)
@@ -202,6 +199,14 @@ def export(final_dir: str | Path, out_dir: str | Path, dtype: str = "") -> Expor
             f"{out}: {done}, compared with {folder}; the export is not the model that was trained, do not use it"
         )
     return done
+
+
+def refuse_place(out: Path) -> None:
+    """UserError where no folder can be made there: nothing is written over."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is not empty; choose a new folder")
+    if reason := unwritable(out):
+        raise UserError(f"{out}: cannot be written: {reason}; choose another place")
 
 
 def _refuse_too_large(model: nn.Module, dtype: torch.dtype, folder: str) -> None:

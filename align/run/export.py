@@ -36,7 +36,9 @@ from align.world.here import rank
 
 def export(path: Path, out: Path, dtype: str = "") -> save.Exported:
     """Puts the pieces of all ranks together and exports them as `align.models.save.export` does. UserError."""
+    save.refuse_place(out)
     checkpoint.require_good(path)
+    out.resolve().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=f".{out.name}-") as place:
         whole = Path(place) / "final"
         _write(path, whole)

@@ -61,24 +61,27 @@ def _chain(error: BaseException | None) -> Iterator[tuple[BaseException, int]]:
         error = error.__cause__ or error.__context__
 
 
-def told(error: BaseException) -> AlignError | None:
-    """What to tell of an error that reached the command: the machine's want and its cure, or the file that failed."""
+def told(error: BaseException, *, trains: bool = True) -> AlignError | None:
+    """What to tell of an error that reached the command: the machine's want and its cure, or the file that failed.
+
+    Other commands than those that train have no checkpoints to go on from.
+    """
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return UserError(f"{str(error.filename)[:60]}...: {error.strerror}")
     if is_out_of_memory(error):
-        return _out_of_memory(error)
+        return _out_of_memory(error, trains)
     text = _first_line(error)
     if is_full(error):
-        return RunError(f"no room on the disk: {text}. Checkpoints stay: make room, then --resume")
+        return RunError(f"no room on the disk: {text}. {_cure('make room', trains)}")
     if is_out_of_files(error):
         return RunError(
             f"too many open files: {text}. Allow more with `ulimit -n 65536` before the command; fewer reward workers "
-            "and sources open fewer. Checkpoints stay: go on with --resume"
+            f"and sources open fewer. {_cure('do that', trains)}"
         )
     if is_out_of_threads(error):
         return RunError(f"no more threads or processes: {text}. Raise `ulimit -u`, or set OMP_NUM_THREADS=1")
     if isinstance(error, OSError):
-        return RunError(f"{text}. ALIGN_DEBUG=1 shows where. Checkpoints stay: mend it, then --resume")
+        return RunError(f"{text}. ALIGN_DEBUG=1 shows where. {_cure('mend it', trains)}")
     return None
 
 
@@ -104,9 +107,15 @@ def _first_line(error: BaseException) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _out_of_memory(error: BaseException) -> RunError:
+def _cure(what: str, trains: bool) -> str:
+    return f"Checkpoints stay: {what}, then --resume" if trains else f"{what.capitalize()}, then give the command again"
+
+
+def _out_of_memory(error: BaseException, trains: bool) -> RunError:
     """`torch.OutOfMemoryError` is a RuntimeError, as is what the CPU's allocator raises."""
     reason = str(error).splitlines()[0] if str(error) else "out of memory"
+    if not trains:
+        return RunError(f"out of memory: {reason}. Fewer or shorter texts at a time need less, as does a smaller model")
     return RunError(
         f"out of memory: {reason}\nIn the order of what it costs: lower training.max_tokens (the same numbers, smaller "
         "micro-batches); training.head_chunk: 512 or less (large vocabularies); training.gradient_checkpointing: true "

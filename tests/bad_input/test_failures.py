@@ -6,6 +6,7 @@ by a live run is in tests/run/test_kill.py.
 
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -218,6 +219,10 @@ def test_a_disk_that_fills_while_saving_keeps_the_checkpoint_before(run: Path, t
     assert "run/checkpoints: no room to save step-000003" in said
     assert "the previous checkpoint step-000002 is intact. Make room" in said
     assert files(run / "checkpoints") == before
+    code, said = forked(["export", str(run / "checkpoints/step-000002"), "out"], small, run.with_name("log"))
+    assert code == 1, said
+    assert re.search(r"align: no room on the disk: .*\. Make room, then give the command again$", said), said
+    assert not Path("out").exists()
     go_on(told)
 
 

