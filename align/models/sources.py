@@ -88,8 +88,12 @@ def _from_hub(name: str, code: bool) -> str:
 
     wanted = [*WANTED, "*.py"] if code else WANTED
     repo, revision = re.fullmatch(HUB_NAME, name).groups()  # type: ignore[union-attr]  # `resolve` has matched it
+    cached = ""
     try:
-        return snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True)
+        cached = snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True)
+        if _is_whole(Path(cached)):
+            return cached
+        revision = Path(cached).name  # what is there came from this commit, and so does the rest
     except LocalEntryNotFoundError:
         pass
     try:
@@ -103,7 +107,17 @@ def _from_hub(name: str, code: bool) -> str:
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
     except Exception as error:  # the HTTP client's own errors share no base with OSError
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
+    if cached:  # who reads it says what it lacks, if anything
+        return cached
     raise UserError(f"{name}: no such folder here, and {found}; give a local folder, or fetch it first")
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder of the hub's cache has all that a model is: another program may have fetched a part of it."""
+    index = next(iter(folder.glob("*.safetensors.index.json")), None)
+    shards = set((read_json(index).get("weight_map") or {}).values()) if index else {"*.safetensors"}
+    patterns = "*config.json", "tokenizer*", *shards
+    return all(any(folder.glob(pattern)) for pattern in patterns)
 
 
 def commit_of(folder: str | Path) -> str:

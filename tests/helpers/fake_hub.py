@@ -23,7 +23,8 @@ class FakeHub(ThreadingHTTPServer):
         self.commits: dict[str, dict[str, Files]] = {}  # repository -> commit -> files
         self.refs: dict[str, dict[str, str]] = {}  # repository -> branch or tag -> commit
         self.private: set[str] = set()
-        self.broken = False  # whether it answers nothing but 500 to uploads
+        self.broken = False  # whether it answers nothing but 403 to uploads
+        self.broken_reads = False  # the same, to who reads
 
     @property
     def endpoint(self) -> str:
@@ -52,6 +53,8 @@ class Answers(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
+        if self.server.broken_reads:
+            return self._answer(403, {"error": "you may not read here"})
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if parts[:2] == ["api", "models"]:
             return self._about("/".join(parts[2:4]), parts[4:5] == ["tree"], parts[5] if len(parts) > 5 else "main")

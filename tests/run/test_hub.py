@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_hub import FakeHub, serving
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from mistakes import RECIPE, STORIES, dump, pairs
 
 from align.cli.main import main
@@ -55,6 +55,18 @@ def test_a_model_is_read_at_its_revision(hub: FakeHub, capsys: pytest.CaptureFix
     assert "revision: here `model.model_name_or_path: NAME@REVISION`" in capsys.readouterr().err
     assert main(["chat", "us/stories@v9"]) == 2
     assert "us/stories@v9: no such folder here, and the hub answers: 404" in capsys.readouterr().err
+
+
+def test_what_another_program_has_left_out_is_fetched(hub: FakeHub):
+    """As where a tokenizer was asked for before. The rest is of the same commit, whatever is the newest by then."""
+    first = Path(hf_hub_download("us/stories", "config.json")).parent
+    assert first.name == hub.refs["us/stories"]["main"]
+    hub.put("us/stories", {"config.json": b"{}"})
+    hub.broken_reads = True
+    assert resolve("us/stories") == str(first), "nothing better is to be had"
+    hub.broken_reads = False
+    assert resolve("us/stories") == str(first)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in first.iterdir()}
 
 
 def test_an_export_goes_to_the_hub_and_comes_back(hub: FakeHub, capsys: pytest.CaptureFixture[str]):
