@@ -8,7 +8,7 @@ VLLM   := .venv-vllm
 PIP    := $(RUN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test test-vllm lint docs fuzz bench study-online study-credit study-psft study-eval study-cluster study-plan clean
+.PHONY: quickstart test test-vllm lint docs fuzz bench study-online study-credit study-psft study-eval study-cluster study-plan study-docs clean
 
 quickstart: $(STAMP)  ## SFT, reward model, DPO on shipped data, and a report: runs/quickstart
 	bash launch/pipelines/quickstart.sh
@@ -50,6 +50,9 @@ study-cluster: $(STAMP)  ## 200 runs in the queue of a Slurm on this machine, so
 
 study-plan: $(STAMP)  ## what align plan foresees of memory beside what runs hold: launch/README.md; can be cut
 	$(RUN)/python -m tests.bench.plan_study
+
+study-docs: $(STAMP)  ## every line of shell in the documents, typed: tests/bench/docs_study.json; half an hour, can be cut
+	$(RUN)/python -m tests.bench.docs_study
 
 # torch first and by its exact version: a range would fetch the CUDA build and gigabytes with it.
 # The Makefile of a checkout that moved makes a new environment: scripts in .venv/bin name their interpreter absolutely.

@@ -54,9 +54,14 @@ def _of(path: Path) -> Iterator[Block]:
 
 
 def shell_lines(text: str) -> list[list[str]]:
-    """The words of each line, those that go on joined, without comments."""
+    """The words of each line."""
+    return [shlex.split(line) for line in raw_lines(text)]
+
+
+def raw_lines(text: str) -> list[str]:
+    """Those that go on joined, without comments."""
     joined = re.sub(r"\\\n\s*", " ", text)
-    return [words for line in joined.splitlines() if (words := shlex.split(line, comments=True))]
+    return [kept for line in joined.splitlines() if (kept := re.sub(r"(^|\s)#.*", "", line).strip())]
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]] | None:

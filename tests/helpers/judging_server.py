@@ -29,7 +29,7 @@ class JudgingServer:
     fault: Fault = lambda number: None
     delay: float = 0.0  # seconds before an answer
     say: Callable[[str], str] | None = None  # another judge
-    port: int = 0
+    port: int = 0  # 0: any
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -117,7 +117,7 @@ def serving(**behaviour: Any) -> Iterator[JudgingServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", state.port), Handler)
     server.daemon_threads = True
     state.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
