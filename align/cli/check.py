@@ -62,7 +62,7 @@ def say(recipe: Recipe, console: Console, *, whole: bool = False, sharding: str 
     for line in (*(f"data: {line}" for line in looked), *batch_lines(recipe), *memory_lines(work)):
         console.print(line, **AS_IT_IS)
     if work is not None:
-        console.print(memory_table(work, sharding))
+        console.print(memory_table(work, recipe, sharding))
     console.print(f"not looked at: {UNSEEN if whole else UNREAD}", **AS_IT_IS)
     console.print(f"{recipe.name}: no mistakes found", **AS_IT_IS)
 
@@ -165,9 +165,10 @@ def memory_lines(work: Work | None) -> Iterator[str]:
     yield f"vocabulary: {policy.shape.vocabulary:,} tokens"
 
 
-def memory_table(work: Work, sharding: str = "") -> Table:
-    """Of one process, and of as many as one machine often has."""
+def memory_table(work: Work, recipe: Recipe, sharding: str = "") -> Table:
+    """Of one process, and of as many as one machine often has, under what the recipe may have."""
     names = EXAMPLES if sharding in ("", *EXAMPLES) else (*EXAMPLES, sharding)
+    names = [name for name in names if not list(wrong_under(recipe, name))]
     many = dataclasses.replace(work, ranks=EXAMPLE_RANKS)
     columns = {"1 rank": memory(dataclasses.replace(work, ranks=1), SHARDINGS["ddp"])}
     columns |= {f"{name}, {EXAMPLE_RANKS} ranks": memory(many, SHARDINGS[name]) for name in names}

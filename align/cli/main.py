@@ -52,6 +52,7 @@ with its share of the GPUs), --processes, --sharding and --offload (of each, as 
 ALL = "Do what the run does before it loads weights: prepare all data into the cache, fetch, make the models empty."
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 TRAINS = ("train", "sweep", "launch")  # commands that leave checkpoints
+OF_A_RECIPE = (*TRAINS, "doctor")  # whose memory the keys of a recipe rule
 
 
 def _version(wanted: bool | None) -> None:
@@ -217,7 +218,8 @@ def run_app(commands: typer.Typer, words: list[str]) -> int:
 
             show()
             return _tell(UserError(hint)) if (hint := of_option(error)) else 2
-        if (want := told(error, trains=any(word in words for word in TRAINS))) is None:
+        command = next((word for word in words if not word.startswith("-")), "")
+        if (want := told(error, trains=command in TRAINS, of_a_recipe=command in OF_A_RECIPE)) is None:
             raise
         want.__cause__ = error
         return _tell(want)

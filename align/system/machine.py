@@ -61,15 +61,15 @@ def _chain(error: BaseException | None) -> Iterator[tuple[BaseException, int]]:
         error = error.__cause__ or error.__context__
 
 
-def told(error: BaseException, *, trains: bool = True) -> AlignError | None:
+def told(error: BaseException, *, trains: bool = True, of_a_recipe: bool = True) -> AlignError | None:
     """What to tell of an error that reached the command: the machine's want and its cure, or the file that failed.
 
-    Other commands than those that train have no checkpoints to go on from.
+    A command that does not train has no checkpoints to go on from, and one without a recipe no keys that save memory.
     """
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return UserError(f"{str(error.filename)[:60]}...: {error.strerror}")
     if is_out_of_memory(error):
-        return _out_of_memory(error, trains)
+        return _out_of_memory(error, of_a_recipe)
     text = _first_line(error)
     if is_full(error):
         return RunError(f"no room on the disk: {text}. {_cure('make room', trains)}")
@@ -111,10 +111,10 @@ def _cure(what: str, trains: bool) -> str:
     return f"Checkpoints stay: {what}, then --resume" if trains else f"{what.capitalize()}, then give the command again"
 
 
-def _out_of_memory(error: BaseException, trains: bool) -> RunError:
+def _out_of_memory(error: BaseException, of_a_recipe: bool) -> RunError:
     """`torch.OutOfMemoryError` is a RuntimeError, as is what the CPU's allocator raises."""
     reason = str(error).splitlines()[0] if str(error) else "out of memory"
-    if not trains:
+    if not of_a_recipe:
         return RunError(f"out of memory: {reason}. Fewer or shorter texts at a time need less, as does a smaller model")
     return RunError(
         f"out of memory: {reason}\nIn the order of what it costs: lower training.max_tokens (the same numbers, smaller "

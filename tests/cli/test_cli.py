@@ -111,16 +111,37 @@ def test_a_wrong_command_line_ends_with_2(words: list[str], told: str, capsys: p
     ],
 )
 def test_exit_codes(raised: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]):
-    app = cli.typer.Typer()
-
-    @app.command()
-    def fail() -> None:
-        raise raised
-
-    assert cli.run_app(app, []) == code
+    assert cli.run_app(failing(raised), ["train"]) == code
     err = capsys.readouterr().err
     assert told in err
     assert "Traceback" not in err
+
+
+def failing(raised: BaseException) -> cli.typer.Typer:
+    """Commands that all end so."""
+    app = cli.typer.Typer()
+
+    def fail() -> None:
+        raise raised
+
+    for name in ("train", "doctor", "export"):
+        app.command(name)(fail)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("raised", "command", "told"),
+    [
+        (MemoryError(), "doctor", "gradient_checkpointing"),
+        (MemoryError(), "export", "a smaller model"),
+        (OSError(errno.ENOSPC, "No space left on device"), "doctor", "Make room, then give the command again"),
+    ],
+)
+def test_cures_are_those_of_the_command(
+    raised: BaseException, command: str, told: str, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.run_app(failing(raised), [command]) == 1
+    assert told in capsys.readouterr().err
 
 
 def test_a_defect_of_ours_keeps_its_traceback():

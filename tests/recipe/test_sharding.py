@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from align.cli.check import EXAMPLES
 from align.cli.main import main
 from align.errors import Mistakes
 from align.models.load import load_policy
@@ -37,6 +38,8 @@ def test_check_tells_it_where_the_sharding_is_named(
     assert main(["check", *words, "--sharding", "zero1"]) == 0
     assert "zero1, 8 ranks" in capsys.readouterr().out.replace("\n", " ")
     assert main(["check", *words]) == 0
+    table = capsys.readouterr().out
+    assert [kind for kind in EXAMPLES if kind in table] == [kind for kind in EXAMPLES if kind not in kinds]
 
 
 @pytest.mark.parametrize(("words", "kinds", "told"), WRONG)
