@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class AlignError(Exception):
@@ -88,3 +89,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean X?` for the nearest of `known`, or an empty string when nothing is near."""
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def near_path(path: Path) -> str:
+    """`. Did you mean X?` for the nearest name of what lies beside a path that is not there; else an empty string."""
+    try:
+        near = did_you_mean(path.name, [beside.name for beside in path.parent.iterdir()])
+    except OSError:
+        return ""
+    return f".{near}" if near else ""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from align.errors import UserError
+from align.errors import UserError, near_path
 from align.system.terminal import say
 
 begin = typer.Typer()
@@ -105,7 +105,7 @@ def export(
     if private and not push_to_hub:
         raise UserError("export: --private belongs to --push-to-hub")
     if not run.is_dir():
-        raise UserError(f"{run}: no such folder; give a run's, or a model's")
+        raise UserError(f"{run}: no such folder; give a run's, or a model's{near_path(run)}")
     from align.models import save
     from align.run import export as of_checkpoint
     from align.run import hub

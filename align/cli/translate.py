@@ -14,7 +14,7 @@ from align.recipe.load import load_recipe
 from align.system.files import replace_file
 from align.system.terminal import say
 from align.system.yaml12 import one_line, parse
-from align.translate.command import Command, of_script, take_apart
+from align.translate.command import Command, left_open, of_script, take_apart
 from align.translate.draft import Account, Draft, brief
 from align.translate.origin import Hints, recognise
 from align.translate.rules.rows import TEMPLATE
@@ -82,6 +82,10 @@ def read(words: list[str]) -> tuple[str, dict[str, Any], Command]:
     """How messages call it, its keys, and the command that it is or is for."""
     if len(words) == 1 and not Path(words[0]).is_file():
         raise UserError(f"{words[0]}: no such file; name a config or a shell script, or give a command line after --")
+    if len(words) == 1 and words[0].endswith(".py"):
+        raise UserError(f"{words[0]}: is a Python script. One of TRL's runs by another import, `from align.trl import "
+                        f"DPOConfig, DPOTrainer`; what it is called with is translated by `align translate -- python "
+                        f"{words[0]} --beta 0.1 ...`")  # fmt: skip
     if len(words) == 1 and not words[0].endswith(SCRIPTS):
         return words[0], _config(Path(words[0])), Command()
     name = words[0] if len(words) == 1 else "command line"
@@ -92,6 +96,9 @@ def read(words: list[str]) -> tuple[str, dict[str, Any], Command]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{name}: cannot be read: {error}") from None
     command = take_apart(given, _value)
+    if missing := left_open(command.flags):
+        cure = "the script does not set it; write the value itself, here or as NAME=VALUE above the command"
+        raise Mistakes([f"{name}: {what}: {cure}" for what in missing])
     if not command.names and not command.file and not command.flags:
         raise UserError(f"{name}: no command and no flags; such as: trl dpo --beta 0.1")
     beside = _config(Path(command.file)) if command.file else {}

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from align.errors import AlignError, UserError, did_you_mean
+from align.errors import AlignError, UserError, did_you_mean, near_path
 from align.system.machine import lacks
 from align.system.sums import digest_of, sha256_of
 
@@ -49,6 +49,7 @@ def resolve(name: str, *, code: bool = False) -> str:
     if not HUB_NAME.fullmatch(name) or name.startswith("."):
         raise UserError(
             f"{name}: no such folder; give a model folder, a run folder, asset:NAME or a hub name (NAME@REVISION)"
+            f"{near_path(folder)}"
         )
     return _from_hub(name, code)
 
@@ -109,7 +110,8 @@ def _from_hub(name: str, code: bool) -> str:
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
     if cached:  # who reads it says what it lacks, if anything
         return cached
-    raise UserError(f"{name}: no such folder here, and {found}; give a local folder, or fetch it first")
+    near = near_path(Path(name).expanduser())
+    raise UserError(f"{name}: no such folder here, and {found}; give a local folder, or fetch it first{near}")
 
 
 def _is_whole(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from align.assets import asset, is_asset
-from align.errors import UserError, did_you_mean
+from align.errors import UserError, near_path
 from align.models.settings import ModelSection
 from align.models.sources import HUB_NAME, has_adapter, is_kept, kept_of, read_json, refusing, weight_files
 from align.recipe.past import base_of, past_of
@@ -32,9 +32,8 @@ MOST, MOST_LAYERS = 2**31 - 1, 10_000
 
 def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
-        return f"; the folder {path.parent} does not exist"
-    near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
-    return f".{near}" if near else ""
+        return f"; its folder {path.parent}/ does not exist"
+    return near_path(path)
 
 
 def hub_like(name: str) -> bool:
@@ -228,7 +227,9 @@ def _model_folder(written: Written, key: str, name: str, m: ModelSection) -> Non
             written.wrong(key, f"no such folder: {name}{_nearest(Path(name).expanduser())}")
         elif offline() and not cached(name, "models"):
             written.wrong(
-                key, f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
+                key,
+                f"no such folder: {name}; as a hub name it is not in the cache, and the hub is switched off"
+                f"{near_path(Path(name))}",
             )
         return
     _config_is_right(written, key, folder)

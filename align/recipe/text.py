@@ -76,6 +76,8 @@ def recipe_names() -> list[str]:
 def find_recipe(recipe: str) -> Path:
     """The file itself, or the shipped recipe of that name."""
     if Path(recipe).is_file():
+        if recipe.endswith(".py"):
+            raise UserError(f"{recipe}: is a Python script, and no recipe; python runs it")
         return Path(recipe)
     if recipe in recipe_names():
         return shipped("recipes") / f"{recipe}.yaml"

@@ -28,7 +28,7 @@ from typing import Any
 
 import yaml
 
-from align.errors import UserError
+from align.errors import UserError, near_path
 from align.methods.metrics import About, from_text
 from align.report.lines import MOST, LoggedCompletion, completion, lines, rollouts
 from align.report.measures import Measure, drawable, measure, measures, number
@@ -131,7 +131,8 @@ def is_run(path: Path) -> bool:
 def read(path: Path) -> Run | Pipeline:
     """A run, or the runs of a pipeline folder in the order in which they began; those of a sweep in the grid's."""
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; give a run folder, which `align train` writes under runs/")
+        cure = f"give a run folder, which `align train` writes under runs/{near_path(path)}"
+        raise UserError(f"{path}: no such folder; {cure}")
     if is_run(path):
         return read_run(path)
     stages = sorted((p for p in path.iterdir() if p.is_dir() and is_run(p)), key=_began)

@@ -14,7 +14,10 @@ from typing import Any
 from align.errors import UserError
 
 FLAG = re.compile(r"--?[A-Za-z][\w.-]*(=.*)?", re.DOTALL)
-DEFAULTED = re.compile(r"\$\{\w+:[-=]([^}]*)\}")  # ${NPROC:-8}
+SET = re.compile(r"""^\s*(?:export\s+)?(\w+)=("[^"]*"|'[^']*'|[^\s"';&|]+)\s*(?:#.*)?$""", re.MULTILINE)
+USED = re.compile(r"\$(?:(\w+)|\{(\w+)(?::[-=]([^}]*))?\})")  # $MODEL, ${MODEL}, ${NPROC:-8}
+OPEN = re.compile(r"\$(\w+|[{(].*?[})])|`.*?`")  # what only a shell knows
+FURTHER = re.compile(r"""(?<!\S)"?\$[@*]"?(?!\S)""")  # the script's own arguments, handed on
 COUNTS = ("num_processes", "nproc_per_node", "num_gpus", "nproc-per-node", "n_gpus")
 MANY = ("nnodes", "num_nodes", "num_machines")
 FILES = (".yaml", ".yml", ".json")
@@ -48,12 +51,26 @@ def of_script(text: str) -> list[str]:
         raise UserError("holds no command with flags (--learning_rate 1e-5 ...)")
     line = max(commands, key=lambda c: c.count(" --"))
     before = launched[0].split("$training_commands")[0] if launched else ""
-    return _split(f"{before.strip()} {line.strip()}")
+    known: dict[str, str] = {}
+    for name, value in SET.findall(whole[: whole.index(line)]):
+        known[name] = _filled(value.strip("'\""), known)
+    return _split(_filled(f"{before.strip()} {FURTHER.sub('', line).strip()}", known))
+
+
+def _filled(text: str, known: dict[str, str]) -> str:
+    """With what the script gave its variables, in lines of their own, and their defaults."""
+    return USED.sub(lambda found: known.get(found[1] or found[2], found[3] if found[3] is not None else found[0]), text)
+
+
+def left_open(flags: dict[str, Any]) -> list[str]:
+    """The flags whose values only a shell could know, each with what stands there."""
+    found = {name: OPEN.search(str(value)) for name, value in flags.items() if isinstance(value, str | list)}
+    return [f"{name}: {at[0]}" for name, at in found.items() if at]
 
 
 def _split(line: str) -> list[str]:
     try:
-        return shlex.split(DEFAULTED.sub(r"\1", line))
+        return shlex.split(line)
     except ValueError as error:
         raise UserError(f"is no command line: {error}") from None
 

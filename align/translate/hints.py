@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from align.translate.origin import whose
+from align.translate.plain import SECTIONS as SECTIONS_HERE
 from align.translate.words import PROJECTS, Words, table, trainers, words_of
 
 LOSS_TYPES: dict[str, str] = table("common")["loss_types"]  # TRL's values of loss_type: the method's name here
@@ -51,6 +52,8 @@ def of_option(error: Exception) -> str:
     """How a recipe's key is set where other projects have the option that there is none of; empty for other errors, and
     where it is nobody's word."""
     option = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")
+    if option.split(".")[0] in SECTIONS_HERE and "." in option:
+        return f"--{option}: keys of a recipe are set without dashes; write it as {option}=VALUE"
     if not (found := translate_key(option)):
         return ""
     place = found.split("`")[1] if "`" in found else ""

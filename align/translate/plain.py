@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from align.errors import did_you_mean
 from align.translate.draft import Draft, is_off
 
 SECTIONS = ("model", "data", "rollout", "reward", "optim", "training", "logging", "method")
@@ -37,7 +38,8 @@ def _one(draft: Draft, word: str, value: Any) -> None:
     elif word in words.here:
         _here(draft, word, value)
     else:
-        draft.refuse(word, f"no key of {words.project} ({words.version}) that is known here")
+        near = did_you_mean(word, words.every())
+        draft.refuse(word, f"no key of {words.project} ({words.version}) that is known here.{near}".removesuffix("."))
 
 
 def _here(draft: Draft, word: str, value: Any) -> None:

@@ -35,7 +35,11 @@ class Words:
     same: dict[str, str] = field(default_factory=dict)
 
     def __contains__(self, word: str) -> bool:
-        return any(word in part for part in (self.here, self.no_meaning, self.not_offered, self.same))
+        return word in self.every()
+
+    def every(self) -> set[str]:
+        """All words of the project that are known."""
+        return {*self.here, *self.no_meaning, *self.not_offered, *self.same}
 
     def own(self, word: str) -> str:
         """The project's name of what TRL calls `word`."""

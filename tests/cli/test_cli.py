@@ -81,7 +81,11 @@ def test_check_reports_all_mistakes_at_once_without_a_traceback(capsys: pytest.C
         (["train", "dpo", "--allow-changes", "all"], "belongs to --resume"),
         (["methods", "dpo", "--json"], "exclude each other"),
         (["report", "nowhere"], "nowhere"),
+        (["train", "docs/generate/hooks.py"], "hooks.py: is a Python script, and no recipe"),
+        (["check", "dpo", "--data.bad_rows", "drop"], "set without dashes; write it as data.bad_rows=VALUE"),
+        (["check", "dpo", "data.train=json[test]"], "json[test]: json is a loader, and no data set"),
         (["export", "nowhere", "out"], "nowhere: no such folder"),
+        (["export", "recipe", "out"], "Did you mean recipes?"),
         (["chat", "asset:nowhere"], "no such model is shipped"),
     ],
 )

@@ -112,6 +112,7 @@ def test_folders_without_a_usable_tokenizer_name_the_folder_and_the_cure(tmp_pat
         ("./nowhere", "no such folder; give a model folder"),
         ("a/b/c", "no such folder"),
         ("somebody/something", "no such folder here.*local folder"),
+        ("./test", "Did you mean tests"),
         ("asset:stories26k", "Did you mean stories260k"),
         (__file__, "is a file"),
     ],

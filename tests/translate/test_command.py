@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from align.cli.translate import Wishes, drafted, read
-from align.errors import UserError
+from align.errors import Mistakes, UserError
 from align.translate.command import of_script, take_apart
 from align.translate.draft import Draft
 from align.translate.written import lost
@@ -113,3 +113,44 @@ def test_a_revision_stands_behind_the_name(tmp_path: Path):
     assert not lost(draft)
     draft = translated(tmp_path, model_name_or_path="us/one", model_revision="main", beta=0.1)
     assert draft.recipe["model.model_name_or_path"] == "us/one"
+
+
+def test_a_script_knows_its_variables(tmp_path: Path):
+    script = "MODEL=us/one  # ours\nexport RUN=\"runs/$MODEL\"\nN=4\ntorchrun --nproc-per-node ${N:-8} x.py \\\n"
+    script += "--model_name_or_path $MODEL --output_dir ${RUN}-2 --seed ${SEED:-3} --beta 0.2 \"$@\"\nMODEL=later\n"
+    command = take_apart(of_script(script), value)
+    found = {"model_name_or_path": "us/one", "output_dir": "runs/us/one-2", "seed": 3, "beta": 0.2}
+    assert (command.flags, command.processes) == (found, 4)
+    (tmp_path / "x.sh").write_text("python dpo.py --a $1 --model_name_or_path $MODEL/a --output_dir $(date)\n")
+    with pytest.raises(Mistakes) as told:
+        read([str(tmp_path / "x.sh")])
+    assert [message.split(": ")[1:3] for message in told.value.messages] == [
+        ["a", "$1"], ["model_name_or_path", "$MODEL"], ["output_dir", "$(date)"]
+    ]  # fmt: skip
+
+
+def test_a_script_of_python_runs_by_another_import(tmp_path: Path):
+    (tmp_path / "dpo.py").write_text("import trl\n")
+    with pytest.raises(UserError, match=r"is a Python script\..*`from align\.trl import .*`align translate -- "):
+        read([str(tmp_path / "dpo.py")])
+
+
+def test_rows_of_a_loader_have_no_split_of_its_name(tmp_path: Path):
+    files = [{"path": "json", "data_files": "mine.jsonl"}]
+    for named in ({"dataset_name": "json"}, {"dataset_name": "a/b"}, {}):  # TRL reads `datasets` and no dataset_name
+        draft = translated(tmp_path, model_name_or_path="gpt2", datasets=files, eval_strategy="steps", **named)
+        assert (draft.recipe["data.train"], draft.recipe["data.validation"]) == ("mine.jsonl", 0.05)
+
+
+@pytest.mark.parametrize("names", ["none", ["none"], [], None])
+def test_no_tracker_may_be_said_as_transformers_says_it(tmp_path: Path, names: Any):
+    draft = translated(tmp_path, model_name_or_path="gpt2", beta=0.1, report_to=names)
+    assert draft.recipe["logging.report_to"] == []
+    assert not lost(draft)
+
+
+def test_a_misspelt_word_is_told_with_the_nearest(tmp_path: Path):
+    draft = translated(tmp_path, model_name_or_path="gpt2", beta=0.1, learning_rte=1e-6, loss_type="sigmod")
+    said = {account.key: account.words for account in lost(draft)}
+    assert said["learning_rte"].endswith("known here. Did you mean learning_rate?")
+    assert "sigmoid, hinge, ipo, robust are. Did you mean sigmoid?" in said["loss_type"]

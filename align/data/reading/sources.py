@@ -20,11 +20,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from align.errors import UserError, did_you_mean
+from align.errors import UserError, did_you_mean, near_path
 
 TEXT_FORMATS = (".jsonl", ".json", ".csv")
 ACCEPTED = "FILE.jsonl|json|csv (or .gz), .parquet, folders of save_to_disk, NAME@REVISION:CONFIG[SPLIT], asset:NAME"
 HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?(?::([\w.-]+))?(?:\[([\w.+:%-]+)\])?")
+LOADERS = ("json", "csv", "parquet", "arrow", "text", "xml", "pandas", "sql", "webdataset")
 CHUNK = 1 << 20  # characters of a JSON array, bytes of a file being hashed
 ROWS_AT_ONCE = 1000  # of a Parquet file
 NESTED = "its objects are nested too deeply; is it a row?"
@@ -94,8 +95,10 @@ def resolve(source: str) -> Path | None:
     if file_format(path) is None and (named := HUB_NAME.fullmatch(source)):
         if named[4] and (here := Path(named[1])).exists():
             raise UserError(f"{source}: {here} is here; a split of it is a file of its own, or {here}/{named[4]}")
+        if named[1] in LOADERS:  # asked for without a file, it takes whatever lies in this folder
+            raise UserError(f"{source}: {named[1]} is a loader, and no data set; name the file of rows")
         return None
-    raise UserError(f"{source}: no such file.{_near_file(path)} Accepted: {ACCEPTED}")
+    raise UserError(f"{source}: no such file{near_path(path) or '.'} Accepted: {ACCEPTED}")
 
 
 def split_for(source: str, name: str) -> str:
@@ -143,11 +146,6 @@ def _asset(source: str) -> Path:
     files = (p for p in root.rglob("*") if file_format(p) and p.is_file() and not (p.parent / "config.json").exists())
     known = sorted(f"asset:{p.relative_to(root).as_posix()}" for p in files)
     raise UserError(f"{source}: no such data set; there are {', '.join(known)}.{did_you_mean(source, known)}")
-
-
-def _near_file(path: Path) -> str:
-    neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    return did_you_mean(path.name, neighbours)
 
 
 def _numbered(source: str, split: str, every: int) -> Iterator[tuple[int, Any]]:

@@ -95,7 +95,8 @@ def told(draft: Draft) -> None:
     note = "" if steps >= 1 else "metrics.jsonl has every step"
     draft.put("logging.logging_steps", whole, "logging_steps", note=note)
     names = draft.get("report_to")
-    names = [] if is_off(names) else [names] if isinstance(names, str) else list(names)
+    names = [names] if isinstance(names, str) else list(names or [])
+    names = [name for name in names if not is_off(name)]
     if odd := [name for name in names if name not in TRACKERS]:
         draft.refuse("report_to", f"{', '.join(odd)}: there are {', '.join(TRACKERS)}")
     draft.put("logging.report_to", [name for name in names if name in TRACKERS], "report_to")

@@ -40,7 +40,7 @@ def kind(draft: Draft) -> None:
 def _preference(draft: Draft) -> None:
     loss = str(draft.get("pref_loss"))
     if loss not in PREFERENCES:
-        draft.refuse("pref_loss", method.NOT_HERE)
+        draft.refuse("pref_loss", method.not_here(loss, PREFERENCES))
     name = PREFERENCES.get(loss, "dpo")
     name = "cdpo" if name == "dpo" and draft.get("label_smoothing") else name
     draft.put("method.name", name, "stage", "pref_loss")

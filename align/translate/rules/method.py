@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from align.errors import did_you_mean
 from align.translate.draft import Draft
 
 OF_DPO = {"sigmoid": "dpo", "hinge": "hinge", "ipo": "ipo", "robust": "robust"}
 CLIPPED = {"grpo": "sequence_mean", "bnpo": "token_mean", "dapo": "token_mean"}  # losses of grpo: their mean
-NOT_HERE = "this loss is not here; see `align methods`"
+
+
+def not_here(loss: Any, known: Iterable[str]) -> str:
+    """Why a loss is refused, and which of its project are read."""
+    names = list(known)
+    return f"this loss is not here; {', '.join(names)} are.{did_you_mean(str(loss), names)} All: `align methods`"
 
 
 def method(draft: Draft) -> None:
@@ -30,7 +37,7 @@ def _sft(draft: Draft) -> None:
         draft.put("method.name", "dft", "loss_type")
         return
     if loss not in ("nll", "chunked_nll"):
-        draft.refuse("loss_type", NOT_HERE)
+        draft.refuse("loss_type", not_here(loss, ("nll", "chunked_nll", "dft")))
     draft.put("method.name", "sft", "loss_type")
     draft.put("method.aggregation", "token_mean", note="a step's tokens count alike")
 
@@ -40,7 +47,7 @@ def _dpo(draft: Draft) -> None:
     losses = [losses] if isinstance(losses, str) else losses
     known = [loss for loss in losses if loss in OF_DPO]
     if len(losses) > 1 or not known:
-        draft.refuse("loss_type", "a sum of losses is not here" if len(losses) > 1 else NOT_HERE)
+        draft.refuse("loss_type", "a sum of losses is not here" if len(losses) > 1 else not_here(losses[0], OF_DPO))
         draft.put("method.name", OF_DPO.get(losses[0], "dpo"))
     elif known[0] == "sigmoid" and draft.get("label_smoothing") and draft.words.project != "TRL":
         draft.put("method.name", "cdpo", "loss_type", "label_smoothing")
@@ -59,8 +66,8 @@ def smoothed(draft: Draft) -> None:
 
 
 def _kto(draft: Draft) -> None:
-    if draft.get("loss_type") != "kto":
-        draft.refuse("loss_type", NOT_HERE)
+    if (loss := draft.get("loss_type")) != "kto":
+        draft.refuse("loss_type", not_here(loss, ["kto"]))
     draft.put("method.name", "kto", "loss_type")
     for name in ("beta", "desirable_weight", "undesirable_weight"):
         knob(draft, name, name)
@@ -111,7 +118,7 @@ def grpo(draft: Draft) -> None:
 def _clipped(draft: Draft) -> None:
     loss = draft.get("loss_type")
     if loss not in CLIPPED:
-        draft.refuse("loss_type", NOT_HERE)
+        draft.refuse("loss_type", not_here(loss, (*CLIPPED, "dr_grpo", "cispo")))
     mean = CLIPPED.get(str(loss), "token_mean")
     draft.put("method.name", "grpo", "loss_type")
     draft.put("method.aggregation", mean, "loss_type", note="over the whole step" if loss == "bnpo" else "")

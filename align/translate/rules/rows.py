@@ -6,6 +6,7 @@ from typing import Any
 
 from align.translate.draft import Draft, is_off
 from align.translate.rules.course import evaluates
+from align.translate.rules.mixtures import FILES as LOADERS
 from align.translate.rules.mixtures import name_of, sources
 
 LONGEST = 32768  # tokens, where a project cuts nothing
@@ -39,12 +40,17 @@ def _held_out(draft: Draft) -> None:
     if str(draft.get("dataset_name")).endswith(FILES):
         draft.no_meaning("dataset_test_split", "a file has no splits")
         needed(draft)
-    elif draft.get("dataset_name"):
+    elif _named(draft):
         config = draft.get("dataset_config") or draft.get("dataset_configs")
         source = name_of(draft.get("dataset_name"), config, draft.get("dataset_test_split"))
         draft.put("data.validation", source, "dataset_test_split", "do_eval")
     else:
         needed(draft)
+
+
+def _named(draft: Draft) -> bool:
+    """Whether the data set has a name whose splits are known: `datasets` goes before it, and a loader has no rows."""
+    return bool(draft.get("dataset_name")) and not draft.says("datasets") and draft.get("dataset_name") not in LOADERS
 
 
 def needed(draft: Draft) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from align.errors import UserError
+from align.errors import UserError, near_path
 from align_eval.analysis.comparison import Comparison, compare
 from align_eval.analysis.evaluation import evaluation_of
 from align_eval.analysis.gate import Gate, GateFailed, gate_of, judge, level_of, look
@@ -24,7 +24,8 @@ def run(
     if evaluation is None:
         for path in (Path(before), Path(after)):
             if not path.is_dir():
-                raise UserError(f"{path}: no such folder; give two runs, or two models and their --evaluation FOLDER")
+                cure = f"give two runs, or two models and their --evaluation FOLDER{near_path(path)}"
+                raise UserError(f"{path}: no such folder; {cure}")
         yield from compare_runs(Path(before), Path(after))
         if asked:
             yield _ruled(asked, compare(before, after, settings=level_of(asked)), gate[1])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from align.errors import UserError, did_you_mean
+from align.errors import UserError, did_you_mean, near_path
 from align.judges.base import Verdict
 from align.system.lines import read_folder
 from align_eval import store
@@ -103,7 +103,8 @@ def evaluation_of(source: Source) -> Evaluation:
     folder = Path(source)
     warnings: list[str] = []
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected an evaluation's, with items.jsonl, answers and verdicts")
+        expected = f"expected an evaluation's, with items.jsonl, answers and verdicts{near_path(folder)}"
+        raise UserError(f"{folder}: no such folder; {expected}")
     items, answers = store.read_items(folder, warnings.append), store.read_answers(folder, warnings.append)
     warnings += _same_prompts(items)
     return Evaluation(
