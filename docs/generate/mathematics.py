@@ -9,6 +9,8 @@ from latex2mathml.converter import convert
 
 INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
+LOG_AFTER = re.compile(r"(?<=[\w})\]])\s*\\log\b")  # beta log, where a font sets no space between them
+LOG_BEFORE = re.compile(r"\\log\b\s*(?=\\(?!left))")  # log of a fraction, or of a function
 UNKNOWN = re.compile(r"<m\w+>\\[a-zA-Z]+</m\w+>")
 
 
@@ -27,7 +29,8 @@ def _lines(formula: str) -> str:
 def mathml(formula: str, display: str) -> str:
     """One formula, with its source beside it, for whoever cannot draw it."""
     latex = html.unescape(formula).strip()
-    made = convert(latex, display=display)
+    spaced = LOG_BEFORE.sub(r"\\log\\,", LOG_AFTER.sub(r"\\,\\log", latex))
+    made = convert(spaced, display=display)
     if unknown := UNKNOWN.search(made):
         raise ValueError(f"formula {latex!r}: {unknown[0]} is not known")
     return made.replace("<math ", f'<math alttext="{html.escape(" ".join(latex.split()))}" ', 1)

@@ -20,6 +20,7 @@ from align.recipe.types import describe
 from align.system.ranges import ranges_of
 from docs.generate.comments import meanings
 from docs.generate.studies import results_of
+from docs.generate.symbols import legend
 from docs.generate.tables import cell, default_of, of_rows
 
 ROWS = {"demonstrations": "demonstrations", "pairs": "pairs", "unpaired": "answers, each with a verdict",
@@ -67,6 +68,7 @@ def page(name: str, formula: str) -> str:
         f"# {name}\n\n{cell(e.title)}.\n{{ .lead }}",
         _facts(cls, e),
         f"## The loss\n\n{formula.strip()}",
+        *([f"### Symbols\n\n{symbols}"] if (symbols := legend(formula)) else []),
         f"## In words\n\n{about}",
         f"### Departures from the paper\n\n{departures}",
         f"## Knobs\n\n{knobs(cls, e)}",
