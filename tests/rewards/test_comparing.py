@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,27 +9,7 @@ import pytest
 from align.errors import RunError, UserError
 from align.rewards.base import Sample, find_reward
 from align.rewards.settings import Function, RewardSection
-from align.rewards.verdicts import LATE, RewardFunctions, make_reward_functions
-
-
-@pytest.fixture(autouse=True)
-def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    sys.modules.pop("reward_functions", None)
-
-
-@pytest.fixture
-def functions_of() -> Iterator[Any]:
-    made: list[RewardFunctions] = []
-
-    def make(*functions: str | Function, **section: Any) -> RewardFunctions:
-        named = [f"reward_functions:{f}" if isinstance(f, str) else f for f in functions]
-        made.append(make_reward_functions(RewardSection(functions=named, **section)))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
+from align.rewards.verdicts import LATE, make_reward_functions
 
 
 def group(prompt: str, *texts: str) -> list[Sample]:

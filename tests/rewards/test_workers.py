@@ -21,11 +21,6 @@ from align.rewards.verdicts import RewardFunctions, make_reward_functions
 PATIENCE = 60.0  # seconds
 
 
-@pytest.fixture(autouse=True)
-def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-
-
 def functions_of(function: str, timeout: float, num_workers: int = 1) -> RewardFunctions:
     return make_reward_functions(
         RewardSection(functions=[f"reward_functions:{function}"], timeout=timeout, num_workers=num_workers)

@@ -8,14 +8,8 @@ from typing import Any
 import pytest
 from judging_server import JudgingServer, longer, serving
 
-from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.judging.endpoint import Examined, examine
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "BACK_OFF", 0.01)
 
 
 class Able(JudgingServer):

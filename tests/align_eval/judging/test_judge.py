@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,24 +12,12 @@ from judging_server import JudgingServer, serving
 from align.errors import UserError
 from align.judges.base import Verdict
 from align.judges.named import JudgeSpec
-from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.judging.run import judge
 from align_eval.judging.settings import Judging
 from align_eval.records import Answer, Item
 from align_eval.store import append_answers, append_items, read_verdicts
 from align_eval.store.judges import read_judges
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "BACK_OFF", 0.01)
-
-
-@pytest.fixture
-def server() -> Iterator[JudgingServer]:
-    with serving() as started:
-        yield started
 
 
 def test_both_orders_once(tmp_path: Path, server: JudgingServer, capsys: pytest.CaptureFixture[str]) -> None:

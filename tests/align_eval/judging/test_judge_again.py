@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,23 +15,11 @@ from judging_command import RIGHT, command, evaluation, scores, usual
 from judging_server import Fault, JudgingServer, serving
 
 from align.judges.named import JudgeSpec
-from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.judging.run import judge
 from align_eval.records import Answer
 from align_eval.store import append_answers, append_verdicts, read_verdicts
 from align_eval.store.judges import read_judges
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "BACK_OFF", 0.01)
-
-
-@pytest.fixture
-def server() -> Iterator[JudgingServer]:
-    with serving() as started:
-        yield started
 
 
 def test_a_budget_ends_it_and_the_same_command_goes_on(

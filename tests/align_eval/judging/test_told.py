@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from judging_server import serving
 
-from align.judges.served import endpoint as endpoints
 from align_eval.cli import main
 from align_eval.records import Answer, Item
 from align_eval.store import append_answers, append_items
@@ -21,10 +20,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_endpoint_that_never_answers_is_a_failure(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(endpoints, "BACK_OFF", 0.01)
+def test_an_endpoint_that_never_answers_is_a_failure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving() as gone:
         pass
     assert main(["judge", str(folder), "--judge", "http:judge-1", "--base-url", gone.url]) == 1
