@@ -169,7 +169,7 @@ def test_a_late_answer_and_one_that_drips() -> None:
             with connection:
                 connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-                for _ in range(40):  # each byte is in time, the whole is not
+                for _ in range(1200):  # each byte is in time, the whole is not
                     try:
                         connection.sendall(b" ")
                     except OSError:
@@ -185,7 +185,7 @@ def test_a_late_answer_and_one_that_drips() -> None:
         vars(made.speaker)["weights"] = ""  # nobody lists models here
         (verdict,) = made.judge(questions()[:1])
         assert "no whole answer within 0.3 seconds" in verdict.why
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 30  # of the minute that it would take
         thread.join()
 
 

@@ -1,4 +1,4 @@
-"""A reward function whose worker processes need a second to start."""
+"""A reward function whose worker processes need two seconds to start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 if multiprocessing.parent_process() is not None:
-    time.sleep(1)
+    time.sleep(2)
 
 
 def unhurried(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:

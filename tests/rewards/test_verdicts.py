@@ -70,7 +70,7 @@ def test_an_exception_stops_the_run_or_marks_the_sample(timeout: float, function
 
 
 def test_a_function_that_hangs_costs_its_sample_and_not_the_run(functions_of: Any):
-    functions = functions_of("hanging", timeout=0.5, num_workers=2)
+    functions = functions_of("hanging", timeout=1.5, num_workers=2)
     functions(samples("warm", "up"))
     started = time.monotonic()
     found = functions(samples("a", "hang", "b", "hang", "c"))
@@ -86,8 +86,8 @@ def test_a_function_that_takes_its_process_along_is_marked(functions_of: Any):
 
 
 def test_time_that_a_new_worker_takes_to_start_counts_against_no_other_sample(functions_of: Any):
-    """Those beside the one that hangs take 0.3 of 0.6 seconds, and a new worker more than 1."""
-    functions = functions_of(Function(name="slow_to_import:unhurried"), timeout=0.6, num_workers=2)
+    """Those beside the one that hangs take 0.3 of 1.5 seconds, and a new worker more than 2."""
+    functions = functions_of(Function(name="slow_to_import:unhurried"), timeout=1.5, num_workers=2)
     found = functions(samples("hang", "a", "b", "c", "hang", "d"))
     assert [j.rewards["unhurried"] for j in found] == [None, 1.0, 1.0, 1.0, None, 1.0]
 

@@ -136,6 +136,6 @@ def test_formulas_are_found(text: str, expected: list[str]) -> None:
 def test_long_texts_cost_little(scrap: str) -> None:
     """About a second; many times as much if every opening looked for its closing up to the end of the text."""
     text = scrap * (400_000 // len(scrap))
-    began = time.perf_counter()
+    began = time.process_time()
     assert math(text)[-1] == len(text)
-    assert time.perf_counter() - began < 15
+    assert time.process_time() - began < 15

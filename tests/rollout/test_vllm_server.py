@@ -74,7 +74,7 @@ def test_a_server_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path):
     trainer.wait()
     trainer.stdout.close()
     trainer.stdin.close()
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while not gone(pid):
         assert time.monotonic() < limit, "the server lives on"
         time.sleep(0.05)

@@ -43,7 +43,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 def test_the_step_is_finished_first(number: signal.Signals):
     with start() as child:
         child.send_signal(number)
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=60)
     assert child.returncode == 75
     assert out.endswith(f"because of {number.name}\n")
     assert f"{number.name}: stopping after this step" in err
@@ -66,7 +66,7 @@ def test_second_interrupt_stops_at_once_and_says_what_is_kept():
         with pytest.raises(subprocess.TimeoutExpired):
             child.wait(0.5)
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=20)
+        _, err = child.communicate(timeout=60)
     assert child.returncode != 0
     assert "only kept up to the last checkpoint" in err
     assert "KeyboardInterrupt" in err

@@ -45,7 +45,7 @@ def test_what_does_not_pass_says_why(program: str, why: str):
     ran = run(program, QUICK, 512)
     assert not ran.passed
     assert why in ran.why
-    assert time.monotonic() - began < 9
+    assert time.monotonic() - began < 60
 
 
 def test_nothing_that_a_program_starts_outlives_it(tmp_path: Path):
