@@ -14,6 +14,7 @@ from align.errors import UserError, did_you_mean, near_path
 from align.judges.base import Verdict
 from align.system.lines import read_folder
 from align_eval import store
+from align_eval.generation.identity import unlike
 from align_eval.records import Answer, Item, Score
 from align_eval.results.document import Failure
 
@@ -106,7 +107,7 @@ def evaluation_of(source: Source) -> Evaluation:
         expected = f"expected an evaluation's, with items.jsonl, answers and verdicts{near_path(folder)}"
         raise UserError(f"{folder}: no such folder; {expected}")
     items, answers = store.read_items(folder, warnings.append), store.read_answers(folder, warnings.append)
-    warnings += _same_prompts(items)
+    warnings += [*_same_prompts(items), *unlike(folder)]
     return Evaluation(
         name=str(folder),
         items=items,

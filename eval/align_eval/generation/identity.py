@@ -7,7 +7,7 @@ has changed, or by other decoding is refused, and told what differs.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from align_eval.generation.asked import Model
 from align_eval.store.differing import differing
 
 FOLDER = "generation"
+LENGTH = "max_completion_length"  # tokens; without a word a run's own, and the task's for other models
+GIVEN = ("gold", "recorded")  # kinds of models whose answers are only read
+SAMPLED = ("temperature", "top_k", "top_p", "min_p")
 
 
 def hold(
@@ -63,3 +66,25 @@ def identities(folder: Path) -> dict[str, Any]:
     """By the true name of each model that has written here."""
     found = (read_identity(path) for path in sorted((folder / FOLDER).glob("*.json")))
     return {one["name"]: one for one in found}
+
+
+def unlike(folder: Path, tasks: Collection[str] = ()) -> list[str]:
+    """A warning for each task (of `tasks`; none named: all) whose models were not made to write alike: what comes of
+    that looks like a difference of the models."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    writers = {name: one for name, one in identities(folder).items() if one["model"].get("kind") not in GIVEN}
+    for name, one in writers.items():
+        for task, told in one["tasks"].items():
+            plan, decoding = told.get("plan") or {}, told.get("decoding") or {}
+            if plan.get("mode") == "write" and (not tasks or task in tasks):
+                sampled = {key: decoding[key] for key in SAMPLED if key in decoding}
+                found.setdefault(task, {})[name] = {LENGTH: plan.get(LENGTH), **sampled}
+    return [f"{task}: {words}" for task, models in found.items() for words in _unlike(models)]
+
+
+def _unlike(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for key in (LENGTH, *SAMPLED):
+        values = {name: settings[key] for name, settings in models.items() if settings.get(key) is not None}
+        if len(set(values.values())) > 1:
+            each = ", ".join(f"{value} for {name}" for name, value in values.items())
+            yield f"the models did not write alike: {key} is {each}; say {key}=VALUE for all of them, under a new --out"

@@ -18,7 +18,7 @@ from align.system.sums import sha256_of
 from align_eval.analysis.missing import failures
 from align_eval.generation.answers import Batch, Means, Written, generate, plan_of, samples_of
 from align_eval.generation.asked import Model
-from align_eval.generation.identity import identities
+from align_eval.generation.identity import identities, unlike
 from align_eval.generation.settings import Settings, budget_of
 from align_eval.records import Score
 from align_eval.results.document import Failure, Results, Scored, Sections
@@ -137,7 +137,7 @@ def run_tasks(
         command=" ".join(sys.argv),
         manifest=_manifest(folder, batches, settings),
         models=[_told(model.name, folder) for model in models],
-        warnings=[*dict.fromkeys(warnings), *_warnings(batches, written, settings)],
+        warnings=[*dict.fromkeys(warnings), *_warnings(folder, batches, settings)],
         failures=failed,
         sections=Sections(scores=rows),
     )
@@ -166,16 +166,11 @@ def _told(name: str, folder: Path) -> dict[str, Any]:
     return {"name": name, **identities(folder).get(name, {}).get("model", {})}
 
 
-def _warnings(batches: Sequence[Batch], written: Sequence[Written], settings: Settings) -> list[str]:
-    found: list[str] = []
+def _warnings(folder: Path, batches: Sequence[Batch], settings: Settings) -> list[str]:
+    found = unlike(folder, [batch.task.name for batch in batches])
     if not symbolic() and any(b.task.score.by == "math" for b in batches):
         found.append(f"{SYMBOLIC} is not installed: formulas are right only where they read the same as the answer")
     for batch in batches:
-        plans = {replace(one.plan, mode="") for one in written if one.task == batch.task.name}
-        if len({plan.max_completion_length for plan in plans}) > 1 and batch.task.mode == "write":
-            of = [one for one in written if one.task == batch.task.name]
-            lengths = ", ".join(f"{one.model} {one.plan.max_completion_length}" for one in of)
-            found.append(f"{batch.task.name}: not all models may write as much: tokens at most: {lengths}")
         if settings.limit and settings.limit == len(batch.items):
             found.append(f"{batch.task.name}: only {settings.limit} items, drawn with seed {settings.seed}")
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from align.errors import UserError
 from align.system.terminal import say
 from align_eval.generation.answers import ending_of
+from align_eval.generation.identity import unlike
 from align_eval.generation.models import models_of
 from align_eval.generation.settings import Settings, budget_of, parted, settings_of
 from align_eval.results.wording import told
@@ -35,6 +36,8 @@ def generate(words: Sequence[str], models: Sequence[str], out: Path, *, dry_run:
         say(f"{one.task}: {len(one.answers):,} answers of {one.model} in {out}, {one.made:,} made now{lost}")
         for why, count in Counter(m.why for m in one.missing).most_common(SHOWN):
             say(f"  {count:,} missing: {why}")
+    for warning in unlike(out, [task.name for task in tasks]):
+        say(f"warning: {warning}", file=sys.stderr)
     return ending_of(written).tell(budget_of(settings).told)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from align.runfolder.lock import Lock
+from align_eval.analysis.evaluation import evaluation_of
 from align_eval.cli import main
 
 
@@ -56,3 +57,20 @@ def test_rows_that_cannot_be(
     model = str(tmp_path / "answers.jsonl") if answers else "gold"
     assert main(["generate", str(tmp_path / "mine.jsonl"), "--model", model, "--out", str(tmp_path / "e")]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_models_that_may_not_write_as_much_are_told_then_and_whenever_they_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a base model has its task's length and a run its own: the longer answers would look like the better model."""
+    (tmp_path / "mine.jsonl").write_text('{"id": "a", "prompt": "Once"}\n')
+    (tmp_path / "known.jsonl").write_text('{"item": "a", "text": "b"}\n')
+    common = [str(tmp_path / "mine.jsonl"), "--out", str(tmp_path / "e")]
+    for model, length in ((f"known={tmp_path / 'known.jsonl'}", 9), ("before=asset:stories260k", 2)):
+        assert main(["generate", *common, "--model", model, f"max_completion_length={length}"]) == 0
+    assert "warning" not in capsys.readouterr().err  # what is only read has no length of writing
+    after = ["--model", "after=asset:stories260k", "max_completion_length=4", "temperature=0"]
+    assert main(["generate", *common, *after]) == 0
+    told = "mine: the models did not write alike: max_completion_length is 4 for after, 2 for before"
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert [told in warning for warning in evaluation_of(tmp_path / "e").warnings].count(True) == 1
