@@ -156,10 +156,10 @@ def call(name: str, function: Callable[..., Any], samples: Sequence[Sample], pla
         found = function(**said, completion_ids=ids, **columns)
         if inspect.iscoroutine(found):
             found = finished(found)
+    found = found.tolist() if hasattr(found, "tolist") else found  # of numpy, torch, pandas
     if not isinstance(found, list | tuple):
-        raise RunError(
-            f"reward {name}: returned {type(found).__name__}; expected a list with a number, or None, for each one"
-        )
+        kind = type(found).__name__
+        raise RunError(f"reward {name}: returned {kind}; expected a list with a number, or None, for each completion")
     if len(found) != len(samples):
         raise RunError(
             f"reward {name}: returned {len(found)} values for {len(samples)} completions; expected one for each"
@@ -175,16 +175,17 @@ def _number(name: str, value: Any, sample: Sample) -> float | None:
     if value is None:
         return None
     if isinstance(value, str) or not hasattr(value, "__float__"):
-        raise RunError(f"reward {name}: returned {value!r} for {_shown(sample)}; expected a number or None")
+        raise RunError(f"reward {name}: returned {value!r} for {shown(sample)}; expected a number or None")
     number = float(value)
     if not math.isfinite(number):
         raise RunError(
-            f"reward {name}: returned {number} for {_shown(sample)}; expected a finite number, or None where it does "
+            f"reward {name}: returned {number} for {shown(sample)}; expected a finite number, or None where it does "
             "not apply"
         )
     return number
 
 
-def _shown(sample: Sample) -> str:
+def shown(sample: Sample) -> str:
+    """A completion, as messages name it."""
     text = text_of(sample.completion)
     return f"the completion {text[:60]!r}{'...' if len(text) > 60 else ''}"

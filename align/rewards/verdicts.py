@@ -8,7 +8,7 @@ from typing import Any
 
 from align.errors import RunError, UserError
 from align.outside import place_of
-from align.rewards.base import Sample, call, compares, find_reward
+from align.rewards.base import Sample, call, compares, find_reward, shown
 from align.rewards.cache import Cache
 from align.rewards.pool import Pool, Verdict
 from align.rewards.settings import Function, RewardSection
@@ -76,7 +76,8 @@ class RewardFunctions:
         return self.caches[name].through(samples, lambda missing: self._said(name, missing))
 
     def _said(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
-        return self._sound(name, self.pools[name].judge(samples) if name in self.pools else self._here(name, samples))
+        found = self.pools[name].judge(samples) if name in self.pools else self._here(name, samples)
+        return self._sound(name, found, samples)
 
     def _compared(self, name: str, groups: Sequence[Sequence[Sample]]) -> list[list[Verdict]]:
         several = [group for group in groups if len(group) > 1]
@@ -87,14 +88,22 @@ class RewardFunctions:
         rest = iter([self._sound(name, verdicts) for verdicts in found])
         return [next(rest) if len(group) > 1 else [Verdict()] * len(group) for group in groups]
 
-    def _sound(self, name: str, found: list[Verdict]) -> list[Verdict]:
+    def _sound(self, name: str, found: list[Verdict], samples: Sequence[Sample] = ()) -> list[Verdict]:
         """RunError where a function has failed, and that is not to be marked."""
-        for verdict in found:
+        for i, verdict in enumerate(found):
             if verdict.broken:
                 raise RunError(verdict.error)
             if verdict.error and not self.mark_errors:
-                raise RunError(_told(name, verdict.error))
+                of = samples[i : i + 1] if name in self.pools else self._failing(name, samples)
+                raise RunError(_told(name, verdict.error + (f", for {shown(of[0])}" if of else "")))
         return found
+
+    def _failing(self, name: str, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """The one sample that a call of all has failed by, found by halves; none where it takes several of them."""
+        while len(samples) > 1:
+            half = len(samples) // 2
+            samples = samples[:half] if self._together(name, samples[:half])[0].error else samples[half:]
+        return samples if samples and self._together(name, samples)[0].error else ()
 
     def _here(self, name: str, samples: Sequence[Sample]) -> list[Verdict]:
         """All at once; one by one only to find those that cannot be judged."""

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,27 @@ def text(prompts: list[str], completions: list[str], **columns: Any) -> list[Any
 
 def nan(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
     return [float("nan")] * len(completions)
+
+
+def crowded(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    if len(completions) > 1:
+        raise ValueError("two")
+    return [1.0]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """As functions written for TRL return them."""
+
+    kind: str
+
+    def __call__(self, prompts: list[str], completions: list[str], **columns: Any) -> Any:
+        import torch  # slow, and workers import this file
+
+        found = [len(text) for text in completions]
+        if self.kind == "list of both":
+            return [torch.tensor(found[0]), *np.array(found[1:], np.float32)]
+        return np.array(found) if self.kind == "array" else torch.tensor(found, dtype=torch.bfloat16)
 
 
 def number(prompts: list[str], completions: list[str], **columns: Any) -> Any:

@@ -28,6 +28,17 @@ def test_several_functions_with_weights(functions_of: Any):
     assert functions.total({"length": None, "raising": None}) is None
 
 
+def test_an_exception_that_takes_several_completions_blames_none(functions_of: Any):
+    with pytest.raises(RunError, match=r"reward crowded: ValueError: two .*line \d+\); correct it"):
+        functions_of("crowded")(samples("a", "b", "c", "d"))
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "list of both"])
+def test_numbers_of_numpy_and_torch_are_numbers(kind: str, functions_of: Any):
+    found = functions_of(Function(name="reward_functions:Lengths", settings={"kind": kind}))(samples("a", "bcd"))
+    assert [j.rewards["Lengths"] for j in found] == [1.0, 3.0]
+
+
 def test_async_functions_are_awaited(functions_of: Any):
     assert [j.rewards["patient"] for j in functions_of("patient")(samples("a", "bcd"))] == [1.0, 3.0]
 
@@ -61,8 +72,9 @@ def test_warming_up_takes_no_samples_time(functions_of: Any):
 
 @pytest.mark.parametrize("timeout", [0.0, 20.0], ids=["here", "in a worker"])
 def test_an_exception_stops_the_run_or_marks_the_sample(timeout: float, functions_of: Any):
-    with pytest.raises(RunError, match=r"reward raising: KeyError: 'no such word' .*reward_functions.py, line \d+"):
-        functions_of("raising", timeout=timeout, num_workers=1)(samples("fine", "bad"))
+    told = r"reward raising: KeyError: 'no such word' .*reward_functions.py, line \d+\), for the completion 'bad'; "
+    with pytest.raises(RunError, match=told):
+        functions_of("raising", timeout=timeout, num_workers=1)(samples("fine", "skip", "bad", "fine"))
     found = functions_of("raising", timeout=timeout, num_workers=1, on_error="mark")(samples("fine", "bad", "skip"))
     assert [j.rewards["raising"] for j in found] == [2.0, None, None]
     assert [list(j.failed) for j in found] == [[], ["raising"], []]
