@@ -25,7 +25,7 @@ kill $OTHER
 exit $CODE
 """
 AWAY = """#!/bin/bash
-[ $RANK = 1 ] && exec sleep 20
+[ $RANK = 1 ] && exec sleep 300
 exec "$@"
 """
 
