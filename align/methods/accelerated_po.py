@@ -1,9 +1,10 @@
 """Accelerated preference optimisation: rounds of a pair loss, with a jump ahead between them.
 
 He, Yuan, Gu, "Accelerated Preference Optimization for Large Language Model Alignment", 2024, arXiv:2410.06293. No code
-of the authors is public. A round writes completions by pi_t, pairs the best of each prompt with the worst (prompts
-whose completions are equal are left out), and minimises from there a pair loss whose reference is pi_t. With
-u = sum_t [log pi(y_t) - log pi_t(y_t)] of the better (w) and of the worse one (l), averaged over pairs,
+of the authors is public. A round writes completions by pi_old, the policy at its start (the paper's pi_t), pairs the
+best of each prompt with the worst (prompts whose completions are equal are left out), and minimises from there a pair
+loss whose reference is pi_old. With u = sum_t [log pi(y_t) - log pi_old(y_t)] of the better (w) and of the worse one
+(l), averaged over pairs,
 
     inner: dpo     loss = -log sigmoid(beta (u_w - u_l))
     inner: ipo     loss = (u_w - u_l - 1 / (2 beta))^2
@@ -11,11 +12,12 @@ u = sum_t [log pi(y_t) - log pi_t(y_t)] of the better (w) and of the worse one (
 
 The next round begins ahead of its solution, in float32, weight by weight (section 5.2; in logits it is eq. 3.6):
 
-    theta_{t+1} = hat_{t+1} + extrapolation_alpha (hat_{t+1} - hat_t)
+    theta_{k+1} = hat_{k+1} + extrapolation_alpha (hat_{k+1} - hat_k)
 
-where hat_t is the solution before, not where its round began. The last solution is not extrapolated: it is the result,
-and what is evaluated at a round's end is the solution, too. extrapolation_alpha 0 is the inner method in rounds, bit
-for bit. The KL is to pi_t, not to the first model: only the number of rounds limits how far it goes.
+where hat_{k+1} is the solution of round k and hat_k that of the round before, not where round k began. The last
+solution is not extrapolated: it is the result, and what is evaluated at a round's end is the solution, too.
+extrapolation_alpha 0 is the inner method in rounds, bit for bit. The KL is to pi_old, not to the first model: only the number of rounds
+limits how far it goes.
 
 A round is an experience: its first step has a new optimiser, and warm-up and decay are laid over it. `beta` may be a
 list with one number for each round, as in the paper: 0.01, 0.1, 1.
@@ -23,12 +25,12 @@ list with one number for each round, as in the paper: 0.01, 0.1, 1.
 Use it where an online reward ranks completions, and rounds of writing are what costs. It is not anchored preference
 optimisation, which is called APO as well.
 
-Metrics: those of every online method, where pi_old is pi_t and `clip_fraction` is 0: nothing is clipped; `accuracy`
-share of pairs with u_w > u_l (in a round's first step both are 0 but for rounding), `margin` beta (u_w - u_l),
-`chosen_rewards` and `rejected_rewards` beta u, `beta` of the round.
+Metrics: those of every online method, where `clip_fraction` is 0: nothing is clipped; `accuracy` share of
+pairs with u_w > u_l (in a round's first step both are 0 but for rounding), `margin` beta (u_w - u_l), `chosen_rewards`
+and `rejected_rewards` beta u, `beta` of the round.
 
 Departures: the default beta is DPO's usual 0.1 for every round. The paper does not say where a round's training starts
-(unconfirmed); it is theta_t here, where all log-ratios are 0. Its inner SPPO is in units of beta u, beta^2 times ours
+(unconfirmed); it is theta_k here, where all log-ratios are 0. Its inner SPPO is in units of beta u, beta^2 times ours
 with the same minimiser. Log-probabilities are taken at the temperature of writing, as everywhere here. Every experience
 asks for the next prompts, not for a third of the data; AdamW instead of RMSprop is the recipe's choice. With an adapter
 the jump is that of its matrices, B A, and stands beside the factors, which learn on from their solution: the last

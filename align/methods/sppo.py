@@ -1,16 +1,17 @@
 """Self-play preference optimisation: in rounds, completions gain by how often they win against those beside them.
 
 Wu, Sun, Yuan, Ji, Yang, Gu, "Self-Play Preference Optimization for Language Model Alignment", 2024, arXiv:2405.00675,
-with the settings of the authors' code (uclaml/SPPO). With pi_t the policy at the start of a round, for each completion
+with the settings of the authors' code (uclaml/SPPO). With pi_old the policy at the start of a round (the paper's pi_t),
+for each completion
 
     p    = mean over the K completions of its prompt, itself among them, of P(it beats one),   P(itself) = 1/2
-    u    = sum_t [log pi(y_t) - log pi_t(y_t)]
+    u    = sum_t [log pi(y_t) - log pi_old(y_t)]
     loss = (u - (p - 1/2) / beta)^2
 
-averaged over completions. The exact step is pi proportional to pi_t exp(p / beta), its log Z taken as 1 / (2 beta). Of
-each prompt the best and the worst are learned from (`learned: pair`; half the sum of both squares, averaged over pairs,
-is the mean over them); prompts whose completions are equal are left out. `all` learns from all K, as the paper explains
-it.
+averaged over completions. The exact step is pi proportional to pi_old exp(p / beta), its log Z taken as 1 / (2 beta).
+Of each prompt the best and the worst are learned from (`learned: pair`; half the sum of both squares, averaged over
+pairs, is the mean over them); prompts whose completions are equal are left out. `all` learns from all K, as the paper
+explains it.
 
 A round is an experience: its first step has a new optimiser, and warm-up and decay are laid over it. `beta` may be a
 list with one number for each round. Use it where who wins has no order that a single reward could have (A beats B beats
@@ -20,9 +21,9 @@ C beats A), or as self-play on a reward model. There is no anchor to the first m
 what the reward `win_rate` says, which knows other judges. `outcomes`: `soft` is p; `single` is P of the best against
 the worst; `hard` is 1 and 0.
 
-Metrics: those of every online method, where pi_old is pi_t and `clip_fraction` is 0: nothing is clipped; `residual`
-mean |u - (p - 1/2) / beta|, `chosen_rewards` and `rejected_rewards` beta u of completions that win more and less than
-half the time, `beta` of the round.
+Metrics: those of every online method, where `clip_fraction` is 0: nothing is clipped; `residual` mean
+|u - (p - 1/2) / beta|, `chosen_rewards` and `rejected_rewards` beta u of completions that win more and less than half
+the time, `beta` of the round.
 
 Departures: log-probabilities are taken at the temperature of writing, as everywhere here; theirs at 1. AdamW instead of
 their RMSprop is the recipe's choice. How many epochs their published checkpoints took is unconfirmed; here a round has
