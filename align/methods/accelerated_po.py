@@ -16,8 +16,8 @@ The next round begins ahead of its solution, in float32, weight by weight (secti
 
 where hat_{k+1} is the solution of round k and hat_k that of the round before, not where round k began. The last
 solution is not extrapolated: it is the result, and what is evaluated at a round's end is the solution, too.
-extrapolation_alpha 0 is the inner method in rounds, bit for bit. The KL is to pi_old, not to the first model: only the number of rounds
-limits how far it goes.
+extrapolation_alpha 0 is the inner method in rounds, bit for bit. The KL is to pi_old, not to the first model: only the
+number of rounds limits how far it goes.
 
 A round is an experience: its first step has a new optimiser, and warm-up and decay are laid over it. `beta` may be a
 list with one number for each round, as in the paper: 0.01, 0.1, 1.
