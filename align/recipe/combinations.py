@@ -10,7 +10,9 @@ from align.data.settings import DataSection
 from align.errors import UserError, did_you_mean
 from align.methods.base import Method
 from align.models.settings import ModelSection
+from align.models.sources import has_adapter
 from align.needs import Needs, knobs_of_rounds
+from align.recipe.look_at_models import model_folder
 from align.recipe.text import Written
 from align.rollout.settings import RolloutSection
 from align.system.extras import has_bitsandbytes
@@ -27,7 +29,8 @@ SCHEDULES: dict[str, tuple[str, ...]] = {  # with their further arguments
 }  # fmt: skip
 NEEDED = {"cosine_with_min_lr": ("min_lr_rate", "min_lr"), "warmup_stable_decay": ("num_decay_steps",)}  # one of them
 OPTIMISERS_OF_TRANSFORMERS = ("Adafactor",)
-NOT_FOR_TRAINING = ("LBFGS", "SparseAdam")  # one wants a closure, the other sparse gradients
+# one wants a closure, one sparse gradients, and Rprop whole batches: it knows neither a schedule nor a weight decay
+NOT_FOR_TRAINING = ("LBFGS", "SparseAdam", "Rprop")
 RATES = "optim.learning_rate_of_round"
 TRACKERS = ("tensorboard", "wandb", "trackio")
 KEEP_ONE = "keep one of them (key=null on the command line takes a recipe's own away)"
@@ -53,6 +56,20 @@ def check_combinations(written: Written, cls: type[Method[Any]] | None, sections
         written.wrong("reward.num_workers", "has no effect without reward.timeout; set it, or remove the key")
     if sections["logging"] is not None:
         _logging(written, cls, sections["logging"], sections["data"])
+
+
+def check_averages(written: Written, method: Method[Any] | None, sections: dict[str, Any]) -> None:
+    """Where a copy follows the policy by shares that its own precision rounds away: it would stand still."""
+    model, moves = sections["model"], method.moves() if method is not None else ()
+    if model is None or model.dtype in ("auto", "float32") or not any(move.how == "average" for move in moves):
+        return
+    folder = model_folder(model.model_name_or_path) if model.model_name_or_path else None
+    if model.lora is not None or (folder is not None and has_adapter(folder)):
+        return  # adapters are float32
+    written.wrong(
+        "model.dtype", f"found {model.dtype}, which rounds away what a moving average adds to its copy in a step, and "
+        "this method has one; set auto, with training.mixed_precision: bf16 to compute as fast"
+    )  # fmt: skip
 
 
 def check_masters(written: Written, method: Method[Any] | None, sections: dict[str, Any]) -> None:

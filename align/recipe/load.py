@@ -25,7 +25,7 @@ from align.methods.acronyms import ACRONYMS
 from align.methods.base import Method, find_method, method_names
 from align.methods.lookup import not_annotated
 from align.models.settings import ModelSection
-from align.recipe.combinations import check_combinations, check_masters, check_rounds, writes_nothing
+from align.recipe.combinations import check_averages, check_combinations, check_masters, check_rounds, writes_nothing
 from align.recipe.defaults import weighted, with_followed, with_minibatches, with_rate
 from align.recipe.look_at_data import check_data
 from align.recipe.look_at_models import check_context, check_models
@@ -118,6 +118,7 @@ def checked(written: Written, path: Path, world_size: int | None = None) -> Reci
         sections["model"], before = settled(written, sections["model"])
     check_combinations(written, cls, sections)
     check_masters(written, method, sections)
+    check_averages(written, method, sections)
     if cls is not None and sections["model"] is not None:
         check_roles(written, cls, method, sections["model"])
     if cls is not None:

@@ -19,7 +19,9 @@ from align.errors import UserError
 from align.models.embeddings import whole
 from align.runfolder.fragments import WEIGHT, Fragment, Saved
 from align.runfolder.fragments import write as write_fragments
+from align.system.terminal import say
 from align.training.moves import COUNTERS
+from align.training.optim import remembered
 from align.training.pieces import at_rest, fragment, fragments
 from align.training.slopes import local
 from align.training.step import Trainee
@@ -54,8 +56,10 @@ def read(folder: Path, trainee: Trainee) -> None:
     world, names = trainee.world, changing(trainee)
     saved = Saved(folder / STATE, world.rank)
     saved.refuse_lacking(saved.fill(fragments(trainee.module, world, names)), len(names))
-    for owner in owners(trainee):
-        owner.read(saved)
+    held = list(owners(trainee))
+    if not all([owner.read(saved) for owner in held]) and world.main:
+        kind = type(held[0].optimizer).__name__
+        say(f"{folder}: has moments of another optimiser than {kind}, which has other ones: they begin anew")
     if trainee.masters is not None:
         trainee.masters.give_weights()
     for name, count in saved.more.items() if world.deepspeed else ():
@@ -70,12 +74,16 @@ class Owner:
     """A tensor that the optimiser steps, and which runs of which parameters it holds on this rank."""
 
     key: Any  # a parameter, or ZeRO's flat masters
-    state: dict[Any, dict[str, Any]]  # of the optimiser
+    optimizer: Any
     held: tuple[tuple[int, Fragment], ...]  # where in `key` each begins; with its weights alone
 
     @property
     def names(self) -> list[str]:
         return [fragment.name for _, fragment in self.held]
+
+    @property
+    def state(self) -> dict[Any, dict[str, Any]]:
+        return self.optimizer.state
 
     def fragments(self) -> Iterator[Fragment]:
         """With the moments, where there are some by now."""
@@ -87,16 +95,20 @@ class Owner:
             parts = {key: value[at : at + one.count] for key, value in alike.items()}
             yield replace(one, tensors={**one.tensors, **parts}, others=others, odd=odd)
 
-    def read(self, saved: Saved) -> None:
-        """The masters, and the moments as they were; none where there were none."""
+    def read(self, saved: Saved) -> bool:
+        """The masters, and the moments as they were, in the precision of now; none where there were none. False where
+        they are of an optimiser that keeps other ones."""
         lacking = saved.fill([one for _, one in self.held])
         saved.refuse_lacking(lacking, len(self.held))
         found = [next(saved.of(one.name)) for _, one in self.held if one.count]
         kept = max(found, key=lambda f: float(f.others.get("step", 0)), default=None)
         self.state.pop(self.key, None)
         if kept is None or not (len(kept.tensors) > 1 or kept.others or kept.odd):
-            return
-        alike = {key: tensor.dtype for key, tensor in kept.tensors.items() if key != WEIGHT}  # some are of 8 bits
+            return True
+        ours = remembered(self.optimizer, local(self.key).detach())
+        if ours.keys() - {*kept.tensors, *kept.others, *kept.odd}:
+            return False
+        alike = {key: _dtype(tensor, ours.get(key)) for key, tensor in kept.tensors.items() if key != WEIGHT}
         state: dict[str, Any] = {key: torch.zeros_like(self.key, dtype=dtype) for key, dtype in alike.items()}
         state = {key: value.detach() for key, value in state.items()}
         state |= {key: value.clone() if isinstance(value, Tensor) else value for key, value in kept.others.items()}
@@ -108,6 +120,13 @@ class Owner:
             wanted = {key: _flat(state[key])[at : at + one.count] for key in kept.tensors if key != WEIGHT}
             if wanted:
                 saved.fill([replace(one, tensors=wanted)])
+        return True
+
+
+def _dtype(kept: Tensor, ours: Any) -> torch.dtype:
+    """Numbers follow the weights' precision where the optimiser has them so; those of 8 bits are codes."""
+    both = kept.is_floating_point() and isinstance(ours, Tensor) and ours.is_floating_point()
+    return ours.dtype if both else kept.dtype
 
 
 def _refuse_cut(kept: Fragment, held: tuple[tuple[int, Fragment], ...], saved: Saved) -> None:
@@ -132,10 +151,10 @@ def owners(trainee: Trainee) -> list[Owner]:
             ours.append(fragment(name, master, world))  # in the place of its weight
         held = {fragment.name: fragment for fragment in ours}
         listed = [p for group in base.param_groups for p in group["params"]]
-        return [Owner(p, base.state, ((0, held[names[id(p)]]),)) for p in listed]
+        return [Owner(p, base, ((0, held[names[id(p)]]),)) for p in listed]
     engine = trainee.module.optimizer
     cut = _of_shards if world.sharding == "zero3" else _of_partitions
-    return [Owner(master, engine.optimizer.state, tuple(held)) for master, held in cut(engine, names, world.rank)]
+    return [Owner(master, engine.optimizer, tuple(held)) for master, held in cut(engine, names, world.rank)]
 
 
 def _of_shards(engine: Any, names: Mapping[int, str], rank: int) -> Iterator[tuple[Tensor, list[tuple[int, Fragment]]]]:

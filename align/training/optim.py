@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +110,18 @@ def rate_in_rounds(section: OptimSection, num_steps: int) -> Schedule:
 def set_rate(optimizer: Any, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def remembered(optimizer: torch.optim.Optimizer, like: torch.Tensor) -> dict[str, Any]:
+    """What an optimiser keeps for a tensor of these dimensions and precision once it has stepped, by name: found by a
+    step of its own class with a tensor of one entry. The optimiser itself is as it was."""
+    one = nn.Parameter(torch.zeros((1,) * like.ndim, dtype=like.dtype, device=like.device))
+    one.grad = torch.zeros_like(one)
+    stand_in: Any = object.__new__(type(optimizer))
+    stand_in.__dict__ |= vars(optimizer) | {"state": defaultdict(dict)}
+    stand_in.param_groups = [{**optimizer.param_groups[0], "params": [one]}]
+    stand_in.step()
+    return dict(stand_in.state[one])
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

@@ -28,6 +28,7 @@ WRONG_WORDS = [
     ("training.metric_for_best_model=acuracy", "no such metric: acuracy; dpo reports loss, accuracy, margin"),
     ("logging.baselines=[bag_of_words]", "logging.baselines: needs data.test, whose pairs are ranked"),
     ("optim.optim=SparseAdam", "optim.optim: no such optimiser: SparseAdam; there are ASGD, Adadelta"),
+    ("optim.optim=Rprop", "optim.optim: no such optimiser: Rprop; there are ASGD, Adadelta"),
     ("optim={optim: SGD, adam_beta1: 0.8}", "optim.adam_beta1: has no effect on SGD; remove the key"),
     ("optim={optim: Adafactor, adam_epsilon: 1e-7}", "optim.adam_epsilon: has no effect on Adafactor"),
     ("optim.optim_args={decay: 1}", "command line: optim.optim_args: AdamW does not take these: "),

@@ -142,3 +142,11 @@ def test_where_they_are_of_no_use_they_are_refused(
 ):
     assert main(["check", *words, "optim.masters=true"]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_moving_average_is_not_kept_in_few_bits(capsys: pytest.CaptureFixture[str]):
+    """A hundredth of the way is less than bfloat16 can tell apart, once the copy is near."""
+    assert main(["check", "nash_mp", "method.target=ema", "model.dtype=bfloat16"]) == 2
+    assert "model.dtype: found bfloat16, which rounds away what a moving average adds" in capsys.readouterr().err
+    assert main(["check", "nash_mp", "method.target=hard", "model.dtype=bfloat16"]) == 0
+    assert main(["check", "nash_mp", "method.target=ema", "model.dtype=bfloat16", "model.lora={r: 2}"]) == 0

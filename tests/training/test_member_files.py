@@ -114,3 +114,38 @@ def test_every_method_of_pairs_saves_as_before(tmp_path: Path):
     bench.step(random_groups(DPO(), 4), rate=1e-2)
     folder = snapshot.save(tmp_path, Team({"policy": bench.trainee}), Progress(step=1))
     assert names_in(folder) == [n for n, _ in bench.trainee.module.named_parameters()]
+
+
+OTHERS = [  # optimiser before, precision and masters; likewise after; whether the moments go on
+    (("AdamW", "float32", False), ("Adam", "float32", False), True),
+    (("AdamW", "bfloat16", True), ("AdamW", "bfloat16", False), True),
+    (("AdamW", "bfloat16", False), ("AdamW", "bfloat16", True), True),
+    (("AdamW", "bfloat16", False), ("AdamW", "float32", False), True),
+    (("AdamW", "float32", False), ("NAdam", "float32", False), False),
+    (("SGD", "float32", False), ("AdamW", "float32", False), True),
+    (("Adafactor", "float32", False), ("AdamW", "float32", False), False),
+    (("AdamW", "float32", False), ("Adafactor", "float32", False), False),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "goes_on"), OTHERS)
+def test_moments_go_on_or_begin_anew_aloud(
+    before: tuple[str, str, bool], after: tuple[str, str, bool], goes_on: bool, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    """As a resume has it that allows optim.optim, model.dtype or optim.masters to differ."""
+
+    def trainee(optim: str, dtype: str, masters: bool) -> Trainee:
+        model = tiny_llama("lm", 0).to(getattr(torch, dtype))
+        section = OptimSection(learning_rate=1e-2, optim=optim, masters=masters)
+        return make_trainee(model, Kernel("sdpa"), section, TrainingSection(), alone())
+
+    one, other = trainee(*before), trainee(*after)
+    learn(one, range(2))
+    snapshot.restore(snapshot.save(tmp_path, Team({"policy": one}), Progress(step=2)), Team({"policy": other}))
+    assert ("they begin anew" not in capsys.readouterr().out) == goes_on
+    state = getattr(other.optimizer, "optimizer", other.optimizer).state
+    steps = [int(of["step"]) for of in state.values() if "step" in of]
+    assert steps == ([2] * len(steps) if goes_on else [])
+    learn(other, range(2, 3))
+    assert all(torch.isfinite(p).all() for p in weights(other).values())
