@@ -43,7 +43,9 @@ def options_of(words: Sequence[str], cls: type[D]) -> tuple[D, list[str]]:
             key, equals, of_key = value.partition("=")
             if not equals:
                 raise UserError(f"--{name} {value}: expected KEY=VALUE, such as account=physics")
-            found.setdefault(known[name], {})[key] = of_key
+            if key in found.setdefault(known[name], {}):
+                raise UserError(f"--{name} {key}: stands twice; keep one of them")
+            found[known[name]][key] = of_key
         else:
             found[known[name]] = value
     try:

@@ -43,6 +43,7 @@ LAUNCHERS: dict[str, Callable[[SlurmJob, str], str]] = {
 }  # fmt: skip
 
 
+ODD = re.compile(r"[^\w.+-]+")  # what sbatch would cut a name at
 SILENCE, LEAST = 90, 10  # seconds without a heartbeat of any rank, after which nobody is left
 
 
@@ -75,9 +76,14 @@ def script(name: str, job: SlurmJob, places: Places) -> str:
         "servers": servers(job, python),
         "silence": min(SILENCE, max(job.patience, LEAST)),
         "tasks": tasks(job),
-        "command": f"{job.container} {LAUNCHERS[job.launcher](job, python)} -m align {train}".strip(),
+        "command": f"{inner(job.container)} {LAUNCHERS[job.launcher](job, python)} -m align {train}".strip(),
     }  # fmt: skip
     return filled("job.sh", known)
+
+
+def inner(text: str) -> str:
+    """Text of shell as it stands within single quotes."""
+    return text.replace("'", "'\\''")
 
 
 def filled(name: str, known: Mapping[str, object]) -> str:
@@ -95,7 +101,7 @@ def servers(job: SlurmJob, python: str) -> str:
     known = {
         "num_servers": job.num_servers, "servers_of_node": each, "gpus_of_server": job.gpus_of_server,
         "where": f"{nodes} --ntasks={job.num_servers // each} --ntasks-per-node=1", "wait": job.preflight or 120,
-        "keeper": f"{job.container} {python} -m align.rollout.vllm.keeper".strip(),
+        "keeper": f"{inner(job.container)} {python} -m align.rollout.vllm.keeper".strip(),
     }  # fmt: skip
     return filled("servers.sh", known)
 
@@ -126,12 +132,13 @@ def options(name: str, job: SlurmJob, places: Places) -> Iterator[str]:
     yield "#!/bin/bash"
     log = places.script.parent / ("slurm-%A_%a.log" if job.array else "slurm-%j.log")
     told = {
-        "job-name": name, "nodes": job.nodes + job.vllm_nodes, "ntasks-per-node": job.ranks_of_node, "output": log,
+        "job-name": ODD.sub("-", name), "nodes": job.nodes + job.vllm_nodes,
+        "ntasks-per-node": job.ranks_of_node, "output": log,
         "open-mode": "append", "gpus-per-node": job.gpus_per_node or None, "time": job.time,
         "partition": job.partition, "array": job.array,
         "dependency": f"afterok:{job.after}" if job.after else "",
         "signal": f"B:USR2@{job.warning}" if job.warning else "",
-        **job.sbatch,
     }  # fmt: skip
     yield from (f"#SBATCH --{option}={value}" for option, value in told.items() if value not in ("", None))
+    yield from (f"#SBATCH --{option}" + (f"={value}" if value else "") for option, value in job.sbatch.items())
     yield "#SBATCH --requeue"

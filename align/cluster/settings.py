@@ -15,8 +15,23 @@ TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?")
 KEY = re.compile(r"[a-z][a-z0-9-]*")
 OURS = (  # options of sbatch that have a place of their own here
     "nodes", "ntasks", "ntasks-per-node", "time", "partition", "array", "dependency", "signal", "requeue", "output",
-    "error", "open-mode", "job-name", "chdir",
+    "error", "open-mode", "job-name", "chdir", "gpus-per-node",
 )  # fmt: skip
+
+
+def seconds_of(time: str) -> int:
+    """Of a time as sbatch has it: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    return 86400 * int(days or 0) + sum(unit * part for unit, part in zip(units, parts, strict=False))
+
+
+def _is_list(array: str) -> bool:
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*(%\d+)?", array):
+        return False
+    ranges = [part.split("-") for part in array.partition("%")[0].split(",")]
+    return all(int(ends[0]) <= int(ends[-1]) for ends in ranges)
 
 
 def wrong_shares(sharding: str, offload: str) -> list[str]:
@@ -59,7 +74,8 @@ class SlurmJob:
     vllm_servers_per_node: int = 1  # that share those GPUs, or such a node, evenly
     prelude: str = ""  # lines of shell before the ranks start: module load, conda activate, source
     container: str = ""  # in front of each rank's command: apptainer exec --nv image.sif
-    sbatch: dict[str, str] = field(default_factory=dict)  # further options: account, qos, constraint, ...
+    # further options: account, qos, constraint, ...; one without a value, such as exclusive, has an empty one
+    sbatch: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         found = [*self._numbers(), *self._words()]
@@ -90,11 +106,16 @@ class SlurmJob:
         least = {"nodes": 1, "gpus_per_node": 0, "ranks_per_node": 0, "warning": 0, "max_requeues": 0}
         least |= {"preflight": 0, "patience": 1, "grace": 0}
         least |= {"vllm_nodes": 0, "vllm_gpus_per_node": 0, "vllm_servers_per_node": 1}
-        return [
+        found = [
             f"--{name.replace('_', '-')}: {getattr(self, name)} must be at least {low}"
             for name, low in least.items()
             if getattr(self, name) < low
         ]
+        if self.gpus_per_node and not self.vllm_gpus_per_node and self.ranks_per_node > self.gpus_per_node:
+            found.append(
+                f"--ranks-per-node: {self.ranks_per_node} ranks need a GPU each, and there are {self.gpus_per_node}"
+            )
+        return found
 
     def _servers(self) -> list[str]:
         found: list[str] = []
@@ -123,7 +144,10 @@ class SlurmJob:
             found.append(f"--launcher: {self.launcher} is none of {', '.join(get_args(Launcher))}")
         if self.time and not TIME.fullmatch(self.time):
             found.append(f"--time: {self.time} is no time of sbatch, such as 30 (minutes), 12:00:00 or 2-00")
-        if self.array and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*(%\d+)?", self.array):
+        elif self.time and 0 < seconds_of(self.time) <= self.warning:
+            text = f"{self.warning} seconds before the end leave nothing of --time {self.time}; lower it"
+            found.append(f"--warning: {text}")
+        if self.array and not _is_list(self.array):
             found.append(f"--array: {self.array} is no list of seeds, such as 0-4 or 1,2,7")
         if self.after and not re.fullmatch(r"\d+(_\d+)?", self.after):
             found.append(f"--after: {self.after} is no number of a job")

@@ -45,6 +45,8 @@ class Submitted:
 
 def prepare(recipe: str, overrides: Sequence[str], job: SlurmJob) -> tuple[Recipe, Submitted]:
     """The script as it would be submitted; nothing is written. Mistakes as `align check` finds them."""
+    if job.array and any(word.startswith("training.seed=") for word in overrides):
+        raise UserError("training.seed: is another one for each run of --array; leave it out")
     checked = load_recipe(recipe, overrides, world_size=job.num_ranks)
     return checked, job_of(checked, job)
 

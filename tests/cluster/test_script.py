@@ -10,6 +10,7 @@ import pytest
 from align.cli.main import main
 from align.cluster import local
 from align.cluster.script import sharding
+from align.cluster.settings import seconds_of
 
 DPO = ("launch", "slurm", "dpo", "training.output_dir=runs/one")
 
@@ -44,6 +45,27 @@ def test_what_is_asked_for_stands_in_it(capsys: pytest.CaptureFixture[str], tmp_
     assert "\nmodule load cuda/12.8\n" in text
     assert "exec apptainer exec --nv image.sif /" in text
     assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_what_is_quoted_stays_whole(capsys: pytest.CaptureFixture[str]):
+    """The ranks' command stands in quotes itself."""
+    words = ("--container", "echo 'two  words'", "--sbatch", "exclusive=", "name=first try")
+    text = script(capsys, *words, "--time", "3")
+    assert "#SBATCH --exclusive\n" in text
+    assert "#SBATCH --job-name=first-try\n" in text
+    begins, ends = text.index("bash -c '"), text.index("' 2> >(tee")
+    command = text[begins:ends].replace("$SLURM_PROCID", "0") + "'"
+    said = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True).stdout
+    assert said.startswith("two  words /")
+    assert said.endswith("recipe.yaml --resume\n")
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [("30", 1800), ("1:30", 90), ("2:00:05", 7205), ("2-00", 172800), ("1-2:30", 95400), ("1-0:0:7", 86407)],
+)
+def test_times_of_sbatch(time: str, seconds: int):
+    assert seconds_of(time) == seconds
 
 
 @pytest.mark.parametrize(
@@ -158,6 +180,13 @@ def test_what_recipe_and_places_say_of_servers_must_agree(
         (("--launcher", "mpirun"), "--launcher: mpirun is none of srun, torchrun, accelerate"),
         (("--patience", "0"), "--patience: 0 must be at least 1"),
         (("--array", "a-b"), "--array: a-b is no list of seeds"),
+        (("--array", "0-2,5-1"), "--array: 0-2,5-1 is no list of seeds"),
+        (("--array", "0-2", "training.seed=7"), "training.seed: is another one for each run of --array"),
+        (("--time", "2"), "--warning: 120 seconds before the end leave nothing of --time 2; lower it"),
+        (("--time", "0:90", "--warning", "90"), "leave nothing of --time 0:90"),
+        (("--gpus-per-node", "4", "--ranks-per-node", "8"), "8 ranks need a GPU each, and there are 4"),
+        (("--sbatch", "gpus-per-node=8"), "--sbatch gpus-per-node: has an option of its own"),
+        (("--sbatch", "qos=a", "--sbatch", "qos=b"), "--sbatch qos: stands twice; keep one of them"),
         (("--sbatch", "nodes=3"), "--sbatch nodes: has an option of its own"),
         (("--sbatch", "account"), "--sbatch account: expected KEY=VALUE"),
         (("--after", "x; rm"), "--after: x; rm is no number of a job"),
