@@ -7,6 +7,7 @@ several times; one that is a bool takes no value.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -49,12 +50,16 @@ def options_of(words: Sequence[str], cls: type[D]) -> tuple[D, list[str]]:
         else:
             found[known[name]] = value
     try:
-        return TypeAdapter(cls).validate_python(found), others
+        made = TypeAdapter(cls).validate_python(found)
     except ValidationError as error:
         for own in (e.get("ctx", {}).get("error") for e in error.errors()):
             if isinstance(own, AlignError):  # what the dataclass itself has found
                 raise own from None
         raise UserError("; ".join(_told(e, hints) for e in error.errors())) from None
+    for name, field in known.items():
+        if isinstance(value := getattr(made, field), float) and not math.isfinite(value):
+            raise UserError(f"--{name}: found {value:g}; expected a finite number")
+    return made, others
 
 
 def _told(error: Any, hints: dict[str, Any]) -> str:

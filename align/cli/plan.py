@@ -96,6 +96,9 @@ def say(recipe: Recipe, place: Place, console: Console) -> None:
             f"model.model_name_or_path: {recipe.model.model_name_or_path} is not here, so its size is not known; fetch "
             "it (align check --all), or give its config: --model-config FILE"
         )
+    if place.asked.length > work.length:
+        most = f"the {work.length} that the recipe allows a sequence"
+        raise UserError(f"--tokens: {place.asked.length} is more than {most}")
     for line in lines(recipe, work, place):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     found = outlooks(recipe, work, place)

@@ -231,12 +231,11 @@ def adapter_base(folder: str | Path) -> str:
     folder = Path(folder)
     note = folder / "align_base.json"
     written = read_json(note) if note.exists() else {}
-    name = str(written.get("name") or read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "")
+    name = base_name(folder)
     if not name:
         raise UserError(f"{folder / 'adapter_config.json'}: names no base_model_name_or_path; write it there")
-    beside = folder / name
     try:
-        base = str(beside.resolve()) if beside.is_dir() else resolve(name)
+        base = resolve(name)
     except UserError as error:
         raise UserError(f"{folder}: the adapter's base model is gone: {error}") from None
     if (known := written.get("fingerprint")) and known != folder_fingerprint(base):
@@ -245,6 +244,14 @@ def adapter_base(folder: str | Path) -> str:
             f"or name the right base in {note}"
         )
     return base
+
+
+def base_name(folder: Path) -> str:
+    """What an adapter's base is called; of one that lies beside the adapter its folder."""
+    note = folder / "align_base.json"
+    written = read_json(note).get("name") if note.exists() else ""
+    name = str(written or read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "")
+    return str(beside.resolve()) if name and (beside := folder / name).is_dir() else name
 
 
 def folder_fingerprint(folder: str | Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import UserError
-from align.recipe.look_at_models import model_folder
+from align.recipe.look_at_models import model_folder, whole_folder
 
 PLAIN = ("gpt2", "gpt_neox", "opt", "bloom", "falcon", "phi")  # whose MLP has no gate
 TIED = ("gpt2", "gemma", "gemma2", "gemma3_text", "opt")  # head and embedding are one, where the config does not say
@@ -108,9 +108,17 @@ def is_mixture(config: dict[str, Any]) -> bool:
 
 
 def in_files(name: str) -> int:
-    """Weights in the folder's safetensors files; 0 where there are none."""
-    folder = model_folder(name)
-    files = sorted(folder.glob("model*.safetensors")) if folder else []
+    """Weights in the folder's safetensors files, of an adapter in its base's; 0 where there are none."""
+    return _in(whole_folder(name), "model*.safetensors")
+
+
+def of_adapter(name: str) -> int:
+    """Weights of the adapter that a folder holds; 0 where it holds none."""
+    return _in(model_folder(name), "adapter_model*.safetensors")
+
+
+def _in(folder: Path | None, pattern: str) -> int:
+    files = sorted(folder.glob(pattern)) if folder else []
     return sum(prod(shape) for file in files for shape in _shapes(file))
 
 

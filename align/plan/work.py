@@ -11,7 +11,7 @@ from typing import Any
 from align.errors import UserError
 from align.models.settings import ModelSection
 from align.needs import copies_of
-from align.plan.shapes import Shape, in_files, is_mixture, shape_of
+from align.plan.shapes import Shape, in_files, is_mixture, of_adapter, shape_of
 from align.recipe.load import Recipe
 from align.recipe.look_at_models import num_tokens, read_config
 from align.recipe.online import is_online
@@ -189,10 +189,11 @@ def _policy(recipe: Recipe) -> Model | None:
     if (known := found(section)) is None:
         return None
     shape, weights = known
+    adapter = _adapted(recipe, shape) if section.lora else of_adapter(section.model_name_or_path)
     return Model(
-        words="policy", shape=shape, weights=weights, width=width_of(section), learns=True,
-        adapter=_adapted(recipe, shape) if section.lora else 0, moments=MOMENTS.get(recipe.optim.optim, 1),
-        masters=recipe.optim.masters, held=IN_4_BITS if section.load_in_4bit else 0.0,
+        words="policy", shape=shape, weights=weights, width=width_of(section), learns=True, adapter=adapter,
+        moments=MOMENTS.get(recipe.optim.optim, 1), masters=recipe.optim.masters,
+        held=IN_4_BITS if section.load_in_4bit else 0.0,
     )  # fmt: skip
 
 

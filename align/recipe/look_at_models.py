@@ -12,7 +12,7 @@ from typing import Any
 from align.assets import asset, is_asset
 from align.errors import UserError, near_path
 from align.models.settings import ModelSection
-from align.models.sources import HUB_NAME, has_adapter, is_kept, kept_of, read_json, refusing, weight_files
+from align.models.sources import HUB_NAME, base_name, has_adapter, is_kept, kept_of, read_json, refusing, weight_files
 from align.recipe.past import base_of, past_of
 from align.recipe.text import Written
 from align.recipe.types import show
@@ -73,9 +73,18 @@ def model_folder(name: str) -> Path | None:
     return path if path.is_dir() else None
 
 
-def read_config(name: str) -> dict[str, Any]:
-    """config.json as it stands; empty where the model is on the hub, or the folder holds an adapter only."""
+def whole_folder(name: str) -> Path | None:
+    """The same, of an adapter's base: the folder that has a model's config and all of its weights."""
     folder = model_folder(name)
+    if folder is None or (folder / "config.json").is_file() or not has_adapter(folder):
+        return folder
+    base = base_name(folder)
+    return model_folder(base) if base else None
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """config.json as it stands, of an adapter its base's; empty where the model is on the hub."""
+    folder = whole_folder(name)
     if folder is None or not (folder / "config.json").is_file():
         return {}
     found = read_json(path := folder / "config.json")

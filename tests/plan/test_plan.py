@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
@@ -137,11 +138,23 @@ def test_a_model_folder_may_be_a_config_alone(seventy: str, capsys: pytest.Captu
     assert "80 layers of width 8192; 128,256 tokens" in capsys.readouterr().out
 
 
+def test_an_adapter_is_counted_on_its_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """As an adapter that a run left is gone on with: 6 x 64 + 3 x 64 weights of it, the shipped model's below."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "asset:stories260k"}))
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({"a": torch.zeros(6, 64), "b": torch.zeros(64, 3)}, file)
+    words = [f"model.model_name_or_path={tmp_path}", "model.tokenizer_name_or_path=asset:stories260k"]
+    assert main(["plan", "sft", *words]) == 0
+    assert "policy: 260,032 weights of 4 bytes, 576 of them an adapter's that learns" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--gpus", "12"), "--gpus: 12 are no whole number of nodes of 8 (--gpus-per-node)"),
         (("--gpu", "8"), "--gpu: no such option; there are --gpus, "),
+        (("--memory", "nan"), "--memory: found nan; expected a finite number"),
+        (("--tokens", "513"), "--tokens: 513 is more than the 512 that the recipe allows a sequence"),
         (("--memory", "0", "--device", "x"), "--memory: 0 must be more than 0\n--device: x is none of a100, h100"),
         (("--memory", "1"), "--memory: 1 GB are less than the 1.5 that a GPU needs itself"),
         (("--model-config", "/nowhere.json"), "/nowhere.json: no such file"),
