@@ -24,7 +24,7 @@ progress), --grace 120 (seconds for ranks when one has ended), --launcher srun|t
 --sbatch account=physics (or any other option of sbatch)."""
 HERE = """Options: --processes 2 (ranks; default: as many as there are GPUs), --sharding ddp|zero1|zero2|zero3|fsdp2,
 --offload optimizer|param (into the main memory),
---resume (or --resume PATH)."""
+--resume (or --resume PATH), --allow-changes KEY (with it, as of `align train`)."""
 LAST = 40  # lines of a log
 
 

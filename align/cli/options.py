@@ -1,7 +1,7 @@
 """Options of a command that are the fields of a dataclass: read from the words of its line, told by their names.
 
 For commands with more options than a function has parameters. A field that is a dict takes KEY=VALUE, and may be given
-several times; one that is a bool takes no value.
+several times, as may a tuple; one that is a bool takes no value.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def options_of(words: Sequence[str], cls: type[D]) -> tuple[D, list[str]]:
         if not equals and not rest:
             raise UserError(f"--{name}: needs a value")
         value = value if equals else rest.pop(0)
-        if "dict" in str(hints[known[name]]):
+        if "tuple" in str(hints[known[name]]):
+            found.setdefault(known[name], []).append(value)
+        elif "dict" in str(hints[known[name]]):
             key, equals, of_key = value.partition("=")
             if not equals:
                 raise UserError(f"--{name} {value}: expected KEY=VALUE, such as account=physics")

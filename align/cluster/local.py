@@ -41,9 +41,12 @@ class LocalRun:
     sharding: Sharding = "ddp"
     offload: str = ""  # optimizer or param, into the main memory
     resume: str = ""  # as of `align train`: auto, or a checkpoint
+    allow_changes: tuple[str, ...] = ()  # likewise: keys that may differ from the saved run's
 
     def __post_init__(self):
         found: list[str] = []
+        if self.allow_changes and not self.resume:
+            found.append("--allow-changes belongs to --resume")
         if self.processes < 0:
             found.append(f"--processes: {self.processes} must be 0 (as many as there are GPUs) or more")
         found += wrong_shares(self.sharding, self.offload)
@@ -126,6 +129,7 @@ def begin(
     """The same, under way. `beside` are further variables; `tell` gets each line that a rank says. UserError."""
     number = run.ranks(gpus)
     command = [sys.executable, "-m", "align", "train", *words, *(["--resume", run.resume] if run.resume else [])]
+    command += [word for key in run.allow_changes for word in ("--allow-changes", key)]
     port = _free_port()
     told = [environment(rank, number, port, run) | dict(beside or {}) for rank in range(number)]
     ranks = Ranks([_start(command, variables, piped=tell is not None) for variables in told])

@@ -64,9 +64,11 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on_as_under_accelerate(b
     said = process.communicate(timeout=300)[0]
     assert process.returncode == 1, said
     assert "align: rank 1 was ended by SIGKILL; the others end, too. Go on with --resume" in said
-    again = started(out, "--processes", "2", "--resume")
-    assert "final model" in again.communicate(timeout=300)[0]
-    assert again.returncode == 0
+    allowed = ("--allow-changes", "training.head_chunk", "--allow-changes", "world_size")
+    again = started(out, "--processes", "2", "--resume", "training.head_chunk=100000", *allowed)
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, said
+    assert "allowed: training.head_chunk: " in said
     assert same(weights(out), weights(by_accelerate))
 
 
@@ -88,7 +90,8 @@ def test_ctrl_c_stops_all_ranks_after_the_step_and_saves(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--process", "2"), "--process: no such option; there are --processes, --sharding, --offload, --resume. Did"),
+        (("--process", "2"), "--process: no such option; there are --processes, --sharding, --offload, --resume, "),
+        (("--allow-changes", "optim"), "--allow-changes belongs to --resume"),
         (("--processes", "two"), "--processes: Input should be a valid integer"),
         (("--processes", "-1"), "--processes: -1 must be 0 (as many as there are GPUs) or more"),
         (("--sharding", "zero4"), "--sharding: zero4 is none of ddp, zero1"),
