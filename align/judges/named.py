@@ -46,23 +46,23 @@ class JudgeSpec:
     judge: str  # kind:what
     name: str = ""  # as it is called in results; empty: made of kind and what
     instructions: str = "pairwise"  # shipped, or a YAML file: of models that read instructions
-    rubric: str = ""
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_tokens: int = 1024
-    votes: int = 1
-    base_url: str = ""
-    key_env: str = "OPENAI_API_KEY"
+    rubric: str = ""  # what to look for, put into the instructions; on a command line a text file
+    temperature: float = 0.0  # of replies; 0 takes the likeliest token
+    top_p: float = 1.0  # of replies
+    max_tokens: int = 1024  # of a reply
+    votes: int = 1  # replies to each question: of pairs most of them decide, of grades their mean
+    base_url: str = ""  # of an endpoint, as --base-url
+    key_env: str = "OPENAI_API_KEY"  # the environment variable that holds its key
     revision: str = ""  # of what an endpoint serves
-    timeout: float = 120.0
-    retries: int = 5
-    per_minute: float = 0.0
-    concurrency: int = 8
-    batch_size: int = 16
+    timeout: float = 120.0  # seconds for a reply of an endpoint
+    retries: int = 5  # of a request that fails for a while
+    per_minute: float = 0.0  # requests; 0: as fast as it replies
+    concurrency: int = 8  # requests at once
+    batch_size: int = 16  # texts that a model here reads at once: memory, not numbers
     extra: dict[str, Any] = field(default_factory=dict)  # further keys of requests
     settings: dict[str, Any] = field(default_factory=dict)  # of a rule
-    tokenizer: str = ""  # of a rule that counts tokens
-    scale: float = 1.0  # of a pairwise model
+    tokenizer: str = ""  # of a rule that looks at completion_ids: a model's folder
+    scale: float = 1.0  # of a pairwise model: what its scores are divided by
     reference: str = ""  # of an implicit reward: the model that its policy was trained from
     beta: float = 0.1  # of an implicit reward
 

@@ -17,7 +17,10 @@ from docs.generate.mathematics import with_mathml
 MADE: dict[str, Callable[[], str]] = {
     "settings": settings.settings,
     "methods": methods.index,
+    "answering": tasks.answering,
+    "assets": recipes.assets,
     "commands": commands.commands,
+    "judging": tasks.judging,
     "metrics": metrics.metrics,
     "recipes": recipes.recipes,
     "rewards": rewards.rewards,

@@ -1,13 +1,15 @@
-"""The shipped recipes: what each is for, by its first lines; those that are no method's own, whole."""
+"""What is shipped: recipes, by their first lines, those that are no method's own whole; models and rows."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import yaml
 
 from align.methods.base import method_names
 from align.recipe.text import recipe_names, shipped
+from docs.generate.files import REPOSITORY
 from docs.generate.tables import cell
 
 
@@ -35,3 +37,16 @@ def _about(name: str) -> str:
 
 def _text(name: str) -> str:
     return (shipped("recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def assets() -> str:
+    """Models before rows, each as the title of its README has it."""
+    folders = sorted(path.parent for path in (REPOSITORY / "align/assets").glob("*/README.md"))
+    rows = sorted(_asset(folder) for folder in folders)
+    return "| name | what it is |\n| --- | --- |\n" + "".join(f"| {name} | {cell(what)} |\n" for _, name, what in rows)
+
+
+def _asset(folder: Path) -> tuple[bool, str, str]:
+    files = sorted(file.name for file in folder.glob("*.jsonl"))
+    title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+    return bool(files), ", ".join(f"`asset:{folder.name}{f'/{file}' if file else ''}`" for file in files or [""]), title

@@ -1,11 +1,14 @@
-"""The benchmarks that `align-eval run` knows, off their files."""
+"""The benchmarks that `align-eval run` knows, off their files, and the settings of answers and verdicts."""
 
 from __future__ import annotations
 
 import yaml
 
+from align.judges.named import JudgeSpec
+from align_eval.generation.settings import Settings
+from align_eval.judging.settings import Judging
 from docs.generate.files import REPOSITORY
-from docs.generate.tables import cell
+from docs.generate.tables import cell, table
 
 
 def tasks() -> str:
@@ -17,3 +20,13 @@ def tasks() -> str:
 def _row(text: str) -> str:
     task = yaml.safe_load(text)
     return f"| `{task['name']}` | {task['version']} | {cell(task['about'])} | {cell(task['licence'])} |\n"
+
+
+def answering() -> str:
+    """Of `align-eval generate` and `run`."""
+    return table(Settings)
+
+
+def judging() -> str:
+    """Of `align-eval judge`: what is asked, and what a judge has for details."""
+    return f"{table(Judging)}\n\nOf a judge, also in a YAML file, where `judge` names it:\n\n{table(JudgeSpec)}"

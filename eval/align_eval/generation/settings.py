@@ -42,9 +42,9 @@ class Settings:
     num_samples: AtLeastOne = 1  # answers to each item, each from a seed of its own
     temperature: NotNegative = 0.0  # 0 takes the likeliest token
     top_k: Count = 0  # 0 keeps all tokens
-    top_p: ShareAboveZero = 1.0
-    min_p: Share = 0.0
-    seed: int = 0
+    top_p: ShareAboveZero = 1.0  # the likeliest tokens that have this share together; 1 keeps all
+    min_p: Share = 0.0  # tokens with at least this share of the likeliest one's; 0 keeps all
+    seed: int = 0  # of drawing tokens and items
     max_completion_length: Count = 0  # tokens; 0: as the run's recipe has it, else as the task has it
     stop_strings: list[str] = field(default_factory=list)  # beside those of the run's recipe and of the task
     shots: int | None = None  # worked examples before each question; null: as many as the task says
@@ -56,8 +56,8 @@ class Settings:
     max_rows: AtLeastOne = 16  # answers that are written side by side: memory, not numbers
     concurrency: AtLeastOne = 8  # requests to an endpoint at once
     timeout: Positive = 600.0  # seconds for one answer of an endpoint
-    vllm_command: str = "vllm serve"
-    vllm_arguments: list[str] = field(default_factory=list)
+    vllm_command: str = "vllm serve"  # that starts the server
+    vllm_arguments: list[str] = field(default_factory=list)  # further ones of it
     max_calls: AtLeastOne | None = None  # answers that models may be asked for in this command
     max_total_tokens: AtLeastOne | None = None  # of prompts and answers
     allow_revision: bool = False  # go on where an endpoint serves another revision than the one that wrote before

@@ -19,7 +19,7 @@ import jinja2
 import numpy as np
 from jinja2.sandbox import SandboxedEnvironment
 
-from align.data.reading.messages import BadRow, to_text
+from align.data.reading.messages import BadRow, Text, to_text
 from align.errors import UserError
 from align_eval.records import Item
 from align_eval.tasks.task import Shots, Task
@@ -114,12 +114,23 @@ def _plain(task: Task, number: int, row: Mapping[str, Any], place: str) -> Item:
         found = f"{empty} is empty" if empty else f"expected one of {', '.join(PROMPTS)}; it has {there}"
         raise UserError(f"{place}: {found}")
     try:
-        prompt = to_text(row[key], key)
+        prompt = _asked(to_text(row[key], key), key, row)
     except BadRow as error:
         raise UserError(f"{place}: {error}") from None
+    if not prompt:
+        raise UserError(f"{place}: {key} asks nothing: it has no turn but the answer")
     rest = {k: v for k, v in row.items() if k not in (key, "id", "reference", "category")}
     return Item(id=f"{task.name}/{row.get('id', number)}", prompt=prompt, reference=row.get("reference"),
                 category=str(row.get("category") or ""), columns={**rest, "task": task.name})  # fmt: skip
+
+
+def _asked(text: Text, key: str, row: Mapping[str, Any]) -> Text:
+    """What a row of another purpose asks: a demonstration's messages without their answer, Alpaca's two columns."""
+    if key == "messages" and not isinstance(text, str) and text[-1:] and text[-1]["role"] == "assistant":
+        return text[:-1]
+    if key == "instruction" and isinstance(text, str) and isinstance(more := row.get("input"), str) and more.strip():
+        return f"{text}\n{more}"
+    return text
 
 
 def _choices(task: Task, row: Mapping[str, Any], place: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from align.errors import Mistakes, UserError
 from align_eval.records import Item
+from align_eval.tasks.files import task_of
 from align_eval.tasks.items import drawn, items_of
 from align_eval.tasks.task import load, task_names
 
@@ -35,6 +37,21 @@ def test_rows_become_items(tmp_path: Path):
         ("mine/0", "1 + 2 =", "3"),
         ("mine/1", "20 + 3 =", "23"),
     ]
+
+
+def test_rows_of_other_purposes_ask_and_do_not_answer(tmp_path: Path):
+    asked, said = {"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Warm."}
+    rows = [{"messages": [asked, said]}, {"messages": [asked]}, {"instruction": "Mend.", "input": "He go."},
+            {"instruction": "Sing.", "input": ""}, {"question": "Why?", "input": "x"},
+            {"prompt": "a", "chosen": "b", "rejected": "c", "id": "z"}]  # fmt: skip
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = items_of(task_of(str(path)))
+    assert [item.prompt for item in found] == [[asked], [asked], "Mend.\nHe go.", "Sing.", "Why?", "a"]
+    assert [item.id for item in found] == [*(f"mine/{i}" for i in range(5)), "mine/z"]
+    path.write_text(json.dumps({"messages": [said]}) + "\n")
+    with pytest.raises(UserError, match="row 1: messages asks nothing: it has no turn but the answer"):
+        items_of(task_of(str(path)))
 
 
 @pytest.mark.parametrize(
