@@ -8,15 +8,27 @@ are guarded by `assert` instead.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+
+
+def debugging() -> bool:
+    """Whether tracebacks are asked for."""
+    return os.environ.get("ALIGN_DEBUG", "") not in ("", "0")
 
 
 class AlignError(Exception):
     """Base of all errors that are meant for the user's eyes."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the message alone, as a command does, and all with ALIGN_DEBUG=1."""
+        if debugging():
+            raise NotImplementedError  # IPython then does as with any other error
+        return [f"{type(self).__name__}: {self}"]
 
 
 class UserError(AlignError, ValueError):

@@ -19,7 +19,7 @@ from align import __version__
 from align.cli.begin import begin
 from align.cli.launch import launch
 from align.cli.options import OWN_OPTIONS
-from align.errors import AlignError, Elsewhere, RunError, UserError
+from align.errors import AlignError, Elsewhere, RunError, UserError, debugging
 from align.outside import AskedToEnd, place_of
 from align.system.machine import told
 from align.system.terminal import Guarded, say
@@ -257,7 +257,3 @@ def _tell(error: AlignError) -> int:
         gap = "\n" if "\n" in str(error) else " "
         say(f"{speaker()}:{gap}{error}", file=sys.stderr)
     return error.exit_code
-
-
-def debugging() -> bool:
-    return os.environ.get("ALIGN_DEBUG", "") not in ("", "0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -14,8 +14,8 @@ class Measure:
     value: float
     stderr: float | None = None
     n: int | None = None
-    rows: tuple[float, ...] = ()  # the values that were averaged, for paired comparisons
-    ids: tuple[str, ...] = ()  # which row each of them is
+    rows: tuple[float, ...] = field(default=(), repr=False)  # the values that were averaged, for paired comparisons
+    ids: tuple[str, ...] = field(default=(), repr=False)  # which row each of them is
     unit: str = "rows"  # of `n`
 
 

@@ -68,5 +68,6 @@ def test_an_interrupted_cell_has_saved_and_the_kernel_goes_on(elsewhere: Path) -
     (raised,) = [part for part in notebook.cells[1].outputs if part.output_type == "error"]
     assert raised.ename == "Stopped"
     assert "SIGINT after step 1" in raised.evalue
+    assert raised.traceback == [f"Stopped: {raised.evalue}"]  # no page of our own lines
     assert "1 steps so far" in shown(notebook.cells[2])
     assert "3 steps; final/ holds step 3" in shown(notebook.cells[2])
