@@ -22,11 +22,11 @@ def translate(
     project: Annotated[
         str, typer.Option("--from", help="trl, handbook, open_r1, axolotl, llama_factory, openrlhf.")
     ] = "",
-    trainer: Annotated[str, typer.Option(help="Such as dpo, where the original does not say.")] = "",
-    processes: Annotated[int, typer.Option(help="That train, where the original does not say.", min=0)] = 0,
-    lossy: Annotated[bool, typer.Option("--lossy", help="Also where something of it is not offered here.")] = False,
+    trainer: Annotated[str, typer.Option(help="The trainer, such as dpo, where the original does not say.")] = "",
+    processes: Annotated[int, typer.Option(help="Processes, where the original does not say.", min=0)] = 0,
+    lossy: Annotated[bool, typer.Option("--lossy", help="Also where a key of it is not offered here.")] = False,
 ) -> None:
-    """A recipe of a config or command line of TRL, alignment-handbook, open-r1, axolotl, LLaMA-Factory or OpenRLHF."""
+    """Makes a recipe of a config or command of TRL, alignment-handbook, open-r1, axolotl, LLaMA-Factory or OpenRLHF."""
     from align.cli import translate as command
 
     command.run(words, command.Wishes(out, project, trainer, processes, lossy))
@@ -37,7 +37,7 @@ def init(
     name: Annotated[str, typer.Argument(metavar="METHOD", help="A method, or another shipped recipe.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="RECIPE.yaml", help="Default: printed.")] = None,
 ) -> None:
-    """The shipped recipe of a method, with a comment on every line, as a file of your own."""
+    """Writes a method's shipped recipe, with a comment on every line, to a file of your own."""
     from align.cli import init as command
 
     command.write(name, out)
@@ -48,10 +48,10 @@ def data(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, a run folder, or a shipped recipe.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     split: Annotated[str, typer.Option(help="train, validation, test or trusted.")] = "train",
-    row: Annotated[int, typer.Option(help="Of that split, the first that is shown, from 1.", min=1)] = 1,
-    count: Annotated[int, typer.Option(help="How many are shown.", min=1)] = 3,
+    row: Annotated[int, typer.Option(help="The first row of that split that is shown, counted from 1.", min=1)] = 1,
+    count: Annotated[int, typer.Option(help="How many rows are shown.", min=1)] = 3,
 ) -> None:
-    """Rows as the model will see them: tokens, what is learned of them, lengths. Reads no weights."""
+    """Shows rows as the model will see them: tokens, which of them are learned, lengths. Reads no weights."""
     from align.cli import data as command
     from align.cli.main import console
     from align.recipe.load import load_recipe
@@ -69,7 +69,7 @@ def methods(
         bool, typer.Option("--write", help="With --markdown: into README.md here, and for this command.")
     ] = False,
 ) -> None:
-    """What each method needs, its paper, its recipe."""
+    """Lists the methods: what each needs, its paper, its recipe."""
     from align.cli import methods as command
     from align.cli.main import console
 
@@ -101,7 +101,7 @@ def export(
     push_to_hub: Annotated[str, typer.Option(metavar="NAME", help="And put it on the hub under this name.")] = "",
     private: Annotated[bool, typer.Option("--private", help="In a repository that others do not see.")] = False,
 ) -> None:
-    """A merged, plain transformers folder, reloaded and compared before it counts as done."""
+    """Writes a plain transformers folder, adapters merged; reads it again and compares before it counts as done."""
     if private and not push_to_hub:
         raise UserError("export: --private belongs to --push-to-hub")
     if not run.is_dir():
@@ -124,12 +124,12 @@ def chat(
     model: Annotated[
         str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, asset:NAME, run or checkpoint.")
     ],
-    max_new_tokens: Annotated[int, typer.Option(help="Of one answer.", min=1)] = 256,
+    max_new_tokens: Annotated[int, typer.Option(help="The most tokens of one answer.", min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.", min=0.0)] = 0.8,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     system: Annotated[str, typer.Option(help="A system message, for models with a chat template.")] = "",
 ) -> None:
-    """Talk to a model. Lines from a pipe are answered one after the other."""
+    """Talks with a model. Lines from a pipe are answered one after the other."""
     from align.cli import chat as command
 
     command.run(model, command.Style(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system))

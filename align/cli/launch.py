@@ -11,7 +11,9 @@ from align.cli.options import OWN_OPTIONS, options_of
 from align.errors import UserError
 from align.system.terminal import say
 
-launch = typer.Typer(help="Run on this machine, or under Slurm: submit, look, find out, end.", no_args_is_help=True)
+launch = typer.Typer(
+    help="Runs on this machine or under Slurm; tells how a job goes and what went wrong; ends it.", no_args_is_help=True
+)
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `launch slurm` has made.")]
 OPTIONS = """Options of the job: --nodes 2, --gpus-per-node 8 (a rank for each), --ranks-per-node 1 (without GPUs),
 --sharding ddp|zero1|zero2|zero3|fsdp2, --offload optimizer|param (into the main memory), --time 12:00:00,
@@ -80,7 +82,7 @@ def pipeline(
     here: Annotated[bool, typer.Option("--local", help="Run the stages on this machine, one by one.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts, and submit nothing.")] = False,
 ) -> None:
-    """Stages that follow each other, as jobs. Given again it goes on at the first stage that has not ended."""
+    """Submits stages that follow each other, as jobs. Called again, it goes on at the first that has not ended."""
     import torch
 
     from align.cluster import pipelines
@@ -101,7 +103,7 @@ def pipeline(
 
 @launch.command()
 def status(run: RunArgument) -> None:
-    """What Slurm says of the run's last job, or of each stage of a pipeline."""
+    """Tells what Slurm says of the run's last job, or of each stage of a pipeline."""
     from align.cluster import pipelines
     from align.cluster import slurm as commands
     from align.cluster.submission import jobs_of
@@ -124,7 +126,7 @@ def logs(
     run: RunArgument,
     attempt: Annotated[int, typer.Option(help="All of one; 0: the end of the last.", min=0)] = 0,
 ) -> None:
-    """The end of the job's log, or all of one of its attempts."""
+    """Prints the end of the job's log, or all of one of its attempts."""
     from align.cluster.logs import logs_of, parts_of
     from align.cluster.submission import jobs_of
 
@@ -144,7 +146,7 @@ def logs(
 
 @launch.command()
 def doctor(run: RunArgument) -> None:
-    """Which rank on which node stopped where, and what to do: from heartbeats, stacks, the log, and Slurm."""
+    """Tells which rank stopped where on which node, and what to do: from heartbeats, stacks, the log, and Slurm."""
     from align.cluster.doctor import examine
 
     for line in examine(run):

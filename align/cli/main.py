@@ -66,7 +66,7 @@ def options(
     version: Annotated[
         bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Full tracebacks, also by ALIGN_DEBUG=1.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Full tracebacks; ALIGN_DEBUG=1 does the same.")] = False,
 ) -> None:
     if debug:
         os.environ["ALIGN_DEBUG"] = "1"
@@ -84,7 +84,7 @@ def train(
         list[str] | None, typer.Option(help="A key that may differ from the saved run's; or `all`.")
     ] = None,
 ) -> None:
-    """Run a recipe. Works under accelerate launch, under torchrun, and alone."""
+    """Trains by a recipe: alone, or as a rank of accelerate launch or torchrun."""
     if not resume and allow_changes:
         raise UserError("train: --allow-changes belongs to --resume")
     from align.world.signals import stoppable
@@ -108,7 +108,7 @@ def check(
     whole: Annotated[bool, typer.Option("--all", help=ALL)] = False,
     sharding: Annotated[Sharding | None, typer.Option(help="Of the run; some recipes cannot have some.")] = None,
 ) -> None:
-    """Every mistake at once; else the resolved recipe, batch arithmetic, steps, memory. Loads no weights."""
+    """Tells all mistakes of a recipe at once; else what would run: batches, steps, memory. Loads no weights."""
     from align.cli import check as command
     from align.recipe.load import load_recipe
 
@@ -117,7 +117,7 @@ def check(
 
 @app.command(context_settings=OWN_OPTIONS, epilog=PLACE)
 def plan(context: typer.Context, recipe: RecipeArgument) -> None:
-    """What a run would take on these GPUs: memory by part and time of a step, for each sharding. Reads no weights."""
+    """Tells what a run takes on given GPUs: memory by part and time of a step, by sharding. Reads no weights."""
     from align.cli import plan as command
 
     command.run(recipe, context.args, console())
@@ -128,7 +128,7 @@ def sweep(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE KEY=A,B... [KEY=VALUE]... [OPTION]...", help="As train's.")],
 ) -> None:
-    """A grid over keys: a run for each combination, and one page that compares them. Given again it goes on."""
+    """Runs each combination of values of some keys, and compares the runs on one page. Called again, it goes on."""
     from align.cli import sweep as command
 
     command.run(recipe, context.args)
@@ -136,7 +136,7 @@ def sweep(
 
 @app.command()
 def doctor(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """Look at the real first batch: template, BOS and EOS, loss mask, policy against reference, layouts."""
+    """Looks at the real first batch: template, BOS and EOS, loss mask, policy against reference, layouts."""
     from align.recipe.load import load_recipe
 
     checked = load_recipe(recipe, overrides or [])
@@ -154,7 +154,7 @@ def report(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Write it anew while they go on, until they end.")] = False,
 ) -> None:
-    """One self-contained HTML page for one run, or several side by side."""
+    """Writes one self-contained HTML page of a run, or of several side by side."""
     from align.report.watch import report as made
 
     made(runs, out, say, watch=watch)
@@ -167,7 +167,7 @@ def summary(
         list[str], typer.Argument(metavar="NAME=RUN:METRIC...", help="Such as dpo_accuracy=dpo:accuracy.")
     ],
 ) -> None:
-    """The numbers that a pipeline was made for, out of its runs' test splits: FOLDER/summary.json."""
+    """Writes the numbers that a pipeline was made for, from its runs' test splits, into FOLDER/summary.json."""
     from align.report import pipeline
 
     path = pipeline.summarise(folder, numbers)

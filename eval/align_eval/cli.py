@@ -31,7 +31,7 @@ from align_eval.commands.style import style
 
 app = typer.Typer(
     name="align-eval",
-    help="Evaluate aligned models: did it help, and how sure is that.",
+    help="Evaluate aligned models: did training help, and how sure is that.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -29,7 +29,7 @@ def checkpoints(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell calls and tokens; write and ask nothing.")] = False,
 ) -> None:
-    """Answers of every checkpoint against those of step 0, in both orders, into the run's evaluations/ and report.
+    """Judges every checkpoint's answers against those of step 0, in both orders, into evaluations/ and the report.
 
     Prompts are those of data.validation, or without it of data.test. What was written or judged is not made again.
     """

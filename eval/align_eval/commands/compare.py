@@ -27,7 +27,7 @@ def compare(
         typer.Option(metavar="FILE", help="The gate may be asked again and again; FILE remembers how often it was."),
     ] = None,
 ) -> None:
-    """AFTER against BEFORE, paired: win rates, scores, their differences with intervals, tests; what is missing.
+    """Compares AFTER with BEFORE, paired: win rates, scores, their differences with intervals, tests; what is missing.
 
     A gate names a number (delta: share of prompts won less share lost; win_rate, lc_win_rate, or a metric) and is met
     where the whole interval of that level is on its side. Exit codes: 0, or 3 where a gate is not met.

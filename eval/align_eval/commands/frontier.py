@@ -17,7 +17,7 @@ def frontier(
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Write results.json and tables there.")
     ] = None,
 ) -> None:
-    """Reward against KL and length over the evaluations of runs; where several runs overlap, at equal KL."""
+    """Sets reward against KL and length over the evaluations of runs; where several overlap, at equal KL."""
     from align_eval.analysis.frontier import frontier as of_runs
     from align_eval.analysis.telling import of_frontier
     from align_eval.analysis.writing import put_runs

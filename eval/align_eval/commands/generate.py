@@ -17,7 +17,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="The evaluation folder; what it holds already is not made again.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell items, calls and tokens, and make nothing.")] = False,
 ) -> None:
-    """Answers of models, greedy or sampled; resumable: what a kill left is gone on with."""
+    """Has models answer, greedily or sampled; after a kill the same command makes what is missing."""
     from align_eval.running.tell import generate as work
 
     work(words, model, out, dry_run=dry_run)

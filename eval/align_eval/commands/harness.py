@@ -17,7 +17,7 @@ def harness(
     out: Annotated[Path, typer.Option(help="The evaluation folder whose results.json gets the numbers.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help=WORDS)] = None,
 ) -> None:
-    """Run lm-evaluation-harness where it is installed, and put its numbers into the same results.json."""
+    """Runs lm-evaluation-harness where it is installed, and puts its numbers into the same results.json."""
     from align.system.terminal import say
     from align_eval.results.wording import told
     from align_eval.running.harness import harness_settings, run_harness

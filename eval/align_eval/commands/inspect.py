@@ -17,7 +17,7 @@ def inspect(
         list[str] | None, typer.Option("--model", "-m", help="Only answers of this model; may be given again.")
     ] = None,
 ) -> None:
-    """The prompt, all answers, all verdicts with what the judge wrote, and all scores of one item."""
+    """Shows one item: its prompt, all answers, all verdicts with what the judge wrote, and all scores."""
     from align_eval.inspection import lines
 
     for line in lines(folder, item, model or ()):

@@ -30,7 +30,7 @@ def judge(
         bool, typer.Option("--reparse", help="Read kept replies anew (of --judge NAME, or of all); ask nobody.")
     ] = False,
 ) -> None:
-    """Compares each two models' answers in both orders, or grades each answer; adds verdicts to the folder.
+    """Compares every two models' answers in both orders, or grades each answer; adds verdicts to the folder.
 
     What was judged is not judged again, what was replied is not paid for again, and what failed is asked again. A key
     for an endpoint is read from the environment variable OPENAI_API_KEY (or key_env=NAME) and written nowhere.

@@ -20,8 +20,8 @@ def leaderboard(
     resamples: Annotated[int, typer.Option(help="Of the bootstrap over prompts.", min=2)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
-    """Bradley-Terry ratings on the scale of Elo (mean 1000, or anchors), their intervals, tied sets, every pair; and
-    the scores of all models. Grades of single answers make games, too: the higher one wins."""
+    """Ranks models: Bradley-Terry ratings on the scale of Elo (mean 1000, or anchors), their intervals, tied sets,
+    every pair; and the scores of all models. Grades of single answers make games, too: the higher one wins."""
     from align_eval.analysis.leaderboard_command import anchors_of, run
     from align_eval.statistics.resampling import Resampling
 

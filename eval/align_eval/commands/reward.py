@@ -18,7 +18,9 @@ def reward(
         typer.Option(metavar="REWARD", help="reward:FOLDER, implicit:FOLDER, or rule:NAME; may be given again."),
     ] = None,
 ) -> None:
-    """A reward for every answer, kept as a score. To compare answers by rewards: align-eval judge --judge reward:FOLDER
+    """Gives every answer a reward, kept as a score.
+
+    To compare answers by rewards: align-eval judge --judge reward:FOLDER
 
     An implicit reward is beta (log pi(answer) - log ref(answer)), what DPO has taught the policy beyond its reference.
     """

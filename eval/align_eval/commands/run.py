@@ -20,7 +20,10 @@ def run(
     checkpoints: Annotated[list[Path] | None, typer.Option(metavar="RUN", help=CHECKPOINTS)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell items, calls and tokens, and make nothing.")] = False,
 ) -> None:
-    """Generate and score. Tasks: aqua, bbh, gsm8k, hhh, humaneval, ifeval, math500, mmlu, polite, svamp, truthfulqa."""
+    """Has models answer tasks, and scores the answers.
+
+    Tasks: aqua, bbh, gsm8k, hhh, humaneval, ifeval, math500, mmlu, polite, svamp, truthfulqa.
+    """
     from align_eval.running.tell import run as work
 
     work(words, model or [], out, checkpoints or [], dry_run=dry_run)

@@ -19,7 +19,7 @@ def style(
     resamples: Annotated[int, typer.Option(help="Of the bootstrap over prompts.", min=2)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
-    """Bradley-Terry ratings with length, Markdown headers, lists and bold taken out, beside the raw ones.
+    """Ranks models with length, Markdown headers, lists and bold taken out, beside the raw ones.
 
     An effect is what one standard deviation more of a feature earns, in Elo points.
     """
