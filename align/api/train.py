@@ -125,6 +125,8 @@ def prepared(
     """A recipe with sections over it, as a run that can begin. Mistakes with all that is wrong."""
     path, written = _written(recipe)
     folder = _folder_for(path, written, asked)
+    if resume is None:
+        RunFolder(folder).refuse_used()  # before anything that was given is kept in it
     objects, new = Objects(folder), not folder.exists()
     try:
         sections = {n: _instead(written, v) if isinstance(v, Rows) else v for n, v in asked.items()}

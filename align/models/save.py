@@ -75,7 +75,15 @@ def save_final(
     tokenizer.save_pretrained(aside)
     for file, note in (notes or {}).items():
         write_json(aside / file, note)
+    _readable(aside)
     put_folder(aside, directory)
+
+
+def _readable(folder: Path) -> None:
+    """Who may read the config may read the weights: safetensors makes files that are its user's alone."""
+    like = next(folder.glob("*config.json")).stat().st_mode
+    for file in folder.glob("*.safetensors"):
+        file.chmod(like)
 
 
 def _note_origin(model: Any, aside: Path, base_name: str) -> None:

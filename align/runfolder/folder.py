@@ -94,8 +94,16 @@ class RunFolder:
             raise UserError(
                 f"training.output_dir: {self.path}: cannot be written: {error}; choose another place"
             ) from error
-        if self.used and not resume:
-            self._lock.release()
+        if not resume:
+            try:
+                self.refuse_used()
+            except UserError:
+                self._lock.release()
+                raise
+
+    def refuse_used(self) -> None:
+        """UserError where a run has written here."""
+        if self.used:
             raise UserError(
                 f"training.output_dir: {self.path} holds a run already, and nothing is overwritten. "
                 "Go on with it by --resume, or choose another training.output_dir"

@@ -140,6 +140,14 @@ def test_all_mistakes_are_told_together_and_nothing_is_left() -> None:
     assert not Path("runs").exists() or not any(Path("runs").iterdir())
 
 
+def test_nothing_is_put_into_the_folder_of_another_run() -> None:
+    Path("other").mkdir()
+    Path("other/recipe.yaml").write_text("method: {name: dpo}\n")
+    with pytest.raises(align.UserError, match=r"other holds a run already, and nothing is overwritten"):
+        align.train("dpo", data=ROWS, training={"output_dir": "other"})
+    assert [path.name for path in Path("other").iterdir()] == ["recipe.yaml"]
+
+
 def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 

@@ -54,6 +54,15 @@ def test_all_stops_and_the_template_travel(load_tiny, tmp_path, lora):
     assert AutoTokenizer.from_pretrained(tmp_path / "final").chat_template == TURNS
 
 
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_who_may_read_the_config_may_read_the_weights(load_tiny, tmp_path, lora):
+    model, tokenizer, *_ = load_tiny("llama", lora=lora)
+    save_final(model, tokenizer, tmp_path / "final")
+    modes = {file.stat().st_mode for file in (tmp_path / "final").iterdir()}
+    (tmp_path / "like").touch()
+    assert modes == {(tmp_path / "like").stat().st_mode}
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_gathered_weights_are_saved_in_place_of_the_models_own(load_tiny, tmp_path, tied):
     model, tokenizer, *_ = load_tiny("llama", changes={"tie_word_embeddings": tied})
