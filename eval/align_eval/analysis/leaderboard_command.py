@@ -63,6 +63,8 @@ def anchors_of(words: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for word in words:
         name, sign, number = word.rpartition("=")
+        if name in found:
+            raise UserError(f"--anchor: {name} stands twice; keep one of them")
         try:
             found[name] = float(number)
         except ValueError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from align.errors import UserError
+from align.system.machine import unwritable
 from align_eval.analysis.evaluation import evaluation_of
 from align_eval.formats.base import Found, Names
 from align_eval.formats.table import format_of
@@ -43,6 +44,8 @@ def bring(name: str, files: Sequence[Path], folder: Path, names: Names | None = 
     found = format_of(name).read(list(_flat(files)), names or Names())
     if not (found.items or found.answers or found.verdicts or found.scores):
         raise UserError(f"{', '.join(map(str, files))}: hold nothing")
+    if reason := unwritable(folder):
+        raise UserError(f"--into {folder}: cannot be written: {reason}; choose another place")
     _complete(found, folder)
     append_items(folder, found.items)
     append_answers(folder, found.answers)

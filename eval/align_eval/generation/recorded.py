@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from align.errors import UserError
 from align.system.sums import sha256_of
 from align_eval.generation.asked import Ask, Keep, Made, Missing, Plan, Trained
 from align_eval.records import Answer, Item
+from align_eval.store.rows import from_row
 from align_eval.tasks.items import read_rows
 
 GOLD = "gold"
+MORE = ("sample", "stop", "num_tokens", "columns")
 TEXTS = ("text", "answer", "output", "completion", "response")  # columns that may hold what was written
 
 
@@ -56,7 +59,7 @@ class Recorded(Gold):
     def __init__(self, name: str, path: Path):
         super().__init__(name)
         self.path = path
-        self.rows: dict[tuple[str, int], dict[str, Any]] = {}
+        self.rows: dict[tuple[str, int], Answer] = {}
         for number, row in enumerate(read_rows(path), 1):
             self._take(row, f"{path}: row {number}")
 
@@ -67,10 +70,14 @@ class Recorded(Gold):
             raise UserError(f"{place}: expected item and text, found {', '.join(row) or 'nothing'}")
         if not isinstance(text, str):
             raise UserError(f"{place}: {column}: found {text!r:.80}; expected a text; leave out what was not answered")
-        key = str(item), int(row.get("sample", 0))
+        more = {key: row[key] for key in MORE if row.get(key) is not None}
+        made = from_row(Answer, {"item": str(item), "model": self.name, "text": text, **more}, place)
+        if made.sample < 0:
+            raise UserError(f"{place}: sample: found {made.sample}; expected 0 or more")
+        key = made.item, made.sample
         if key in self.rows:
             raise UserError(f"{place}: a second answer to item {item}, sample {key[1]}; number them by `sample`")
-        self.rows[key] = {**row, "text": text}
+        self.rows[key] = made
 
     def identity(self) -> dict[str, Any]:
         return {"kind": "recorded", "sha256": sha256_of(self.path)}
@@ -81,8 +88,4 @@ class Recorded(Gold):
         if row is None:
             why = f"{self.path.name} has no answer to it"
             return Missing(item=item.id, model=self.name, sample=sample, why=why)
-        columns = row.get("columns") if isinstance(row.get("columns"), dict) else {}
-        return Answer(
-            item=item.id, model=self.name, sample=sample, text=row["text"], stop=str(row.get("stop") or ""),
-            num_tokens=row.get("num_tokens"), columns=columns or {},
-        )  # fmt: skip
+        return replace(row, item=item.id)

@@ -14,6 +14,7 @@ import align
 from align.errors import UserError
 from align.runfolder.lock import Lock, Words
 from align.system.lines import Tell, warn
+from align.system.machine import unwritable
 from align.system.sums import sha256_of
 from align_eval.analysis.missing import failures
 from align_eval.generation.answers import Batch, Means, Written, generate, plan_of, samples_of
@@ -92,6 +93,8 @@ def write(
 
 @contextmanager
 def _taken(folder: Path) -> Iterator[None]:
+    if reason := unwritable(folder):
+        raise UserError(f"--out {folder}: cannot be written: {reason}; choose another place")
     folder.mkdir(parents=True, exist_ok=True)
     guard = Lock(folder / GUARD, HOLDS)
     guard.take()

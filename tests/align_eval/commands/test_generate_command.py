@@ -10,6 +10,8 @@ from align.runfolder.lock import Lock
 from align_eval.analysis.evaluation import evaluation_of
 from align_eval.cli import main
 
+ITEM = '{"id": "a", "prompt": "a"}\n'
+
 
 def test_a_file_without_prompts_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "mine.jsonl"
@@ -47,6 +49,10 @@ def test_one_process_at_a_time_writes_answers_into_a_folder(
         ('{"prompt": "a"}\n{"prompt": ""}\n', "", "mine.jsonl: row 2: prompt is empty"),
         ('{"text": "a"}\n', "", "row 1: expected one of prompt, messages, instruction, question; it has text"),
         ('{"id": "a", "prompt": "a"}\n', '{"item": "a", "text": null}\n', "row 1: text: found None; expected a text"),
+        (ITEM, '{"item": "a", "text": "b", "sample": "x"}\n', "row 1: sample: found 'x'; expected a whole number"),
+        (ITEM, '{"item": "a", "text": "b", "sample": -1}\n', "row 1: sample: found -1; expected 0 or more"),
+        (ITEM, '{"item": "a", "text": "b", "num_tokens": 1.5}\n', "num_tokens: found 1.5; expected a whole number"),
+        (ITEM, '{"item": "a", "text": "b", "columns": [1]}\n', "row 1: columns: found [1]; expected an object"),
     ],
 )
 def test_rows_that_cannot_be(
@@ -57,6 +63,17 @@ def test_rows_that_cannot_be(
     model = str(tmp_path / "answers.jsonl") if answers else "gold"
     assert main(["generate", str(tmp_path / "mine.jsonl"), "--model", model, "--out", str(tmp_path / "e")]) == 2
     assert told in capsys.readouterr().err
+    assert not (tmp_path / "e" / "answers").exists()
+
+
+def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (rows := tmp_path / "mine.jsonl").write_text(ITEM)
+    assert main(["generate", str(rows), "--model", "gold", "--out", str(rows)]) == 2
+    assert f"--out {rows}: cannot be written: Not a directory" in capsys.readouterr().err
+    (answers := tmp_path / "answers.jsonl").write_text('{"item": "a", "model": "m", "text": "b"}\n')
+    assert main(["import", "rows", str(answers), "--into", str(rows)]) == 2
+    assert f"--into {rows}: cannot be written: Not a directory" in capsys.readouterr().err
+    assert rows.read_text() == ITEM
 
 
 def test_models_that_may_not_write_as_much_are_told_then_and_whenever_they_are_compared(

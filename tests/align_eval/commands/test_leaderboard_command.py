@@ -63,6 +63,7 @@ def test_scores_alone_make_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     ("words", "message"),
     [(["--ties", "none"], "expected half or davidson"), (["--anchor", "a"], "expected MODEL=RATING"),
      (["--anchor", "a=x"], "expected MODEL=RATING"), (["--judge", "X"], "no judge 'X'; there are J"),
+     (["--anchor", "a=1", "--anchor", "a=2"], "--anchor: a stands twice"),
      (["--anchor", "z=1000"], "no such model; there are a, b")],
 )  # fmt: skip
 def test_mistakes_have_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str):
