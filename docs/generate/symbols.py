@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 BLOCK = re.compile(r"\$\$(.*?)\$\$", re.DOTALL)
+EARNED = "what a completion earned: the sum of the reward functions, after `reward.shape`"
 SYMBOLS: dict[str, tuple[str, str]] = {  # the symbol -> how a formula has it, what it means
     r"\pi": (
         r"\\pi(?=\(|\\left)",
@@ -22,8 +23,8 @@ SYMBOLS: dict[str, tuple[str, str]] = {  # the symbol -> how a formula has it, w
     "y_i": (r"y_i\b", "the completion of row $i$ of the step"),
     "j": (r"[yR]_j\b", "a completion of the same prompt as $i$"),
     "|y|": (r"\|y(_i)?\|", "the number of tokens of the answer"),
-    r"\mathrm{reward}": (r"\\mathrm\{reward\}_i", "what the reward functions say of a completion"),
-    "R": (r"\bR(_|\b)", "what the reward functions say of a completion"),
+    r"\mathrm{reward}": (r"\\mathrm\{reward\}_i", EARNED),
+    "R": (r"\bR(_|\b)", EARNED),
     r"\mathrm{mean}(R)": (r"\\mathrm\{mean\}\(R\)", "the mean of $R$ over all completions of the same prompt"),
     r"\mathrm{std}(R)": (
         r"\\mathrm\{std\}\(R\)",

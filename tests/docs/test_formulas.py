@@ -20,7 +20,7 @@ import torch
 from formula_batches import Told, batch_of, told_of, world_of
 from formula_reader import IN_WORDS, Reader, signs_of
 from formula_world import Answer, World
-from formulas import FUNCTIONS, Formulas
+from formulas import FUNCTIONS, LOSS, Formulas
 
 from align.methods.base import Method, find_method, method_names
 from align.methods.scalebio import ScaleBiO
@@ -54,6 +54,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("dr_grpo", {**NEAR, "constant_length": 7}),
     ("grpo", {**NEAR, "kl_coef": 0.5}),
     ("grpo", {**NEAR, "kl_coef": 0.5, "unbiased_kl": True}),
+    ("grpo", {**NEAR, "kl_coef": 0.5, "aggregation": "token_mean"}),
     ("gspo", {"clip_low": 0.02, "clip_high": 0.03}),
     ("hinge", {"beta": 0.3}),
     ("ipo", {"beta": 0.3}),
@@ -66,6 +67,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("orpo", {"lam": 0.4}),
     ("p3o", {"max_weight": 1.2}),
     ("p3o", {"clip": "separate", "max_weight": 1.2}),
+    ("p3o", {**NEAR, "clip": "token", "max_weight": 1.2}),
     ("ppo", {**NEAR, "gamma": 0.9}),
     ("psft", {"clip_high": 0.3}),
     ("raft", {}),
@@ -78,6 +80,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("robust", {}),
     ("scaf_grpo", NEAR),
     ("sft", {}),
+    ("sft", {"aggregation": "sequence_mean"}),
+    ("sft", {"aggregation": "sequence_sum"}),
     ("simpo", {}),
     ("spo", {"epsilon": 0.1, "gamma": 0.9}),
     ("sppo", {"beta": 0.3}),
@@ -136,8 +140,11 @@ def names(latex: str) -> set[str]:
     return found
 
 
-def units(averaged: str, world: World, told: Told) -> Iterator[dict[str, Any]]:
+def units(averaged: str, formulas: Formulas, told: Told) -> Iterator[dict[str, Any]]:
     """What a loss is averaged over, one after the other; once nothing where the equation says it all."""
+    world = formulas.world
+    if averaged in ("completions", "all pairs of completions") and not formulas.equations[LOSS].parameters:
+        averaged = ""
     if averaged == "pairs":
         offline = [(Answer("chosen", row), Answer("rejected", row)) for row in told.rows]
         online = [(world.answer(best), world.answer(worst)) for best, worst in told.pairs]
@@ -157,7 +164,7 @@ def test_what_a_page_shows_is_what_is_computed(name: str, knobs: dict[str, Any])
     told = told_of(method, batch)
     world = world_of(method, batch, told, page.knobs(method))
     formulas = Formulas(page.blocks(knobs), world)
-    shown = torch.stack([formulas.loss(**unit) for unit in units(page.averaged, world, told)]).mean()
+    shown = torch.stack([formulas.loss(**unit) for unit in units(page.averaged, formulas, told)]).mean()
 
     learned = batch.select(torch.tensor(told.rows))
     if name == "d3s":  # it leaves out tokens, not rows
