@@ -63,6 +63,16 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert gaps == pytest.approx([gaps[0]] * len(gaps), rel=1e-3)
 
 
+def test_values_that_only_rounding_holds_apart_are_drawn_at_one_height() -> None:
+    line = [(1.0, -0.9600000000000006), (12.0, -0.9600000000000006)]
+    told = Series(label="a", slot=1, line=line, dots=[(6.0, -0.9599999785, 0.0)])
+    drawn = chart(Chart(title="reward", series=[told]))
+    labels = [tick.words for tick in drawn.ticks if tick.words.startswith(MINUS)]
+    assert len(labels) == len(set(labels)) > 1
+    heights = {point[1] for point in re.findall(r"([\d.]+)[ ,]([\d.]+)", drawn.drawn[0].paths[0].d)}
+    assert {str(dot.y) for dot in drawn.drawn[0].dots} == heights
+
+
 def test_chart_stays_within_its_frame() -> None:
     line = [(float(i), y * 50) for i, y in enumerate(dict(noisy(400)).values())]
     dots = [(100.0, 3.0, 500.0), (300.0, -3.0, None)]

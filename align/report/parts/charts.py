@@ -14,6 +14,7 @@ from align.report.parts.points import Curve, bucket_means, moving_average, thin,
 from align.report.text import Number, amount, exact, short
 from align.system.terminal import visible
 
+ROUNDING = 3e-7  # of the larger end: values nearer than that are one, some of them in float32
 READ = 400  # buckets of a line that a reader can zoom into
 DRAWN_DOTS = 60  # evaluations of a line that are drawn
 
@@ -75,7 +76,8 @@ def _value_axis(spec: Chart) -> Axis:
     low, high = min(ys), max(ys)
     if spec.log:
         return Axis(low / 1.2, high * 1.2, HEIGHT - BOTTOM, TOP, log=True)
-    pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    apart_at_all = high - low > ROUNDING * max(abs(low), abs(high))
+    pad = (high - low) * 0.06 if apart_at_all else abs(high) * 0.1 or 1.0
     floor = 0.0 if low >= 0 and (spec.zero or low < 0.35 * high) else low - pad
     ceiling = min(high + pad, 1.0) if spec.share and high <= 1 else high + pad
     return Axis(floor, apart(floor, max(ceiling, floor + pad)), HEIGHT - BOTTOM, TOP)

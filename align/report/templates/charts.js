@@ -2,6 +2,7 @@
 // that can be left out. What stands in the page is drawn anew from the data beside it once somebody asks for more.
 const SVG = document.querySelector("figure svg")?.namespaceURI;
 const SHARES = [0, 0.01, 0.02, 0.04, null, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5]; // of the line that is averaged; null: as written
+const ROUNDING = 3e-7; // of the larger end: values nearer than that are one, some of them in float32
 
 function shape(name, kind, attributes = {}) {
   const made = document.createElementNS(SVG, name);
@@ -165,7 +166,8 @@ class Chart {
     if (guide && !this.range && !(this.log && guide[0] <= 0)) ys.push(guide[0]);
     const [low, high] = ys.length ? [ys.reduce((a, b) => Math.min(a, b)), ys.reduce((a, b) => Math.max(a, b))] : [0.1, 1];
     if (this.log) return scale(low / 1.2, high * 1.2, bottom, top, true);
-    const pad = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
+    const apartAtAll = high - low > ROUNDING * Math.max(Math.abs(low), Math.abs(high));
+    const pad = apartAtAll ? (high - low) * 0.06 : Math.abs(high) * 0.1 || 1;
     const floor = low >= 0 && (zero || low < 0.35 * high) && !this.range ? 0 : low - pad;
     const ceiling = share && high <= 1 ? Math.min(high + pad, 1) : high + pad;
     return scale(floor, Math.max(ceiling, floor + pad), bottom, top, false);
