@@ -112,7 +112,7 @@ class Display:
         elif self.main:
             for c in shown[:LOGGED]:
                 said = f"...{_one_line(c.prompt)[-30:]!r} {_one_line(c.text)[:90]!r}"
-                self._line(f"  {_earned(c)}  {c.stop_reason}  {said}")
+                self._line(f"  held-out: {_earned(c)}  ended by {c.stop_reason}  {said}")
 
     @contextmanager
     def during(self, what: str, total: int | None, every: float = EVERY) -> Iterator[Callable[[int], None]]:

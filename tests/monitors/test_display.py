@@ -125,7 +125,8 @@ def test_samples_are_lines_in_a_log_and_show_no_control_characters(capsys: pytes
     )  # fmt: skip
     Display(4).samples([sample] * 9)
     lines = capsys.readouterr().out.splitlines()
-    assert lines == ["  happy 0.25  short -  eos  ...'Once upon a time' 'there was [31m a cat.'"] * 2
+    wanted = "  held-out: happy 0.25  short -  ended by eos  ...'Once upon a time' 'there was [31m a cat.'"
+    assert lines == [wanted] * 2
     Display(4, main=False).samples([sample])
     assert capsys.readouterr().out == ""
 

@@ -50,7 +50,7 @@ def _of_pair(row: Pair) -> Markup:
     if (apart := _excludes(row.win_rate, HALF)) is not None:
         could = row.detectable is not None and f"; {row.detectable * 100:.1f} points from 50 % would have shown"
         tail = "; the interval excludes 50 %" if apart else f": they cannot be told apart{could or ''}"
-    sentence = "{} is preferred to {}{} in {} of the prompts{}."
+    sentence = "{} wins against {}{} in {} of the prompts{}."
     return _said(sentence, row.a, _strong(row.b), by, told(row.win_rate), tail)
 
 

@@ -172,7 +172,7 @@ def of_pair(value: float, half: float, detectable: float | None = None) -> str:
 
 
 def test_the_headline_claims_no_more_than_the_interval() -> None:
-    said = "<strong>A</strong> is preferred to <strong>B</strong> by j in"
+    said = "<strong>A</strong> wins against <strong>B</strong> by j in"
     assert of_pair(0.7, 0.1) == f"{said} 70.0 % [60.0, 80.0] of the prompts; the interval excludes 50 %."
     assert of_pair(0.55, 0.1, 0.14) == (
         f"{said} 55.0 % [45.0, 65.0] of the prompts: they cannot be told apart; 14.0 points from 50 % would have shown."
