@@ -154,3 +154,13 @@ def test_a_misspelt_word_is_told_with_the_nearest(tmp_path: Path):
     said = {account.key: account.words for account in lost(draft)}
     assert said["learning_rte"].endswith("known here. Did you mean learning_rate?")
     assert "sigmoid, hinge, ipo, robust are. Did you mean sigmoid?" in said["loss_type"]
+
+
+def test_what_a_model_is_made_with_is_read_as_the_configs_own_keys(tmp_path: Path):
+    made = {"attn_implementation": "eager", "torch_dtype": "bfloat16", "revision": "v2", "device_map": "auto"}
+    draft = translated(tmp_path, model_name_or_path="us/one", beta=0.1, model_init_kwargs=made, logging_dir="logs")
+    found = {key: draft.recipe.get(f"model.{key}") for key in ("attn_implementation", "dtype", "model_name_or_path")}
+    assert found == {"attn_implementation": "eager", "dtype": "bfloat16", "model_name_or_path": "us/one@v2"}
+    assert not lost(draft)
+    draft = translated(tmp_path, model_name_or_path="us/one", beta=0.1, model_init_kwargs=made | {"max_memory": {}})
+    assert [account.words.split(":")[0] for account in lost(draft)] == ["max_memory"]

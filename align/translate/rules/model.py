@@ -13,9 +13,13 @@ LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslo
 KIND, TWICE = ("bnb_4bit_quant_type", "quantization_type"), ("use_bnb_nested_quant", "double_quantization")
 EIGHT = "what 8 bits round depends on the rows beside a row, and so on how a batch is divided; load_in_4bit does not"
 FLASH = "flash_attention_2"
+INIT = {"attn_implementation": "attn_implementation", "dtype": "dtype", "torch_dtype": "dtype",
+        "trust_remote_code": "trust_remote_code", "revision": "model_revision"}  # of model_init_kwargs: TRL's own key
+IDLE = ("device_map", "low_cpu_mem_usage", "use_cache")  # of them those that change no number
 
 
 def model(draft: Draft) -> None:
+    _init(draft)
     if name := draft.get("model_name_or_path"):
         named(draft, str(name))
     for word in ("tokenizer_name_or_path", "trust_remote_code", "router_aux_loss_coef"):
@@ -30,6 +34,19 @@ def model(draft: Draft) -> None:
     precision(draft)
     draft.put("training.gradient_checkpointing", bool(draft.get("gradient_checkpointing")), "gradient_checkpointing")
     lora(draft, bool(draft.get("use_peft")), "use_peft")
+
+
+def _init(draft: Draft) -> None:
+    """What a model is made with, where the config's own keys for it do not say it."""
+    asked = draft.get("model_init_kwargs")
+    if not isinstance(asked, dict) or not asked:
+        return
+    if odd := [key for key in asked if key not in (*INIT, *IDLE)]:
+        draft.refuse("model_init_kwargs", f"{', '.join(odd)}: of these keys {', '.join(INIT)} are read")
+    for key, word in INIT.items():
+        if key in asked and not draft.says(word):
+            draft.given[draft.words.own(word)] = asked[key]
+    draft.elsewhere("model_init_kwargs", "its keys, each as one of the config's own")
 
 
 def named(draft: Draft, name: str) -> None:
