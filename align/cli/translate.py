@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
 from align.errors import Mistakes, UserError
-from align.recipe.load import load_recipe
+from align.recipe.load import checked, load_recipe
+from align.recipe.text import Written
 from align.system.files import replace_file
 from align.system.terminal import say
 from align.system.yaml12 import one_line, parse
@@ -22,6 +25,7 @@ from align.translate.whole import Original, translate
 from align.translate.written import account_lines, launch_lines, lost, recipe_text
 
 OURS = ("method", "model", "data", "optim", "training", "logging")
+POWER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 SCRIPTS = (".sh", ".bash", ".slurm")
 
 
@@ -48,12 +52,14 @@ def run(words: list[str], wishes: Wishes) -> None:
     if wishes.out is None:
         if draft.files:
             raise UserError(f"{name}: its chat template becomes a file beside the recipe; name the recipe with -o")
-        say(recipe_text(draft, name), end="")
+        text = recipe_text(draft, name)
+        say(text, end="")
         _tell(draft, "RECIPE", sys.stderr)
+        _mend("RECIPE", lambda: checked(Written("RECIPE", parse(text)[0]), Path("RECIPE")), sys.stderr)
         return
     write(draft, name, wishes.out)
     _tell(draft, str(wishes.out), sys.stdout)
-    _checked(wishes.out)
+    _mend(str(wishes.out), lambda: load_recipe(wishes.out or ""), sys.stdout)
 
 
 def _unsaid(account: Account, project: str) -> str:
@@ -118,7 +124,12 @@ def _config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {twice[0][0]}: stands twice, in lines {twice[0][1]} and {twice[0][2]}; keep one")
     if "method" in values and any(isinstance(values.get(section), dict) for section in OURS):
         raise UserError(f"{path}: is a recipe already; `align check {path}` looks at it")
-    return {str(key): value for key, value in values.items()}
+    return {str(key): _number(value) for key, value in values.items()}
+
+
+def _number(value: Any) -> Any:
+    """Of 2e-5 older YAML makes a text, which the other projects read as the number that it looks like."""
+    return float(value) if isinstance(value, str) and POWER.fullmatch(value) else value
 
 
 def _value(text: str) -> Any:
@@ -153,11 +164,11 @@ def _tell(draft: Draft, recipe: str, file: Any) -> None:
         say(line, file=file)
 
 
-def _checked(out: Path) -> None:
+def _mend(where: str, check: Callable[[], object], file: TextIO) -> None:
     """What a run would be refused for, which the original cannot know."""
     try:
-        load_recipe(out)
+        check()
     except Mistakes as error:
-        say(f"\n`align check {out}` will want these mended:")
+        say(f"\n`align check {where}` will want these mended:", file=file)
         for message in error.messages:
-            say(f"  {message}")
+            say(f"  {message}", file=file)

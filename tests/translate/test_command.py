@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from align.cli.main import main
 from align.cli.translate import Wishes, drafted, read
 from align.errors import Mistakes, UserError
 from align.translate.command import of_script, take_apart
@@ -65,10 +66,10 @@ def test_a_script_is_read_to_its_longest_command():
         of_script("python dpo.py --a 'open --b 2\n")
 
 
-def translated(folder: Path, **values: Any) -> Draft:
+def translated(folder: Path, trainer: str = "dpo", **values: Any) -> Draft:
     (folder / "mine.yaml").write_text(json.dumps(values))
     name, found, command = read([str(folder / "mine.yaml")])
-    return drafted(name, found, command, Wishes(trainer="dpo" if "stage" not in values else ""))
+    return drafted(name, found, command, Wishes(trainer=trainer if "stage" not in values else ""))
 
 
 def test_data_sets_of_llama_factory_are_looked_up_beside_the_config(tmp_path: Path):
@@ -164,3 +165,54 @@ def test_what_a_model_is_made_with_is_read_as_the_configs_own_keys(tmp_path: Pat
     assert not lost(draft)
     draft = translated(tmp_path, model_name_or_path="us/one", beta=0.1, model_init_kwargs=made | {"max_memory": {}})
     assert [account.words.split(":")[0] for account in lost(draft)] == ["max_memory"]
+
+
+REWARDS: dict[str, Any] = {
+    "model_name_or_path": "gpt2", "dataset_name": "rows.jsonl", "per_device_train_batch_size": 8,
+    "reward_funcs": ["mine:first", "mine:second"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "functions"),
+    [
+        ({"reward_weights": [2.0, 1.0]}, [{"name": "mine:first", "weight": 2.0}, "mine:second"]),
+        (
+            {"reward_model_name_or_path": "a/rm", "reward_weights": [0.5, 1.0, 2.0]},
+            [{"name": "learned", "settings": {"model": "a/rm"}, "weight": 0.5}, "mine:first",
+             {"name": "mine:second", "weight": 2.0}],
+        ),
+    ],
+)  # fmt: skip
+def test_each_reward_has_its_own_weight(more: dict[str, Any], functions: list[Any], tmp_path: Path):
+    """TRL's script has the model before the functions."""
+    draft = translated(tmp_path, "grpo", **REWARDS, **more)
+    assert draft.recipe["reward.functions"] == functions
+    assert not lost(draft)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "values", "key"),
+    [
+        ("grpo", {**REWARDS, "reward_weights": [2.0]}, "reward_weights"),
+        ("grpo", {**REWARDS, "reward_weights": [1.0, 2.0, 3.0]}, "reward_weights"),
+        ("grpo", {**REWARDS, "shuffle_dataset": False}, "shuffle_dataset"),
+        ("sft", {"dataset_mixer": {"a/b": 1.0, "c/d": 1.0}, "dataset_splits": ["train"], "dataset_configs": ["x"]},
+         "dataset_configs"),
+    ],
+)  # fmt: skip
+def test_lists_of_other_lengths_and_an_order_of_rows_are_not_passed_over(
+    trainer: str, values: dict[str, Any], key: str, tmp_path: Path
+):
+    draft = translated(tmp_path, trainer, **values)
+    assert [a.key for a in lost(draft)] == [key]
+
+
+def test_a_printed_recipe_is_looked_at_as_a_written_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "sft.yaml").write_text(
+        "model_name_or_path: a/b\ndataset_name: a/b\nlearning_rate: '2e-5'\nlr_scheduler_type: reduce_lr_on_plateau\n"
+    )
+    assert main(["translate", str(tmp_path / "sft.yaml"), "--trainer", "sft"]) == 0
+    said = capsys.readouterr()
+    assert "  learning_rate: 2.0e-05\n" in said.out
+    assert "`align check RECIPE` will want these mended:\n  RECIPE: optim.lr_scheduler_type: no such" in said.err

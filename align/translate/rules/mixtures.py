@@ -76,15 +76,19 @@ def _mixer(draft: Draft, mixer: dict[str, Any]) -> None:
     """alignment-handbook's older form: names with shares of their rows, and the same splits of all."""
     splits = [s for s in draft.get("dataset_splits", ["train", "test"])]
     configs = draft.get("dataset_configs") or [None] * len(mixer)
+    odd = len(configs) != len(mixer)
+    configs = [None] * len(mixer) if odd else configs
     train = [s for s in splits if "train" in str(s)]
     made = [
         {"source": name_of(name, config, split)}
-        for (name, _), config in zip(mixer.items(), configs, strict=False)
+        for (name, _), config in zip(mixer.items(), configs, strict=True)
         for split in train
     ]
     if any(float(part) != 1 for part in mixer.values()):
         draft.refuse("dataset_mixer", "a share takes a part of a data set's rows; here all rows are taken")
     together(draft, made, "dataset_mixer", "dataset_splits", "dataset_configs")
+    if odd:
+        draft.refuse("dataset_configs", f"not one for each of the {len(mixer)} data sets; null is one without")
     tests = [s for s in splits if "test" in str(s)]
     if tests and len(mixer) == 1:
         draft.put("data.validation", name_of(next(iter(mixer)), configs, tests[0]), "dataset_splits")

@@ -13,6 +13,7 @@ TAGS: Function = {
     "name": "answer_format",
     "settings": {"pattern": "<think>\\n.*?\\n</think>\\n<answer>\\n.*?\\n</answer>"},
 }
+MODEL = "<model>"  # no name of a function
 KNOWN = {
     "accuracy": ANSWER, "accuracy_reward": ANSWER, "format": TAGS, "format_reward": TAGS,
     "think_format_reward": THINKING,
@@ -25,9 +26,6 @@ def rewards(draft: Draft) -> None:
         found += _of_ppo(draft)
     else:
         found += _functions(draft)
-        if model := draft.get("reward_model_name_or_path"):
-            found.insert(0, {"name": "learned", "settings": {"model": str(model)}})
-            draft.elsewhere("reward_model_name_or_path", "reward.functions: learned")
     draft.put("reward.functions", found, "reward_funcs", "reward_model_path")
     _shape(draft)
 
@@ -35,10 +33,18 @@ def rewards(draft: Draft) -> None:
 def _functions(draft: Draft) -> list[Any]:
     names = draft.get("reward_funcs") or []
     names = [names] if isinstance(names, str) else [str(name) for name in names]
+    if model := draft.get("reward_model_name_or_path"):  # TRL's scripts have it before the functions
+        names.insert(0, MODEL)
+        draft.elsewhere("reward_model_name_or_path", "reward.functions: learned")
     weights = draft.get("reward_weights") or [1.0] * len(names)
+    if len(weights) != len(names):
+        draft.refuse("reward_weights", f"{len(weights)} weights of {len(names)} rewards: each has one")
+        weights = [1.0] * len(names)
     found: list[Any] = []
-    for name, weight in zip(names, weights, strict=False):
-        if name in KNOWN:
+    for name, weight in zip(names, weights, strict=True):
+        if name == MODEL:
+            one: Function = {"name": "learned", "settings": {"model": str(model)}}
+        elif name in KNOWN:
             one = dict(KNOWN[name])
         elif "." in name or ":" in name:
             one = {"name": name if ":" in name else ":".join(name.rsplit(".", 1))}
@@ -47,7 +53,8 @@ def _functions(draft: Draft) -> list[Any]:
             draft.refuse("reward_funcs", why)
             continue
         found.append(one if float(weight) == 1 else one | {"weight": float(weight)})
-    draft.elsewhere("reward_weights", "reward.functions, each with its weight")
+    if draft.says("reward_weights") and "reward_weights" not in draft.accounts:
+        draft.elsewhere("reward_weights", "reward.functions, each with its weight")
     return [one["name"] if list(one) == ["name"] else one for one in found]
 
 

@@ -31,6 +31,8 @@ def writing(draft: Draft) -> None:
         draft.put("rollout.mask_truncated", True, "mask_truncated_completions")
     else:
         draft.already("mask_truncated_completions", "completions that are cut are learned from")
+    if draft.says("shuffle_dataset") and draft.get("shuffle_dataset") is False:
+        draft.refuse("shuffle_dataset", "rows are shuffled, in every epoch anew")
     sampling(draft)
     engine(draft)
 
