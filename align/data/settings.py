@@ -28,7 +28,7 @@ class DataSection:
     validation: str | ShareBelowOne = 0.0  # a source, or the share of `train`'s prompts that is held out, by hash
     test: str | ShareBelowOne = 0.0  # as validation; never seen by early stopping nor keep-best
     trusted: str = ""  # of a method over two levels: a small set of rows as all should be, none of which is in `train`
-    weights_from: str = ""  # a run that has learned the weights of these sources of `train`, which they then have
+    weights_from: str = ""  # a run that has learned weights of these sources of `train`: they are drawn by them
     columns: dict[str, str] = field(default_factory=dict)  # {ours: theirs} or {ours: "template with {theirs}"}
     max_length: AtLeastOne = 1024  # tokens of prompt and completion together
     max_prompt_length: int = 0  # tokens of a prompt beside its BOS, of which the end is kept; 0: no limit of its own

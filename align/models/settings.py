@@ -27,7 +27,8 @@ class CriticSection:
     model_name_or_path: str = ""  # a reward model's folder or run, any other of the vocabulary; empty: the policy's own
     learning_rate: float = 0.0  # 0: the policy's; its schedule is over all steps
     warmup_steps: int = 0  # first steps in which the critic learns alone; the policy's schedule begins after them
-    warmup_flat: ShareBelowOne = 0.0  # ends them before, once its loss and the variance it explains are as flat
+    # ends them earlier, once its loss and the variance that it explains get better by less than this share; 0: never
+    warmup_flat: ShareBelowOne = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +48,20 @@ class ModelSection:
     # instead of a model: fresh weights of this config (model_type, ...)
     config: dict[str, Any] = field(default_factory=dict)
     tokenizer_name_or_path: str = ""  # needed with `config`; empty: the model's own
-    # of the weights; auto: float32, the masters of bf16
+    # of the weights; auto: float32, also where mixed precision computes in bf16
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attn_implementation: str = ""  # transformers' name; empty: the layouts choose
     trust_remote_code: bool = False  # runs the Python code that the model's repository holds
     add_tokens: list[str] = field(default_factory=list)  # new special ones that rewards see; embeddings are resized
     lora: LoraSection | None = None  # low-rank adapters are trained instead of the weights; null: the weights
     load_in_4bit: bool = False  # the weights beneath an adapter, by bitsandbytes: memory, and a little exactness
-    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"  # which 16 values they have
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"  # the 16 values that 4 bits stand for
     bnb_4bit_use_double_quant: bool = False  # the scales of their blocks in 8 bits
     critic: CriticSection | None = None  # of methods that have one; without it a head on the policy's trunk
     # auto: copy, but adapter_off if it is new; {soup: [...], weights: [...]}: an average of several models
     reference: Literal["auto", "copy", "adapter_off", "cached"] | SoupSection = "auto"
-    # weight of the load-balancing loss of a mixture of experts, which takes a pass more; null: none, told where the
-    # model's config asks for it
+    # weight of the load-balancing loss of a mixture of experts, which costs a further pass; null: none, and a message
+    # where the model's config asks for one
     router_aux_loss_coef: float | None = None
     ref_model_name_or_path: str = ""  # another reference than the weights that training starts from
     roles: dict[str, str] = field(default_factory=dict)  # {guide: FOLDER}: further frozen models that a method reads

@@ -22,7 +22,7 @@ class Function:
 class RewardSection:
     """What a completion earns."""
 
-    functions: list[str | Function] = field(default_factory=list)  # whose weighted sum it is
+    functions: list[str | Function] = field(default_factory=list)  # the reward is their weighted sum
     shape: list[dict[str, Any]] = field(default_factory=list)  # done to the weighted sum, in this order
     on_error: Literal["stop", "mark"] = "stop"  # mark: the sample counts as not judged, and is told
     timeout: NotNegative = 0.0  # seconds for each sample, in a worker process; 0: all at once, in this process

@@ -36,16 +36,16 @@ class RolloutSection:
     max_turns: AtLeastOne = 8  # of the policy, where there is an environment
     window: int = 0  # new tokens of a completion in one experience; the rest is written in the next ones; 0: no limit
     steps: str = "newline"  # how completions are cut into steps: newline, gsm8k, math, or package.module:function
-    audit: AuditSection | None = None  # whether states are worth what a method believes; null: nobody asks
+    audit: AuditSection | None = None  # measures whether states are worth what a method believes; null: no audit
     max_rows: AtLeastOne = 64  # completions that one rank writes side by side: memory, not mathematics
     # Further ones, which begin in the rows of those that have ended. On a CPU this pays where lengths are very unequal
     # (a tenth at a median of 67 of at most 384 tokens), and costs where most are long.
     waiting_rows: int = 0
     mask_truncated: bool = False  # completions cut at max_completion_length are not learned from
     staleness: int = 0  # 1: the next experience is written by the weights before this one is learned from
-    max_refills: int = 0  # further rounds of prompts where the method leaves groups out
-    correction: Literal["none", "truncate", "mask"] = "none"  # of the gap between sampler and trainer
-    correction_level: Literal["token", "sequence", "geometric"] = "token"  # what has a weight of its own
+    max_refills: int = 0  # how often further prompts are drawn where the method leaves groups out
+    correction: Literal["none", "truncate", "mask"] = "none"  # of the gap between engine and trainer
+    correction_level: Literal["token", "sequence", "geometric"] = "token"  # what has an importance weight of its own
     correction_high: float = 2.0  # largest weight pi_old / sampler
     correction_low: float = 0.0  # with `mask`: smallest
     replay: str = ""  # a run folder whose recorded rollouts are learned from, instead of writing
@@ -55,7 +55,7 @@ class RolloutSection:
     # run folder; empty: the run starts what vllm_command says
     vllm_command: str | list[str] = "vllm serve"  # what starts one, such as `env CUDA_VISIBLE_DEVICES=1
     # other-environment/bin/vllm serve`; or a list, with a command for each of several
-    vllm_arguments: list[str] = field(default_factory=list)  # further ones of each command
+    vllm_arguments: list[str] = field(default_factory=list)  # further arguments of each command
     # Where the server that is started listens. Whoever reaches it may give it weights: beyond this machine only behind
     # a wall of your own (0.0.0.0: all networks).
     vllm_host: str = "127.0.0.1"

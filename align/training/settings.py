@@ -24,7 +24,7 @@ class TrainingSection:
     output_dir: str = ""  # the run folder; empty is runs/<recipe name>
     seed: int = 0  # of the order of rows, of sampling, of dropout and of new weights
     batch_size: AtLeastOne = 32  # groups (pairs, demonstrations) in one optimiser step, over all ranks
-    num_minibatches: AtLeastOne = 1  # steps on an experience of rows that are there before; its columns are made once
+    num_minibatches: AtLeastOne = 1  # steps on an experience of offline rows; its stored columns are made once
     max_tokens: int = 0  # tokens in one micro-batch of one rank: memory, not mathematics; 0: 8192, on a CPU 2048
     num_train_epochs: float = 1.0  # passes over `data.train`
     max_steps: int = 0  # optimiser steps; 0 goes by epochs
@@ -37,7 +37,7 @@ class TrainingSection:
     save_steps: int | float = 0  # optimiser steps between checkpoints, likewise
     save_total_limit: AtLeastOne = 2  # checkpoints kept beside the best one
     metric_for_best_model: str = "loss"  # a validation metric; decides keep-best and early stopping
-    greater_is_better: bool | None = None  # empty: as the metric is declared where it is made
+    greater_is_better: bool | None = None  # whether larger is better; empty: as the metric itself says
     load_best_model_at_end: bool = False  # final/ holds the weights of the best evaluation instead of the last step
     early_stopping_patience: int = 0  # evaluations without improvement before training ends; 0 never
     max_eval_rows: int = 0  # held-out rows of an evaluation; 0: all
@@ -65,9 +65,9 @@ class OptimSection:
     # float32 copies of weights in bfloat16 or float16, which the optimiser steps; DeepSpeed always has them
     masters: bool = False
     weight_decay: float = 0.0  # not on biases, norms and other vectors
-    adam_beta1: ShareBelowOne = 0.9  # memory of the gradient's mean
-    adam_beta2: ShareBelowOne = 0.999  # memory of its square's mean
-    adam_epsilon: Positive = 1e-8  # added to the root of the latter
+    adam_beta1: ShareBelowOne = 0.9  # decay of the running mean of the gradient
+    adam_beta2: ShareBelowOne = 0.999  # decay of the running mean of its square
+    adam_epsilon: Positive = 1e-8  # added to the root of that mean
     optim_args: dict[str, Any] = field(default_factory=dict)  # further arguments of the optimiser's class
     lr_scheduler_type: str = "cosine"  # transformers' names: linear, cosine, constant, constant_with_warmup, ...
     # further arguments of the schedule: {min_lr_rate: 0.1}
@@ -86,4 +86,4 @@ class LoggingSection:
     report_to: list[str] = field(default_factory=list)
     num_completions: int = 8  # held-out prompts whose completions are shown before and after training
     max_completion_length: int = 64  # new tokens of each
-    baselines: list[Literal["bag_of_words"]] = field(default_factory=list)  # rankers of the test pairs to be beaten
+    baselines: list[Literal["bag_of_words"]] = field(default_factory=list)  # simple rankers, to compare with
