@@ -6,17 +6,18 @@ arXiv:2402.01306, eq. 8:
     loss = w_desirable   * (1 - sigmoid(beta * (u - z)))    for a desirable answer
            w_undesirable * (1 - sigmoid(beta * (z - u)))    for an undesirable one
     u    = sum_t [log pi(y_t) - log pi_ref(y_t)]
-    z    = max(0, mean of u over answers that were given to other prompts of the step)
+    z    = max(0, mean over M of sum_t [log pi_old(y_t) - log pi_ref(y_t)])
 
-summed over completion tokens, averaged over answers. z estimates KL(pi || pi_ref) and has no gradient.
+summed over completion tokens, averaged over answers. M are the prompts of the experience, each with the answer to
+another prompt, and pi_old is the policy before it: z estimates KL(pi || pi_ref) and has no gradient.
 
 Metrics: `accuracy` share of answers on the right side of z (u > z if desirable, u < z if not), `desirable_rewards` and
 `undesirable_rewards` beta u, `desirable_logps` and `undesirable_logps` summed log-probabilities, each over the answers
 with that verdict, `baseline` z.
 
-Departures: z is made once per step, over all its rows and with the policy as it was before the step, instead of per
-micro-batch. Rows for which the step has no answer to another prompt that fits (the pair may be as long as the step's
-longest row) are left out of z.
+Departures: z is made once per experience (a step, unless `training.num_minibatches` says more), over all its rows and
+with the policy as it was before, instead of per micro-batch. Rows for which the experience has no answer to another
+prompt that fits (the pair may be as long as its longest row) are left out of z.
 """
 
 from __future__ import annotations
