@@ -31,6 +31,9 @@ REFUSED = {  # arguments of TRL's trainers, and why nothing here is done with th
     "rollout_func": "what writes is rollout.engine of a recipe",
     "environment_factory": "completions of several turns are rollout.environment of a recipe",
 }
+LAUNCHED = {  # fields of its configs that accelerate is told instead
+    "deepspeed": "launch/accelerate/zero2.yaml, zero3.yaml", "fsdp": "launch/accelerate/fsdp2.yaml",
+}  # fmt: skip
 NOTHING = (None, (None, None), [], {})
 PLACE = "align.trl"
 
@@ -45,6 +48,10 @@ def recipe_of(trainer: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, why in REFUSED.items():
         if given.get(name) not in NOTHING:
             found.messages.append(f"{PLACE}: {name}: not offered: {why}")
+    for name, files in LAUNCHED.items():
+        if getattr(given["args"], name, None):
+            cure = f"say it where the script is started: accelerate launch --config_file FILE ({files})"
+            found.messages.append(f"{PLACE}: args.{name}: is not read here; {cure}")
     recipe = _nested(draft.recipe)
     recipe["data"].pop("validation", None)  # a share, where no rows are named: here they are given, or there are none
     with found:

@@ -17,12 +17,13 @@ from align.api.apart import apart
 from align.api.run import Run
 from align.api.train import carry_out, prepared
 from align.errors import Findings, UserError
-from align.run.hub import push
+from align.run.hub import push, refuse
 from align.run.resume import Resume
 from align.system.files import copy_folder
 from align.trl.arguments import PLACE, recipe_of
 from align.trl.callbacks import Callbacks, in_trl_words, new_state, patience_of, refuse_unheard
 from align.trl.rewards import Told, functions_of
+from align.world.here import rank
 
 THERE = "train, evaluate, save_model, push_to_hub, add_callback, remove_callback, model, state, run"
 
@@ -62,6 +63,9 @@ class Trainer:
         with found:
             refuse_unheard(self._callbacks)
         with found:
+            if self.args.push_to_hub:
+                refuse(self._hub_name())
+        with found:
             recipe.setdefault("training", {}).update(patience_of(self._callbacks))
         if "reward_funcs" in inspect.signature(self.theirs).parameters:
             with found:
@@ -81,7 +85,8 @@ class Trainer:
         self._callbacks = [c for c in self._callbacks if not same(c)]
 
     def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
-        """To the end; True goes on from the last good checkpoint, a folder from that one.
+        """To the end, and with `args.push_to_hub` onto the hub; True goes on from the last good checkpoint, a folder
+        from that one.
 
         A model that was given as an object has the trained weights afterwards. Raises as `align.train`.
         """
@@ -104,6 +109,8 @@ class Trainer:
         seconds, loss = time.monotonic() - began, sum(losses) / len(losses)
         metrics = {"train_runtime": seconds, "train_steps_per_second": len(losses) / seconds, "train_loss": loss}
         watch.ended(metrics)
+        if self.args.push_to_hub and rank() == 0:
+            self.push_to_hub()
         return TrainOutput(self.state.global_step, loss, metrics)
 
     def _take_weights(self) -> None:
@@ -128,8 +135,11 @@ class Trainer:
     def push_to_hub(self, commit_message: str = "End of training") -> str:
         """Uploads `final/` under `args.hub_model_id`, or the name of the run folder; returns the address."""
         final = self._finished("push_to_hub").folder / "final"
-        name, args = self.args.hub_model_id or Path(self.args.output_dir).name, self.args
-        return push(final, name, private=args.hub_private_repo, token=args.hub_token, message=commit_message)
+        private, token = self.args.hub_private_repo, self.args.hub_token
+        return push(final, self._hub_name(), private=private, token=token, message=commit_message)
+
+    def _hub_name(self) -> str:
+        return self.args.hub_model_id or Path(self.args.output_dir).name
 
     def _finished(self, asks: str) -> Run:
         if self.run is None:

@@ -10,6 +10,8 @@ import numpy
 import pytest
 import torch
 from datasets import Dataset
+from fake_hub import serving
+from huggingface_hub import constants
 from peft import LoraConfig, PrefixTuningConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, TrainerCallback
 from trl_examples import text_of, write_files
@@ -110,13 +112,23 @@ def test_objects_callbacks_and_what_comes_after_training(tmp_path: Path, monkeyp
         trainer.push_to_hub()
 
 
-def test_a_callback_ends_it_and_a_checkpoint_goes_on() -> None:
-    args = SFTConfig("out", **SMALL)
+def test_a_callback_ends_it_and_a_checkpoint_goes_on_and_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    args = SFTConfig("out", push_to_hub=True, hub_model_id="us/mine", hub_token="of-nobody", **SMALL)
+    with pytest.raises(align.UserError, match="push to the hub: it is switched off"):
+        SFTTrainer("model", args, train_dataset=answers())
+    args.push_to_hub = False
     first = SFTTrainer("model", args, train_dataset=answers(), callbacks=[Enough], peft_config=LoraConfig(r=4))
     first.train()
     assert (first.state.global_step, first.run.outcome["ended_early"]) == (1, True)
     again = SFTTrainer("model", args, train_dataset=answers(), peft_config=LoraConfig(r=4))
-    assert again.train(resume_from_checkpoint=True).global_step == 2
+    with serving() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        args.push_to_hub = True
+        assert again.train(resume_from_checkpoint=True).global_step == 2
+        assert "adapter_model.safetensors" in (hub.files("us/mine", "main") or ("", {}))[1]
     assert type(again.model).__name__ == "PeftModelForCausalLM"
 
 
@@ -127,8 +139,9 @@ class Waits(TrainerCallback):
 def test_what_is_not_offered_is_refused_by_name_and_all_at_once() -> None:
     args = DPOConfig(
         "out", loss_type=["sigmoid", "sft"], sync_ref_model=True, optim="galore_adamw", eval_strategy="steps",
-        **SMALL,
+        truncation_mode="middle", **SMALL,
     )  # fmt: skip
+    args.deepspeed = {"zero_optimization": {"stage": 3}}  # as TRL's has it, which then sets the process's variables
     with pytest.raises(align.UserError) as told:
         DPOTrainer(
             "model", args=args, train_dataset=answers(), data_collator=print, compute_metrics=print,
@@ -137,11 +150,12 @@ def test_what_is_not_offered_is_refused_by_name_and_all_at_once() -> None:
     text = str(told.value)
     for name in (
         "args.loss_type", "args.sync_ref_model", "args.optim", "args.eval_strategy: needs an eval_dataset",
+        "args.truncation_mode", "args.deepspeed: is not read here; say it where the script is started",
         "data_collator: not offered", "compute_metrics: not offered", "peft_config: found PrefixTuningConfig",
         "Waits.on_optimizer_step: is never called", "early_stopping_threshold",
     ):  # fmt: skip
         assert name in text, name
-    assert len(text.splitlines()) == 9
+    assert len(text.splitlines()) == 11
     with pytest.raises(AttributeError, match="DPOTrainer has no predict; there are train"):
         _ = SFTTrainer.__getattr__(object.__new__(DPOTrainer), "predict")
     with pytest.raises(TypeError, match="unexpected keyword argument 'tokenizer'"):

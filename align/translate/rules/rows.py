@@ -109,9 +109,12 @@ def lengths(draft: Draft) -> None:
     prompt = draft.get("max_prompt_length")
     if prompt:
         draft.put("data.max_prompt_length", int(prompt), "max_prompt_length")
-    cut = "cut_prompt" if draft.get("truncation_mode") == "keep_end" else "cut_completion"
+    mode = draft.get("truncation_mode")
+    cut = "cut_prompt" if mode == "keep_end" else "cut_completion"
     cut = "drop" if draft.words.trainer == "reward" else cut
     draft.put("data.overlong", cut, "truncation_mode", note="as it cuts a row that is longer" if cut != "drop" else "")
+    if mode not in (None, "keep_start", "keep_end"):
+        draft.refuse("truncation_mode", "keep_start and keep_end are known here")
 
 
 def _prompts(draft: Draft) -> None:
