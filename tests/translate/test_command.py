@@ -216,3 +216,14 @@ def test_a_printed_recipe_is_looked_at_as_a_written_one(tmp_path: Path, capsys: 
     said = capsys.readouterr()
     assert "  learning_rate: 2.0e-05\n" in said.out
     assert "`align check RECIPE` will want these mended:\n  RECIPE: optim.lr_scheduler_type: no such" in said.err
+
+
+def test_what_is_asked_of_the_order_of_rows_is_lost_and_how_they_are_laid_out_is_not(tmp_path: Path):
+    shuffled = {"stage": "sft", "model_name_or_path": "a/b", "finetuning_type": "full", "disable_shuffling": True}
+    assert "disable_shuffling" in {a.key for a in lost(translated(tmp_path, **shuffled))}
+    data = [{"path": "a/b", "type": "chat_template"}]
+    flat = translated(
+        tmp_path, "", base_model="a/b", datasets=data, micro_batch_size=2, sequence_len=64, batch_flattening=True
+    )
+    assert "training.layout" not in flat.recipe
+    assert not lost(flat)
