@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from align import here_last
-from align.errors import UserError
+from align.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
@@ -58,10 +58,19 @@ def load_outside(kind: str, name: str) -> Any:
         if module.endswith(".py"):
             raise UserError(f"{kind} {name}: leave out .py: {module.removesuffix('.py')}:{attribute}") from None
         wanted = "Class" if kind == "method" else "function"
-        cure = _hidden(module) or f"write package.module:{wanted}, importable from here"
+        cure = _hidden(module) or f"write package.module:{wanted}, importable from here{_near(module, attribute)}"
         raise UserError(f"{kind} {name}: {error}; {cure}") from None
     except Exception as error:  # whatever a file that is not ours may raise when it is read
         raise UserError(f"{kind} {name}: {type(error).__name__} on importing {module}: {error}") from error
+
+
+def _near(module: str, attribute: str) -> str:
+    """What may be meant: another name of the module, or another file of this folder."""
+    if found := sys.modules.get(module):
+        near = did_you_mean(attribute, [name for name in vars(found) if not name.startswith("_")])
+    else:
+        near = did_you_mean(module, [path.stem for path in Path().glob("*.py")])
+    return f".{near}" if near else ""
 
 
 def require_arguments(kind: str, name: str, function: Any, given: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from align.judges.panel import Panel
 from align.judges.prompts import load_instructions
 from align.judges.recorded import RecordedJudge
 from align.judges.replies import Decoding, Replies, Speaker
-from align.judges.rules import RuleJudge
+from align.judges.rules import RuleJudge, rule_names
 from align.judges.served.endpoint import Endpoint
 from align.judges.served.speaker import EndpointSpeaker
 
@@ -172,7 +172,7 @@ def _refuse_idle(spec: JudgeSpec) -> None:
     """UserError for a kind or a value that there is not, and for what would have no effect."""
     if spec.kind not in KINDS or not spec.what:
         there = ", ".join(f"{kind}:..." for kind in KINDS)
-        hint = did_you_mean(spec.kind, KINDS)
+        hint = f" Did you mean rule:{spec.judge}?" if spec.judge in rule_names() else did_you_mean(spec.kind, KINDS)
         if spec.what and Path(f"{spec.kind}.py").is_file():
             hint = f" A function of yours is rule:{spec.judge}"
         raise UserError(f"judge {spec.judge!r}: expected {there}, or a YAML file.{hint}")

@@ -42,7 +42,8 @@ class NoTokens(list[int]):
         return self
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise RunError("looks at token ids, which answers have with a tokenizer alone; name one: tokenizer=FOLDER")
+        cure = "name the model whose tokens are meant, tokenizer=FOLDER"
+        raise RunError(f"looks at completion_ids, and an answer is a text: {cure}")
 
     __len__ = __iter__ = __getitem__ = __bool__ = _refuse
 
@@ -105,6 +106,11 @@ LENGTHS: dict[str, Callable[[str], float]] = {
 }
 
 
+def rule_names() -> list[str]:
+    """Of this package."""
+    return [*LENGTHS, *reward_names()]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RuleJudge(Scorer):
     """A rule: `longer`, `shorter`, or a reward function."""
@@ -118,7 +124,7 @@ class RuleJudge(Scorer):
             if self.settings or self.tokenizer:
                 raise UserError(f"rule {self.rule}: takes no settings")
             return
-        known = [*LENGTHS, *reward_names()]
+        known = rule_names()
         if self.rule not in known and not {".", ":"} & set(self.rule):
             there = f"{', '.join(known)}, or package.module:function"
             raise UserError(f"rule {self.rule}: no such rule; there are {there}.{did_you_mean(self.rule, known)}")

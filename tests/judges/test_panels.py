@@ -186,7 +186,7 @@ def test_a_function_of_ones_own_is_a_rule(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("written", "given", "finding"),
     [
-        ("longer", {}, "expected recorded:..., rule:..."),
+        ("longer", {}, "or a YAML file. Did you mean rule:longer?"),
         ("rules:longer", {}, "Did you mean rule?"),
         ("rule:", {}, "expected recorded:"),
         ("http:m", {}, "has no endpoint; add --base-url"),

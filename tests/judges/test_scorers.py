@@ -124,7 +124,7 @@ def test_rules_are_reward_functions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_rule_that_counts_tokens_needs_a_tokenizer() -> None:
     settings = {"target": 10}
-    with pytest.raises(UserError, match="judge n: looks at token ids, which answers have with a tokenizer alone"):
+    with pytest.raises(UserError, match=r"judge n: looks at completion_ids, and .*: name the model .*tokenizer=FOLDER"):
         RuleJudge(name="n", rule="length", settings=settings).judge([question()])
     judge = RuleJudge(name="n", rule="length", settings=settings, tokenizer=STORIES)
     assert judge.judge([question("The cat sat.", "The cat sat on the mat, and it was a very old mat.")])[0].score == 1.0

@@ -29,6 +29,7 @@ def narrow(prompts, completions):
         ("mine.good", {}, "no such reward: mine.good; did you mean mine:good"),
         ("mine.py:good", {}, "leave out .py: mine:good"),
         ("broken:good", {}, "broken imports no_such_package, which is not installed here"),
+        ("mine:goood", {}, "has no attribute 'goood'; .* importable from here. Did you mean good"),
         ("nowhere:good", {}, "No module named 'nowhere'; write package.module:function"),
         ("learned", {}, "misses the setting model; write settings: {model: ...}"),
         ("learned", {"modle": "x"}, "no such setting: modle; it has model, batch_size. Did you mean model"),
