@@ -147,7 +147,8 @@ def environment(rank: int, number: int, port: int, run: LocalRun) -> dict[str, s
         return kept
     threads = max(1, (os.cpu_count() or 1) // number)
     engine = sharding(run.sharding, run.offload)
-    return {"OMP_NUM_THREADS": str(threads), **kept, **engine, **variables(rank, number, port)}
+    quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # else a rank that is gone costs each other one a page of C++ frames
+    return {"OMP_NUM_THREADS": str(threads), **quiet, **kept, **engine, **variables(rank, number, port)}
 
 
 def variables(rank: int, number: int, port: int) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ TAKEN = {  # in a line -> what was typed
     "http:MODEL": "http:judge-1",
     "#NAME": "#judge-1",
     "hub NAME": "hub us/polite-model",
-    "/shared/sft-70b": "asset:stories260k",
+    "/shared/sft-70b": "sft-70b",
     "config.yaml -o my.yaml": "config.yaml -o of_a_config.yaml",
     "train.sh -o my.yaml": "train.sh -o of_a_script.yaml",
     "-o my.yaml --": "-o of_a_line.yaml --",
@@ -103,6 +104,7 @@ def lines() -> list[str]:
 
 
 def typed(line: str) -> str:
+    added = [words for start, words in ADDED.items() if start in line and words not in line]
     kept = {name: f"<{i}>" for i, name in enumerate(KEPT)}
     for name, mark in kept.items():
         line = line.replace(name, mark)
@@ -110,7 +112,6 @@ def typed(line: str) -> str:
         line = line.replace(word, value)
     for name, mark in kept.items():
         line = line.replace(mark, name)
-    added = [words for start, words in ADDED.items() if start in line and words not in line]
     return " ".join([line, *added])
 
 
@@ -169,6 +170,9 @@ def _prepare(folder: Path, env: dict[str, str]) -> None:
     for name, start in (("panel.yaml", "judges:"), ("stages.yaml", "folder:")):
         (block,) = (b for b in blocks("yaml") if b.text.startswith(start) and b.file != "README.md")
         (folder / name).write_text(block.text.replace("http:MODEL", "http:judge-1"))
+    shutil.copytree(REPOSITORY / "align/assets/stories260k", folder / "sft-70b", dirs_exist_ok=True)
+    config = json.loads((folder / "sft-70b/config.json").read_text()) | {"max_position_embeddings": 8192}
+    (folder / "sft-70b/config.json").write_text(json.dumps(config))
     for name, rows in _mt_bench():
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

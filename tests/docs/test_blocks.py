@@ -20,6 +20,7 @@ from align.recipe.load import ONLINE, OWNERS, load_recipe
 from align.recipe.text import Written, recipe_names
 from align.recipe.types import build
 from docs.generate.settings import keys
+from tests.bench import docs_study
 
 SHELL = [*blocks("bash"), *(b for b in blocks("") if b.text.startswith("align "))]  # some documents name no language
 WORD = re.compile(r"([a-z_]+(?:\.\w+)+)=(.*)")  # KEY=VALUE of a recipe
@@ -112,6 +113,15 @@ def test_lines_that_only_look_do_as_they_say(tmp_path: Path, monkeypatch: pytest
         Path("my.yaml").unlink(missing_ok=True)
         assert main(words) == (2 if mistaken else 0), (words, capsys.readouterr().err)
     capsys.readouterr()
+
+
+def test_every_line_has_been_typed() -> None:
+    done = docs_study.read()
+    for line in docs_study.lines():
+        assert line in done, f"nobody has typed it: make study-docs: {line}"
+        assert done[line]["typed"] == docs_study.typed(line), line
+        assert docs_study.good(line, done[line]["code"]), line
+    assert done.keys() == set(docs_study.lines())
 
 
 def test_documents_lead_to_files_that_there_are() -> None:
