@@ -104,8 +104,6 @@ def _from_hub(name: str, code: bool) -> str:
         found = "the hub is switched off (HF_HUB_OFFLINE) and its cache does not have it"
     except HfHubHTTPError as error:
         found = f"the hub answers: {str(error).splitlines()[0]}"
-    except OSError as error:
-        found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
     except Exception as error:  # the HTTP client's own errors share no base with OSError
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
     if cached:  # who reads it says what it lacks, if anything

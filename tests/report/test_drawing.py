@@ -32,17 +32,14 @@ def test_thinning_keeps_ends_and_extremes(count: int) -> None:
     points = noisy(count)
     kept = thin(points)
     assert len(kept) <= 302
-    assert kept[0] == points[0]
-    assert kept[-1] == points[-1]
-    assert max(y for _, y in kept) == max(y for _, y in points)
-    assert min(y for _, y in kept) == min(y for _, y in points)
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert all(most(y for _, y in kept) == most(y for _, y in points) for most in (max, min))
     assert kept == sorted(set(kept))
     assert set(kept) <= set(points)
 
 
 def test_moving_average_keeps_lines_and_calms_noise() -> None:
-    constant = [(float(i), 3.0) for i in range(300)]
-    assert [y for _, y in moving_average(constant)] == pytest.approx([3.0] * 300)
+    assert [y for _, y in moving_average([(float(i), 3.0) for i in range(300)])] == pytest.approx([3.0] * 300)
     slope = [(float(i), 2.0 * i) for i in range(300)]
     assert list(moving_average(slope))[10:-10] == [pytest.approx(p) for p in slope[10:-10]]
     smooth = [y for _, y in moving_average(noisy(3000))]
