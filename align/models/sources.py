@@ -47,10 +47,8 @@ def resolve(name: str, *, code: bool = False) -> str:
     if is_kept(folder):
         return str(kept_of(folder))  # the checkpoint itself was removed since, as training.save_total_limit does
     if not HUB_NAME.fullmatch(name) or name.startswith("."):
-        raise UserError(
-            f"{name}: no such folder; give a model folder, a run folder, asset:NAME or a hub name (NAME@REVISION)"
-            f"{near_path(folder)}"
-        )
+        cure = f"give a model folder, a run folder, asset:NAME or a hub name (NAME@REVISION){near_path(folder)}"
+        raise UserError(f"{name}: no such folder; {cure}")
     return _from_hub(name, code)
 
 
@@ -108,8 +106,8 @@ def _from_hub(name: str, code: bool) -> str:
         found = f"the hub cannot be reached ({type(error).__name__}) and its cache does not have it"
     if cached:  # who reads it says what it lacks, if anything
         return cached
-    near = near_path(Path(name).expanduser())
-    raise UserError(f"{name}: no such folder here, and {found}; give a local folder, or fetch it first{near}")
+    found += f"; give a local folder, or fetch it first{near_path(Path(name))}"
+    raise UserError(f"{name}: no such folder here, and {found}")
 
 
 def _is_whole(folder: Path) -> bool:

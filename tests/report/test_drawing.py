@@ -61,11 +61,8 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
 
 
 def test_values_that_only_rounding_holds_apart_are_drawn_at_one_height() -> None:
-    line = [(1.0, -0.9600000000000006), (12.0, -0.9600000000000006)]
-    told = Series(label="a", slot=1, line=line, dots=[(6.0, -0.9599999785, 0.0)])
+    told = Series(label="a", slot=1, line=[(1.0, -0.96), (12.0, -0.96)], dots=[(6.0, -0.9599999785, 0.0)])
     drawn = chart(Chart(title="reward", series=[told]))
-    labels = [tick.words for tick in drawn.ticks if tick.words.startswith(MINUS)]
-    assert len(labels) == len(set(labels)) > 1
     heights = {point[1] for point in re.findall(r"([\d.]+)[ ,]([\d.]+)", drawn.drawn[0].paths[0].d)}
     assert {str(dot.y) for dot in drawn.drawn[0].dots} == heights
 
