@@ -37,8 +37,12 @@ class Command:
     def processes(self) -> int:
         """0 where it does not say."""
         found = [int(v) for k, v in self.launcher.items() if k in COUNTS and v.isdigit()]
-        nodes = [int(v) for k, v in self.launcher.items() if k in MANY and v.isdigit()]
-        return found[0] * (1 if "num_processes" in self.launcher or not nodes else nodes[0]) if found else 0
+        return found[0] * (1 if "num_processes" in self.launcher else self.nodes) if found else 0
+
+    @property
+    def nodes(self) -> int:
+        """Machines; 1 where it does not say."""
+        return next((int(v) for k, v in self.launcher.items() if k in MANY and v.isdigit()), 1) or 1
 
 
 def of_script(text: str) -> list[str]:

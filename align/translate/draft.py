@@ -38,6 +38,7 @@ class Launch:
     """Where it is to be trained, as far as the original says."""
 
     processes: int = 0  # 0: nothing says how many
+    nodes: int = 1  # that they are on
     sharding: str = ""  # a file of launch/accelerate
     after: list[str] = field(default_factory=list)  # commands for when it is done
 

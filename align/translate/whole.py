@@ -79,4 +79,5 @@ def _launch(original: Original) -> Launch:
         sharding = "zero3" if "z3" in text else "zero2"
     said = original.values.get("num_processes")
     processes = original.processes or original.command.processes or (said if isinstance(said, int) else 0)
-    return Launch(processes=processes, sharding=sharding)
+    nodes = 1 if original.processes else original.command.nodes
+    return Launch(processes=processes, nodes=nodes, sharding=sharding)

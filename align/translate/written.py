@@ -61,13 +61,15 @@ def _one_line(account: Account) -> str:
 def launch_lines(draft: Draft, recipe: str) -> list[str]:
     """How it is started, and what is done after it."""
     launch = draft.launch
-    if launch.processes <= 1 and not launch.sharding:
-        lines = [f"align train {recipe}"]
+    sharding = f" --sharding {launch.sharding or 'ddp'}"
+    if (launch.processes <= 1 and not launch.sharding) or launch.sharding == "one_gpu":
+        line = f"align train {recipe}"
+    elif launch.nodes > 1 and launch.processes:
+        each = launch.processes // launch.nodes
+        line = f"align launch slurm {recipe} --nodes {launch.nodes} --gpus-per-node {each}{sharding}"
     else:
-        config = f"launch/accelerate/{launch.sharding or 'ddp'}.yaml"
-        count = launch.processes or "N"
-        lines = [f"accelerate launch --config_file {config} --num_processes {count} -m align train {recipe}"]
-    return [*lines, *launch.after]
+        line = f"align launch local {recipe}{f' --processes {launch.processes}' if launch.processes else ''}{sharding}"
+    return [line, *launch.after]
 
 
 def account_lines(draft: Draft) -> Iterator[str]:

@@ -103,14 +103,17 @@ def test_the_numbers_are_those_of_the_original(name: str):
 def test_launch_lines_say_how_many_and_how_divided():
     _, draft = draft_of("trl_sft.sh")
     start, upload = launch_lines(draft, "mine.yaml")
-    assert start == (
-        "accelerate launch --config_file launch/accelerate/zero3.yaml --num_processes 8 -m align train mine.yaml"
-    )
+    assert start == "align launch local mine.yaml --processes 8 --sharding zero3"
     assert upload == "hf upload Qwen2-0.5B-SFT Qwen2-0.5B-SFT/final"
     assert "  beta -> method.beta: 0.01" in account_lines(draft_of("handbook_dpo.yaml")[1])
-    assert launch_lines(draft_of("openrlhf_ppo.sh")[1], "a.yaml")[0].startswith(
-        "accelerate launch --config_file launch/accelerate/zero3.yaml --num_processes N "
-    )
+    assert launch_lines(draft_of("openrlhf_ppo.sh")[1], "a.yaml")[0] == "align launch local a.yaml --sharding zero3"
+    words = ["torchrun", "--nproc-per-node", "4", "--nnodes=2", "dpo.py", "--model_name_or_path", "a", "--dataset_name", "b"]
+    for wishes, line in (
+        (Wishes(), "align launch slurm a.yaml --nodes 2 --gpus-per-node 4 --sharding ddp"),
+        (Wishes(processes=3), "align launch local a.yaml --processes 3 --sharding ddp"),
+        (Wishes(processes=1), "align train a.yaml"),
+    ):
+        assert launch_lines(drafted(*read(words), wishes), "a.yaml") == [line]
 
 
 def test_what_is_not_offered_is_told_with_its_reason():
