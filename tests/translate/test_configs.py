@@ -107,7 +107,7 @@ def test_launch_lines_say_how_many_and_how_divided():
     assert upload == "hf upload Qwen2-0.5B-SFT Qwen2-0.5B-SFT/final"
     assert "  beta -> method.beta: 0.01" in account_lines(draft_of("handbook_dpo.yaml")[1])
     assert launch_lines(draft_of("openrlhf_ppo.sh")[1], "a.yaml")[0] == "align launch local a.yaml --sharding zero3"
-    words = ["torchrun", "--nproc-per-node", "4", "--nnodes=2", "dpo.py", "--model_name_or_path", "a", "--dataset_name", "b"]
+    words = ["torchrun", "--nproc-per-node=4", "--nnodes=2", "dpo.py", "--model_name_or_path=a", "--dataset_name=b"]
     for wishes, line in (
         (Wishes(), "align launch slurm a.yaml --nodes 2 --gpus-per-node 4 --sharding ddp"),
         (Wishes(processes=3), "align launch local a.yaml --processes 3 --sharding ddp"),
