@@ -92,6 +92,8 @@ def submit(recipe: str, overrides: Sequence[str], job: SlurmJob) -> Submitted:
         raise UserError(
             f"{run}: holds a run already; choose another training.output_dir, or go on with it: sbatch {made.script}"
         )
+    if job.after and not slurm.states(job.after):  # which Slurm takes for one that has ended well
+        raise UserError(f"--after {job.after}: Slurm knows no such job; leave the option out if it has ended well")
     training = dataclasses.replace(checked.training, output_dir=str(run))
     write(made, dataclasses.replace(checked, training=training).to_yaml())
     return dataclasses.replace(made, number=queue(made))

@@ -9,6 +9,8 @@ from cluster_jobs import Submit, log_of
 from slurm_cluster import Cluster
 from small_runs import lines, train
 
+from align.cli.main import main
+
 pytestmark = pytest.mark.processes
 TOLERANCE = 1e-4  # of a loss: sums over ranks are rounded otherwise than those of one process
 STEPS = 3
@@ -57,8 +59,14 @@ def test_two_nodes_learn_what_one_process_learns(
     assert "preflight: 2 ranks on 2 nodes, nothing wrong" in log_of(out, job)
 
 
-def test_an_array_is_a_run_for_each_seed(cluster: Cluster, submit: Submit, tmp_path: Path):
+def test_an_array_is_a_run_for_each_seed(
+    cluster: Cluster, submit: Submit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "seeds"
+    words = ("training.max_steps=2", f"training.output_dir={out}", "--time", "20")
+    assert main(["launch", "slurm", "sft", *words, "--after", "99999"]) == 2
+    assert "--after 99999: Slurm knows no such job; leave the option out" in capsys.readouterr().err
+    assert not out.exists()
     job = submit(out, "sft", *RUN, *WORDS["sft"], "--array", "3,5")
     for task in ("3", "5"):
         cluster.wait(f"{job}_{task}", "COMPLETED")
