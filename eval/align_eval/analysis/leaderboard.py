@@ -105,7 +105,7 @@ def games_of(source: Evaluation, judge: str) -> tuple[str, list[Verdict]]:
     if not known:
         raise UserError(f"{source.name}: has no verdicts; make them with align-eval judge, or import them")
     if not judge and len(known) > 1:
-        raise UserError(f"{source.name}: verdicts of {', '.join(known)}; name the judge whose they are to be (--judge)")
+        raise UserError(f"{source.name}: has verdicts of several judges; name one with --judge: {', '.join(known)}")
     name = judge or known[0]
     if name in source.judges:
         return name, [v for v in source.pairwise if v.judge == name]
