@@ -131,7 +131,7 @@ def test_all_ties():
         ([], "has no verdicts"),
         ([verdict("p", "a", "a", 1.0)], "has no verdicts"),
         ([verdict("p", "a", "b", None)], "on two models or more; of 1 on a, b, 0 have a score"),
-        ([verdict("p", "a", "b", 1.0), verdict("p", "a", "b", 1.0, judge="K")], "has verdicts of several judges; name one with --judge: J, K"),
+        ([verdict("p", "a", "b", 1.0), verdict("p", "a", "b", 1.0, judge="K")], "name one with --judge: J, K"),
     ],
 )
 def test_what_cannot_be_ranked_is_told(said: list[Verdict], message: str):
