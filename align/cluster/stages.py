@@ -70,6 +70,8 @@ def read_pipeline(file: Path, changes: Sequence[str] = (), folder: str = "") -> 
     """`changes` are KEY=VALUE for every run. Mistakes with all that is wrong with the file."""
     if not file.is_file():
         raise UserError(f"{file}: no such file; a pipeline is a YAML file with stages")
+    if any(_is_folder(word) for word in changes):
+        raise UserError("training.output_dir: each stage has its own; the folder of all is --folder")
     written = read(file)
     for key in written.values.keys() - {FOLDER, "job", "stages"}:
         written.wrong(key, f"no such key; a pipeline has {FOLDER}, job, stages.{did_you_mean(key, [FOLDER, 'job'])}")
@@ -104,6 +106,8 @@ def _wrong(stage: Stage, before: Sequence[Stage]) -> Iterator[str]:
         yield f"{stage.name}: expected a recipe, or commands, and not both"
     if stage.overrides and not stage.recipe:
         yield f"{stage.name}: overrides belong to a recipe"
+    if any(_is_folder(word) for word in stage.overrides):
+        yield f"{stage.name}: training.output_dir: each stage has its own, in the pipeline's folder (--folder)"
     for other in stage.after:
         if other not in names:
             yield f"after: {other} is no stage above {stage.name}.{did_you_mean(other, names)}"
@@ -113,6 +117,10 @@ def _wrong(stage: Stage, before: Sequence[Stage]) -> Iterator[str]:
             yield f"{stage.name} reads {{{used}}}, and does not come after {used}; name it in `after`"
     for line in stage.commands:
         yield from _wrong_command(line)
+
+
+def _is_folder(word: str) -> bool:
+    return word.partition("=")[0] == "training.output_dir"
 
 
 def _before(stage: Stage, before: Sequence[Stage]) -> set[str]:
@@ -143,6 +151,8 @@ def _job(written: Written, number: int, stage: Stage, jobs: dict[str, SlurmJob])
     named = {str(k).replace("-", "_"): v for k, v in {**common, **stage.job}.items()}
     texts = [f.name for f in dataclasses.fields(SlurmJob) if f.type == "str"]  # a time in minutes reads as a number
     given = {name: str(v) if name in texts and type(v) is int else v for name, v in named.items()}
+    if isinstance(more := given.get("sbatch"), dict):  # of sbatch all are texts, as {mem: 64}
+        given["sbatch"] = {key: str(v) if type(v) is int else v for key, v in more.items()}
     for name in NOT_OF_STAGES:
         if given.pop(name, None) is not None:
             written.wrong(f"stages.{number}.job.{name}", "is not for the stages of a pipeline")

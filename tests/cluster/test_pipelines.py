@@ -102,6 +102,10 @@ def test_a_failed_stage_ends_what_follows_and_the_pipeline_goes_on_from_there(
             "stages.1: b reads {a}, and does not come after a; name it in `after`",
         ),
         ([{"name": "a", "recipe": "sft", "overrides": ["method.x=1"]}], "stage a: command line: method.x: no such key"),
+        (
+            [{"name": "a", "recipe": "sft", "overrides": ["training.output_dir=x"]}],
+            "stages.0: a: training.output_dir: each stage has its own, in the pipeline's folder",
+        ),
         ([], "stages: missing; expected a list of stages"),
     ],
 )
@@ -111,6 +115,17 @@ def test_what_is_wrong_with_a_pipeline_is_told_before_anything_is_submitted(
     assert main(["launch", "pipeline", write(tmp_path / "p.yaml", stages), "--dry-run"]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "p").exists()
+
+
+def test_numbers_are_texts_to_sbatch_and_the_folder_is_the_pipelines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    job = {"sbatch": {"mem": 64, "exclusive": ""}}
+    file = write(tmp_path / "p.yaml", [{"name": "a", "recipe": "sft", "job": job}], folder=str(tmp_path / "all"))
+    assert main(["launch", "pipeline", file, "--dry-run"]) == 0
+    assert "#SBATCH --mem=64\n#SBATCH --exclusive\n" in capsys.readouterr().out
+    assert main(["launch", "pipeline", file, "training.output_dir=x", "--dry-run"]) == 2
+    assert "training.output_dir: each stage has its own; the folder of all is --folder" in capsys.readouterr().err
 
 
 def test_a_folder_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
