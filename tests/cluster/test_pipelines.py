@@ -123,7 +123,7 @@ def test_numbers_are_texts_to_sbatch_and_the_folder_is_the_pipelines(
     job = {"sbatch": {"mem": 64, "exclusive": ""}}
     file = write(tmp_path / "p.yaml", [{"name": "a", "recipe": "sft", "job": job}], folder=str(tmp_path / "all"))
     assert main(["launch", "pipeline", file, "--dry-run"]) == 0
-    assert "#SBATCH --mem=64\n#SBATCH --exclusive\n" in capsys.readouterr().out
+    assert "#SBATCH --exclusive\n#SBATCH --mem=64\n" in capsys.readouterr().out
     assert main(["launch", "pipeline", file, "training.output_dir=x", "--dry-run"]) == 2
     assert "training.output_dir: each stage has its own; the folder of all is --folder" in capsys.readouterr().err
 
