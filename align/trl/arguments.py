@@ -72,6 +72,7 @@ def _draft(trainer: str, args: Any) -> Draft:
     values = {f.name: getattr(args, f.name, None) for f in dataclasses.fields(args)}
     said = {name: value for name, value in values.items() if value != getattr(default, name, None)}
     said |= {"output_dir": args.output_dir, "bf16": args.bf16, "fp16": args.fp16}
+    said.pop("reward_weights", None)  # of functions that the config does not name: `rewards.functions_of` has both
     plain = {name: value.value if isinstance(value, Enum) else value for name, value in said.items()}
     return translate(Original(plain, Origin("trl", trainer)))
 
