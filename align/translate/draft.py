@@ -105,10 +105,11 @@ class Draft:
 
     def _account(self, name: str, fate: Fate, words: str) -> None:
         self.seen.add(name)
-        if name in self.given and name not in self.accounts:
+        before = self.accounts.get(name)
+        passed = before is not None and before.fate in (Fate.NO_MEANING, Fate.ALREADY)  # until a later rule needs it
+        if name in self.given and (before is None or (fate is Fate.HERE and passed)):
             self.accounts[name] = Account(name, self.given[name], fate, words)
-        elif name in self.given and fate is Fate.HERE and self.accounts[name].fate is Fate.HERE:
-            before = self.accounts[name]
+        elif before is not None and name in self.given and fate is before.fate is Fate.HERE:
             self.accounts[name] = Account(name, before.value, fate, f"{before.words}, {words}")
 
 

@@ -12,7 +12,7 @@ from align.cli.main import main
 from align.cli.translate import Wishes, drafted, read
 from align.errors import Mistakes, UserError
 from align.translate.command import of_script, take_apart
-from align.translate.draft import Draft
+from align.translate.draft import Draft, Fate
 from align.translate.written import lost
 
 
@@ -227,3 +227,36 @@ def test_what_is_asked_of_the_order_of_rows_is_lost_and_how_they_are_laid_out_is
     )
     assert "training.layout" not in flat.recipe
     assert not lost(flat)
+
+
+OPENRLHF = (
+    "python -m openrlhf.cli.train_ppo_ray --pretrain a/m --reward_pretrain a/rm --prompt_data d/p "
+    "--train_batch_size 128 --rollout_batch_size 1024 --n_samples_per_prompt 4 --prompt_max_len 64 "
+    "--generate_max_len 64 --critic_learning_rate 9e-6 --critic_pretrain a/rm --advantage_estimator"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "gone"),
+    [
+        ("rloo --init_kl_coef 0.01", []),
+        ("rloo --init_kl_coef 0.01 --kl_estimator k3", ["kl_estimator"]),
+        ("dr_grpo --init_kl_coef 0", []),
+        ("dr_grpo --init_kl_coef 0.01", ["init_kl_coef"]),
+        ("group_norm --init_kl_coef 0.01 --use_kl_loss --kl_estimator k3", []),
+        ("group_norm --init_kl_coef 0.01 --use_kl_loss", ["kl_estimator"]),
+    ],
+)
+def test_a_divergence_that_a_method_lacks_is_told_and_no_critic_is_written_for_one_without(
+    words: str, gone: list[str]
+):
+    draft = drafted(*read(f"{OPENRLHF} {words}".split()), Wishes())
+    assert [a.key for a in lost(draft)] == gone
+    assert not [key for key in draft.recipe if key.startswith("model.critic")]
+
+
+def test_what_a_later_rule_needs_is_not_told_as_without_meaning():
+    line = "deepspeed --module openrlhf.cli.train_dpo --pretrain a/m --dataset d/x --train_batch_size 64"
+    draft = drafted(*read([*line.split(), "--lora_rank", "8", "--lora_alpha", "16"]), Wishes())
+    assert draft.recipe["model.lora.r"] == 8
+    assert {draft.accounts[key].fate for key in ("lora_rank", "lora_alpha")} == {Fate.HERE}

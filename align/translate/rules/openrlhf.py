@@ -17,6 +17,7 @@ KNOBS = {  # of each method, besides those that ppo has
     "reinforce_pp": ("kl_coef", "clip_range"),
     "dr_grpo": ("clip_range",),
 }
+OWN = {"rloo": "k1", "reinforce_pp": "k1", "grpo": "k3"}  # estimators of the KL
 WORDS = {
     "kl_coef": "kl_coef", "kl_estimator": "kl_estimator", "clip_range": "cliprange", "value_clip": "cliprange_value",
     "gamma": "gamma", "lam": "lam",
@@ -64,8 +65,22 @@ def _online(draft: Draft) -> None:
     draft.already("use_kl_loss", "as the method has it")
     if (pair := draft.get("eps_clip_low_high")) is not None and pair[0] != pair[1]:
         draft.refuse("eps_clip_low_high", f"{name}'s ratio is clipped alike on both sides; dapo's is not")
+    _divergence(draft, name)
+    if name != "ppo":
+        for word in ("critic_learning_rate", "critic_pretrain"):
+            draft.no_meaning(word, f"{name} has no critic")
     for word in (*WORDS.values(), "kl_target", "kl_horizon", "dual_clip", "eps_clip_low_high"):
         draft.no_meaning(word, f"{name} has no such knob")
+
+
+def _divergence(draft: Draft, name: str) -> None:
+    """Where a KL is asked for that the method has not, or makes otherwise."""
+    if not draft.get("kl_coef"):
+        return
+    if "kl_coef" not in KNOBS[name]:
+        draft.refuse("kl_coef", f"{name} has no KL to a reference; grpo has")
+    elif "kl_estimator" not in KNOBS[name] and (asked := draft.get("kl_estimator", "k1")) != (own := OWN[name]):
+        draft.refuse("kl_estimator", f"{asked}: {name} has {own}")
 
 
 def batch(draft: Draft) -> None:
