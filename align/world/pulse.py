@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
@@ -37,6 +38,7 @@ MISSES = 24  # looks without a sign of life: two minutes, more than any call kee
 GRACE = 6  # looks that a process has to end by itself once another is known to be gone
 PATIENCE = 1800.0  # seconds in which some rank must finish something: a micro-batch, a chunk of completions
 VARIABLE = "ALIGN_PATIENCE"
+ANSWERED = timedelta(minutes=2)  # in which the store must answer
 LOST, MOVED = "lost", "moved"
 SHOWN = 8  # ranks that a message names
 _runs = itertools.count()  # of this process; the same on all of them
@@ -205,9 +207,7 @@ def pulse(rank: int, size: int, every: float = 0.0, misses: int = MISSES) -> Ite
     every = every or min(EVERY, patience / MISSES)
     one: Pulse | None = None
     if size > 1 and dist.is_initialized():
-        common: Any = dist.distributed_c10d._get_default_store()
-        # a connection that nobody else waits on
-        store = dist.PrefixStore(f"pulse of run {next(_runs)}", common.clone())
+        store = dist.PrefixStore(f"pulse of run {next(_runs)}", own(dist.distributed_c10d._get_default_store()))
         one = Pulse(store, rank, size, misses, patience=math.ceil(patience / every))
     beat = Beat(one, every, misses)
     thread = threading.Thread(target=beat.run, name="pulse", daemon=True)
@@ -224,6 +224,20 @@ def pulse(rank: int, size: int, every: float = 0.0, misses: int = MISSES) -> Ite
         beat.stopped.set()
         thread.join(EVERY)
         beat.last(failure)
+
+
+def own(common: Any) -> Any:
+    """A connection to the processes' store that nobody else waits on. Lost where there is no store any more."""
+    patience = common.timeout  # hours: a collective's
+    common.set_timeout(ANSWERED)
+    try:
+        store = common.clone()
+    except dist.DistError as error:
+        raise Lost(f"the process that kept the others together is gone ({str(error).splitlines()[0]})") from error
+    finally:
+        common.set_timeout(patience)
+    store.set_timeout(patience)
+    return store
 
 
 def patience_of() -> float:

@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch.distributed as dist
 
 from align.errors import Lost, RunError, UserError
+from align.world import pulse
 from align.world.heartbeat import Heartbeat, read_beats
 from align.world.pulse import VARIABLE, Beat, Pulse, patience_of
 from align.world.stages import doing, moved, standing
@@ -104,6 +107,19 @@ def test_a_store_that_is_gone_is_a_silence():
     assert [one.look(), one.look()] == ["", "the process that kept the others together is gone"]
 
 
+def test_a_store_that_is_gone_before_the_run_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pulse, "ANSWERED", timedelta(seconds=1))
+    hours = timedelta(hours=9)
+    kept = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    common: Any = dist.PrefixStore("of all", dist.TCPStore("127.0.0.1", kept.port, None, False, timeout=hours))
+    store = pulse.own(common)
+    store.set("a", "b")
+    assert (store.timeout, common.timeout, common.get("a")) == (hours, hours, b"b")
+    del kept
+    with pytest.raises(Lost, match="the process that kept the others together is gone"):
+        pulse.own(common)
+
+
 @pytest.mark.parametrize("told", [1, 2], ids=["as soon as a loss is known", "after one more look has ended"])
 def test_stacks_are_written_once_however_fast_looks_are(told: int, tmp_path: Path):
     one, stacks = rank(dist.HashStore(), 0), tmp_path / "stacks-00000.txt"
@@ -123,6 +139,7 @@ def test_stacks_are_written_once_however_fast_looks_are(told: int, tmp_path: Pat
 PROGRAM = """
 import ctypes, os, sys, time
 from pathlib import Path
+from typing import Any
 import torch.distributed as dist
 from align.world import heartbeat, pulse
 from align.world.stages import doing
