@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 MODES = ("ddp", "zero2", "zero3")
 LAUNCH_FILES = {"ddp": "cpu_2.yaml", "zero1": "zero2.yaml", "zero2": "zero2.yaml", "zero3": "zero3.yaml"}
-TIMEOUT = 600  # seconds; a launch that hangs must not hang the suite
+TIMEOUT = 900  # seconds; a launch that hangs must not hang the suite
 
 SHORT = (  # max_tokens cuts a step into micro-batches of which the ranks have unequal numbers
     "data.num_rows=60", "data.test=0.1", "data.validation=0.1", "training.num_train_epochs=null",
