@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -118,9 +118,10 @@ def remembered(optimizer: torch.optim.Optimizer, like: torch.Tensor) -> dict[str
     one = nn.Parameter(torch.zeros((1,) * like.ndim, dtype=like.dtype, device=like.device))
     one.grad = torch.zeros_like(one)
     stand_in: Any = object.__new__(type(optimizer))
-    stand_in.__dict__ |= vars(optimizer) | {"state": defaultdict(dict)}
+    hooks: dict[str, Any] = {"_optimizer_step_pre_hooks": OrderedDict(), "_optimizer_step_post_hooks": OrderedDict()}
+    stand_in.__dict__ |= vars(optimizer) | {"state": defaultdict(dict)} | hooks
     stand_in.param_groups = [{**optimizer.param_groups[0], "params": [one]}]
-    stand_in.step()
+    type(optimizer).step(stand_in)  # of the class: what a schedule or a wrapper puts on the optimiser steps that one
     return dict(stand_in.state[one])
 
 
