@@ -33,7 +33,7 @@ from align.recipe.metric import METRIC, check_metric, declared, direction
 from align.recipe.notes import model_notes
 from align.recipe.online import check_online, is_online, notes_of
 from align.recipe.past import settled
-from align.recipe.roles import check_levels, check_roles
+from align.recipe.roles import check_levels, check_roles, moving
 from align.recipe.text import Written, find_recipe, override, read
 from align.recipe.types import build, is_text, names, show
 from align.rewards.settings import RewardSection
@@ -108,6 +108,7 @@ def name_of(written: Written, path: Path) -> str:
 def checked(written: Written, path: Path, world_size: int | None = None) -> Recipe:
     """The recipe that was written; raises `Mistakes` with everything that is wrong with it."""
     cls, method = _method(written)
+    method = moving(written, method)
     _known_sections(written, cls)
     sections: dict[str, Any] = {
         name: build(written, name, owner, values := _section(written, name), _homes(values, name))

@@ -19,14 +19,20 @@ METRICS = ("loss", "router_loss")  # told beside the losses of sources, by their
 TOLD = ("source_names", "source_weights")  # fields of a method over two levels, which the run fills
 
 
+def moving(written: Written, method: Method[Any] | None) -> Method[Any] | None:
+    """The method whose moves and pulls can be made; None of another, as of one whose knobs are wrong."""
+    if method is not None:
+        try:
+            _ = method.moves(), method.pulls()
+        except ValueError as error:
+            written.wrong("method.name", f"{method.name}: {error}")
+            return None
+    return method
+
+
 def check_roles(written: Written, cls: type[Method[Any]], method: Method[Any] | None, section: ModelSection) -> None:
     """`method` is None where its knobs are wrong."""
     needs = cls.needs()
-    try:
-        _ = method and (method.moves(), method.pulls())
-    except ValueError as error:
-        written.wrong("method.name", f"{cls.name}: {error}")
-        method = None
     for finding in unmade(needs, online=issubclass(cls, OnlineMethod), cached=section.reference == "cached"):
         written.wrong("method.name", f"{cls.name} {finding}")
     _named(written, cls, method, section)

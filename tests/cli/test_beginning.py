@@ -81,7 +81,7 @@ def test_a_command_line_is_a_recipe_on_the_standard_output(capsys: pytest.Captur
     recipe = load_recipe("mine.yaml", ["model.model_name_or_path=asset:stories260k", *here])
     assert (recipe.method_name, recipe.training.batch_size, recipe.training.mixed_precision) == ("dpo", 16, "no")
     assert recipe.optim.learning_rate == 1e-6  # TRL's own
-    assert "accelerate launch --config_file launch/accelerate/ddp.yaml --num_processes 2 -m align train" in found.err
+    assert "align launch local RECIPE --processes 2" in found.err
 
 
 def test_a_foreign_config_is_no_recipe_and_says_what_it_is(capsys: pytest.CaptureFixture[str]):

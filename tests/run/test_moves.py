@@ -199,7 +199,7 @@ def test_a_pull_is_towards_its_anchor(follows: bool, tmp_path: Path):
     [
         (GAME, ("method.name_of_copy=old",), "moves a copy old; the copies that it reads a column of are: target"),
         (GAME, ("model.roles={target: 'asset:stories260k'}",), "target is a copy of the policy, which game moves"),
-        (GAME, ("method.kappa=1.5",), "the rate 1.5; expected 0 to 1"),
+        (GAME, ("method.kappa=1.5", "model.dtype=bfloat16", "optim.masters=true"), "the rate 1.5; expected 0 to 1"),
         (GAME, ("method.writes=rival",), "asks rival to write, and moves no copy of that name"),
         (JUMPING, ("model.lora={r: 2, use_dora: true}",), "a jump of what DoRA scales (model.lora.use_dora) has no"),
         (JUMPING, ("method.name=our_moves:Pulled", "method.rate=-1"), "a pull towards anchor has the rate -1"),
