@@ -139,7 +139,6 @@ def test_stacks_are_written_once_however_fast_looks_are(told: int, tmp_path: Pat
 PROGRAM = """
 import ctypes, os, sys, time
 from pathlib import Path
-from typing import Any
 import torch.distributed as dist
 from align.world import heartbeat, pulse
 from align.world.stages import doing
