@@ -121,9 +121,9 @@ def test_a_killed_server_stops_the_run_and_another_one_goes_on_with_it(wide: Pat
     log, metrics = tmp_path / "log", out / "metrics.jsonl"
     trainer = begin(recipe, out, log)
     wait_for(trainer, log, lambda: metrics.exists() and len(lines(metrics)) >= 2)
-    started = family(trainer.pid)
-    time.sleep(0.5)  # into the next batch
-    os.kill(started[0], signal.SIGKILL)
+    (first,), started = serving(trainer.pid), family(trainer.pid)
+    wait_for(trainer, log, lambda: num_running(first) > 2)
+    os.kill(first, signal.SIGKILL)
     assert trainer.wait(PATIENCE) == 1
     told = log.read_text()
     print(told[told.find("align:") :][:1500])
