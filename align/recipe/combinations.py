@@ -10,9 +10,8 @@ from align.data.settings import DataSection
 from align.errors import UserError, did_you_mean
 from align.methods.base import Method
 from align.models.settings import ModelSection
-from align.models.sources import has_adapter
 from align.needs import Needs, knobs_of_rounds
-from align.recipe.look_at_models import model_folder
+from align.recipe.look_at_models import adapted
 from align.recipe.text import Written
 from align.rollout.settings import RolloutSection
 from align.system.extras import has_bitsandbytes
@@ -63,8 +62,7 @@ def check_averages(written: Written, method: Method[Any] | None, sections: dict[
     model, moves = sections["model"], method.moves() if method is not None else ()
     if model is None or model.dtype in ("auto", "float32") or not any(move.how == "average" for move in moves):
         return
-    folder = model_folder(model.model_name_or_path) if model.model_name_or_path else None
-    if model.lora is not None or (folder is not None and has_adapter(folder)):
+    if adapted(model):
         return  # adapters are float32
     written.wrong(
         "model.dtype", f"found {model.dtype}, which rounds away what a moving average adds to its copy in a step, and "

@@ -82,6 +82,12 @@ def whole_folder(name: str) -> Path | None:
     return model_folder(base) if base else None
 
 
+def adapted(model: ModelSection) -> bool:
+    """Whether an adapter is trained, as far as can be seen here: one on the hub is known when it is fetched."""
+    folder = model_folder(model.model_name_or_path) if model.model_name_or_path else None
+    return model.lora is not None or (folder is not None and has_adapter(folder))
+
+
 def read_config(name: str) -> dict[str, Any]:
     """config.json as it stands, of an adapter its base's; empty where the model is on the hub."""
     folder = whole_folder(name)
@@ -195,8 +201,7 @@ def _in_4bit(written: Written, m: ModelSection) -> None:
             if getattr(m, key) != getattr(ModelSection(), key):
                 written.wrong(f"model.{key}", "has no effect without model.load_in_4bit; set that, or remove the key")
         return
-    folder = model_folder(m.model_name_or_path) if m.model_name_or_path else None
-    if m.lora is None and not (folder is not None and has_adapter(folder)):
+    if not adapted(m):
         written.wrong("model.load_in_4bit", "weights of 4 bits do not learn; train an adapter on them: model.lora={}")
     if m.lora is not None and m.lora.use_dora:
         written.wrong("model.lora.use_dora", "its magnitudes are those of exact weights; leave out model.load_in_4bit")

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 from align.errors import Mistakes, UserError
 from align.methods.base import OnlineMethod
-from align.models.settings import ModelSection
 from align.recipe.load import Recipe
-from align.recipe.look_at_models import model_folder
+from align.recipe.look_at_models import adapted
 from align.training.optim import EIGHT_BIT
 
 DIVIDED = ("zero3", "fsdp2")  # each rank has a share of the weights
@@ -40,12 +39,6 @@ def refuse_merged(sharding: str) -> None:
     """UserError where an adapter, which servers are given merged, has no whole weights below it on any rank."""
     if sharding in DIVIDED:
         raise UserError(_merged(sharding))
-
-
-def adapted(model: ModelSection) -> bool:
-    """Whether an adapter is trained, as far as can be seen here: one on the hub is known when it is fetched."""
-    folder = model_folder(model.model_name_or_path) if model.model_name_or_path else None
-    return model.lora is not None or (folder is not None and (folder / "adapter_config.json").is_file())
 
 
 def _merged(sharding: str) -> str:
