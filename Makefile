@@ -45,13 +45,13 @@ study-psft: $(STAMP)  ## proximal SFT beside SFT over long training: STUDIES.md;
 study-eval: $(STAMP)  ## coverage of intervals and false alarms of gates in known worlds: STUDIES.md; ten minutes, can be cut
 	$(RUN)/python -m tests.bench.eval_study
 
-study-cluster: $(STAMP)  ## 200 runs in the queue of a Slurm on this machine, some killed; half an hour, can be cut
+study-cluster: $(STAMP)  ## 200 runs in the queue of a Slurm on this machine, some killed; a quarter of an hour, can be cut
 	$(RUN)/python -m tests.bench.cluster_load
 
 study-plan: $(STAMP)  ## what align plan foresees of memory beside what runs hold: launch/README.md; can be cut
 	$(RUN)/python -m tests.bench.plan_study
 
-study-docs: $(STAMP)  ## every line of shell in the documents, typed: tests/bench/docs_study.json; half an hour, can be cut
+study-docs: $(STAMP)  ## every line of shell in the documents, typed: tests/bench/docs_study.json; a quarter of an hour, can be cut
 	$(RUN)/python -m tests.bench.docs_study
 
 # torch first and by its exact version: a range would fetch the CUDA build and gigabytes with it.

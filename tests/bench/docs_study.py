@@ -32,10 +32,10 @@ PORT = 8000  # as the documents have it
 MET, NOT_MET = 0, 3
 TAKEN = {  # in a line -> what was typed
     "[KEY=VALUE]... ": "",
-    " [--resume]": "",
     "[": "",
     "]": "",
     "RECIPE": "dpo",
+    "--allow-changes KEY": "--allow-changes optim",
     "RUN/rounds": "runs/accelerated_po/rounds",
     "RUN ": "runs/dpo ",
     "pipeline FILE": "pipeline stages.yaml",
